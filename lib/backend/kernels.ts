@@ -1,0 +1,142 @@
+// The boundary between the facade and a backend: every kernel's arguments, as validated plain data. Outputs are arrays
+// that the facade allocated. Formulas, shapes and units: native/ops/*.h.
+
+/** Element type of a [T, V] array; the numbers are those of native/ops/common.h. */
+export const DTYPE_CODES = { f32: 0, bf16: 1, f16: 2 } as const;
+export type DType = keyof typeof DTYPE_CODES;
+export type DTypeCode = (typeof DTYPE_CODES)[DType];
+
+/** What became of a row; native/ops/token_log_probs.h. */
+export const ROW_STATUS = { masked: 0, valid: 1, nonFinite: 2 } as const;
+
+/** Kinds of ratio score; the numbers are those of native/ops/ratio_scores.h. */
+export const RATIO_SCORE_CODES = {
+  ratio: 0,
+  clippedRatio: 1,
+  sequenceRatio: 2,
+  geometricRatio: 3,
+  stoppedRatio: 4,
+  softGate: 5,
+  k1: 6,
+  k2: 7,
+  k3: 8,
+} as const;
+export type RatioScoreKind = keyof typeof RATIO_SCORE_CODES;
+
+export type LogitsData = Float32Array | Uint16Array;
+
+interface TokenRows {
+  logits: LogitsData; // [T, V], row t at element t * rowStride
+  dtype: DTypeCode;
+  tokens: number; // T
+  vocab: number; // V
+  rowStride: number;
+  targets: Int32Array; // [T]
+  mask: Uint8Array | undefined; // [T]
+  temperature: number;
+  logSumExp: Float64Array; // [T], out in the forward pass
+}
+
+export interface TokenLogProbsForwardArguments extends TokenRows {
+  logProbs: Float64Array; // [T] out
+  entropy: Float64Array | undefined; // [T] out
+  status: Uint8Array; // [T] out, ROW_STATUS
+}
+
+export interface TokenLogProbsBackwardArguments extends TokenRows {
+  gradLogProbs: Float64Array; // [T]
+  entropy: Float64Array | undefined; // [T], with gradEntropy
+  gradEntropy: Float64Array | undefined; // [T]
+  gradLogits: LogitsData; // [T, V] out
+  gradRowStride: number;
+}
+
+export interface SequenceLogProbsForwardArguments {
+  logProbs: Float64Array; // [T]
+  mask: Uint8Array | undefined; // [T]
+  cuSeqlens: Int32Array; // [N + 1]
+  sequences: number; // N
+  scores: Float64Array; // [N] out
+  tokenCounts: Float64Array; // [N] out
+}
+
+export interface SequenceLogProbsBackwardArguments {
+  gradScores: Float64Array; // [N]
+  tokenCounts: Float64Array; // [N]
+  mask: Uint8Array | undefined; // [T]
+  cuSeqlens: Int32Array; // [N + 1]
+  sequences: number; // N
+  gradLogProbs: Float64Array; // [T] out
+}
+
+export interface RatioScoresForwardArguments {
+  kind: (typeof RATIO_SCORE_CODES)[RatioScoreKind];
+  logProbs: Float64Array; // [T]
+  oldLogProbs: Float64Array | undefined; // [T]
+  mask: Uint8Array | undefined; // [T]
+  cuSeqlens: Int32Array; // [N + 1]
+  sequences: number; // N
+  sides: Float64Array | undefined; // [N]
+  epsilonLow: number;
+  epsilonHigh: number;
+  ratioMin: number;
+  ratioMax: number;
+  tauPos: number;
+  tauNeg: number;
+  scores: Float64Array; // [N] out
+  tokenCounts: Float64Array; // [N] out
+  scoreGrads: Float64Array; // [T] out
+  clippedLow: Int32Array; // [N] out
+  clippedHigh: Int32Array; // [N] out
+}
+
+export interface RatioScoresBackwardArguments {
+  gradScores: Float64Array; // [N]
+  scoreGrads: Float64Array; // [T]
+  cuSeqlens: Int32Array; // [N + 1]
+  sequences: number; // N
+  accumulate: boolean;
+  gradLogProbs: Float64Array; // [T] out
+}
+
+export interface GroupInfoNceArguments {
+  scores: Float64Array; // [N]
+  rewards: Float64Array; // [N]
+  cuGroups: Int32Array; // [G + 1]
+  groups: number; // G
+  tau: number;
+  margin: number;
+  positiveThreshold: number;
+  normalizer: number;
+  groupLosses: Float64Array; // [G] out
+  gradScores: Float64Array; // [N] out
+  loss: Float64Array; // [1] out
+}
+
+export interface AdvantageObjectiveArguments {
+  scores: Float64Array; // [N]
+  advantages: Float64Array | undefined; // [N]
+  tokenCounts: Float64Array; // [N]
+  sequences: number; // N
+  perToken: boolean;
+  scale: number;
+  normalizer: number;
+  gradScores: Float64Array; // [N] out
+  loss: Float64Array; // [1] out
+}
+
+export interface KernelArguments {
+  tokenLogProbsForward: TokenLogProbsForwardArguments;
+  tokenLogProbsBackward: TokenLogProbsBackwardArguments;
+  sequenceLogProbsForward: SequenceLogProbsForwardArguments;
+  sequenceLogProbsBackward: SequenceLogProbsBackwardArguments;
+  ratioScoresForward: RatioScoresForwardArguments;
+  ratioScoresBackward: RatioScoresBackwardArguments;
+  groupInfoNCE: GroupInfoNceArguments;
+  advantageObjective: AdvantageObjectiveArguments;
+}
+
+export type KernelName = keyof KernelArguments;
+
+/** One kernel with its arguments: what a task yields and a backend runs. */
+export type KernelCall = { [K in KernelName]: { kernel: K; args: KernelArguments[K] } }[KernelName];

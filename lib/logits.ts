@@ -1,0 +1,143 @@
+// The [T, V] arrays users hand over, in each of their forms, as one view.
+import { DTYPE_CODES, type DType, type DTypeCode, type LogitsData } from './backend/kernels.js';
+import { badArgument, describe, tag } from './errors.js';
+import { finiteNumber, objectArgument, oneOf, typedArray } from './validate.js';
+
+/** A [T, V] array with its shape, for 16-bit data and for rows with padding. */
+export interface HostTensor {
+  /** f32: `Float32Array`. bf16 and f16: the bits in a `Uint16Array` (or, for f16, a `Float16Array` where there is one). */
+  data: Float32Array | Uint16Array;
+  /** [T, V]: tokens, vocabulary. */
+  shape: readonly [tokens: number, vocab: number];
+  /** Default: f32 for a `Float32Array`, f16 for a `Float16Array`; a `Uint16Array` needs it. */
+  dtype?: DType;
+  /** Elements from one row to the next, at least V. Default V. */
+  rowStride?: number;
+}
+
+/** Logits of any supported form: a contiguous `Float32Array` of T * V, or a tensor with its shape. */
+export type Logits = Float32Array | HostTensor;
+
+/** Where the gradient of the logits goes. `'in-place'` overwrites the logits: no second T * V array is made. */
+export type GradientOption<Target> = 'new' | 'in-place' | 'none' | { out: Target };
+
+/** A validated [T, V] array. */
+export interface LogitsView {
+  data: LogitsData;
+  dtype: DTypeCode;
+  tokens: number;
+  vocab: number;
+  rowStride: number;
+  source: Logits; // what the user gave
+}
+
+const HALF_ARRAY = 'Float16Array';
+
+/** Checks one [T, V] argument; T is known from the targets. */
+export function logitsView(name: string, value: unknown, tokens: number): LogitsView {
+  if (ArrayBuffer.isView(value)) return contiguousView(name, value, tokens);
+  const tensor = objectArgument(name, value as HostTensor);
+  const { data, dtype } = tensorData(name, tensor);
+  const [rows, vocab] = tensorShape(name, tensor.shape);
+  if (rows !== tokens) throw badArgument('ERR_SHAPE', `${name}.shape`, `${tokens} rows (T, one per target)`, `${rows}`);
+  const rowStride =
+    tensor.rowStride === undefined
+      ? vocab
+      : finiteNumber(`${name}.rowStride`, tensor.rowStride, { min: vocab, integer: true });
+  const needed = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
+  if (data.length < needed)
+    throw badArgument('ERR_SHAPE', `${name}.data`, `at least ${needed} elements`, `${data.length}`);
+  return { data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride, source: tensor };
+}
+
+function contiguousView(name: string, value: ArrayBufferView, tokens: number): LogitsView {
+  if (tag(value) === 'Uint16Array') {
+    throw badArgument('ERR_DTYPE', name, "{ data, shape, dtype: 'bf16' or 'f16' } for 16-bit data", describe(value));
+  }
+  const { data, dtype } = tensorData(name, { data: value as Float32Array, shape: [0, 0] });
+  const vocab = tokens === 0 ? 0 : data.length / tokens;
+  if (!Number.isInteger(vocab) || (tokens > 0 && vocab === 0) || (tokens === 0 && data.length > 0)) {
+    throw badArgument('ERR_SHAPE', name, `a multiple of ${tokens} elements (T * V)`, `${data.length}`);
+  }
+  return { data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride: vocab, source: value as Float32Array };
+}
+
+function tensorData(name: string, tensor: HostTensor): { data: LogitsData; dtype: DType } {
+  const half = tag(tensor.data) === HALF_ARRAY;
+  const bits = half ? asBits(tensor.data) : tensor.data;
+  const data = typedArray(`${name}.data`, bits, ['Float32Array', 'Uint16Array']);
+  const implied = half ? 'f16' : tag(data) === 'Float32Array' ? 'f32' : undefined;
+  const dtype = oneOf(`${name}.dtype`, tensor.dtype ?? implied, ['f32', 'bf16', 'f16']);
+  if ((dtype === 'f32') !== (tag(data) === 'Float32Array') || (half && dtype !== 'f16')) {
+    throw badArgument('ERR_DTYPE', `${name}.data`, `data of dtype ${dtype}`, describe(tensor.data));
+  }
+  return { data, dtype };
+}
+
+function asBits(half: ArrayBufferView): Uint16Array {
+  return new Uint16Array(half.buffer, half.byteOffset, half.byteLength / 2);
+}
+
+function tensorShape(name: string, shape: unknown): [number, number] {
+  if (!Array.isArray(shape) || shape.length !== 2)
+    throw badArgument('ERR_SHAPE', `${name}.shape`, '[T, V]', describe(shape));
+  return [
+    finiteNumber(`${name}.shape[0]`, shape[0], { min: 0, integer: true }),
+    finiteNumber(`${name}.shape[1]`, shape[1], { min: shape[0] === 0 ? 0 : 1, integer: true }),
+  ];
+}
+
+/** The array for the gradient, in the form and dtype of the logits; undefined for 'none'. */
+export function gradientView(logits: LogitsView, option: GradientOption<Logits> = 'new'): LogitsView | undefined {
+  if (option === 'none') return undefined;
+  if (option === 'in-place') return logits;
+  if (option === 'new') return newGradient(logits);
+  if (typeof option !== 'object' || option === null || !('out' in option)) {
+    throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place', 'none' or { out }", describe(option));
+  }
+  const out = logitsView('gradient.out', option.out, logits.tokens);
+  if (out.dtype !== logits.dtype) throw badArgument('ERR_DTYPE', 'gradient.out', 'the dtype of the logits', 'another');
+  if (out.vocab !== logits.vocab) throw badArgument('ERR_SHAPE', 'gradient.out', `V = ${logits.vocab}`, `${out.vocab}`);
+  const same = sameMemory(out, logits);
+  if (!same && overlaps(out.data, logits.data)) {
+    throw badArgument(
+      'ERR_RANGE',
+      'gradient.out',
+      'the logits themselves or memory apart from them',
+      'a partial overlap',
+    );
+  }
+  return out;
+}
+
+function sameMemory(a: LogitsView, b: LogitsView): boolean {
+  return a.data.buffer === b.data.buffer && a.data.byteOffset === b.data.byteOffset && a.rowStride === b.rowStride;
+}
+
+function overlaps(a: ArrayBufferView, b: ArrayBufferView): boolean {
+  return (
+    a.buffer === b.buffer && a.byteOffset < b.byteOffset + b.byteLength && b.byteOffset < a.byteOffset + a.byteLength
+  );
+}
+
+function newGradient({ data, source, dtype, tokens, vocab }: LogitsView): LogitsView {
+  const length = tokens * vocab;
+  const fresh = tag(data) === 'Float32Array' ? new Float32Array(length) : new Uint16Array(length);
+  if (ArrayBuffer.isView(source))
+    return { data: fresh, dtype, tokens, vocab, rowStride: vocab, source: likeSource(source, fresh) };
+  const name = (Object.keys(DTYPE_CODES) as DType[]).find((key) => DTYPE_CODES[key] === dtype);
+  const tensor: HostTensor = {
+    data: likeSource(source.data, fresh),
+    shape: [tokens, vocab],
+    dtype: name,
+    rowStride: vocab,
+  };
+  return { data: fresh, dtype, tokens, vocab, rowStride: vocab, source: tensor };
+}
+
+/** Half-precision arrays come back as what they came in. */
+function likeSource<A extends Float32Array | Uint16Array>(source: A, fresh: LogitsData): A {
+  if (tag(source) !== HALF_ARRAY) return fresh as A;
+  const HalfArray = source.constructor as new (buffer: ArrayBufferLike) => A;
+  return new HalfArray(fresh.buffer);
+}

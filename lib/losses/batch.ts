@@ -1,0 +1,129 @@
+// The packed batch (spec section 1) that every loss takes, and its validation.
+
+import { badArgument } from '../errors.js';
+import type { Logits } from '../logits.js';
+import type { NonFiniteRule } from '../ops/token-log-probs.js';
+import { nonFiniteError, nonFiniteRule, tokenRows } from '../ops/token-log-probs.js';
+import {
+  type FloatArray,
+  finiteFloats,
+  floats,
+  maskedFloats,
+  objectArgument,
+  offsets,
+  optionalMask,
+  typedArray,
+} from '../validate.js';
+
+interface PackedSequences {
+  /** [N + 1]: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty sequences are legal. */
+  cuSeqlens: Int32Array;
+  /** [T]; 0 drops a token: its logits are never read, its gradient is 0. */
+  mask?: Uint8Array;
+  /** [T] log-probs under the behaviour policy, constants. Omitted: on-policy, every ratio is 1. */
+  oldLogProbs?: FloatArray;
+}
+
+interface FromLogits<L extends Logits> extends PackedSequences {
+  /** [T, V] */
+  logits: L;
+  /** [T] sampled token ids. */
+  targets: Int32Array;
+  logProbs?: undefined;
+}
+
+interface FromLogProbs<P extends FloatArray> extends PackedSequences {
+  /** [T] log-probs of the sampled tokens, in place of logits and targets. */
+  logProbs: P;
+  logits?: undefined;
+  targets?: undefined;
+}
+
+/** Sequences, from logits or from log-probs. */
+export type SequenceBatch<L extends Logits = Logits, P extends FloatArray = FloatArray> =
+  | FromLogits<L>
+  | FromLogProbs<P>;
+
+interface Rewarded {
+  /** [G + 1]: group g (one prompt) is sequences `cuGroups[g] ... cuGroups[g + 1]`; groups may be empty. */
+  cuGroups: Int32Array;
+  /** [N] verified rewards; positive: `reward > positiveThreshold`. */
+  rewards: FloatArray;
+}
+
+/** A batch of groups of rewarded rollouts: what the losses take. */
+export type Batch<L extends Logits = Logits, P extends FloatArray = FloatArray> = SequenceBatch<L, P> & Rewarded;
+
+/** A validated batch of sequences. */
+export interface CheckedSequences {
+  tokens: number; // T
+  sequences: number; // N
+  cuSeqlens: Int32Array;
+  mask: Uint8Array | undefined;
+  oldLogProbs: Float64Array | undefined;
+  rows: ReturnType<typeof tokenRows> | undefined; // from logits
+  logProbs: Float64Array | undefined; // from log-probs
+  logProbsSource: FloatArray | undefined;
+  onNonFinite: NonFiniteRule;
+}
+
+/** What a batch's token level depends on. */
+export interface TokenLevelOptions {
+  /** Sampling temperature, > 0: the logits are divided by it. Default 1; unused with log-probs. */
+  temperature?: number;
+  /**
+   * Default `'error'`: a token without a finite log-prob throws, naming the first row. `'skip'` drops such tokens like a
+   * mask and counts them in `metrics.nonFiniteTokens`.
+   */
+  onNonFinite?: NonFiniteRule;
+}
+
+export function checkSequences(batch: SequenceBatch, options: TokenLevelOptions): CheckedSequences {
+  objectArgument('batch', batch);
+  if ((batch.logits === undefined) === (batch.logProbs === undefined)) {
+    const got = batch.logits === undefined ? 'neither' : 'both';
+    throw badArgument('ERR_DTYPE', 'batch', 'either logits (with targets) or logProbs', got);
+  }
+  const rows = batch.logits === undefined ? undefined : tokenRows(batch, options.temperature);
+  const source = batch.logProbs;
+  const tokens = rows ? rows.view.tokens : typedArray('logProbs', source, ['Float32Array', 'Float64Array']).length;
+  const mask = rows ? rows.mask : optionalMask(batch.mask, tokens);
+  const cuSeqlens = offsets('cuSeqlens', batch.cuSeqlens, tokens, 'T');
+  return {
+    tokens,
+    sequences: cuSeqlens.length - 1,
+    cuSeqlens,
+    mask,
+    oldLogProbs: batch.oldLogProbs && maskedFloats('oldLogProbs', batch.oldLogProbs, tokens, mask),
+    rows,
+    logProbs: source && floats('logProbs', source, tokens, 'T'),
+    logProbsSource: source,
+    onNonFinite: nonFiniteRule(options.onNonFinite),
+  };
+}
+
+/** [G + 1] offsets and [N] rewards of a checked batch. */
+export function checkGroups(batch: Rewarded, sequences: number): { cuGroups: Int32Array; rewards: Float64Array } {
+  return {
+    cuGroups: offsets('cuGroups', batch.cuGroups, sequences, 'N'),
+    rewards: finiteFloats('rewards', batch.rewards, sequences, 'N, one reward per sequence'),
+  };
+}
+
+/** The given log-probs as a token level: the mask without the non-finite ones, and how many those were. */
+export function givenLogProbs(checked: CheckedSequences): { mask: Uint8Array | undefined; nonFiniteTokens: number } {
+  const { mask, logProbs } = checked;
+  if (!logProbs) return { mask, nonFiniteTokens: 0 };
+  const keeps = (t: number) => mask?.[t] !== 0;
+  let first = -1;
+  let count = 0;
+  for (let t = 0; t < logProbs.length; t++) {
+    if (Number.isFinite(logProbs[t]) || !keeps(t)) continue;
+    if (first === -1) first = t;
+    count++;
+  }
+  if (count === 0) return { mask, nonFiniteTokens: 0 };
+  if (checked.onNonFinite === 'error') throw nonFiniteError('logProbs', 'token', first, count);
+  const kept = Uint8Array.from(logProbs, (logProb, t) => (Number.isFinite(logProb) && keeps(t) ? 1 : 0));
+  return { mask: kept, nonFiniteTokens: count };
+}

@@ -1,0 +1,35 @@
+import type { AsyncOptions } from '../backend/task.js';
+import { infoNCE } from '../objectives/info-nce.js';
+import type { InfoNCEParameters } from '../ops/group-info-nce.js';
+import type { Batch } from './batch.js';
+import { type GradientOptions, type LossOptions, type LossResult, lossFrom } from './loss.js';
+
+/** Options of {@link conspo}. */
+export interface ConspoOptions extends LossOptions, InfoNCEParameters {}
+
+const loss = lossFrom({ score: () => 'logLikelihood', objective: infoNCE });
+
+/**
+ * ConSPO (arXiv 2605.12969): length-normalised log-likelihood scores, and InfoNCE of each verified positive against the
+ * negatives of its group, with a margin (see {@link cosineMargin} for its curriculum). The defaults tau 0.1 and margin 0
+ * are this package's choice.
+ *
+ * Returns loss, scores [N], groupLosses [G], metrics, and the gradient of the loss to the logits [T, V] (in their form
+ * and dtype) or to the log-probs [T], whichever the batch holds.
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ */
+export async function conspo<B extends Batch, O extends ConspoOptions & GradientOptions<B> & AsyncOptions>(
+  batch: B,
+  options?: O,
+): Promise<LossResult<B, O, 'groupLosses'>> {
+  return loss.run(batch, options);
+}
+
+/** {@link conspo}, blocking. */
+export function conspoSync<B extends Batch, O extends ConspoOptions & GradientOptions<B>>(
+  batch: B,
+  options?: O,
+): LossResult<B, O, 'groupLosses'> {
+  return loss.runSync(batch, options);
+}

@@ -1,0 +1,127 @@
+// forward(): scores for an objective the user writes in TypeScript, and the way back from its gradient.
+import {
+  type AsyncOptions,
+  type BackendOptions,
+  optionsArgument,
+  runAsync,
+  runSync,
+  type Task,
+} from '../backend/task.js';
+import { type FloatArray, finiteFloats } from '../validate.js';
+import { checkSequences, type SequenceBatch, type TokenLevelOptions } from './batch.js';
+import {
+  type BatchGradient,
+  checkScore,
+  type Gradients,
+  gradientTarget,
+  gradLogProbsTask,
+  type Score,
+  type ScoreChannel,
+  scoreTask,
+  type TokenLevel,
+  tokenLevelTask,
+  writeGradientTask,
+} from './forward.js';
+import type { GradientOf } from './loss.js';
+
+/** Options of {@link forward}. */
+export interface ForwardOptions extends BackendOptions, TokenLevelOptions {
+  /** [N]: the sign says which side of a one-sided clip a sequence is on. Omitted or 0: neither is clipped. */
+  sides?: FloatArray;
+  /** Also return the entropy of every row (from logits only). Default false. */
+  entropy?: boolean;
+}
+
+/** The forward pass of a batch. */
+export interface ForwardResult {
+  /** [N] sequence scores. */
+  scores: Float64Array;
+  /** [N] tokens that count in each sequence. */
+  tokenCounts: Float64Array;
+  /** [T] log-probs of the sampled tokens; 0 where masked. */
+  logProbs: Float64Array;
+  /** [T] entropy of every row, on request. */
+  entropy?: Float64Array;
+  /** Tokens dropped by `onNonFinite: 'skip'`. */
+  nonFiniteTokens: number;
+}
+
+/** Options of the backward pass. */
+export interface BackwardOptions<B> {
+  /** Where the gradient goes. `'in-place'` overwrites the logits: no further backward pass after that. Default `'new'`. */
+  gradient?: BatchGradient<B>;
+}
+
+/** Result of {@link forward}. */
+export interface Forward<B> extends ForwardResult {
+  /** From dL/dscores [N] to the gradient of the logits (or of the log-probs, for a batch of log-probs). */
+  backward(gradScores: FloatArray, options?: BackwardOptions<B> & { signal?: AbortSignal }): Promise<GradientOf<B>>;
+}
+
+/** Result of {@link forwardSync}. */
+export interface ForwardSync<B> extends ForwardResult {
+  /** As {@link Forward.backward}, blocking. */
+  backward(gradScores: FloatArray, options?: BackwardOptions<B>): GradientOf<B>;
+}
+
+interface State {
+  level: TokenLevel;
+  channel: ScoreChannel;
+}
+
+function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<ForwardOptions>): Task<State> {
+  const checked = checkSequences(batch, options);
+  const checkedScore = checkScore(score);
+  const sides = options.sides && finiteFloats('sides', options.sides, checked.sequences, 'N, one value per sequence');
+  const level = yield* tokenLevelTask(checked, options.entropy === true);
+  return { level, channel: yield* scoreTask(level, checkedScore, sides) };
+}
+
+function* backwardTask<B extends SequenceBatch>(
+  { level, channel }: State,
+  gradScores: FloatArray,
+  options: BackwardOptions<B> = {},
+): Task<Gradients> {
+  const { sequences } = level.checked;
+  const upstream = finiteFloats('gradScores', gradScores, sequences, 'N, one value per sequence');
+  const target = gradientTarget(level.checked, options.gradient);
+  const gradLogProbs = yield* gradLogProbsTask(level, [{ channel, gradScores: upstream }]);
+  return yield* writeGradientTask(level, target, gradLogProbs);
+}
+
+function result({ level, channel }: State): ForwardResult {
+  const { tokenCounts, logProbs, nonFiniteTokens, entropy } = level;
+  return { scores: channel.scores, tokenCounts, logProbs, nonFiniteTokens, ...(entropy && { entropy }) };
+}
+
+/**
+ * Scores every sequence of a batch, and hands back the way to the gradient: write any objective of the scores, then call
+ * `backward(dL/dscores)`.
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ */
+export async function forward<B extends SequenceBatch>(
+  batch: B,
+  score: Score,
+  options?: ForwardOptions & AsyncOptions,
+): Promise<Forward<B>> {
+  const state = await runAsync(forwardTask(batch, score, optionsArgument(options)), options);
+  return {
+    ...result(state),
+    backward: (gradScores, backwardOptions) =>
+      runAsync(backwardTask(state, gradScores, backwardOptions), {
+        backend: options?.backend,
+        signal: backwardOptions?.signal,
+      }) as Promise<GradientOf<B>>,
+  };
+}
+
+/** {@link forward}, blocking. */
+export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, options?: ForwardOptions): ForwardSync<B> {
+  const state = runSync(forwardTask(batch, score, optionsArgument(options)), options);
+  return {
+    ...result(state),
+    backward: (gradScores, backwardOptions) =>
+      runSync(backwardTask(state, gradScores, backwardOptions), options) as GradientOf<B>,
+  };
+}

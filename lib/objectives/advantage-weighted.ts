@@ -1,0 +1,40 @@
+// The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i.
+import { type AdvantagesOptions, advantages } from '../advantages.js';
+import type { Batch } from '../losses/batch.js';
+import { scoreTask, type TokenLevel } from '../losses/forward.js';
+import type { Objective } from '../losses/loss.js';
+import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
+import { type FloatArray, finiteFloats } from '../validate.js';
+
+/** Further input of the advantage-weighted losses, in their batch. */
+export interface AdvantageInputs {
+  /** [N] advantages, in place of the estimator's. */
+  advantages?: FloatArray;
+}
+
+export interface AdvantageParameters extends AggregationParameters {
+  /** How rewards become advantages, unless the batch has them. Default: (R - mean) / (std + 1e-4), sample std. */
+  advantage?: AdvantagesOptions;
+}
+
+export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> = (score, batch, checked, options) => {
+  aggregationWeights(options, new Float64Array(0)); // throws on bad options before any work
+  const fixed =
+    batch.advantages && finiteFloats('advantages', batch.advantages, checked.sequences, 'N, one per sequence');
+  if (!fixed) estimate(batch, new Float64Array(checked.sequences), options.advantage);
+  return function* (level) {
+    const weight = fixed ?? estimate(batch, level.tokenCounts, options.advantage);
+    const channel = yield* scoreTask(level, score, weight);
+    const weights = aggregationWeights(options, level.tokenCounts);
+    const { loss, gradScores } = yield* weightedSumTask(channel.scores, weight, level.tokenCounts, weights, -1);
+    return { loss, channel, advantages: weight, terms: [{ channel, gradScores }] };
+  };
+};
+
+function estimate(
+  { rewards, cuGroups }: Batch,
+  tokenCounts: TokenLevel['tokenCounts'],
+  options: AdvantagesOptions = {},
+) {
+  return advantages({ rewards, cuGroups, tokenCounts }, options);
+}

@@ -1,0 +1,41 @@
+// GRPO as a discriminative objective (arXiv 2605.12969; spec section 4), for binary rewards:
+// -(1/G) sum_g sqrt(p_g (1 - p_g)) * (mean positive score - mean negative score). It is linear in the scores, so the
+// kernel is the advantage-weighted one, with these weights as advantages.
+import { scoreTask } from '../losses/forward.js';
+import type { Objective } from '../losses/loss.js';
+import { weightedSumTask } from '../ops/advantage-objective.js';
+import { finiteNumber } from '../validate.js';
+import { signs } from './sides.js';
+
+export interface DiscriminativeParameters {
+  positiveThreshold?: number;
+  /** What the sum over groups is divided by, > 0. Default G. */
+  normalizer?: number;
+}
+
+export const discriminative: Objective<DiscriminativeParameters> = (score, _batch, { rewards, cuGroups }, options) => {
+  const threshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
+  const normalizer = finiteNumber('normalizer', options.normalizer ?? Math.max(cuGroups.length - 1, 1), { above: 0 });
+  const sides = signs(rewards, threshold);
+  return function* (level) {
+    const channel = yield* scoreTask(level, score, sides);
+    const weights = { perToken: false, normalizer };
+    const advantages = discriminativeWeights(sides, cuGroups);
+    const { loss, gradScores } = yield* weightedSumTask(channel.scores, advantages, level.tokenCounts, weights, -1);
+    return { loss, channel, terms: [{ channel, gradScores }] };
+  };
+};
+
+/** sqrt(p (1 - p)) / N+ for a positive, -sqrt(p (1 - p)) / N- for a negative; 0 in one-signed groups. */
+function discriminativeWeights(sides: Float64Array, cuGroups: Int32Array): Float64Array {
+  const weights = new Float64Array(sides.length);
+  for (let g = 0; g + 1 < cuGroups.length; g++) {
+    const [begin, end] = [cuGroups[g], cuGroups[g + 1]];
+    const positives = sides.subarray(begin, end).reduce((n, side) => n + (side > 0 ? 1 : 0), 0);
+    const negatives = end - begin - positives;
+    if (positives === 0 || negatives === 0) continue;
+    const spread = Math.sqrt(positives * negatives) / (end - begin);
+    for (let i = begin; i < end; i++) weights[i] = sides[i] > 0 ? spread / positives : -spread / negatives;
+  }
+  return weights;
+}

@@ -1,0 +1,129 @@
+import {
+  type AsyncOptions,
+  type BackendOptions,
+  optionsArgument,
+  runAsync,
+  runSync,
+  type Task,
+} from '../backend/task.js';
+import { badArgument } from '../errors.js';
+import { type FloatArray, finiteFloats, finiteNumber, objectArgument, oneOf, typedArray } from '../validate.js';
+
+/**
+ * How sequences are weighted: `sequence-mean` 1/N (GRPO), `token-mean` n_i/sum n (DAPO), `constant-length`
+ * n_i/(N * maxLength) (Dr. GRPO).
+ */
+export type Aggregation = 'sequence-mean' | 'token-mean' | 'constant-length';
+
+/** Parameters of the weights. */
+export interface AggregationParameters {
+  /** Default `'sequence-mean'`. */
+  aggregation?: Aggregation;
+  /** Tokens; required with `constant-length`. */
+  maxLength?: number;
+  /** Replaces the whole denominator (N, sum n, or N * maxLength), > 0, so that micro-batches add up to the batch. */
+  normalizer?: number;
+}
+
+/** Inputs of {@link advantageObjective}. */
+export interface AdvantageObjectiveInputs {
+  /** [N] sequence scores, finite. */
+  scores: FloatArray;
+  /** [N] advantages, constants. */
+  advantages: FloatArray;
+  /** [N] unmasked tokens of each sequence; a sequence with 0 adds nothing. */
+  tokenCounts: FloatArray;
+}
+
+/** Options of {@link advantageObjective}. */
+export interface AdvantageObjectiveOptions extends BackendOptions, AggregationParameters {}
+
+/** Result of {@link advantageObjective}. */
+export interface AdvantageObjective {
+  loss: number;
+  /** [N] dloss/dscores = -w_i * A_i. */
+  gradScores: Float64Array;
+}
+
+/** w_i = (n_i if perToken, else 1) / normalizer. */
+export interface Weights {
+  perToken: boolean;
+  normalizer: number;
+}
+
+/** The weights that an aggregation means for a batch. */
+export function aggregationWeights(options: AggregationParameters, tokenCounts: Float64Array): Weights {
+  const aggregation = oneOf('aggregation', options.aggregation ?? 'sequence-mean', [
+    'sequence-mean',
+    'token-mean',
+    'constant-length',
+  ]);
+  const perToken = aggregation !== 'sequence-mean';
+  const maxLength = aggregation === 'constant-length' ? finiteNumber('maxLength', options.maxLength, { above: 0 }) : 1;
+  if (options.normalizer !== undefined) {
+    return { perToken, normalizer: finiteNumber('normalizer', options.normalizer, { above: 0 }) };
+  }
+  const count =
+    aggregation === 'token-mean' ? tokenCounts.reduce((sum, n) => sum + n, 0) : tokenCounts.length * maxLength;
+  return { perToken, normalizer: count === 0 ? 1 : count }; // nothing to weigh: any denominator gives 0
+}
+
+/** scale * sum_i w_i A_i s_i on validated arrays; without advantages A_i = 1. */
+export function* weightedSumTask(
+  scores: Float64Array,
+  advantages: Float64Array | undefined,
+  tokenCounts: Float64Array,
+  weights: Weights,
+  scale: number,
+): Task<AdvantageObjective> {
+  const sequences = scores.length;
+  const gradScores = new Float64Array(sequences);
+  const loss = new Float64Array(1);
+  const args = { scores, advantages, tokenCounts, sequences, ...weights, scale, gradScores, loss };
+  yield { kernel: 'advantageObjective', args };
+  return { loss: loss[0], gradScores };
+}
+
+function* op(inputs: AdvantageObjectiveInputs, options?: AdvantageObjectiveOptions): Task<AdvantageObjective> {
+  objectArgument('inputs', inputs);
+  const sequences = typedArray('scores', inputs.scores, ['Float32Array', 'Float64Array']).length;
+  const scores = finiteFloats('scores', inputs.scores, sequences, 'N');
+  const advantages = finiteFloats('advantages', inputs.advantages, sequences, 'N, one advantage per score');
+  const tokenCounts = finiteFloats('tokenCounts', inputs.tokenCounts, sequences, 'N, one count per score');
+  const negative = tokenCounts.findIndex((n) => n < 0);
+  if (negative !== -1) {
+    throw badArgument(
+      'ERR_RANGE',
+      'tokenCounts',
+      'counts of at least 0',
+      `${tokenCounts[negative]} at index ${negative}`,
+    );
+  }
+  return yield* weightedSumTask(
+    scores,
+    advantages,
+    tokenCounts,
+    aggregationWeights(optionsArgument(options), tokenCounts),
+    -1,
+  );
+}
+
+/**
+ * The objective of the GRPO family: `loss = -sum_i w_i * A_i * s_i`, with the weights of the chosen aggregation.
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ */
+export async function advantageObjective(
+  inputs: AdvantageObjectiveInputs,
+  options?: AdvantageObjectiveOptions & AsyncOptions,
+): Promise<AdvantageObjective> {
+  return runAsync(op(inputs, options), options);
+}
+
+/** {@link advantageObjective}, blocking. */
+export function advantageObjectiveSync(
+  inputs: AdvantageObjectiveInputs,
+  options?: AdvantageObjectiveOptions,
+): AdvantageObjective {
+  return runSync(op(inputs, options), options);
+}

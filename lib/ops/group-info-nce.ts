@@ -1,0 +1,98 @@
+import {
+  type AsyncOptions,
+  type BackendOptions,
+  optionsArgument,
+  runAsync,
+  runSync,
+  type Task,
+} from '../backend/task.js';
+import { type FloatArray, finiteFloats, finiteNumber, objectArgument, offsets, typedArray } from '../validate.js';
+
+/** Inputs of {@link groupInfoNCE}. */
+export interface GroupInfoNCEInputs {
+  /** [N] sequence scores, finite. */
+  scores: FloatArray;
+  /** [N] verified rewards; positive: `reward > positiveThreshold`. */
+  rewards: FloatArray;
+  /** [G + 1]: group g is sequences `cuGroups[g] ... cuGroups[g + 1]`. */
+  cuGroups: Int32Array;
+}
+
+/** Parameters of the InfoNCE objective. */
+export interface InfoNCEParameters {
+  /** Temperature of the contrast, > 0. Default 0.1 (this package's choice; the paper's values are not known to us). */
+  tau?: number;
+  /** How far a positive must be ahead of the negatives. Default 0; see `cosineMargin` for the paper's curriculum. */
+  margin?: number;
+  /** A sequence is positive when its reward is above this. Default 0. */
+  positiveThreshold?: number;
+  /** What the sum of group losses is divided by, > 0. Default G; give the whole batch's count to add up micro-batches. */
+  normalizer?: number;
+}
+
+/** Options of {@link groupInfoNCE}. */
+export interface GroupInfoNCEOptions extends BackendOptions, InfoNCEParameters {}
+
+/** Result of {@link groupInfoNCE}. */
+export interface GroupInfoNCE {
+  loss: number;
+  /** [G] -J of each group; 0 for a group without both signs. */
+  groupLosses: Float64Array;
+  /** [N] dloss/dscores. Sums to 0 over each group. */
+  gradScores: Float64Array;
+}
+
+/** The objective on validated arrays. */
+export function* groupInfoNCETask(
+  scores: Float64Array,
+  rewards: Float64Array,
+  cuGroups: Int32Array,
+  options: InfoNCEParameters,
+): Task<GroupInfoNCE> {
+  const groups = cuGroups.length - 1;
+  const parameters = infoNCEParameters(options, groups);
+  const groupLosses = new Float64Array(groups);
+  const gradScores = new Float64Array(scores.length);
+  const loss = new Float64Array(1);
+  const args = { scores, rewards, cuGroups, groups, ...parameters, groupLosses, gradScores, loss };
+  yield { kernel: 'groupInfoNCE', args };
+  return { loss: loss[0], groupLosses, gradScores };
+}
+
+/** Defaults filled in, checked. */
+export function infoNCEParameters(options: InfoNCEParameters, groups: number): Required<InfoNCEParameters> {
+  return {
+    tau: finiteNumber('tau', options.tau ?? 0.1, { above: 0 }),
+    margin: finiteNumber('margin', options.margin ?? 0),
+    positiveThreshold: finiteNumber('positiveThreshold', options.positiveThreshold ?? 0),
+    normalizer: finiteNumber('normalizer', options.normalizer ?? Math.max(groups, 1), { above: 0 }),
+  };
+}
+
+function* op(inputs: GroupInfoNCEInputs, options?: GroupInfoNCEOptions): Task<GroupInfoNCE> {
+  objectArgument('inputs', inputs);
+  const sequences = typedArray('scores', inputs.scores, ['Float32Array', 'Float64Array']).length;
+  const scores = finiteFloats('scores', inputs.scores, sequences, 'N');
+  const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N, one reward per score');
+  const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
+  return yield* groupInfoNCETask(scores, rewards, cuGroups, optionsArgument(options));
+}
+
+/**
+ * ConSPO's objective (arXiv 2605.12969, eq. 10): each positive against all negatives of its own group, and no other
+ * positive. `J_g = (1/N+) sum_i -tau * softplus((b - (s_i - margin)) / tau)` with `b = tau * logsumexp_j(s_j / tau)`;
+ * `loss = -sum_g J_g / normalizer`.
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ */
+export async function groupInfoNCE(
+  inputs: GroupInfoNCEInputs,
+  options?: GroupInfoNCEOptions & AsyncOptions,
+): Promise<GroupInfoNCE> {
+  return runAsync(op(inputs, options), options);
+}
+
+/** {@link groupInfoNCE}, blocking. */
+export function groupInfoNCESync(inputs: GroupInfoNCEInputs, options?: GroupInfoNCEOptions): GroupInfoNCE {
+  return runSync(op(inputs, options), options);
+}

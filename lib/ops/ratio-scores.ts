@@ -1,0 +1,224 @@
+import { RATIO_SCORE_CODES, type RatioScoreKind, type RatioScoresForwardArguments } from '../backend/kernels.js';
+import {
+  type AsyncOptions,
+  type BackendOptions,
+  optionsArgument,
+  runAsync,
+  runSync,
+  type Task,
+} from '../backend/task.js';
+import {
+  type FloatArray,
+  finiteFloats,
+  finiteNumber,
+  maskedFinite,
+  maskedFloats,
+  objectArgument,
+  offsets,
+  oneOf,
+  optionalMask,
+  typedArray,
+} from '../validate.js';
+
+/**
+ * A score built on the log-ratio `d = logProbs - oldLogProbs` (clamped to +-20) and `r = exp(d)`, mean over the sequence:
+ *
+ * | kind | score | used by |
+ * |---|---|---|
+ * | `ratio` | mean r | DisCO |
+ * | `clippedRatio` | mean min(r, 1 + epsilonHigh) on the positive side, mean max(r, 1 - epsilonLow) on the negative | GRPO, DAPO |
+ * | `sequenceRatio` | exp(mean d), then the same one-sided clip | GSPO |
+ * | `geometricRatio` | exp(mean min(d, epsilonHigh)) or exp(mean max(d, -epsilonLow)) | GMPO |
+ * | `stoppedRatio` | mean of clamp(r, ratioMin, ratioMax), held constant, times logProbs; the bounds are absolute | CISPO |
+ * | `softGate` | mean (4 / tau) * sigmoid(tau * (r - 1)), tau by side | SAPO |
+ * | `k1`, `k2`, `k3` | estimators of KL to the policy of `oldLogProbs`: d, d^2 / 2, exp(-d) + d - 1 | KL penalties |
+ */
+export interface RatioScore {
+  kind: RatioScoreKind;
+  /** Width of the lower clip, >= 0. Default 0.2 (sequenceRatio 3e-4, geometricRatio 0.4). */
+  epsilonLow?: number;
+  /** Width of the upper clip, >= 0. Default 0.2 (sequenceRatio 4e-4, geometricRatio 0.4). */
+  epsilonHigh?: number;
+  /** Absolute lower bound of the stopped ratio. Default 0. */
+  ratioMin?: number;
+  /** Absolute upper bound of the stopped ratio. Default 5. */
+  ratioMax?: number;
+  /** Temperature of the soft gate on the positive side, > 0. Default 1. */
+  tauPos?: number;
+  /** Temperature of the soft gate on the other side, > 0. Default 1.05. */
+  tauNeg?: number;
+}
+
+/** Inputs of {@link ratioScores}. */
+export interface RatioScoresInputs {
+  /** [T] log-probs of the policy; finite wherever the mask keeps the token. */
+  logProbs: FloatArray;
+  /** [T] log-probs of the behaviour policy (for k1, k2, k3: of the reference). Omitted: on-policy, every ratio is 1. */
+  oldLogProbs?: FloatArray;
+  /** [N + 1]: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
+  cuSeqlens: Int32Array;
+  /** [T]; 0 drops a token. */
+  mask?: Uint8Array;
+  /** [N]: the sign says which side is clipped (advantages, or +1 / -1). Omitted or 0: neither. */
+  sides?: FloatArray;
+}
+
+/** Options of {@link ratioScores}. */
+export interface RatioScoresOptions extends BackendOptions {
+  /** Default `{ kind: 'ratio' }`. */
+  score?: RatioScore;
+}
+
+/** Result of {@link ratioScores}. */
+export interface RatioScores {
+  /** [N] */
+  scores: Float64Array;
+  /** [N] unmasked tokens of each sequence. */
+  tokenCounts: Float64Array;
+  /** [T] derivative of a token's sequence score by its log-prob; 0 where masked or clipped. */
+  scoreGrads: Float64Array;
+  /** [N] tokens that the lower bound clipped. */
+  clippedLow: Int32Array;
+  /** [N] tokens that the upper bound clipped. */
+  clippedHigh: Int32Array;
+}
+
+/** Inputs of {@link ratioScoresBackward}. */
+export interface RatioScoresBackwardInputs {
+  /** [N] dL/dscores. */
+  gradScores: FloatArray;
+  /** [T] from the forward pass. */
+  scoreGrads: FloatArray;
+  /** [N + 1] */
+  cuSeqlens: Int32Array;
+}
+
+type ScoreParameters = Pick<
+  RatioScoresForwardArguments,
+  'kind' | 'epsilonLow' | 'epsilonHigh' | 'ratioMin' | 'ratioMax' | 'tauPos' | 'tauNeg'
+>;
+
+const EPSILON_DEFAULTS: Partial<Record<RatioScoreKind, [low: number, high: number]>> = {
+  sequenceRatio: [3e-4, 4e-4],
+  geometricRatio: [0.4, 0.4],
+};
+
+/** A score with its defaults filled in, checked. */
+export function scoreParameters(score: RatioScore): ScoreParameters {
+  const kind = oneOf('score.kind', score.kind, Object.keys(RATIO_SCORE_CODES) as RatioScoreKind[]);
+  const [low, high] = EPSILON_DEFAULTS[kind] ?? [0.2, 0.2];
+  const ratioMin = finiteNumber('ratioMin', score.ratioMin ?? 0, { min: 0 });
+  return {
+    kind: RATIO_SCORE_CODES[kind],
+    epsilonLow: finiteNumber('epsilonLow', score.epsilonLow ?? low, { min: 0 }),
+    epsilonHigh: finiteNumber('epsilonHigh', score.epsilonHigh ?? high, { min: 0 }),
+    ratioMin,
+    ratioMax: finiteNumber('ratioMax', score.ratioMax ?? 5, { min: ratioMin }),
+    tauPos: finiteNumber('tauPos', score.tauPos ?? 1, { above: 0 }),
+    tauNeg: finiteNumber('tauNeg', score.tauNeg ?? 1.05, { above: 0 }),
+  };
+}
+
+/** The forward pass on validated arrays. */
+export function* forwardTask(
+  inputs: {
+    logProbs: Float64Array;
+    oldLogProbs: Float64Array | undefined;
+    cuSeqlens: Int32Array;
+    mask: Uint8Array | undefined;
+    sides: Float64Array | undefined;
+  },
+  parameters: ScoreParameters,
+): Task<RatioScores> {
+  const sequences = inputs.cuSeqlens.length - 1;
+  const result: RatioScores = {
+    scores: new Float64Array(sequences),
+    tokenCounts: new Float64Array(sequences),
+    scoreGrads: new Float64Array(inputs.logProbs.length),
+    clippedLow: new Int32Array(sequences),
+    clippedHigh: new Int32Array(sequences),
+  };
+  yield { kernel: 'ratioScoresForward', args: { ...inputs, ...parameters, sequences, ...result } };
+  return result;
+}
+
+/** Adds the gradient of one score to `gradLogProbs`. */
+export function* accumulateTask(
+  gradScores: Float64Array,
+  scoreGrads: Float64Array,
+  cuSeqlens: Int32Array,
+  gradLogProbs: Float64Array,
+): Task<void> {
+  const sequences = cuSeqlens.length - 1;
+  const args = { gradScores, scoreGrads, cuSeqlens, sequences, accumulate: true, gradLogProbs };
+  yield { kernel: 'ratioScoresBackward', args };
+}
+
+function* forwardOp(inputs: RatioScoresInputs, options?: RatioScoresOptions): Task<RatioScores> {
+  objectArgument('inputs', inputs);
+  const parameters = scoreParameters(objectArgument('score', optionsArgument(options).score ?? { kind: 'ratio' }));
+  const tokens = typedArray('logProbs', inputs.logProbs, ['Float32Array', 'Float64Array']).length;
+  const mask = optionalMask(inputs.mask, tokens);
+  const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T');
+  const sequences = cuSeqlens.length - 1;
+  return yield* forwardTask(
+    {
+      logProbs: maskedFinite('logProbs', inputs.logProbs, tokens, mask),
+      oldLogProbs: inputs.oldLogProbs && maskedFloats('oldLogProbs', inputs.oldLogProbs, tokens, mask),
+      cuSeqlens,
+      mask,
+      sides: inputs.sides && finiteFloats('sides', inputs.sides, sequences, 'N, one value per sequence'),
+    },
+    parameters,
+  );
+}
+
+function* backwardOp(inputs: RatioScoresBackwardInputs): Task<{ gradLogProbs: Float64Array }> {
+  objectArgument('inputs', inputs);
+  const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens);
+  const sequences = cuSeqlens.length - 1;
+  const tokens = cuSeqlens[sequences];
+  const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
+  const scoreGrads = finiteFloats('scoreGrads', inputs.scoreGrads, tokens, 'T, one value per token');
+  const gradLogProbs = new Float64Array(tokens);
+  const args = { gradScores, scoreGrads, cuSeqlens, sequences, accumulate: false, gradLogProbs };
+  yield { kernel: 'ratioScoresBackward', args };
+  return { gradLogProbs };
+}
+
+/**
+ * Sequence scores on importance ratios, and the KL estimators: see {@link RatioScore} for the formulas.
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ */
+export async function ratioScores(
+  inputs: RatioScoresInputs,
+  options?: RatioScoresOptions & AsyncOptions,
+): Promise<RatioScores> {
+  return runAsync(forwardOp(inputs, options), options);
+}
+
+/** {@link ratioScores}, blocking. */
+export function ratioScoresSync(inputs: RatioScoresInputs, options?: RatioScoresOptions): RatioScores {
+  return runSync(forwardOp(inputs, options), options);
+}
+
+/**
+ * `gradLogProbs[t] = gradScores[i] * scoreGrads[t]` for every token t of sequence i, [T].
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ */
+export async function ratioScoresBackward(
+  inputs: RatioScoresBackwardInputs,
+  options?: AsyncOptions,
+): Promise<{ gradLogProbs: Float64Array }> {
+  return runAsync(backwardOp(inputs), options);
+}
+
+/** {@link ratioScoresBackward}, blocking. */
+export function ratioScoresBackwardSync(
+  inputs: RatioScoresBackwardInputs,
+  options?: BackendOptions,
+): { gradLogProbs: Float64Array } {
+  return runSync(backwardOp(inputs), options);
+}

@@ -1,0 +1,121 @@
+import { type AsyncOptions, type BackendOptions, runAsync, runSync, type Task } from '../backend/task.js';
+import {
+  type FloatArray,
+  finiteFloats,
+  maskedFinite,
+  objectArgument,
+  offsets,
+  optionalMask,
+  typedArray,
+} from '../validate.js';
+
+/** Inputs of {@link sequenceLogProbs}. */
+export interface SequenceLogProbsInputs {
+  /** [T] log-probs; finite wherever the mask keeps the token. */
+  logProbs: FloatArray;
+  /** [N + 1]: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
+  cuSeqlens: Int32Array;
+  /** [T]; 0 drops a token. */
+  mask?: Uint8Array;
+}
+
+/** Result of {@link sequenceLogProbs}. */
+export interface SequenceLogProbs {
+  /** [N] mean log-prob of each sequence's unmasked tokens; 0 for a sequence without any. */
+  scores: Float64Array;
+  /** [N] unmasked tokens of each sequence. */
+  tokenCounts: Float64Array;
+}
+
+/** Inputs of {@link sequenceLogProbsBackward}. */
+export interface SequenceLogProbsBackwardInputs {
+  /** [N] dL/dscores. */
+  gradScores: FloatArray;
+  /** [N] from the forward pass. */
+  tokenCounts: FloatArray;
+  /** [N + 1] */
+  cuSeqlens: Int32Array;
+  /** [T] */
+  mask?: Uint8Array;
+}
+
+/** The forward pass on validated arrays. */
+export function* forwardTask(
+  logProbs: Float64Array,
+  cuSeqlens: Int32Array,
+  mask: Uint8Array | undefined,
+): Task<SequenceLogProbs> {
+  const sequences = cuSeqlens.length - 1;
+  const result = { scores: new Float64Array(sequences), tokenCounts: new Float64Array(sequences) };
+  yield { kernel: 'sequenceLogProbsForward', args: { logProbs, cuSeqlens, mask, sequences, ...result } };
+  return result;
+}
+
+/** The backward pass on validated arrays. */
+export function* backwardTask(
+  gradScores: Float64Array,
+  tokenCounts: Float64Array,
+  cuSeqlens: Int32Array,
+  mask: Uint8Array | undefined,
+): Task<Float64Array> {
+  const sequences = cuSeqlens.length - 1;
+  const gradLogProbs = new Float64Array(cuSeqlens[sequences]);
+  const args = { gradScores, tokenCounts, cuSeqlens, mask, sequences, gradLogProbs };
+  yield { kernel: 'sequenceLogProbsBackward', args };
+  return gradLogProbs;
+}
+
+function* forwardOp(inputs: SequenceLogProbsInputs): Task<SequenceLogProbs> {
+  objectArgument('inputs', inputs);
+  const tokens = typedArray('logProbs', inputs.logProbs, ['Float32Array', 'Float64Array']).length;
+  const mask = optionalMask(inputs.mask, tokens);
+  const logProbs = maskedFinite('logProbs', inputs.logProbs, tokens, mask);
+  return yield* forwardTask(logProbs, offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T'), mask);
+}
+
+function* backwardOp(inputs: SequenceLogProbsBackwardInputs): Task<{ gradLogProbs: Float64Array }> {
+  objectArgument('inputs', inputs);
+  const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens);
+  const sequences = cuSeqlens.length - 1;
+  const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
+  const tokenCounts = finiteFloats('tokenCounts', inputs.tokenCounts, sequences, 'N, one value per sequence');
+  const mask = optionalMask(inputs.mask, cuSeqlens[sequences]);
+  return { gradLogProbs: yield* backwardTask(gradScores, tokenCounts, cuSeqlens, mask) };
+}
+
+/**
+ * The log-likelihood score of ConSPO and DisCO: `scores[i] = sum_t m_t * logProbs[t] / max(n_i, 1)`.
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ */
+export async function sequenceLogProbs(
+  inputs: SequenceLogProbsInputs,
+  options?: AsyncOptions,
+): Promise<SequenceLogProbs> {
+  return runAsync(forwardOp(inputs), options);
+}
+
+/** {@link sequenceLogProbs}, blocking. */
+export function sequenceLogProbsSync(inputs: SequenceLogProbsInputs, options?: BackendOptions): SequenceLogProbs {
+  return runSync(forwardOp(inputs), options);
+}
+
+/**
+ * `gradLogProbs[t] = gradScores[i] * m_t / max(n_i, 1)` for every token t of sequence i, [T].
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ */
+export async function sequenceLogProbsBackward(
+  inputs: SequenceLogProbsBackwardInputs,
+  options?: AsyncOptions,
+): Promise<{ gradLogProbs: Float64Array }> {
+  return runAsync(backwardOp(inputs), options);
+}
+
+/** {@link sequenceLogProbsBackward}, blocking. */
+export function sequenceLogProbsBackwardSync(
+  inputs: SequenceLogProbsBackwardInputs,
+  options?: BackendOptions,
+): { gradLogProbs: Float64Array } {
+  return runSync(backwardOp(inputs), options);
+}

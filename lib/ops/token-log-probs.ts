@@ -1,0 +1,240 @@
+import {
+  ROW_STATUS,
+  type TokenLogProbsBackwardArguments,
+  type TokenLogProbsForwardArguments,
+} from '../backend/kernels.js';
+import {
+  type AsyncOptions,
+  type BackendOptions,
+  optionsArgument,
+  runAsync,
+  runSync,
+  type Task,
+} from '../backend/task.js';
+import { badArgument, type RlvrError } from '../errors.js';
+import { type GradientOption, gradientView, type Logits, type LogitsView, logitsView } from '../logits.js';
+import {
+  type FloatArray,
+  finiteFloats,
+  finiteNumber,
+  objectArgument,
+  oneOf,
+  optionalMask,
+  targetIds,
+  typedArray,
+} from '../validate.js';
+
+/** Inputs of {@link tokenLogProbs}. */
+export interface TokenLogProbsInputs {
+  /** [T, V] unscaled logits; row t scores `targets[t]`. `-Infinity` marks a banned token. */
+  logits: Logits;
+  /** [T] sampled token ids, `0 <= id < V`. */
+  targets: Int32Array;
+  /** [T]; 0 drops a token: its row is never read and its outputs are 0. */
+  mask?: Uint8Array;
+}
+
+/** What to do with rows that hold NaN or `+Infinity`, only `-Infinity`, or `-Infinity` at their target. */
+export type NonFiniteRule = 'error' | 'skip';
+
+/** Options of {@link tokenLogProbs}. */
+export interface TokenLogProbsOptions extends BackendOptions {
+  /** Sampling temperature, > 0: the logits are divided by it. Default 1. */
+  temperature?: number;
+  /** Also compute the entropy of every row, in the same read. Default false. */
+  entropy?: boolean;
+  /** Default `'error'`: throw, naming the first such row. `'skip'` drops such tokens like a mask. */
+  onNonFinite?: NonFiniteRule;
+}
+
+/** Result of {@link tokenLogProbs}. Masked and skipped tokens hold 0. */
+export interface TokenLogProbs {
+  /** [T] natural log of the probability of each target. */
+  logProbs: Float64Array;
+  /** [T] logsumexp of the scaled logits: what the backward pass needs of a row. */
+  logSumExp: Float64Array;
+  /** [T] entropy in nats; only when asked for. */
+  entropy?: Float64Array;
+  /** [T] the mask to go on with: the given one, without skipped tokens. */
+  mask?: Uint8Array;
+  /** Tokens dropped by `onNonFinite: 'skip'`. */
+  nonFiniteTokens: number;
+}
+
+/** Inputs of {@link tokenLogProbsBackward}. */
+export interface TokenLogProbsBackwardInputs<L extends Logits = Logits> {
+  /** [T, V] the logits of the forward pass. */
+  logits: L;
+  /** [T] */
+  targets: Int32Array;
+  /** [T] from the forward pass. */
+  logSumExp: FloatArray;
+  /** [T] dL/dlogProbs. Rows where it is 0 get a zero gradient without being read. */
+  gradLogProbs: FloatArray;
+  /** [T] from the forward pass; needed with `gradEntropy`. */
+  entropy?: FloatArray;
+  /** [T] dL/dentropy. */
+  gradEntropy?: FloatArray;
+  /** [T]; 0 gives a zero row. */
+  mask?: Uint8Array;
+}
+
+/** Options of {@link tokenLogProbsBackward}. */
+export interface TokenLogProbsBackwardOptions<L extends Logits = Logits> extends BackendOptions {
+  /** As in the forward pass. Default 1. */
+  temperature?: number;
+  /** Default `'new'`; `'in-place'` overwrites the logits; `{ out }` writes there. */
+  gradient?: 'new' | 'in-place' | { out: L };
+}
+
+interface Rows {
+  view: LogitsView;
+  targets: Int32Array;
+  mask: Uint8Array | undefined;
+  temperature: number;
+}
+
+/** The extremes keep log2(e) / temperature a normal float32. */
+export function temperatureOption(value: unknown): number {
+  return finiteNumber('temperature', value ?? 1, { above: 0, min: 1e-30, max: 1e30 });
+}
+
+/** Validates what both directions share. T is the length of `targets`. */
+export function tokenRows(inputs: TokenLogProbsInputs, temperature: unknown): Rows {
+  const tokens = typedArray('targets', inputs.targets, ['Int32Array']).length;
+  const view = logitsView('logits', inputs.logits, tokens);
+  const mask = optionalMask(inputs.mask, tokens);
+  const targets = targetIds(inputs.targets, tokens, view.vocab, mask);
+  return { view, targets, mask, temperature: temperatureOption(temperature) };
+}
+
+function kernelRows({ view, targets, mask, temperature }: Rows) {
+  const { data: logits, dtype, tokens, vocab, rowStride } = view;
+  return { logits, dtype, tokens, vocab, rowStride, targets, mask, temperature };
+}
+
+/** The forward pass on validated rows. */
+export function* forwardTask(rows: Rows, entropy: boolean, onNonFinite: NonFiniteRule): Task<TokenLogProbs> {
+  const { tokens } = rows.view;
+  const args: TokenLogProbsForwardArguments = {
+    ...kernelRows(rows),
+    logProbs: new Float64Array(tokens),
+    logSumExp: new Float64Array(tokens),
+    entropy: entropy ? new Float64Array(tokens) : undefined,
+    status: new Uint8Array(tokens),
+  };
+  yield { kernel: 'tokenLogProbsForward', args };
+  const result: TokenLogProbs = {
+    logProbs: args.logProbs,
+    logSumExp: args.logSumExp,
+    mask: rows.mask,
+    nonFiniteTokens: 0,
+  };
+  if (args.entropy) result.entropy = args.entropy;
+  const first = args.status.indexOf(ROW_STATUS.nonFinite);
+  if (first === -1) return result;
+  const count = args.status.reduce((sum, status) => sum + (status === ROW_STATUS.nonFinite ? 1 : 0), 0);
+  if (onNonFinite === 'error') throw nonFiniteError('logits', 'row', first, count);
+  const mask = args.status.map((status) => (status === ROW_STATUS.valid ? 1 : 0));
+  return { ...result, mask, nonFiniteTokens: count };
+}
+
+export function nonFiniteError(argument: string, unit: string, first: number, count: number): RlvrError {
+  const expected = `log-probs that are finite (or onNonFinite: 'skip')`;
+  return badArgument(
+    'ERR_NONFINITE',
+    argument,
+    expected,
+    `${count} non-finite ${unit}(s), the first at ${unit} ${first}`,
+  );
+}
+
+/** The backward pass on validated rows, into `gradient`. */
+export function* backwardTask(
+  rows: Rows,
+  gradient: LogitsView,
+  upstream: { logSumExp: Float64Array; gradLogProbs: Float64Array; entropy?: Float64Array; gradEntropy?: Float64Array },
+): Task<Logits> {
+  const args: TokenLogProbsBackwardArguments = {
+    ...kernelRows(rows),
+    logSumExp: upstream.logSumExp,
+    gradLogProbs: upstream.gradLogProbs,
+    entropy: upstream.entropy,
+    gradEntropy: upstream.gradEntropy,
+    gradLogits: gradient.data,
+    gradRowStride: gradient.rowStride,
+  };
+  yield { kernel: 'tokenLogProbsBackward', args };
+  return gradient.source;
+}
+
+export function nonFiniteRule(value: unknown): NonFiniteRule {
+  return oneOf('onNonFinite', value ?? 'error', ['error', 'skip']);
+}
+
+function* forwardOp(inputs: TokenLogProbsInputs, options?: TokenLogProbsOptions): Task<TokenLogProbs> {
+  const { temperature, entropy, onNonFinite } = optionsArgument(options);
+  const rows = tokenRows(objectArgument('inputs', inputs), temperature);
+  return yield* forwardTask(rows, entropy === true, nonFiniteRule(onNonFinite));
+}
+
+function* backwardOp<L extends Logits>(
+  inputs: TokenLogProbsBackwardInputs<L>,
+  options?: TokenLogProbsBackwardOptions<L>,
+): Task<{ gradLogits: L }> {
+  const { temperature, gradient = 'new' } = optionsArgument(options);
+  const rows = tokenRows(objectArgument('inputs', inputs), temperature);
+  const { tokens } = rows.view;
+  const perToken = 'T, one value per token';
+  const upstream = {
+    logSumExp: finiteFloats('logSumExp', inputs.logSumExp, tokens, perToken),
+    gradLogProbs: finiteFloats('gradLogProbs', inputs.gradLogProbs, tokens, perToken),
+    gradEntropy: inputs.gradEntropy && finiteFloats('gradEntropy', inputs.gradEntropy, tokens, perToken),
+    entropy: inputs.gradEntropy && finiteFloats('entropy', inputs.entropy, tokens, perToken),
+  };
+  const target = gradientView(rows.view, gradient as GradientOption<Logits>);
+  if (!target) throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place' or { out }", "'none'");
+  return { gradLogits: (yield* backwardTask(rows, target, upstream)) as L };
+}
+
+/**
+ * Log-prob of each sampled token, logsumexp and (on request) entropy of its row, from one read of the logits.
+ *
+ * With z = logits / temperature: `logProbs[t] = z[t, targets[t]] - logSumExp[t]`, `logSumExp[t] = log sum_v exp z[t, v]`.
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE` for bad arguments; `ERR_NONFINITE` naming the first row without
+ * a finite log-prob, unless `onNonFinite` is `'skip'`; `ERR_ABORTED`.
+ */
+export async function tokenLogProbs(
+  inputs: TokenLogProbsInputs,
+  options?: TokenLogProbsOptions & AsyncOptions,
+): Promise<TokenLogProbs> {
+  return runAsync(forwardOp(inputs, options), options);
+}
+
+/** {@link tokenLogProbs}, blocking. */
+export function tokenLogProbsSync(inputs: TokenLogProbsInputs, options?: TokenLogProbsOptions): TokenLogProbs {
+  return runSync(forwardOp(inputs, options), options);
+}
+
+/**
+ * Gradient of a loss to the logits from its gradients to log-probs (and entropies):
+ * `gradLogits[t, v] = (g_t * ([v = y_t] - p_v) - h_t * p_v * (log p_v + H_t)) / temperature`.
+ * It comes back in the form and dtype of the logits.
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ */
+export async function tokenLogProbsBackward<L extends Logits>(
+  inputs: TokenLogProbsBackwardInputs<L>,
+  options?: TokenLogProbsBackwardOptions<L> & AsyncOptions,
+): Promise<{ gradLogits: L }> {
+  return runAsync(backwardOp(inputs, options), options);
+}
+
+/** {@link tokenLogProbsBackward}, blocking. */
+export function tokenLogProbsBackwardSync<L extends Logits>(
+  inputs: TokenLogProbsBackwardInputs<L>,
+  options?: TokenLogProbsBackwardOptions<L>,
+): { gradLogits: L } {
+  return runSync(backwardOp(inputs, options), options);
+}

@@ -1,0 +1,44 @@
+// Defines ConSPO's group InfoNCE (arXiv 2605.12969, eq. 10; spec section 4). See native/ops/group_info_nce.h.
+import type { GroupInfoNceArguments } from '../backend/kernels.js';
+import type { Pauses } from './token-log-probs.js';
+
+/** -J of one group; writes the gradient of loss = sum of -J / normalizer. */
+function groupLoss(args: GroupInfoNceArguments, g: number): number {
+  const { scores, rewards, cuGroups, tau, gradScores } = args;
+  const members = Array.from({ length: cuGroups[g + 1] - cuGroups[g] }, (_, k) => cuGroups[g] + k);
+  const positives = members.filter((i) => rewards[i] > args.positiveThreshold);
+  const negatives = members.filter((i) => !(rewards[i] > args.positiveThreshold));
+  gradScores.fill(0, cuGroups[g], cuGroups[g + 1]);
+  if (positives.length === 0 || negatives.length === 0) return 0;
+
+  // b = tau * logsumexp(s_j / tau), by differences to the largest so that no tau overflows
+  const largest = negatives.reduce((max, j) => Math.max(max, scores[j]), -Infinity);
+  const weights = negatives.map((j) => Math.exp((scores[j] - largest) / tau));
+  const sum = weights.reduce((total, weight) => total + weight, 0);
+  const b = largest + tau * Math.log(sum);
+
+  let loss = 0;
+  let pull = 0; // sum of sigmoid((b - a_i) / tau)
+  for (const i of positives) {
+    const gap = b - (scores[i] - args.margin);
+    const small = Math.exp(-Math.abs(gap) / tau);
+    const sigmoid = gap >= 0 ? 1 / (1 + small) : small / (1 + small);
+    loss += (Math.max(gap, 0) + tau * Math.log1p(small)) / positives.length;
+    pull += sigmoid;
+    gradScores[i] = -sigmoid / positives.length / args.normalizer;
+  }
+  negatives.forEach((j, k) => {
+    gradScores[j] = ((weights[k] / sum) * pull) / positives.length / args.normalizer;
+  });
+  return loss;
+}
+
+export function* groupInfoNCE(args: GroupInfoNceArguments): Pauses {
+  let total = 0;
+  for (let g = 0; g < args.groups; g++) {
+    yield;
+    args.groupLosses[g] = groupLoss(args, g);
+    total += args.groupLosses[g];
+  }
+  args.loss[0] = total / args.normalizer;
+}

@@ -1,0 +1,105 @@
+// Defines token-log-probs (spec section 2) in plain float64 loops. See native/ops/token_log_probs.h.
+import {
+  DTYPE_CODES,
+  type LogitsData,
+  ROW_STATUS,
+  type TokenLogProbsBackwardArguments,
+  type TokenLogProbsForwardArguments,
+} from '../backend/kernels.js';
+import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from './float16.js';
+
+/** A pause between two rows: the async driver may let the event loop run, or stop. */
+export type Pauses = Generator<void, void, void>;
+
+const READERS = {
+  [DTYPE_CODES.f32]: (data: LogitsData, index: number) => data[index],
+  [DTYPE_CODES.bf16]: (data: LogitsData, index: number) => bf16ToNumber(data[index]),
+  [DTYPE_CODES.f16]: (data: LogitsData, index: number) => f16ToNumber(data[index]),
+};
+
+const ROUNDERS = {
+  [DTYPE_CODES.f32]: (value: number) => value,
+  [DTYPE_CODES.bf16]: numberToBf16,
+  [DTYPE_CODES.f16]: numberToF16,
+};
+
+/** z = logits / temperature of row t, as float64. */
+function scaledRow(args: TokenLogProbsForwardArguments | TokenLogProbsBackwardArguments, t: number): Float64Array {
+  const read = READERS[args.dtype];
+  const z = new Float64Array(args.vocab);
+  for (let v = 0; v < args.vocab; v++) z[v] = read(args.logits, t * args.rowStride + v) / args.temperature;
+  return z;
+}
+
+interface RowSums {
+  max: number;
+  rest: number; // sum of exp(z - max) without the maximum's own term, which is 1
+  weighted: number; // sum of exp(z - max) * (z - max)
+}
+
+function rowSums(z: Float64Array): RowSums {
+  let max = -Infinity;
+  let argmax = 0;
+  for (let v = 0; v < z.length; v++) {
+    if (z[v] > max) {
+      max = z[v];
+      argmax = v;
+    }
+  }
+  let rest = 0;
+  let weighted = 0;
+  for (let v = 0; v < z.length; v++) {
+    if (v === argmax || z[v] === -Infinity) continue;
+    const e = Math.exp(z[v] - max);
+    rest += e;
+    weighted += e * (z[v] - max);
+  }
+  return { max, rest, weighted };
+}
+
+export function* tokenLogProbsForward(args: TokenLogProbsForwardArguments): Pauses {
+  const { logProbs, logSumExp, entropy, status } = args;
+  for (let t = 0; t < args.tokens; t++) {
+    yield;
+    logProbs[t] = 0;
+    logSumExp[t] = 0;
+    if (entropy) entropy[t] = 0;
+    status[t] = ROW_STATUS.masked;
+    if (args.mask?.[t] === 0) continue;
+    const z = scaledRow(args, t);
+    const { max, rest, weighted } = rowSums(z);
+    const logRest = Math.log1p(rest);
+    const logProb = z[args.targets[t]] - max - logRest;
+    const finite = Number.isFinite(max) && Number.isFinite(logProb) && !Number.isNaN(rest);
+    status[t] = finite ? ROW_STATUS.valid : ROW_STATUS.nonFinite;
+    if (!finite) continue;
+    logProbs[t] = logProb;
+    logSumExp[t] = max + logRest;
+    if (entropy) entropy[t] = logRest - weighted / (1 + rest);
+  }
+}
+
+export function* tokenLogProbsBackward(args: TokenLogProbsBackwardArguments): Pauses {
+  const { gradLogits, gradRowStride, vocab, temperature } = args;
+  const round = ROUNDERS[args.dtype];
+  for (let t = 0; t < args.tokens; t++) {
+    yield;
+    const start = t * gradRowStride;
+    const masked = args.mask?.[t] === 0;
+    const g = masked ? 0 : args.gradLogProbs[t];
+    const h = masked ? 0 : (args.gradEntropy?.[t] ?? 0);
+    if (g === 0 && h === 0) {
+      gradLogits.fill(0, start, start + vocab);
+      continue;
+    }
+    const z = scaledRow(args, t); // a copy: gradLogits may be the logits
+    const entropy = args.entropy?.[t] ?? 0;
+    for (let v = 0; v < vocab; v++) {
+      const logP = z[v] - args.logSumExp[t];
+      const p = Math.exp(logP);
+      const policy = v === args.targets[t] ? -g * Math.expm1(logP) : -g * p;
+      const bonus = p === 0 ? 0 : h * p * (logP + entropy);
+      gradLogits[start + v] = round((policy - bonus) / temperature);
+    }
+  }
+}

@@ -1,0 +1,24 @@
+import { finiteNumber } from './validate.js';
+
+/** Parameters of {@link cosineMargin}. */
+export interface CosineMarginParameters {
+  /** M: the margin reached after the warm-up. Default 0 (this package's choice; the paper's value is not known to us). */
+  target?: number;
+  /** alpha: the fraction of training over which the margin grows, in (0, 1]. Default 1. */
+  warmup?: number;
+}
+
+/**
+ * ConSPO's curriculum margin (arXiv 2605.12969): `m = (M / 2) * (1 - cos(pi * min(progress / warmup, 1)))`.
+ *
+ * @returns a function of training progress in [0, 1], for the `margin` option of a loss.
+ * @throws RlvrError `ERR_RANGE`.
+ */
+export function cosineMargin({ target = 0, warmup = 1 }: CosineMarginParameters = {}): (progress: number) => number {
+  finiteNumber('target', target);
+  finiteNumber('warmup', warmup, { above: 0, max: 1 });
+  return (progress) => {
+    finiteNumber('progress', progress, { min: 0, max: 1 });
+    return (target / 2) * (1 - Math.cos(Math.PI * Math.min(progress / warmup, 1)));
+  };
+}

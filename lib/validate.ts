@@ -1,0 +1,160 @@
+// Checks of arguments, shared by every op and loss. Each throws an RlvrError that names the argument; all run before
+// anything is written.
+import { badArgument, describe, tag } from './errors.js';
+
+/** Per-token and per-sequence numbers: float64 inside, either float type from outside. */
+export type FloatArray = Float32Array | Float64Array;
+
+interface ArrayTypes {
+  Float32Array: Float32Array;
+  Float64Array: Float64Array;
+  Int32Array: Int32Array;
+  Uint8Array: Uint8Array;
+  Uint16Array: Uint16Array;
+}
+
+/** A typed array of one of the given types, whose memory cannot be shrunk while an op runs. */
+export function typedArray<K extends keyof ArrayTypes>(
+  name: string,
+  value: unknown,
+  types: readonly K[],
+): ArrayTypes[K] {
+  if (!ArrayBuffer.isView(value) || !types.includes(tag(value) as K)) {
+    throw badArgument('ERR_DTYPE', name, types.join(' or '), describe(value));
+  }
+  const { resizable, growable } = value.buffer as { resizable?: boolean; growable?: boolean };
+  if (resizable === true || growable === true) {
+    throw badArgument('ERR_DTYPE', name, 'an array on a buffer of fixed length', 'one on a resizable buffer');
+  }
+  return value as ArrayTypes[K];
+}
+
+/** As typedArray, of exactly `length` elements. A detached array has length 0 and fails here. */
+export function arrayOf<K extends keyof ArrayTypes>(
+  name: string,
+  value: unknown,
+  types: readonly K[],
+  length: number,
+  meaning: string,
+): ArrayTypes[K] {
+  const array = typedArray(name, value, types);
+  if (array.length !== length) {
+    throw badArgument('ERR_SHAPE', name, `length ${length} (${meaning})`, `length ${array.length}`);
+  }
+  return array;
+}
+
+/** `length` floats as float64; the array itself when it already is. */
+export function floats(name: string, value: unknown, length: number, meaning: string): Float64Array {
+  const array = arrayOf(name, value, ['Float32Array', 'Float64Array'], length, meaning);
+  return tag(array) === 'Float64Array' ? (array as Float64Array) : new Float64Array(array);
+}
+
+/** As floats, every value finite. */
+export function finiteFloats(name: string, value: unknown, length: number, meaning: string): Float64Array {
+  const array = floats(name, value, length, meaning);
+  for (let i = 0; i < length; i++) {
+    if (!Number.isFinite(array[i]))
+      throw badArgument('ERR_NONFINITE', name, 'finite values', `${array[i]} at index ${i}`);
+  }
+  return array;
+}
+
+/** As floats, no NaN where the mask keeps the token. Infinities pass: log-ratios are clamped. */
+export function maskedFloats(name: string, value: unknown, length: number, mask: Uint8Array | undefined): Float64Array {
+  const array = floats(name, value, length, 'T, one value per token');
+  for (let t = 0; t < length; t++) {
+    if (Number.isNaN(array[t]) && mask?.[t] !== 0) {
+      throw badArgument('ERR_NONFINITE', name, 'no NaN at unmasked tokens', `NaN at index ${t}`);
+    }
+  }
+  return array;
+}
+
+/** As floats, every value finite where the mask keeps the token. */
+export function maskedFinite(name: string, value: unknown, length: number, mask: Uint8Array | undefined): Float64Array {
+  const array = floats(name, value, length, 'T, one value per token');
+  for (let t = 0; t < length; t++) {
+    if (!Number.isFinite(array[t]) && mask?.[t] !== 0) {
+      throw badArgument('ERR_NONFINITE', name, 'finite values at unmasked tokens', `${array[t]} at index ${t}`);
+    }
+  }
+  return array;
+}
+
+/**
+ * Offsets that start at 0 and do not decrease, ending at `total` where that is known. A copy: the caller may change
+ * theirs while an op runs.
+ */
+export function offsets(name: string, value: unknown, total?: number, of?: string): Int32Array {
+  const array = typedArray(name, value, ['Int32Array']);
+  if (array.length === 0) throw badArgument('ERR_SHAPE', name, 'at least one offset', 'length 0');
+  if (array[0] !== 0) throw badArgument('ERR_RANGE', name, 'offsets starting at 0', `${array[0]} at index 0`);
+  for (let i = 1; i < array.length; i++) {
+    if (array[i] < array[i - 1]) {
+      throw badArgument(
+        'ERR_RANGE',
+        name,
+        'offsets that do not decrease',
+        `${array[i]} after ${array[i - 1]} at index ${i}`,
+      );
+    }
+  }
+  const last = array[array.length - 1];
+  if (total !== undefined && last !== total)
+    throw badArgument('ERR_SHAPE', name, `a last offset of ${total} (${of})`, `${last}`);
+  return array.slice();
+}
+
+export function optionalMask(value: unknown, tokens: number): Uint8Array | undefined {
+  return value === undefined ? undefined : arrayOf('mask', value, ['Uint8Array'], tokens, 'T, one flag per token');
+}
+
+/** Target ids, each in [0, vocab) where the mask keeps the token. */
+export function targetIds(value: unknown, tokens: number, vocab: number, mask: Uint8Array | undefined): Int32Array {
+  const ids = arrayOf('targets', value, ['Int32Array'], tokens, 'T, one id per token');
+  for (let t = 0; t < tokens; t++) {
+    if ((ids[t] < 0 || ids[t] >= vocab) && mask?.[t] !== 0) {
+      throw badArgument('ERR_RANGE', 'targets', `ids in [0, ${vocab})`, `${ids[t]} at index ${t}`);
+    }
+  }
+  return ids;
+}
+
+interface NumberRange {
+  above?: number; // exclusive
+  min?: number;
+  max?: number;
+  integer?: boolean;
+}
+
+/** A finite number within bounds. */
+export function finiteNumber(name: string, value: unknown, range: NumberRange = {}): number {
+  const { above = -Infinity, min = -Infinity, max = Infinity, integer = false } = range;
+  if (typeof value !== 'number') throw badArgument('ERR_RANGE', name, 'a number', describe(value));
+  const inside = Number.isFinite(value) && value > above && value >= min && value <= max;
+  if (inside && (!integer || Number.isInteger(value))) return value;
+  const bounds = [
+    above !== -Infinity && `above ${above}`,
+    min !== -Infinity && `at least ${min}`,
+    max !== Infinity && `at most ${max}`,
+  ].filter((text) => text !== false);
+  const kind = integer ? 'a whole number' : 'a finite number';
+  throw badArgument('ERR_RANGE', name, [kind, bounds.join(' and ')].filter(Boolean).join(' '), String(value));
+}
+
+/** One of a few words. */
+export function oneOf<W extends string>(name: string, value: unknown, words: readonly W[]): W {
+  if (!words.includes(value as W)) {
+    throw badArgument('ERR_RANGE', name, words.map((word) => `'${word}'`).join(' or '), describe(value));
+  }
+  return value as W;
+}
+
+/** The arguments object itself, so that a missing one fails by name. */
+export function objectArgument<T extends object>(name: string, value: T | undefined): T {
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) {
+    throw badArgument('ERR_DTYPE', name, 'an object', describe(value));
+  }
+  return value;
+}

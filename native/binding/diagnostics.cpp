@@ -1,0 +1,56 @@
+// What the addon says of itself, and the yardsticks of the tests and benchmarks.
+#include "binding/exports.h"
+#include "binding/arguments.h"
+#include "cpu/cpu_features.h"
+#include "cpu/diagnostics.h"
+#include "cpu/thread_pool.h"
+
+namespace rlvr::binding {
+namespace {
+
+Napi::Value cpu_info(const Napi::CallbackInfo& info) {
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("simd", simd_name(simd_level()));
+  result.Set("threads", thread_count());
+  return result;
+}
+
+// simdExp({ x: Float32Array, out: Float32Array, count })
+Napi::Value simd_exp(const Napi::CallbackInfo& info) {
+  Arguments a(info);
+  const int64_t count = a.integer("count");
+  const auto* x = a.array<const float>("x", count);
+  auto* out = a.array<float>("out", count);
+  if (a.ok()) cpu::simd_exp(x, out, count);
+  return info.Env().Undefined();
+}
+
+// readMemory({ source: Uint8Array, bytes }): a checksum
+Napi::Value read_memory(const Napi::CallbackInfo& info) {
+  Arguments a(info);
+  const int64_t bytes = a.integer("bytes");
+  const auto* source = a.array<const uint8_t>("source", bytes);
+  if (!a.ok()) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), static_cast<double>(cpu::read_memory(source, bytes) >> 12));
+}
+
+// copyMemory({ source: Uint8Array, destination: Uint8Array, bytes })
+Napi::Value copy_memory(const Napi::CallbackInfo& info) {
+  Arguments a(info);
+  const int64_t bytes = a.integer("bytes");
+  const auto* source = a.array<const uint8_t>("source", bytes);
+  auto* destination = a.array<uint8_t>("destination", bytes);
+  if (a.ok()) cpu::copy_memory(source, destination, bytes);
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void export_diagnostics(Napi::Env env, Napi::Object exports) {
+  exports.Set("cpuInfo", Napi::Function::New<cpu_info>(env, "cpuInfo"));
+  exports.Set("simdExp", Napi::Function::New<simd_exp>(env, "simdExp"));
+  exports.Set("readMemory", Napi::Function::New<read_memory>(env, "readMemory"));
+  exports.Set("copyMemory", Napi::Function::New<copy_memory>(env, "copyMemory"));
+}
+
+}  // namespace rlvr::binding

@@ -1,0 +1,54 @@
+#include "binding/exports.h"
+#include "binding/sequences.h"
+#include "binding/worker.h"
+#include "cpu/ops.h"
+
+namespace rlvr::binding {
+namespace {
+
+RatioScoresForward read_forward(Arguments& a) {
+  RatioScoresForward op{};
+  int64_t tokens = 0;
+  op.kind = static_cast<RatioScore>(a.integer("kind", static_cast<int64_t>(RatioScore::kK3)));
+  op.sequences = a.integer("sequences");
+  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, tokens);
+  op.log_probs = a.array<const double>("logProbs", tokens);
+  op.old_log_probs = a.optional_array<const double>("oldLogProbs", tokens);
+  op.mask = a.optional_array<const uint8_t>("mask", tokens);
+  op.sides = a.optional_array<const double>("sides", op.sequences);
+  op.epsilon_low = a.number("epsilonLow");
+  op.epsilon_high = a.number("epsilonHigh");
+  op.ratio_min = a.number("ratioMin");
+  op.ratio_max = a.number("ratioMax");
+  op.tau_pos = a.number("tauPos");
+  op.tau_neg = a.number("tauNeg");
+  op.scores = a.array<double>("scores", op.sequences);
+  op.token_counts = a.array<double>("tokenCounts", op.sequences);
+  op.score_grads = a.array<double>("scoreGrads", tokens);
+  op.clipped_low = a.array<int32_t>("clippedLow", op.sequences);
+  op.clipped_high = a.array<int32_t>("clippedHigh", op.sequences);
+  op.cancel = a.cancel_flag();
+  return op;
+}
+
+RatioScoresBackward read_backward(Arguments& a) {
+  RatioScoresBackward op{};
+  int64_t tokens = 0;
+  op.sequences = a.integer("sequences");
+  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, tokens);
+  op.grad_scores = a.array<const double>("gradScores", op.sequences);
+  op.score_grads = a.array<const double>("scoreGrads", tokens);
+  op.accumulate = a.boolean("accumulate");
+  op.grad_log_probs = a.array<double>("gradLogProbs", tokens);
+  op.cancel = a.cancel_flag();
+  return op;
+}
+
+}  // namespace
+
+void export_ratio_scores(Napi::Env env, Napi::Object exports) {
+  export_op<RatioScoresForward, read_forward, cpu::ratio_scores_forward>(env, exports, "ratioScoresForward");
+  export_op<RatioScoresBackward, read_backward, cpu::ratio_scores_backward>(env, exports, "ratioScoresBackward");
+}
+
+}  // namespace rlvr::binding

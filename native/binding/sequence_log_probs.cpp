@@ -1,0 +1,44 @@
+#include "binding/exports.h"
+#include "binding/sequences.h"
+#include "binding/worker.h"
+#include "cpu/ops.h"
+
+namespace rlvr::binding {
+namespace {
+
+SequenceLogProbsForward read_forward(Arguments& a) {
+  SequenceLogProbsForward op{};
+  int64_t tokens = 0;
+  op.sequences = a.integer("sequences");
+  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, tokens);
+  op.log_probs = a.array<const double>("logProbs", tokens);
+  op.mask = a.optional_array<const uint8_t>("mask", tokens);
+  op.scores = a.array<double>("scores", op.sequences);
+  op.token_counts = a.array<double>("tokenCounts", op.sequences);
+  op.cancel = a.cancel_flag();
+  return op;
+}
+
+SequenceLogProbsBackward read_backward(Arguments& a) {
+  SequenceLogProbsBackward op{};
+  int64_t tokens = 0;
+  op.sequences = a.integer("sequences");
+  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, tokens);
+  op.grad_scores = a.array<const double>("gradScores", op.sequences);
+  op.token_counts = a.array<const double>("tokenCounts", op.sequences);
+  op.mask = a.optional_array<const uint8_t>("mask", tokens);
+  op.grad_log_probs = a.array<double>("gradLogProbs", tokens);
+  op.cancel = a.cancel_flag();
+  return op;
+}
+
+}  // namespace
+
+void export_sequence_log_probs(Napi::Env env, Napi::Object exports) {
+  export_op<SequenceLogProbsForward, read_forward, cpu::sequence_log_probs_forward>(env, exports,
+                                                                                    "sequenceLogProbsForward");
+  export_op<SequenceLogProbsBackward, read_backward, cpu::sequence_log_probs_backward>(env, exports,
+                                                                                       "sequenceLogProbsBackward");
+}
+
+}  // namespace rlvr::binding

@@ -1,0 +1,53 @@
+#include "binding/exports.h"
+#include "binding/worker.h"
+#include "cpu/ops.h"
+
+namespace rlvr::binding {
+namespace {
+
+TokenLogProbsForward read_forward(Arguments& a) {
+  TokenLogProbsForward op{};
+  op.dtype = static_cast<DType>(a.integer("dtype", 2));
+  op.tokens = a.integer("tokens");
+  op.vocab = a.integer("vocab");
+  op.row_stride = a.integer("rowStride");
+  op.logits = a.matrix("logits", op.dtype, op.tokens, op.vocab, op.row_stride);
+  op.targets = a.array<const int32_t>("targets", op.tokens);
+  op.mask = a.optional_array<const uint8_t>("mask", op.tokens);
+  op.temperature = a.number("temperature");
+  op.log_probs = a.array<double>("logProbs", op.tokens);
+  op.log_sum_exp = a.array<double>("logSumExp", op.tokens);
+  op.entropy = a.optional_array<double>("entropy", op.tokens);
+  op.status = a.array<uint8_t>("status", op.tokens);
+  op.cancel = a.cancel_flag();
+  return op;
+}
+
+TokenLogProbsBackward read_backward(Arguments& a) {
+  TokenLogProbsBackward op{};
+  op.dtype = static_cast<DType>(a.integer("dtype", 2));
+  op.tokens = a.integer("tokens");
+  op.vocab = a.integer("vocab");
+  op.row_stride = a.integer("rowStride");
+  op.logits = a.matrix("logits", op.dtype, op.tokens, op.vocab, op.row_stride);
+  op.targets = a.array<const int32_t>("targets", op.tokens);
+  op.mask = a.optional_array<const uint8_t>("mask", op.tokens);
+  op.temperature = a.number("temperature");
+  op.log_sum_exp = a.array<const double>("logSumExp", op.tokens);
+  op.grad_log_probs = a.array<const double>("gradLogProbs", op.tokens);
+  op.grad_entropy = a.optional_array<const double>("gradEntropy", op.tokens);
+  if (op.grad_entropy != nullptr) op.entropy = a.array<const double>("entropy", op.tokens);
+  op.grad_row_stride = a.integer("gradRowStride");
+  op.grad_logits = a.matrix("gradLogits", op.dtype, op.tokens, op.vocab, op.grad_row_stride);
+  op.cancel = a.cancel_flag();
+  return op;
+}
+
+}  // namespace
+
+void export_token_log_probs(Napi::Env env, Napi::Object exports) {
+  export_op<TokenLogProbsForward, read_forward, cpu::token_log_probs_forward>(env, exports, "tokenLogProbsForward");
+  export_op<TokenLogProbsBackward, read_backward, cpu::token_log_probs_backward>(env, exports, "tokenLogProbsBackward");
+}
+
+}  // namespace rlvr::binding

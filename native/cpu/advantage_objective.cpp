@@ -1,0 +1,19 @@
+// See ops/advantage_objective.h. N numbers: one thread, one fixed order.
+#include "cpu/ops.h"
+
+namespace rlvr::cpu {
+
+void advantage_objective(const AdvantageObjective& op) {
+  double loss = 0;
+  for (int64_t i = 0; i < op.sequences; ++i) {
+    op.grad_scores[i] = 0;
+    const double advantage = op.advantages == nullptr ? 1 : op.advantages[i];
+    if (op.token_counts[i] == 0 || advantage == 0) continue;
+    const double weight = (op.per_token ? op.token_counts[i] : 1) / op.normalizer;
+    op.grad_scores[i] = op.scale * weight * advantage;
+    loss += op.grad_scores[i] * op.scores[i];
+  }
+  op.loss[0] = loss;
+}
+
+}  // namespace rlvr::cpu

@@ -1,0 +1,12 @@
+// Which instruction-set path this process uses.
+#pragma once
+
+namespace rlvr {
+
+enum class SimdLevel { kPortable, kAvx2 };
+
+// The best level that this build and this processor have; RLVR_SIMD=portable picks the plain one.
+SimdLevel simd_level();
+const char* simd_name(SimdLevel level);
+
+}  // namespace rlvr

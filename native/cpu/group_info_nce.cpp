@@ -1,0 +1,75 @@
+// See ops/group_info_nce.h. Differences are taken before dividing by tau, so no tau overflows.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "cpu/ops.h"
+#include "cpu/thread_pool.h"
+
+namespace rlvr::cpu {
+namespace {
+
+struct Sides {
+  int64_t positives = 0;
+  int64_t negatives = 0;
+  double largest_negative = -std::numeric_limits<double>::infinity();
+};
+
+bool positive(const GroupInfoNce& op, int64_t i) { return op.rewards[i] > op.positive_threshold; }
+
+Sides count_sides(const GroupInfoNce& op, int64_t begin, int64_t end) {
+  Sides sides;
+  for (int64_t i = begin; i < end; ++i) {
+    if (positive(op, i)) {
+      ++sides.positives;
+    } else {
+      ++sides.negatives;
+      sides.largest_negative = std::max(sides.largest_negative, op.scores[i]);
+    }
+  }
+  return sides;
+}
+
+// -J_g; writes the gradient of loss = sum_g -J_g / normalizer.
+double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end) {
+  const Sides sides = count_sides(op, begin, end);
+  std::fill(op.grad_scores + begin, op.grad_scores + end, 0.0);
+  if (sides.positives == 0 || sides.negatives == 0) return 0;
+  double sum = 0;  // of exp((s_j - largest) / tau)
+  for (int64_t j = begin; j < end; ++j)
+    if (!positive(op, j)) sum += std::exp((op.scores[j] - sides.largest_negative) / op.tau);
+  const double b = sides.largest_negative + op.tau * std::log(sum);
+
+  const double share = 1 / static_cast<double>(sides.positives);
+  double loss = 0;
+  double pull = 0;  // sum over positives of sigmoid((b - a_i) / tau)
+  for (int64_t i = begin; i < end; ++i) {
+    if (!positive(op, i)) continue;
+    const double gap = b - (op.scores[i] - op.margin);
+    const double small = std::exp(-std::fabs(gap) / op.tau);
+    const double sigmoid = gap >= 0 ? 1 / (1 + small) : small / (1 + small);
+    loss += share * (std::max(gap, 0.0) + op.tau * std::log1p(small));
+    pull += sigmoid;
+    op.grad_scores[i] = -share * sigmoid / op.normalizer;
+  }
+  const double push = share * pull / (sum * op.normalizer);
+  for (int64_t j = begin; j < end; ++j)
+    if (!positive(op, j)) op.grad_scores[j] = push * std::exp((op.scores[j] - sides.largest_negative) / op.tau);
+  return loss;
+}
+
+}  // namespace
+
+void group_info_nce(const GroupInfoNce& op) {
+  const int64_t sequences = op.groups > 0 ? op.cu_groups[op.groups] : 0;
+  const int64_t grain = op.groups * 4096 / std::max<int64_t>(sequences, 1) + 1;
+  parallel_for(op.groups, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end && !cancelled(op.cancel); ++g)
+      op.group_losses[g] = group_loss(op, op.cu_groups[g], op.cu_groups[g + 1]);
+  });
+  double total = 0;
+  for (int64_t g = 0; g < op.groups; ++g) total += op.group_losses[g];
+  op.loss[0] = total / op.normalizer;
+}
+
+}  // namespace rlvr::cpu

@@ -1,0 +1,91 @@
+// The same eight-wide interface in plain C++, for processors without a specialised path.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "cpu/exp2_polynomial.h"
+#include "cpu/float16.h"
+
+namespace rlvr::portable {
+
+struct Simd {
+  static constexpr int kWidth = 8;
+  struct Float {
+    float lane[kWidth];
+  };
+
+  template <class Function>
+  static Float each(Function function) {
+    Float out;
+    for (int i = 0; i < kWidth; ++i) out.lane[i] = function(i);
+    return out;
+  }
+
+  static Float set(float x) {
+    return each([&](int) { return x; });
+  }
+  static Float load(const float* p) {
+    return each([&](int i) { return p[i]; });
+  }
+  static void store(float* p, Float x) {
+    for (int i = 0; i < kWidth; ++i) p[i] = x.lane[i];
+  }
+  static Float add(Float a, Float b) {
+    return each([&](int i) { return a.lane[i] + b.lane[i]; });
+  }
+  static Float sub(Float a, Float b) {
+    return each([&](int i) { return a.lane[i] - b.lane[i]; });
+  }
+  static Float mul(Float a, Float b) {
+    return each([&](int i) { return a.lane[i] * b.lane[i]; });
+  }
+  static Float fma(Float a, Float b, Float c) {
+    return each([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
+  }
+  static Float max_ignoring_nan(Float x, Float so_far) {
+    return each([&](int i) { return x.lane[i] > so_far.lane[i] ? x.lane[i] : so_far.lane[i]; });
+  }
+  static Float max_keeping_nan(Float floor, Float x) {
+    return each([&](int i) { return floor.lane[i] > x.lane[i] ? floor.lane[i] : x.lane[i]; });
+  }
+
+  static Float load_bf16(const uint16_t* p) {
+    return each([&](int i) { return bf16_to_float(p[i]); });
+  }
+  static Float load_f16(const uint16_t* p) {
+    return each([&](int i) { return f16_to_float(p[i]); });
+  }
+  static void store_bf16(uint16_t* p, Float x) {
+    for (int i = 0; i < kWidth; ++i) p[i] = float_to_bf16(x.lane[i]);
+  }
+  static void store_f16(uint16_t* p, Float x) {
+    for (int i = 0; i < kWidth; ++i) p[i] = float_to_f16(x.lane[i]);
+  }
+
+  struct Scale {
+    double exact;
+    Float floor;
+    explicit Scale(double inverse_temperature)
+        : exact(inverse_temperature * kLog2E), floor(set(static_cast<float>(kLowestExponent / exact))) {}
+  };
+
+  static Float clamp(Float x, const Scale& scale) { return max_keeping_nan(scale.floor, x); }
+
+  // See simd_avx2.h. Without FMA the argument is reduced in double instead.
+  static void exp_parts(Float x, const Scale& scale, Float& power, Float& factor) {
+    for (int i = 0; i < kWidth; ++i) {
+      const double exponent = static_cast<double>(x.lane[i]) * scale.exact;
+      const float shifted = static_cast<float>(exponent) + kExponentMagic;
+      const float n = shifted - kExponentMagic;
+      const auto f = static_cast<float>(exponent - static_cast<double>(n));
+      float q = kExp2Polynomial[kExp2Degree - 1];
+      for (int k = kExp2Degree - 2; k >= 0; --k) q = q * f + kExp2Polynomial[k];
+      power.lane[i] = q * f + 1.0f;
+      factor.lane[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(shifted) << 23);
+    }
+  }
+};
+
+}  // namespace rlvr::portable

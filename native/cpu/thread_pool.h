@@ -1,0 +1,33 @@
+// The process's own small thread pool. Work is handed out in fixed blocks of an index range, so which
+// thread runs a block never changes what the block computes: results do not depend on the thread count.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+namespace rlvr {
+
+// Threads that loops use, the calling one included: RLVR_THREADS, else the cores this process may use.
+int thread_count();
+
+// Each user of the pool (a Node environment) holds it while it lives; the last one to let go joins the
+// threads, so the library can be unloaded safely. Threads start with the first loop that needs them.
+void acquire_thread_pool();
+void release_thread_pool();
+
+namespace detail {
+using BlockFunction = void (*)(void* body, int64_t begin, int64_t end);
+void run_blocks(int64_t count, int64_t grain, void* body, BlockFunction function);
+}  // namespace detail
+
+// Calls body(begin, end) for consecutive blocks of `grain` indices of [0, count), on several threads.
+// The caller works too. If the pool is busy with another loop, the caller does all of it alone.
+template <class Body>
+void parallel_for(int64_t count, int64_t grain, Body&& body) {
+  using Plain = std::remove_reference_t<Body>;
+  detail::run_blocks(count, grain, const_cast<void*>(static_cast<const void*>(std::addressof(body))),
+                     [](void* context, int64_t begin, int64_t end) { (*static_cast<Plain*>(context))(begin, end); });
+}
+
+}  // namespace rlvr

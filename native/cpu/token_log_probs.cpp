@@ -1,0 +1,33 @@
+// Token level on the CPU: picks the instruction set and spreads rows over threads. The rows themselves
+// are in token_log_probs_rows.h.
+#include <algorithm>
+
+#include "cpu/cpu_features.h"
+#include "cpu/ops.h"
+#include "cpu/thread_pool.h"
+#include "cpu/token_log_probs_simd.h"
+
+namespace rlvr::cpu {
+namespace {
+
+const TokenLogProbsRows& rows() {
+#ifdef RLVR_HAVE_AVX2
+  if (simd_level() == SimdLevel::kAvx2) return token_log_probs_rows_avx2;
+#endif
+  return token_log_probs_rows_portable;
+}
+
+// Rows per block of work: at least 16 Ki elements, about what outweighs handing out a block.
+int64_t grain(int64_t vocab) { return 1 + (int64_t{1} << 14) / std::max<int64_t>(vocab, 1); }
+
+}  // namespace
+
+void token_log_probs_forward(const TokenLogProbsForward& op) {
+  parallel_for(op.tokens, grain(op.vocab), [&](int64_t begin, int64_t end) { rows().forward(op, begin, end); });
+}
+
+void token_log_probs_backward(const TokenLogProbsBackward& op) {
+  parallel_for(op.tokens, grain(op.vocab), [&](int64_t begin, int64_t end) { rows().backward(op, begin, end); });
+}
+
+}  // namespace rlvr::cpu

@@ -1,0 +1,21 @@
+// The instruction-set versions of token-log-probs' row loops; token_log_probs.cpp picks one.
+#pragma once
+
+#include "ops/token_log_probs.h"
+
+namespace rlvr {
+
+// Rows [begin, end).
+struct TokenLogProbsRows {
+  void (*forward)(const TokenLogProbsForward& op, int64_t begin, int64_t end);
+  void (*backward)(const TokenLogProbsBackward& op, int64_t begin, int64_t end);
+  // out[i] = exp(x[i]) for x <= 0, as the row loops compute it; for the tests.
+  void (*exp)(const float* x, float* out, int64_t count);
+};
+
+extern const TokenLogProbsRows token_log_probs_rows_portable;
+#ifdef RLVR_HAVE_AVX2
+extern const TokenLogProbsRows token_log_probs_rows_avx2;
+#endif
+
+}  // namespace rlvr

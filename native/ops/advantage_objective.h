@@ -1,0 +1,24 @@
+// advantage-objective: the linear objective of the GRPO family, and its gradient. Spec section 4.
+//   loss = scale * sum_i w_i * A_i * s_i,  grad_scores[i] = scale * w_i * A_i
+//   w_i  = 1 / normalizer, or n_i / normalizer when per_token; sequences with n_i == 0 add nothing.
+// scale is -1 for the policy term, and the coefficient (with advantages null) for a penalty such as KL.
+#pragma once
+
+#include "ops/common.h"
+
+namespace rlvr {
+
+struct AdvantageObjective {
+  const double* scores;        // [N]
+  const double* advantages;    // [N] A_i; null: 1
+  const double* token_counts;  // [N] n_i
+  int64_t sequences;           // N
+  bool per_token;
+  double scale;
+  double normalizer;    // > 0
+  double* grad_scores;  // [N] out
+  double* loss;         // [1] out
+  CancelFlag cancel;
+};
+
+}  // namespace rlvr

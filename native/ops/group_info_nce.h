@@ -1,0 +1,26 @@
+// group-info-nce: ConSPO's objective (arXiv 2605.12969, eq. 10) and its gradient. Spec section 4.
+//   J_g = (1/N+) sum_{i in +} -tau * softplus((b - (s_i - margin)) / tau),
+//   b   = tau * logsumexp_{j in -}(s_j / tau)
+//   group_losses[g] = -J_g (0 unless the group has both signs), loss = sum_g group_losses[g] / normalizer
+#pragma once
+
+#include "ops/common.h"
+
+namespace rlvr {
+
+struct GroupInfoNce {
+  const double* scores;       // [N]
+  const double* rewards;      // [N]; positive: reward > positive_threshold
+  const int32_t* cu_groups;   // [G + 1]
+  int64_t groups;             // G
+  double tau;                 // > 0
+  double margin;
+  double positive_threshold;
+  double normalizer;          // > 0, usually G
+  double* group_losses;       // [G] out
+  double* grad_scores;        // [N] out: dloss/dscores
+  double* loss;               // [1] out
+  CancelFlag cancel;
+};
+
+}  // namespace rlvr

@@ -1,0 +1,64 @@
+// ratio-scores: sequence scores built on the log-ratio d_t = log_probs[t] - old_log_probs[t], the GRPO
+// family's scores and the estimators of KL to a reference policy. Spec sections 3 and 4.
+//
+// d_t is clamped to +-20 before exp; outside, the derivative is 0. r_t = exp(d_t). Over sequence i:
+//   kRatio         mean r_t
+//   kClipped       positive side: mean min(r_t, 1 + epsilon_high); negative: mean max(r_t, 1 - epsilon_low)
+//   kSequence      S = exp(mean d_t), then the one-sided clip of kClipped               (GSPO)
+//   kGeometric     exp(mean min(d_t, epsilon_high)) or exp(mean max(d_t, -epsilon_low))  (GMPO)
+//   kStopped       mean sg(clamp(r_t, ratio_min, ratio_max)) * log_probs[t]              (CISPO)
+//   kSoftGate      mean (4/tau) * sigmoid(tau * (r_t - 1)), tau by side                  (SAPO)
+//   kK1, kK2, kK3  mean of the KL estimators with the reference in place of old_log_probs:
+//                  d, d^2/2, exp(-d) + d - 1
+// "Side" is the sign of sides[i]; a sequence with side 0 is not clipped.
+#pragma once
+
+#include "ops/common.h"
+
+namespace rlvr {
+
+enum class RatioScore : int32_t {
+  kRatio = 0,
+  kClipped = 1,
+  kSequence = 2,
+  kGeometric = 3,
+  kStopped = 4,
+  kSoftGate = 5,
+  kK1 = 6,
+  kK2 = 7,
+  kK3 = 8,
+};
+
+struct RatioScoresForward {
+  RatioScore kind;
+  const double* log_probs;      // [T]
+  const double* old_log_probs;  // [T]; null: on-policy, d = 0
+  const uint8_t* mask;          // [T] or null
+  const int32_t* cu_seqlens;    // [N + 1]
+  int64_t sequences;            // N
+  const double* sides;          // [N], only the sign is read; null: every side is 0
+  double epsilon_low;
+  double epsilon_high;
+  double ratio_min;
+  double ratio_max;
+  double tau_pos;
+  double tau_neg;
+  double* scores;          // [N] out
+  double* token_counts;    // [N] out: n_i
+  double* score_grads;     // [T] out: dscores[i]/dlog_probs[t], 0 where masked
+  int32_t* clipped_low;    // [N] out: tokens whose ratio the lower bound replaced
+  int32_t* clipped_high;   // [N] out: tokens whose ratio the upper bound replaced
+  CancelFlag cancel;
+};
+
+struct RatioScoresBackward {
+  const double* grad_scores;  // [N]
+  const double* score_grads;  // [T] from the forward pass
+  const int32_t* cu_seqlens;  // [N + 1]
+  int64_t sequences;          // N
+  bool accumulate;            // add to grad_log_probs instead of overwriting it
+  double* grad_log_probs;     // [T] out
+  CancelFlag cancel;
+};
+
+}  // namespace rlvr

@@ -1,0 +1,57 @@
+// token-log-probs: logits -> log-prob of the sampled token, logsumexp, entropy; and the gradient back
+// to the logits. Spec section 2.
+//
+// With z = logits / temperature:
+//   log_probs[t]   = z[t, y] - log_sum_exp[t]            y = targets[t]
+//   log_sum_exp[t] = log sum_v exp(z[t, v])
+//   entropy[t]     = log_sum_exp[t] - sum_v p[t, v] * z[t, v]
+// all from one read of the row. Backward, given g = dL/dlog_prob and h = dL/dentropy:
+//   dL/dlogits[t, v] = (1/temperature) * (g*([v == y] - p_v) - h*p_v*(log p_v + entropy))
+#pragma once
+
+#include "ops/common.h"
+
+namespace rlvr {
+
+// What became of a row.
+enum class RowStatus : uint8_t {
+  kMasked = 0,     // mask was 0: the row was not read, its outputs are 0
+  kValid = 1,      // outputs are finite
+  kNonFinite = 2,  // NaN or +inf in the row, a row all -inf, or -inf at the target: outputs are 0
+};
+
+struct TokenLogProbsForward {
+  const void* logits;      // [T, V] dtype, row t starts at element t * row_stride
+  DType dtype;
+  int64_t tokens;          // T
+  int64_t vocab;           // V
+  int64_t row_stride;      // elements, >= V
+  const int32_t* targets;  // [T], 0 <= id < V wherever the mask is not 0
+  const uint8_t* mask;     // [T] or null: 0 drops the token
+  double temperature;      // > 0
+  double* log_probs;       // [T] out, natural log
+  double* log_sum_exp;     // [T] out, of the scaled logits
+  double* entropy;         // [T] out, nats; null: not computed
+  uint8_t* status;         // [T] out, RowStatus
+  CancelFlag cancel;
+};
+
+struct TokenLogProbsBackward {
+  const void* logits;            // [T, V] dtype
+  DType dtype;                   // of logits and grad_logits
+  int64_t tokens;                // T
+  int64_t vocab;                 // V
+  int64_t row_stride;            // elements, of logits
+  const int32_t* targets;        // [T]
+  const uint8_t* mask;           // [T] or null: 0 gives a zero row
+  double temperature;            // > 0
+  const double* log_sum_exp;     // [T] from the forward pass
+  const double* grad_log_probs;  // [T] g; rows with g == 0 and h == 0 are zero-filled, not read
+  const double* entropy;         // [T] from the forward pass; null when grad_entropy is null
+  const double* grad_entropy;    // [T] h; null: no entropy term
+  void* grad_logits;             // [T, V] out, dtype; may be the same memory as logits (same stride)
+  int64_t grad_row_stride;       // elements, of grad_logits
+  CancelFlag cancel;
+};
+
+}  // namespace rlvr
