@@ -99,7 +99,7 @@ export function* tokenLogProbsBackward(args: TokenLogProbsBackwardArguments): Pa
       const p = Math.exp(logP);
       const policy = v === args.targets[t] ? -g * Math.expm1(logP) : -g * p;
       const bonus = p === 0 ? 0 : h * p * (logP + entropy);
-      gradLogits[start + v] = round((policy - bonus) / temperature);
+      gradLogits[start + v] = round((policy - bonus) / temperature + 0); // + 0: never -0
     }
   }
 }

@@ -245,7 +245,7 @@ struct Rows {
       Float factor;
       S::exp_parts(u, scale, power, factor);
       const Float weight = kEntropy ? S::fma(b, u, a) : a;
-      return S::mul(S::mul(power, factor), weight);
+      return S::fma(S::mul(power, factor), weight, S::set(0.0f));  // + 0: a banned token gets 0, not -0
     };
     int64_t i = 0;
     for (; i + kWidth <= count; i += kWidth) E::store(out + i, element(E::load(x + i)));
@@ -283,7 +283,7 @@ struct Rows {
       gradient<true>(x, out, op.vocab, shift, static_cast<float>(alpha), static_cast<float>(beta), scale);
       if (std::isfinite(log_prob)) at_target -= h * std::exp(log_prob) * (log_prob + entropy);
     }
-    out[target] = E::narrow(static_cast<float>(at_target * inverse_temperature));
+    out[target] = E::narrow(static_cast<float>(at_target * inverse_temperature + 0.0));
   }
 
   static void backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {

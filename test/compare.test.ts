@@ -1,0 +1,28 @@
+import { describe, expect, test } from 'vitest';
+import { expectClose, expectCloseNumber, expectLogProbsClose, relativeError } from './support/compare.js';
+
+describe('the comparator', () => {
+  test('measures the norm of the difference', () => {
+    expect(relativeError([3, 4], [3, 4])).toBe(0);
+    expect(relativeError([3, 9], [3, 4])).toBe(1);
+    expect(relativeError([0.5], [0])).toBe(0.5);
+  });
+
+  test.each([
+    ['NaN in the result', [NaN, 1], [0, 1]],
+    ['NaN in the expectation', [0, 1], [NaN, 1]],
+    ['NaN in both', [NaN], [NaN]],
+    ['an infinity', [Infinity], [1]],
+    ['a missing value', [1], [1, 2]],
+    ['a wrong value', [1.1], [1]],
+  ])('fails on %s', (_name, actual, expected) => {
+    expect(() => expectClose(actual, expected, 1e-3)).toThrow();
+  });
+
+  test('fails on NaN for numbers and log-probs', () => {
+    expect(() => expectCloseNumber(NaN, 1, 1)).toThrow();
+    expect(() => expectCloseNumber(1, NaN, 1)).toThrow();
+    expect(() => expectLogProbsClose([NaN], [1])).toThrow();
+    expect(() => expectLogProbsClose([1.00001], [1])).toThrow();
+  });
+});

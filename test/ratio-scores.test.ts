@@ -1,0 +1,224 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  advantageObjectiveSync,
+  type RatioScore,
+  type RatioScoreKind,
+  type RatioScoresInputs,
+  ratioScores,
+  ratioScoresBackward,
+  ratioScoresBackwardSync,
+  ratioScoresSync,
+  tokenLogProbsBackwardSync,
+  tokenLogProbsSync,
+} from '../lib/index.js';
+import { describeBackends } from './support/backends.js';
+import { expectClose, expectCloseNumber } from './support/compare.js';
+import { type GoldenCase, goldenBatch, goldenCases } from './support/golden.js';
+import { generator, normal, randomBatch } from './support/random.js';
+
+const SCORES: RatioScore[] = [
+  { kind: 'ratio' },
+  { kind: 'clippedRatio', epsilonLow: 0.2, epsilonHigh: 0.28 },
+  { kind: 'sequenceRatio', epsilonLow: 0.03, epsilonHigh: 0.05 },
+  { kind: 'geometricRatio', epsilonLow: 0.4, epsilonHigh: 0.4 },
+  { kind: 'stoppedRatio', ratioMin: 0.6, ratioMax: 1.3 },
+  { kind: 'softGate', tauPos: 1, tauNeg: 1.05 },
+  { kind: 'k1' },
+  { kind: 'k2' },
+  { kind: 'k3' },
+];
+
+const SCORE_OF: Record<string, RatioScoreKind> = {
+  grpo: 'clippedRatio',
+  dapo: 'clippedRatio',
+  dr_grpo: 'clippedRatio',
+  gspo: 'sequenceRatio',
+  gspo_token: 'sequenceRatio',
+  gmpo: 'geometricRatio',
+  cispo: 'stoppedRatio',
+  sapo: 'softGate',
+};
+
+/** The golden cases' oracle held the soft gate's temperatures in float32, which shows in the 8th digit of the loss. */
+const asInOracle = (options: GoldenCase['options']) =>
+  Object.fromEntries(
+    Object.entries(options).map(([key, value]) => [key, key.startsWith('tau') ? Math.fround(value) : value]),
+  );
+
+/** A loss of the family, composed by hand from the ops: tokens -> scores -> objective, and back. */
+function composed(
+  { kind, options, expected }: GoldenCase,
+  batch: ReturnType<typeof goldenBatch>,
+  backend: 'reference' | 'cpu',
+) {
+  const { temperature, aggregation, maxLength, klCoef = 0, klEstimator } = options as Record<string, never>;
+  const { logits, targets, mask, cuSeqlens, oldLogProbs, refLogProbs } = batch;
+  const token = tokenLogProbsSync({ logits, targets, mask }, { temperature, backend });
+  const inputs = { logProbs: token.logProbs, cuSeqlens, mask };
+  const advantages = Float64Array.from(expected.advantages);
+  const policy = ratioScoresSync(
+    { ...inputs, oldLogProbs, sides: advantages },
+    { score: { ...asInOracle(options), kind: SCORE_OF[kind] }, backend },
+  );
+  const kl = ratioScoresSync(
+    { ...inputs, oldLogProbs: refLogProbs },
+    { score: { kind: klEstimator ?? 'k3' }, backend },
+  );
+  const weights = { aggregation, maxLength, backend };
+  const main = advantageObjectiveSync({ ...policy, advantages }, weights);
+  const penalty = advantageObjectiveSync({ ...kl, advantages: advantages.map(() => -klCoef) }, weights);
+  const back = (gradScores: Float64Array, { scoreGrads }: { scoreGrads: Float64Array }) =>
+    ratioScoresBackwardSync({ gradScores, scoreGrads, cuSeqlens }, { backend }).gradLogProbs;
+  const ofPenalty = back(penalty.gradScores, kl);
+  const gradLogProbs = back(main.gradScores, policy).map((g, t) => g + ofPenalty[t]);
+  const { gradLogits } = tokenLogProbsBackwardSync(
+    { logits, targets, mask, logSumExp: token.logSumExp, gradLogProbs },
+    { temperature, backend },
+  );
+  return { loss: main.loss + penalty.loss, gradLogProbs, gradLogits };
+}
+
+describeBackends('ratio-scores', (backend) => {
+  describe('golden cases of the GRPO family, composed from the ops', () => {
+    test.each(goldenCases(...Object.keys(SCORE_OF)))('%s', (_name, golden) => {
+      const { loss, gradLogProbs, gradLogits } = composed(golden, goldenBatch(golden), backend as 'cpu');
+      expectCloseNumber(loss, golden.expected.loss, 2e-6, 1e-2);
+      expectClose(gradLogProbs, golden.expected.gradLogProbs, 2e-6);
+      expectClose(gradLogits, golden.expected.gradLogits, 2e-6);
+    });
+  });
+
+  describe('golden scores of DisCO', () => {
+    test.each(goldenCases('disco').filter(([, golden]) => golden.options.score === 'likelihood-ratio'))(
+      '%s',
+      (_name, golden) => {
+        const { logits, targets, mask, cuSeqlens, oldLogProbs } = goldenBatch(golden);
+        const { temperature } = golden.options;
+        const { logProbs } = tokenLogProbsSync({ logits, targets, mask }, { temperature, backend });
+        const { scores } = ratioScoresSync(
+          { logProbs, oldLogProbs, cuSeqlens, mask },
+          { score: { kind: 'ratio' }, backend },
+        );
+        expectClose(scores, golden.expected.scores, 2e-6);
+      },
+    );
+  });
+
+  describe.each(SCORES)('$kind', (score) => {
+    const batch = randomBatch(7, { vocab: 6, groups: 5 });
+    const random = generator(9);
+    const sides = Float64Array.from({ length: batch.cuSeqlens.length - 1 }, () => normal(random));
+    const inputs: RatioScoresInputs = {
+      logProbs: batch.refLogProbs,
+      oldLogProbs: batch.oldLogProbs,
+      cuSeqlens: batch.cuSeqlens,
+      mask: batch.mask,
+      sides,
+    };
+
+    test('scoreGrads are the derivatives: finite differences', () => {
+      const frozen = Float64Array.from(batch.refLogProbs); // the stopped ratio's weights are constants
+      const total = (logProbs: Float64Array) => {
+        if (score.kind !== 'stoppedRatio') {
+          const { scores } = ratioScoresSync({ ...inputs, logProbs }, { score, backend });
+          return scores.reduce((sum, s, i) => sum + (i + 1) * s, 0);
+        }
+        let sum = 0;
+        for (let i = 0; i < sides.length; i++) {
+          let [n, s] = [0, 0];
+          for (let t = batch.cuSeqlens[i]; t < batch.cuSeqlens[i + 1]; t++) {
+            if (!batch.mask[t]) continue;
+            n++;
+            s += Math.min(Math.max(Math.exp(frozen[t] - batch.oldLogProbs[t]), 0.6), 1.3) * logProbs[t];
+          }
+          sum += ((i + 1) * s) / Math.max(n, 1);
+        }
+        return sum;
+      };
+      const { scoreGrads } = ratioScoresSync(inputs, { score, backend });
+      const gradScores = sides.map((_, i) => i + 1);
+      const { gradLogProbs } = ratioScoresBackwardSync(
+        { gradScores, scoreGrads, cuSeqlens: batch.cuSeqlens },
+        { backend },
+      );
+      const step = 1e-6;
+      const numeric = batch.refLogProbs.map((_, t) => {
+        const moved = (delta: number) => total(batch.refLogProbs.map((x, k) => (k === t ? x + delta : x)));
+        return (moved(step) - moved(-step)) / (2 * step);
+      });
+      expectClose(gradLogProbs, numeric, 1e-7);
+    });
+
+    test('masked tokens are never read, and async gives the same bits', async () => {
+      const clean = ratioScoresSync(inputs, { score, backend });
+      const spoil = (values: Float64Array) => values.map((x, t) => (batch.mask[t] ? x : NaN));
+      const spoiled = { ...inputs, logProbs: spoil(batch.refLogProbs), oldLogProbs: spoil(batch.oldLogProbs) };
+      expect(await ratioScores(spoiled, { score, backend })).toEqual(clean);
+      const backward = { gradScores: sides, scoreGrads: clean.scoreGrads, cuSeqlens: batch.cuSeqlens };
+      expect(await ratioScoresBackward(backward, { backend })).toEqual(ratioScoresBackwardSync(backward, { backend }));
+    });
+
+    test('far off-policy: finite, and no gradient through the clamp at 20', () => {
+      const gaps = [25, -25, 100, -100, 1000, -1000, Infinity, -Infinity];
+      const logProbs = new Float64Array(gaps.length * 2).fill(-1);
+      const oldLogProbs = Float64Array.from([...gaps, ...gaps], (gap) => -1 - gap);
+      const cuSeqlens = Int32Array.from({ length: logProbs.length + 1 }, (_, i) => i);
+      const both = logProbs.map((_, i) => (i < gaps.length ? 1 : -1));
+      const result = ratioScoresSync({ logProbs, oldLogProbs, cuSeqlens, sides: both }, { score, backend });
+      expect(result.scores.every(Number.isFinite)).toBe(true);
+      if (score.kind !== 'stoppedRatio') expect(result.scoreGrads.every((g) => g === 0)).toBe(true);
+    });
+
+    test('on-policy: omitting oldLogProbs is passing the current ones', () => {
+      const omitted = ratioScoresSync({ ...inputs, oldLogProbs: undefined }, { score, backend });
+      const passed = ratioScoresSync({ ...inputs, oldLogProbs: inputs.logProbs }, { score, backend });
+      expect(omitted).toEqual(passed);
+    });
+  });
+
+  test('clipping looks at one side only, and is counted', () => {
+    const oldLogProbs = new Float64Array(6);
+    const logProbs = Float64Array.of(
+      Math.log(1.5),
+      Math.log(0.5),
+      Math.log(1.5),
+      Math.log(0.5),
+      Math.log(1.5),
+      Math.log(0.5),
+    );
+    const cuSeqlens = Int32Array.of(0, 2, 4, 6);
+    const score: RatioScore = { kind: 'clippedRatio', epsilonLow: 0.2, epsilonHigh: 0.2 };
+    const result = ratioScoresSync(
+      { logProbs, oldLogProbs, cuSeqlens, sides: Float64Array.of(2, -0.5, 0) },
+      { score, backend },
+    );
+    expectClose(result.scores, [(1.2 + 0.5) / 2, (1.5 + 0.8) / 2, 1], 1e-14);
+    expectClose(result.scoreGrads, [0, 0.25, 0.75, 0, 0.75, 0.25], 1e-14);
+    expect([Array.from(result.clippedLow), Array.from(result.clippedHigh)]).toEqual([
+      [0, 1, 0],
+      [1, 0, 0],
+    ]);
+  });
+
+  test('random batches agree with the reference', () => {
+    fc.assert(
+      fc.property(fc.integer(), fc.constantFrom(...SCORES), (seed, score) => {
+        const { refLogProbs: logProbs, oldLogProbs, cuSeqlens, mask } = randomBatch(seed, { vocab: 4, groups: 4 });
+        const random = generator(seed);
+        const sides = Float64Array.from({ length: cuSeqlens.length - 1 }, () => Math.round(normal(random)));
+        const inputs = { logProbs, oldLogProbs, cuSeqlens, mask, sides };
+        const actual = ratioScoresSync(inputs, { score, backend });
+        const expected = ratioScoresSync(inputs, { score, backend: 'reference' });
+        expectClose(actual.scores, expected.scores, 1e-13);
+        expectClose(actual.scoreGrads, expected.scoreGrads, 1e-13);
+        expect([actual.clippedLow, actual.clippedHigh, actual.tokenCounts]).toEqual([
+          expected.clippedLow,
+          expected.clippedHigh,
+          expected.tokenCounts,
+        ]);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});

@@ -1,0 +1,32 @@
+// The exponential that the native token level rests on, in the instruction-set path of this run.
+import { expect, test } from 'vitest';
+import { nativeBackend } from '../lib/backend/native.js';
+import { generator } from './support/random.js';
+
+const native = nativeBackend();
+if (!('addon' in native)) throw new Error(`the addon is absent: ${native.reason}`);
+
+function simdExp(x: Float32Array): Float32Array {
+  const out = new Float32Array(x.length);
+  (native as Extract<typeof native, { addon: unknown }>).addon.simdExp({ x, out, count: x.length });
+  return out;
+}
+
+test('within 2 ulp of exp from 0 down to the smallest normal float32', () => {
+  const random = generator(1);
+  const count = 1 << 21;
+  const x = Float32Array.from({ length: count }, (_, i) => (i % 2 ? -87.3 * random() : -1.5 * random() ** 2));
+  const out = simdExp(x);
+  let worst = 0;
+  for (let i = 0; i < count; i++) {
+    const exact = Math.exp(x[i]);
+    const ulp = 2 ** (Math.floor(Math.log2(exact)) - 23);
+    const error = Math.abs(out[i] - exact) / ulp;
+    worst = error <= worst ? worst : error; // NaN replaces it
+  }
+  expect(worst).toBeLessThan(2);
+});
+
+test('exact at 0; 0 at and far below the underflow; NaN stays NaN', () => {
+  expect(Array.from(simdExp(Float32Array.of(0, -0, -88.5, -1e30, -Infinity, NaN)))).toEqual([1, 1, 0, 0, 0, NaN]);
+});

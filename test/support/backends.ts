@@ -1,0 +1,18 @@
+// The backends that every op and loss is tested on. REQUIRE_BACKENDS lists the ones whose absence fails the run.
+import { describe, expect, test } from 'vitest';
+import { type BackendName, backends } from '../../lib/index.js';
+
+const available = backends().filter((info) => info.available);
+
+export const BACKENDS: BackendName[] = available.map((info) => info.name).reverse(); // reference first
+
+/** One suite for every backend present, and a failing test for each required one that is not. */
+export function describeBackends(name: string, suite: (backend: BackendName) => void): void {
+  const required = (process.env.REQUIRE_BACKENDS ?? '').split(',').filter(Boolean) as BackendName[];
+  for (const backend of required.filter((wanted) => !BACKENDS.includes(wanted))) {
+    test(`${name} on ${backend}`, () => {
+      expect.fail(`required backend ${backend} is absent: ${backends().find((info) => info.name === backend)?.reason}`);
+    });
+  }
+  describe.each(BACKENDS)(`${name} on %s`, suite);
+}

@@ -1,0 +1,40 @@
+// Comparison by the contract's measure: the norm of the difference over the norm of the expected values. NaN never passes.
+import { expect } from 'vitest';
+
+type Numbers = ArrayLike<number>;
+
+/** ||actual - expected|| / ||expected||; absolute where the expected values are all 0. NaN if anything is NaN. */
+export function relativeError(actual: Numbers, expected: Numbers): number {
+  if (actual.length !== expected.length) return NaN;
+  let difference = 0;
+  let norm = 0;
+  for (let i = 0; i < expected.length; i++) {
+    difference += actual[i] === expected[i] ? 0 : (actual[i] - expected[i]) ** 2;
+    norm += expected[i] ** 2;
+  }
+  return Math.sqrt(difference) / (norm === 0 ? 1 : Math.sqrt(norm));
+}
+
+export function expectClose(actual: Numbers, expected: Numbers, tolerance: number, what = 'relative error'): void {
+  expect(actual.length, `${what}: length`).toBe(expected.length);
+  const error = relativeError(actual, expected);
+  if (!(error <= tolerance)) expect.fail(`${what}: ${error} is not within ${tolerance}`);
+}
+
+/** As expectClose, for single numbers; `floor` is the scale below which the error is absolute. */
+export function expectCloseNumber(actual: number, expected: number, tolerance: number, floor = 0): void {
+  const error = Math.abs(actual - expected) / Math.max(Math.abs(expected), floor || Number.MIN_VALUE);
+  if (actual !== expected && !(error <= tolerance)) {
+    expect.fail(`${actual} is not within ${tolerance} of ${expected} (error ${error})`);
+  }
+}
+
+/** Every log-prob within the contract's absolute bound. */
+export function expectLogProbsClose(actual: Numbers, expected: Numbers): void {
+  for (let t = 0; t < expected.length; t++) {
+    const bound = 1e-6 * Math.max(1, Math.abs(expected[t]));
+    if (!(Math.abs(actual[t] - expected[t]) <= bound)) {
+      expect.fail(`log-prob ${t}: ${actual[t]} is not within ${bound} of ${expected[t]}`);
+    }
+  }
+}

@@ -1,0 +1,355 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  type DType,
+  type HostTensor,
+  tokenLogProbs,
+  tokenLogProbsBackward,
+  tokenLogProbsBackwardSync,
+  tokenLogProbsSync,
+} from '../lib/index.js';
+import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from '../lib/reference/float16.js';
+import { describeBackends } from './support/backends.js';
+import { expectClose, expectCloseNumber, expectLogProbsClose } from './support/compare.js';
+import { goldenBatch, goldenCases } from './support/golden.js';
+import { generator, normal } from './support/random.js';
+
+// Below, at and above the vector width (8) and its unrolling (32), odd, at and around the block of 1024, real vocabularies.
+const VOCABS = [1, 2, 7, 8, 9, 31, 32, 33, 63, 1000, 1023, 1024, 1025, 2049, 5000, 32000];
+
+const ROUND: Record<DType, { toBits: (x: number) => number; toNumber: (bits: number) => number; ulp: number }> = {
+  f32: { toBits: (x) => x, toNumber: Math.fround, ulp: 0 },
+  bf16: { toBits: numberToBf16, toNumber: bf16ToNumber, ulp: 4e-3 },
+  f16: { toBits: numberToF16, toNumber: f16ToNumber, ulp: 5e-4 },
+};
+
+interface Rows {
+  logits: HostTensor;
+  values: Float64Array; // the logits as the kernel must read them, row after row
+  targets: Int32Array;
+  gradLogProbs: Float64Array;
+  gradEntropy: Float64Array;
+}
+
+/** Random rows in a tensor with `padding` elements of NaN between rows. */
+function randomRows(seed: number, tokens: number, vocab: number, dtype: DType = 'f32', padding = 0, scale = 3): Rows {
+  const random = generator(seed);
+  const { toBits, toNumber } = ROUND[dtype];
+  const rowStride = vocab + padding;
+  const length = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
+  const data = dtype === 'f32' ? new Float32Array(length).fill(NaN) : new Uint16Array(length).fill(0x7fff);
+  const values = new Float64Array(tokens * vocab);
+  for (let t = 0; t < tokens; t++) {
+    for (let v = 0; v < vocab; v++) {
+      data[t * rowStride + v] = toBits(scale * normal(random));
+      values[t * vocab + v] = toNumber(data[t * rowStride + v]);
+    }
+  }
+  return {
+    logits: { data, shape: [tokens, vocab], dtype, rowStride },
+    values,
+    targets: Int32Array.from({ length: tokens }, () => Math.floor(random() * vocab)),
+    gradLogProbs: Float64Array.from({ length: tokens }, () => normal(random)),
+    gradEntropy: Float64Array.from({ length: tokens }, () => normal(random)),
+  };
+}
+
+/** An independent float64 oracle of one row: the definitions of spec section 2, by the shortest route. */
+function oracleRow(row: Float64Array, target: number, temperature: number, g: number, h: number) {
+  const z = row.map((x) => x / temperature);
+  const max = z.reduce((a, b) => Math.max(a, b), -Infinity);
+  const logSumExp = max + Math.log(z.reduce((sum, x) => sum + Math.exp(x - max), 0));
+  const p = z.map((x) => Math.exp(x - logSumExp));
+  const entropy = p.reduce((sum, pv, v) => sum - (pv === 0 ? 0 : pv * (z[v] - logSumExp)), 0);
+  const gradient = p.map((pv, v) => {
+    const bonus = pv === 0 ? 0 : h * pv * (z[v] - logSumExp + entropy);
+    return (g * ((v === target ? 1 : 0) - pv) - bonus) / temperature;
+  });
+  return { logProb: z[target] - logSumExp, logSumExp, entropy, gradient };
+}
+
+function oracle({ values, targets, gradLogProbs, gradEntropy }: Rows, temperature: number, withEntropy: boolean) {
+  const tokens = targets.length;
+  const vocab = values.length / tokens;
+  const rows = Array.from({ length: tokens }, (_, t) =>
+    oracleRow(
+      values.subarray(t * vocab, (t + 1) * vocab),
+      targets[t],
+      temperature,
+      gradLogProbs[t],
+      withEntropy ? gradEntropy[t] : 0,
+    ),
+  );
+  return {
+    logProbs: rows.map((row) => row.logProb),
+    logSumExp: rows.map((row) => row.logSumExp),
+    entropy: rows.map((row) => row.entropy),
+    gradLogits: rows.flatMap((row) => Array.from(row.gradient)),
+  };
+}
+
+/** The rows of a gradient tensor without its padding, as numbers. */
+function unpadded({ data, shape: [tokens, vocab], dtype = 'f32', rowStride = vocab }: HostTensor): number[] {
+  const { toNumber } = ROUND[dtype];
+  return Array.from({ length: tokens * vocab }, (_, i) =>
+    toNumber(data[Math.floor(i / vocab) * rowStride + (i % vocab)]),
+  );
+}
+
+describeBackends('token-log-probs', (backend) => {
+  describe('golden cases', () => {
+    test.each(goldenCases('tokenLogProbs'))('%s', async (_name, golden) => {
+      const { logits, targets } = goldenBatch(golden);
+      const { temperature } = golden.options;
+      const result = await tokenLogProbs({ logits, targets }, { temperature, entropy: true, backend });
+      expectClose(result.logProbs, golden.expected.logProbs, 1e-6);
+      expectLogProbsClose(result.logProbs, golden.expected.logProbs);
+      expectClose(result.logSumExp, golden.expected.logSumExp, 1e-6);
+      expectClose(result.entropy!, golden.expected.entropy, 1e-6);
+      const gradLogProbs = Float64Array.from(golden.gradLogProbs);
+      const upstream = { logits, targets, logSumExp: result.logSumExp, gradLogProbs };
+      const policy = await tokenLogProbsBackward(upstream, { temperature, backend });
+      expectClose(policy.gradLogits, golden.expected.gradLogits, 2e-6);
+      const gradEntropy = Float64Array.from(golden.gradEntropy);
+      const both = { ...upstream, entropy: result.entropy, gradEntropy };
+      const withEntropy = await tokenLogProbsBackward(both, { temperature, backend });
+      expectClose(withEntropy.gradLogits, golden.expected.gradLogitsWithEntropy, 2e-6);
+    });
+  });
+
+  describe.each(['f32', 'bf16', 'f16'] as const)('%s against an independent float64 oracle', (dtype) => {
+    const gradientTolerance = dtype === 'f32' ? 2e-6 : ROUND[dtype].ulp;
+
+    test.each(VOCABS)('V = %i, odd row stride, temperature', (vocab) => {
+      const tokens = vocab > 10_000 ? 3 : 9;
+      const rows = randomRows(vocab, tokens, vocab, dtype, 3);
+      const { logits, targets, gradLogProbs, gradEntropy } = rows;
+      for (const temperature of [1, 0.7]) {
+        const forward = tokenLogProbsSync({ logits, targets }, { temperature, entropy: true, backend });
+        const expected = oracle(rows, temperature, false);
+        expectClose(forward.logProbs, expected.logProbs, 1e-6, 'logProbs');
+        expectLogProbsClose(forward.logProbs, expected.logProbs);
+        expectClose(forward.logSumExp, expected.logSumExp, 1e-6, 'logSumExp');
+        expectClose(forward.entropy!, expected.entropy, 1e-6, 'entropy');
+        const upstream = { logits, targets, logSumExp: forward.logSumExp, gradLogProbs };
+        const policy = tokenLogProbsBackwardSync(upstream, { temperature, backend });
+        expectClose(unpadded(policy.gradLogits), expected.gradLogits, gradientTolerance, 'gradLogits');
+        const both = { ...upstream, entropy: forward.entropy, gradEntropy };
+        const withEntropy = tokenLogProbsBackwardSync(both, { temperature, backend });
+        expectClose(
+          unpadded(withEntropy.gradLogits),
+          oracle(rows, temperature, true).gradLogits,
+          gradientTolerance,
+          'with entropy',
+        );
+      }
+    });
+
+    test('in place equals out of place, padding and target rows included', () => {
+      const { logits, targets, gradLogProbs } = randomRows(5, 12, 77, dtype, 5);
+      const { logSumExp } = tokenLogProbsSync({ logits, targets }, { backend });
+      const inputs = { logits, targets, logSumExp, gradLogProbs };
+      const fresh = tokenLogProbsBackwardSync(inputs, { backend });
+      const out: HostTensor = { ...logits, data: logits.data.slice() };
+      expect(tokenLogProbsBackwardSync(inputs, { backend, gradient: { out } }).gradLogits).toBe(out);
+      const inPlace = tokenLogProbsBackwardSync(inputs, { backend, gradient: 'in-place' });
+      expect(inPlace.gradLogits).toBe(logits);
+      expect(unpadded(logits)).toEqual(unpadded(fresh.gradLogits));
+      expect(Array.from(out.data)).toEqual(Array.from(logits.data)); // the padding too: it was not written
+    });
+
+    test('gradients are the nearest representable ones', () => {
+      const rows = randomRows(8, 4, 50, dtype);
+      const { logSumExp } = tokenLogProbsSync(rows, { backend });
+      const { gradLogits } = tokenLogProbsBackwardSync({ ...rows, gradEntropy: undefined, logSumExp }, { backend });
+      const expected = oracle(rows, 1, false).gradLogits;
+      unpadded(gradLogits).forEach((value, i) => {
+        const rounded = ROUND[dtype].toNumber(ROUND[dtype].toBits(expected[i]));
+        expectCloseNumber(value, rounded, 2 * ROUND[dtype].ulp + 2e-6, 1e-6);
+      });
+    });
+  });
+
+  test('peaked rows keep their precision: p -> 1', () => {
+    const vocab = 1500;
+    const gaps = [1, 5, 12, 18, 25];
+    const logits = new Float32Array(gaps.length * vocab);
+    for (const [t, gap] of gaps.entries())
+      logits.fill(20 - gap, t * vocab, (t + 1) * vocab).set([20], t * vocab + 1100);
+    const targets = new Int32Array(gaps.length).fill(1100);
+    const { logProbs, logSumExp, entropy } = tokenLogProbsSync({ logits, targets }, { entropy: true, backend });
+    const gradLogProbs = new Float64Array(gaps.length).fill(1);
+    const { gradLogits } = tokenLogProbsBackwardSync({ logits, targets, logSumExp, gradLogProbs }, { backend });
+    gaps.forEach((gap, t) => {
+      const rest = (vocab - 1) * Math.exp(-gap);
+      expectCloseNumber(logProbs[t], -Math.log1p(rest), 1e-6);
+      expectCloseNumber(entropy![t], Math.log1p(rest) + (gap * rest) / (1 + rest), 1e-6);
+      expectCloseNumber(gradLogits[t * vocab + 1100], rest / (1 + rest), 2e-6);
+      expectCloseNumber(gradLogits[t * vocab], -Math.exp(-gap) / (1 + rest), 2e-6);
+    });
+  });
+
+  test('adding a constant to a row changes nothing', () => {
+    const random = generator(3);
+    const [tokens, vocab] = [4, 300];
+    const logits = Float32Array.from({ length: tokens * vocab }, () => Math.round(normal(random) * 256) / 256);
+    const shifted = logits.map((x) => x + 8192); // exact in float32
+    const targets = Int32Array.from([0, 299, 5, 17]);
+    const gradLogProbs = Float64Array.from([1, -2, 0.5, 3]);
+    const run = (data: Float32Array) => {
+      const forward = tokenLogProbsSync({ logits: data, targets }, { entropy: true, backend });
+      const inputs = { logits: data, targets, logSumExp: forward.logSumExp, gradLogProbs };
+      return { ...forward, ...tokenLogProbsBackwardSync(inputs, { backend }) };
+    };
+    const [plain, moved] = [run(logits), run(shifted)];
+    expectLogProbsClose(moved.logProbs, plain.logProbs);
+    expectClose(moved.entropy!, plain.entropy!, 1e-6);
+    expectClose(moved.gradLogits, plain.gradLogits, 2e-6);
+  });
+
+  test('permuting the vocabulary permutes the gradient', () => {
+    const [tokens, vocab] = [3, 1111];
+    const rows = randomRows(11, tokens, vocab);
+    const order = Array.from({ length: vocab }, (_, v) => (v * 7 + 3) % vocab);
+    const data = Float32Array.from(
+      { length: tokens * vocab },
+      (_, i) => rows.logits.data[Math.floor(i / vocab) * vocab + order[i % vocab]],
+    );
+    const targets = rows.targets.map((y) => order.indexOf(y));
+    const { logProbs, logSumExp } = tokenLogProbsSync(rows, { backend });
+    const permuted = tokenLogProbsSync({ logits: data, targets }, { backend });
+    expectClose(permuted.logProbs, logProbs, 1e-6);
+    const { gradLogits } = tokenLogProbsBackwardSync({ ...rows, gradEntropy: undefined, logSumExp }, { backend });
+    const other = tokenLogProbsBackwardSync(
+      { logits: data, targets, logSumExp: permuted.logSumExp, gradLogProbs: rows.gradLogProbs },
+      { backend },
+    );
+    const original = unpadded(gradLogits);
+    expectClose(
+      other.gradLogits,
+      Array.from(data, (_, i) => original[Math.floor(i / vocab) * vocab + order[i % vocab]]),
+      2e-6,
+    );
+  });
+
+  test('gradient rows sum to zero', () => {
+    const rows = randomRows(21, 5, 900);
+    const { logSumExp, entropy } = tokenLogProbsSync(rows, { entropy: true, backend });
+    const { gradLogits } = tokenLogProbsBackwardSync({ ...rows, logSumExp, entropy }, { backend });
+    for (let t = 0; t < 5; t++) {
+      const row = Array.from(gradLogits.data.subarray(t * 900, (t + 1) * 900));
+      expect(Math.abs(row.reduce((a, b) => a + b, 0))).toBeLessThan(1e-5);
+    }
+  });
+
+  test('finite differences of the log-prob and the entropy', () => {
+    const [vocab, step] = [9, 2 ** -8]; // a power of two: logits +- step are exact in float32
+    const random = generator(31);
+    const logits = Float32Array.from({ length: vocab }, () => Math.round(normal(random) * 1024) / 1024);
+    const targets = Int32Array.of(4);
+    const value = (data: Float32Array) => {
+      const { logProbs, entropy } = tokenLogProbsSync(
+        { logits: data, targets },
+        { temperature: 0.8, entropy: true, backend },
+      );
+      return 1.5 * logProbs[0] - 0.7 * entropy![0];
+    };
+    const { logSumExp, entropy } = tokenLogProbsSync({ logits, targets }, { temperature: 0.8, entropy: true, backend });
+    const upstream = { gradLogProbs: Float64Array.of(1.5), gradEntropy: Float64Array.of(-0.7) };
+    const { gradLogits } = tokenLogProbsBackwardSync(
+      { logits, targets, logSumExp, entropy, ...upstream },
+      { temperature: 0.8, backend },
+    );
+    const numeric = logits.map((_, v) => {
+      const at = (delta: number) => value(logits.map((x, k) => (k === v ? x + delta : x)));
+      const central = (h: number) => (at(h) - at(-h)) / (2 * h);
+      return (4 * central(step) - central(2 * step)) / 3; // Richardson
+    });
+    expectClose(gradLogits, numeric, 5e-5);
+  });
+
+  test('banned tokens: p = 0 and gradient exactly 0', () => {
+    const logits = Float32Array.from({ length: 2100 }, (_, v) => (v % 3 === 0 ? -Infinity : (v % 7) / 7));
+    const targets = Int32Array.of(1);
+    const { logProbs, logSumExp, entropy } = tokenLogProbsSync({ logits, targets }, { entropy: true, backend });
+    const expected = oracleRow(Float64Array.from(logits), 1, 1, 1, 0.5);
+    expectCloseNumber(logProbs[0], expected.logProb, 1e-6);
+    expectCloseNumber(entropy![0], expected.entropy, 1e-6);
+    const upstream = { gradLogProbs: Float64Array.of(1), gradEntropy: Float64Array.of(0.5) };
+    const { gradLogits } = tokenLogProbsBackwardSync({ logits, targets, logSumExp, entropy, ...upstream }, { backend });
+    expectClose(gradLogits, expected.gradient, 2e-6);
+    expect(Array.from(gradLogits).filter((_, v) => v % 3 === 0)).toEqual(new Array(700).fill(0));
+  });
+
+  test('whole blocks of -Infinity before the first finite logit', () => {
+    const logits = new Float32Array(5000).fill(-Infinity);
+    logits.set([1, 2, 3], 4500);
+    const { logProbs } = tokenLogProbsSync({ logits, targets: Int32Array.of(4502) }, { backend });
+    expectCloseNumber(logProbs[0], -Math.log(1 + Math.exp(-1) + Math.exp(-2)), 1e-6);
+  });
+
+  test('a rising row: every block has a new maximum', () => {
+    const rows = randomRows(41, 1, 6000);
+    for (let v = 0; v < 6000; v++) {
+      rows.logits.data[v] = v / 100;
+      rows.values[v] = rows.logits.data[v];
+    }
+    const forward = tokenLogProbsSync(rows, { entropy: true, backend });
+    const expected = oracle(rows, 1, false);
+    expectClose(forward.logSumExp, expected.logSumExp, 1e-6);
+    expectClose(forward.entropy!, expected.entropy, 1e-6);
+  });
+
+  test('random shapes, scales and temperatures', () => {
+    const shapes = fc.record({
+      seed: fc.integer(),
+      tokens: fc.integer({ min: 1, max: 6 }),
+      vocab: fc.integer({ min: 1, max: 2500 }),
+      padding: fc.integer({ min: 0, max: 9 }),
+      scale: fc.constantFrom(0.01, 1, 10, 60),
+      temperature: fc.constantFrom(0.5, 1, 1.7),
+    });
+    fc.assert(
+      fc.property(shapes, ({ seed, tokens, vocab, padding, scale, temperature }) => {
+        const rows = randomRows(seed, tokens, vocab, 'f32', padding, scale);
+        const expected = oracle(rows, temperature, false);
+        const { logProbs, logSumExp } = tokenLogProbsSync(rows, { temperature, backend });
+        expectLogProbsClose(logProbs, expected.logProbs);
+        const { gradLogits } = tokenLogProbsBackwardSync(
+          { ...rows, gradEntropy: undefined, logSumExp },
+          { temperature, backend },
+        );
+        const absolute = rows.gradLogProbs.reduce((sum, g) => sum + g * g, 0) ** 0.5 * 1e-9; // p -> 1: the oracle cancels
+        const norm = Math.hypot(...expected.gradLogits);
+        expectClose(unpadded(gradLogits), expected.gradLogits, 2e-6 + absolute / Math.max(norm, 1e-300));
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test('the same bits on every run, async or sync', async () => {
+    const rows = randomRows(51, 40, 3000, 'bf16');
+    const first = tokenLogProbsSync(rows, { entropy: true, backend });
+    const again = await tokenLogProbs(rows, { entropy: true, backend });
+    expect(again.logProbs).toEqual(first.logProbs);
+    expect(again.entropy).toEqual(first.entropy);
+    const inputs = { ...rows, logSumExp: first.logSumExp, entropy: first.entropy };
+    const gradients = [
+      tokenLogProbsBackwardSync(inputs, { backend }),
+      await tokenLogProbsBackward(inputs, { backend }),
+    ];
+    expect(gradients[1].gradLogits.data).toEqual(gradients[0].gradLogits.data);
+  });
+
+  test('masked rows give zeros; rows without gradient are zero-filled', () => {
+    const rows = randomRows(61, 4, 40);
+    const mask = Uint8Array.of(1, 0, 1, 1);
+    const { logProbs, logSumExp, entropy } = tokenLogProbsSync({ ...rows, mask }, { entropy: true, backend });
+    expect([logProbs[1], logSumExp[1], entropy![1]]).toEqual([0, 0, 0]);
+    const gradLogProbs = Float64Array.of(1, 1, 0, 1);
+    const inputs = { logits: rows.logits, targets: rows.targets, logSumExp, gradLogProbs, mask };
+    const { gradLogits } = tokenLogProbsBackwardSync(inputs, { backend });
+    expect(Array.from(gradLogits.data.subarray(40, 120))).toEqual(new Array(80).fill(0));
+    expect(Math.abs(gradLogits.data[0])).toBeGreaterThan(0);
+  });
+});
