@@ -12,6 +12,11 @@ function simdExp(x: Float32Array): Float32Array {
   return out;
 }
 
+test('this run is on the path that was asked for', () => {
+  if (process.env.RLVR_SIMD !== undefined) expect(native).toMatchObject({ info: { simd: process.env.RLVR_SIMD } });
+  expect(native).toMatchObject({ info: { simd: expect.stringMatching(/^(avx2|portable)$/) } });
+});
+
 test('within 2 ulp of exp from 0 down to the smallest normal float32', () => {
   const random = generator(1);
   const count = 1 << 21;

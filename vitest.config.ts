@@ -1,0 +1,34 @@
+import { defineConfig } from 'vitest/config';
+
+const report = process.env.RLVR_TEST_REPORT;
+
+export default defineConfig({
+  test: {
+    // Processes, not threads: the addon's own threads, its environment cleanup and a preloaded sanitizer runtime
+    // are tested as users meet them. Worker threads have tests of their own in test/boundary.
+    pool: 'forks',
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    // RLVR_TEST_REPORT names a file for the counts, which CI reads.
+    reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
+    env: {
+      // A backend that is absent fails the run instead of passing unseen; set the variable to ask for fewer or more.
+      REQUIRE_BACKENDS: process.env.REQUIRE_BACKENDS ?? 'reference,cpu',
+    },
+    projects: [
+      {
+        extends: true,
+        test: { name: 'default', include: ['test/**/*.test.ts'], exclude: ['test/native/**', '**/node_modules/**'] },
+      },
+      {
+        // The token level again, on the path for processors without AVX2.
+        extends: true,
+        test: {
+          name: 'portable-simd',
+          include: ['test/{token-log-probs,simd-exp,conspo}.test.ts'],
+          env: { RLVR_SIMD: 'portable' },
+        },
+      },
+    ],
+  },
+});
