@@ -23,7 +23,7 @@ function naiveGroupLoss(scores: number[], rewards: number[], tau: number, margin
   const others = negatives.reduce((sum, s) => sum + Math.exp(s / tau), 0);
   const terms = positives.map((s) => {
     const own = Math.exp((s - margin) / tau);
-    return tau * Math.log(own / (own + others));
+    return -tau * Math.log1p(others / own); // log(own / (own + others)) without its cancellation
   });
   return -terms.reduce((a, b) => a + b, 0) / positives.length;
 }
