@@ -9,6 +9,7 @@ export default defineConfig({
     pool: 'forks',
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    setupFiles: ['test/support/setup.ts'],
     // RLVR_TEST_REPORT names a file for the counts, which CI reads.
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     env: {

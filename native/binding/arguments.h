@@ -35,7 +35,8 @@ class Arguments {
   // A count or an enum value: a whole number in [0, limit].
   int64_t integer(const char* name, int64_t limit = int64_t{1} << 52) {
     const double value = number(name);
-    if (!(value >= 0 && value <= static_cast<double>(limit)) || value != static_cast<double>(static_cast<int64_t>(value)))
+    if (!(value >= 0 && value <= static_cast<double>(limit)) ||
+        value != static_cast<double>(static_cast<int64_t>(value)))
       return fail(name, "a whole number in range"), 0;
     return static_cast<int64_t>(value);
   }
@@ -83,17 +84,23 @@ class Arguments {
  private:
   template <class T>
   static constexpr napi_typedarray_type array_type() {
-    if constexpr (std::is_same_v<T, float>) return napi_float32_array;
-    else if constexpr (std::is_same_v<T, double>) return napi_float64_array;
-    else if constexpr (std::is_same_v<T, int32_t>) return napi_int32_array;
-    else if constexpr (std::is_same_v<T, uint16_t>) return napi_uint16_array;
-    else return napi_uint8_array;
+    if constexpr (std::is_same_v<T, float>)
+      return napi_float32_array;
+    else if constexpr (std::is_same_v<T, double>)
+      return napi_float64_array;
+    else if constexpr (std::is_same_v<T, int32_t>)
+      return napi_int32_array;
+    else if constexpr (std::is_same_v<T, uint16_t>)
+      return napi_uint16_array;
+    else
+      return napi_uint8_array;
   }
 
   Napi::Value get(const char* name) {
     if (!ok_) return env_.Undefined();
     napi_value value = nullptr;
-    if (napi_get_named_property(env_, object_, name, &value) != napi_ok) return fail(name, "a readable property"), env_.Undefined();
+    if (napi_get_named_property(env_, object_, name, &value) != napi_ok)
+      return fail(name, "a readable property"), env_.Undefined();
     return Napi::Value(env_, value);
   }
 

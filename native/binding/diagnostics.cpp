@@ -1,8 +1,9 @@
 // What the addon says of itself, and the yardsticks of the tests and benchmarks.
-#include "binding/exports.h"
-#include "binding/arguments.h"
-#include "cpu/cpu_features.h"
 #include "cpu/diagnostics.h"
+
+#include "binding/arguments.h"
+#include "binding/exports.h"
+#include "cpu/cpu_features.h"
 #include "cpu/thread_pool.h"
 
 namespace rlvr::binding {

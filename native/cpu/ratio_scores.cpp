@@ -70,15 +70,24 @@ Term geometric_term(double d, double side, double low, double high) {
 
 Term token_term(const RatioScoresForward& op, double d, double side, int64_t t) {
   switch (op.kind) {
-    case RatioScore::kRatio: return {std::exp(d), std::exp(d)};
-    case RatioScore::kClipped: return clipped_term(std::exp(d), side, 1 - op.epsilon_low, 1 + op.epsilon_high);
-    case RatioScore::kSequence: return {d, 1};
-    case RatioScore::kGeometric: return geometric_term(d, side, -op.epsilon_low, op.epsilon_high);
-    case RatioScore::kStopped: return stopped_term(std::exp(d), op.log_probs[t], op.ratio_min, op.ratio_max);
-    case RatioScore::kSoftGate: return soft_gate_term(std::exp(d), side > 0 ? op.tau_pos : op.tau_neg);
-    case RatioScore::kK1: return {d, 1};
-    case RatioScore::kK2: return {d * d / 2, d};
-    case RatioScore::kK3: return {std::expm1(-d) + d, -std::expm1(-d)};
+    case RatioScore::kRatio:
+      return {std::exp(d), std::exp(d)};
+    case RatioScore::kClipped:
+      return clipped_term(std::exp(d), side, 1 - op.epsilon_low, 1 + op.epsilon_high);
+    case RatioScore::kSequence:
+      return {d, 1};
+    case RatioScore::kGeometric:
+      return geometric_term(d, side, -op.epsilon_low, op.epsilon_high);
+    case RatioScore::kStopped:
+      return stopped_term(std::exp(d), op.log_probs[t], op.ratio_min, op.ratio_max);
+    case RatioScore::kSoftGate:
+      return soft_gate_term(std::exp(d), side > 0 ? op.tau_pos : op.tau_neg);
+    case RatioScore::kK1:
+      return {d, 1};
+    case RatioScore::kK2:
+      return {d * d / 2, d};
+    case RatioScore::kK3:
+      return {std::expm1(-d) + d, -std::expm1(-d)};
   }
   return {0, 0};
 }

@@ -131,8 +131,7 @@ struct Rows {
     for (int k = 0; k < 4; ++k) total[k] = weighted[k] = S::set(0.0f);
     int64_t i = 0;
     for (; i + 4 * kWidth <= count; i += 4 * kWidth)
-      for (int k = 0; k < 4; ++k)
-        accumulate<kWeighted>(E::load(x + i + k * kWidth), m, scale, total[k], weighted[k]);
+      for (int k = 0; k < 4; ++k) accumulate<kWeighted>(E::load(x + i + k * kWidth), m, scale, total[k], weighted[k]);
     for (; i + kWidth <= count; i += kWidth) accumulate<kWeighted>(E::load(x + i), m, scale, total[0], weighted[0]);
     tail(x, i, count, [&](Float v) { accumulate<kWeighted>(v, m, scale, total[0], weighted[0]); });
     Sums sums;
@@ -153,9 +152,7 @@ struct Rows {
     return block_sums<kWeighted>(copy, count, maximum, scale);
   }
 
-  static int64_t block_length(int64_t count, int64_t begin) {
-    return count - begin < kBlock ? count - begin : kBlock;
-  }
+  static int64_t block_length(int64_t count, int64_t begin) { return count - begin < kBlock ? count - begin : kBlock; }
 
   static bool has_nan(const Element* x, int64_t count) {
     for (int64_t i = 0; i < count; ++i)
@@ -295,18 +292,24 @@ struct Rows {
 template <class S>
 void forward_rows(const TokenLogProbsForward& op, int64_t begin, int64_t end) {
   switch (op.dtype) {
-    case DType::kF32: return Rows<S, F32<S>>::forward_rows(op, begin, end);
-    case DType::kBF16: return Rows<S, Bf16<S>>::forward_rows(op, begin, end);
-    case DType::kF16: return Rows<S, F16<S>>::forward_rows(op, begin, end);
+    case DType::kF32:
+      return Rows<S, F32<S>>::forward_rows(op, begin, end);
+    case DType::kBF16:
+      return Rows<S, Bf16<S>>::forward_rows(op, begin, end);
+    case DType::kF16:
+      return Rows<S, F16<S>>::forward_rows(op, begin, end);
   }
 }
 
 template <class S>
 void backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
   switch (op.dtype) {
-    case DType::kF32: return Rows<S, F32<S>>::backward_rows(op, begin, end);
-    case DType::kBF16: return Rows<S, Bf16<S>>::backward_rows(op, begin, end);
-    case DType::kF16: return Rows<S, F16<S>>::backward_rows(op, begin, end);
+    case DType::kF32:
+      return Rows<S, F32<S>>::backward_rows(op, begin, end);
+    case DType::kBF16:
+      return Rows<S, Bf16<S>>::backward_rows(op, begin, end);
+    case DType::kF16:
+      return Rows<S, F16<S>>::backward_rows(op, begin, end);
   }
 }
 

@@ -9,17 +9,17 @@
 namespace rlvr {
 
 struct GroupInfoNce {
-  const double* scores;       // [N]
-  const double* rewards;      // [N]; positive: reward > positive_threshold
-  const int32_t* cu_groups;   // [G + 1]
-  int64_t groups;             // G
-  double tau;                 // > 0
+  const double* scores;      // [N]
+  const double* rewards;     // [N]; positive: reward > positive_threshold
+  const int32_t* cu_groups;  // [G + 1]
+  int64_t groups;            // G
+  double tau;                // > 0
   double margin;
   double positive_threshold;
-  double normalizer;          // > 0, usually G
-  double* group_losses;       // [G] out
-  double* grad_scores;        // [N] out: dloss/dscores
-  double* loss;               // [1] out
+  double normalizer;     // > 0, usually G
+  double* group_losses;  // [G] out
+  double* grad_scores;   // [N] out: dloss/dscores
+  double* loss;          // [1] out
   CancelFlag cancel;
 };
 

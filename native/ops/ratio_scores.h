@@ -43,11 +43,11 @@ struct RatioScoresForward {
   double ratio_max;
   double tau_pos;
   double tau_neg;
-  double* scores;          // [N] out
-  double* token_counts;    // [N] out: n_i
-  double* score_grads;     // [T] out: dscores[i]/dlog_probs[t], 0 where masked
-  int32_t* clipped_low;    // [N] out: tokens whose ratio the lower bound replaced
-  int32_t* clipped_high;   // [N] out: tokens whose ratio the upper bound replaced
+  double* scores;         // [N] out
+  double* token_counts;   // [N] out: n_i
+  double* score_grads;    // [T] out: dscores[i]/dlog_probs[t], 0 where masked
+  int32_t* clipped_low;   // [N] out: tokens whose ratio the lower bound replaced
+  int32_t* clipped_high;  // [N] out: tokens whose ratio the upper bound replaced
   CancelFlag cancel;
 };
 

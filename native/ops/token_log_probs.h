@@ -21,7 +21,7 @@ enum class RowStatus : uint8_t {
 };
 
 struct TokenLogProbsForward {
-  const void* logits;      // [T, V] dtype, row t starts at element t * row_stride
+  const void* logits;  // [T, V] dtype, row t starts at element t * row_stride
   DType dtype;
   int64_t tokens;          // T
   int64_t vocab;           // V

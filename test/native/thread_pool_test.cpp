@@ -1,5 +1,7 @@
 // The thread pool and the ops that run on it, under ThreadSanitizer: many callers at once, holders that come and go,
 // and results that must not depend on any of it. Plain C++, no Node: `npm run test:tsan`.
+#include "cpu/thread_pool.h"
+
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -8,7 +10,6 @@
 #include <vector>
 
 #include "cpu/ops.h"
-#include "cpu/thread_pool.h"
 
 namespace {
 
