@@ -1,5 +1,14 @@
 import { optionsArgument } from './backend/task.js';
-import { type FloatArray, finiteFloats, finiteNumber, objectArgument, offsets, oneOf, typedArray } from './validate.js';
+import {
+  type FloatArray,
+  finiteFloats,
+  finiteNumber,
+  objectArgument,
+  offsets,
+  oneOf,
+  tokenCounts,
+  typedArray,
+} from './validate.js';
 
 /** How a group's rewards become advantages; spec section 4. */
 export type AdvantageEstimator = 'grpo' | 'drGrpo' | 'rloo' | 'opo';
@@ -81,7 +90,7 @@ export function advantages(inputs: AdvantagesInputs, options?: AdvantagesOptions
   const checked = optionsArgument(options);
   const rule = ruleOf(checked);
   const needsCounts = checked.estimator === 'opo' || inputs.tokenCounts !== undefined;
-  const counts = needsCounts ? finiteFloats('tokenCounts', inputs.tokenCounts, sequences, 'N') : undefined;
+  const counts = needsCounts ? tokenCounts(inputs.tokenCounts, sequences) : undefined;
   const result = new Float64Array(sequences);
   for (let g = 0; g + 1 < cuGroups.length; g++) {
     const [begin, end] = [cuGroups[g], cuGroups[g + 1]];

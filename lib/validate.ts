@@ -60,6 +60,14 @@ export function finiteFloats(name: string, value: unknown, length: number, meani
   return array;
 }
 
+/** [N] token counts: finite, at least 0. */
+export function tokenCounts(value: unknown, sequences: number): Float64Array {
+  const counts = finiteFloats('tokenCounts', value, sequences, 'N, one count per sequence');
+  const negative = counts.findIndex((n) => n < 0);
+  if (negative === -1) return counts;
+  throw badArgument('ERR_RANGE', 'tokenCounts', 'counts of at least 0', `${counts[negative]} at index ${negative}`);
+}
+
 /** As floats, no NaN where the mask keeps the token. Infinities pass: log-ratios are clamped. */
 export function maskedFloats(name: string, value: unknown, length: number, mask: Uint8Array | undefined): Float64Array {
   const array = floats(name, value, length, 'T, one value per token');
@@ -106,8 +114,13 @@ export function offsets(name: string, value: unknown, total?: number, of?: strin
   return array.slice();
 }
 
+/** The check's result for an argument that may be left out; only `undefined` is left out. */
+export function optional<T>(value: unknown, check: (value: unknown) => T): T | undefined {
+  return value === undefined ? undefined : check(value);
+}
+
 export function optionalMask(value: unknown, tokens: number): Uint8Array | undefined {
-  return value === undefined ? undefined : arrayOf('mask', value, ['Uint8Array'], tokens, 'T, one flag per token');
+  return optional(value, (mask) => arrayOf('mask', mask, ['Uint8Array'], tokens, 'T, one flag per token'));
 }
 
 /** Target ids, each in [0, vocab) where the mask keeps the token. */

@@ -107,6 +107,21 @@ describeBackends('group-info-nce', (backend) => {
     expect(Number.isFinite(loss) && gradScores.every(Number.isFinite)).toBe(true);
   });
 
+  test('a group without any token adds nothing; one with some keeps its empty sequences, at score 0', () => {
+    const inputs = {
+      scores: new Float64Array(4),
+      rewards: Float32Array.of(1, 0, 1, 0),
+      cuGroups: Int32Array.of(0, 2, 4),
+    };
+    const tokenCounts = Float64Array.of(0, 0, 0, 3);
+    const { groupLosses, gradScores } = groupInfoNCESync({ ...inputs, tokenCounts }, { tau: 1, backend });
+    expectClose(groupLosses, [0, Math.LN2], 1e-15);
+    expectClose(gradScores, [0, 0, -0.25, 0.25], 1e-15);
+    expect(() => groupInfoNCESync({ ...inputs, tokenCounts: Float64Array.of(1, 1, -1, 1) }, { backend })).toThrow(
+      /tokenCounts: expected counts of at least 0, got -1 at index 2/,
+    );
+  });
+
   test('the margin moves the positives back; the threshold chooses them; the normalizer divides', () => {
     const inputs = { scores: Float64Array.of(1, 0), rewards: Float32Array.of(0.9, 0.4), cuGroups: Int32Array.of(0, 2) };
     const loss = (options: object) =>

@@ -102,6 +102,7 @@ export interface RatioScoresBackwardArguments {
 export interface GroupInfoNceArguments {
   scores: Float64Array; // [N]
   rewards: Float64Array; // [N]
+  tokenCounts: Float64Array | undefined; // [N]
   cuGroups: Int32Array; // [G + 1]
   groups: number; // G
   tau: number;

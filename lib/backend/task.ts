@@ -1,6 +1,6 @@
 // An op or a loss is written once, as a task: a generator that validates, allocates, yields the kernels to run, and
 // returns the result. Its async function and its ...Sync twin differ only in how they run what is yielded.
-import { RlvrError } from '../errors.js';
+import { badArgument, describe, RlvrError, tag } from '../errors.js';
 import { objectArgument } from '../validate.js';
 import type { KernelCall } from './kernels.js';
 import { type BackendName, selectBackend } from './select.js';
@@ -19,8 +19,8 @@ export interface AsyncOptions extends BackendOptions {
   signal?: AbortSignal;
 }
 
-export function runSync<Result>(task: Task<Result>, options: BackendOptions = {}): Result {
-  const backend = selectBackend(options.backend);
+export function runSync<Result>(task: Task<Result>, options?: BackendOptions): Result {
+  const backend = selectBackend(optionsArgument(options).backend);
   for (;;) {
     const step = task.next();
     if (step.done === true) return step.value;
@@ -28,9 +28,12 @@ export function runSync<Result>(task: Task<Result>, options: BackendOptions = {}
   }
 }
 
-export async function runAsync<Result>(task: Task<Result>, options: AsyncOptions = {}): Promise<Result> {
-  const backend = selectBackend(options.backend);
-  const { signal } = options;
+export async function runAsync<Result>(task: Task<Result>, options?: AsyncOptions): Promise<Result> {
+  const { backend: wanted, signal } = optionsArgument(options);
+  const backend = selectBackend(wanted);
+  if (signal !== undefined && tag(signal) !== 'AbortSignal') {
+    throw badArgument('ERR_DTYPE', 'signal', 'an AbortSignal', describe(signal));
+  }
   const cancel = new Int32Array(1); // polled by the kernels
   const onAbort = () => {
     cancel[0] = 1;

@@ -2,8 +2,13 @@
 
 import { badArgument } from '../errors.js';
 import type { Logits } from '../logits.js';
-import type { NonFiniteRule } from '../ops/token-log-probs.js';
-import { nonFiniteError, nonFiniteRule, tokenRows } from '../ops/token-log-probs.js';
+import {
+  type NonFiniteRule,
+  nonFiniteError,
+  nonFiniteRule,
+  type TokenLogProbs,
+  tokenRows,
+} from '../ops/token-log-probs.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -11,6 +16,7 @@ import {
   maskedFloats,
   objectArgument,
   offsets,
+  optional,
   optionalMask,
   typedArray,
 } from '../validate.js';
@@ -94,9 +100,9 @@ export function checkSequences(batch: SequenceBatch, options: TokenLevelOptions)
     sequences: cuSeqlens.length - 1,
     cuSeqlens,
     mask,
-    oldLogProbs: batch.oldLogProbs && maskedFloats('oldLogProbs', batch.oldLogProbs, tokens, mask),
+    oldLogProbs: optional(batch.oldLogProbs, (old) => maskedFloats('oldLogProbs', old, tokens, mask)),
     rows,
-    logProbs: source && floats('logProbs', source, tokens, 'T'),
+    logProbs: optional(source, (logProbs) => floats('logProbs', logProbs, tokens, 'T')),
     logProbsSource: source,
     onNonFinite: nonFiniteRule(options.onNonFinite),
   };
@@ -110,20 +116,22 @@ export function checkGroups(batch: Rewarded, sequences: number): { cuGroups: Int
   };
 }
 
-/** The given log-probs as a token level: the mask without the non-finite ones, and how many those were. */
-export function givenLogProbs(checked: CheckedSequences): { mask: Uint8Array | undefined; nonFiniteTokens: number } {
-  const { mask, logProbs } = checked;
-  if (!logProbs) return { mask, nonFiniteTokens: 0 };
-  const keeps = (t: number) => mask?.[t] !== 0;
+/** Given log-probs as a token level: 0 where a token does not count, as from logits. */
+export function givenLogProbs(checked: CheckedSequences): Omit<TokenLogProbs, 'logSumExp'> {
+  const { mask, onNonFinite } = checked;
+  const logProbs = Float64Array.from(checked.logProbs ?? []);
+  const kept = new Uint8Array(logProbs.length).fill(1);
   let first = -1;
   let count = 0;
   for (let t = 0; t < logProbs.length; t++) {
-    if (Number.isFinite(logProbs[t]) || !keeps(t)) continue;
+    const masked = mask?.[t] === 0;
+    if (!masked && Number.isFinite(logProbs[t])) continue;
+    logProbs[t] = 0;
+    kept[t] = 0;
+    if (masked) continue;
     if (first === -1) first = t;
     count++;
   }
-  if (count === 0) return { mask, nonFiniteTokens: 0 };
-  if (checked.onNonFinite === 'error') throw nonFiniteError('logProbs', 'token', first, count);
-  const kept = Uint8Array.from(logProbs, (logProb, t) => (Number.isFinite(logProb) && keeps(t) ? 1 : 0));
-  return { mask: kept, nonFiniteTokens: count };
+  if (count > 0 && onNonFinite === 'error') throw nonFiniteError('logProbs', 'token', first, count);
+  return { logProbs, mask: count > 0 ? kept : mask, nonFiniteTokens: count };
 }

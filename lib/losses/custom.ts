@@ -7,7 +7,7 @@ import {
   runSync,
   type Task,
 } from '../backend/task.js';
-import { type FloatArray, finiteFloats } from '../validate.js';
+import { type FloatArray, finiteFloats, optional } from '../validate.js';
 import { checkSequences, type SequenceBatch, type TokenLevelOptions } from './batch.js';
 import {
   type BatchGradient,
@@ -72,7 +72,9 @@ interface State {
 function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<ForwardOptions>): Task<State> {
   const checked = checkSequences(batch, options);
   const checkedScore = checkScore(score);
-  const sides = options.sides && finiteFloats('sides', options.sides, checked.sequences, 'N, one value per sequence');
+  const sides = optional(options.sides, (s) =>
+    finiteFloats('sides', s, checked.sequences, 'N, one value per sequence'),
+  );
   const level = yield* tokenLevelTask(checked, options.entropy === true);
   return { level, channel: yield* scoreTask(level, checkedScore, sides) };
 }
@@ -80,8 +82,9 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
 function* backwardTask<B extends SequenceBatch>(
   { level, channel }: State,
   gradScores: FloatArray,
-  options: BackwardOptions<B> = {},
+  given?: BackwardOptions<B>,
 ): Task<Gradients> {
+  const options = optionsArgument(given);
   const { sequences } = level.checked;
   const upstream = finiteFloats('gradScores', gradScores, sequences, 'N, one value per sequence');
   const target = gradientTarget(level.checked, options.gradient);

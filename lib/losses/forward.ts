@@ -33,7 +33,7 @@ export interface TokenLevel {
 export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean): Task<TokenLevel> {
   const tokens: token.TokenLogProbs = checked.rows
     ? yield* token.forwardTask(checked.rows, entropy, checked.onNonFinite)
-    : { ...givenLogProbs(checked), logProbs: checked.logProbs!, logSumExp: new Float64Array(0) };
+    : { ...givenLogProbs(checked), logSumExp: new Float64Array(0) };
   const { logProbs, mask, nonFiniteTokens } = tokens;
   return {
     checked,

@@ -38,7 +38,8 @@ const objective: Objective<GrpoParameters, AdvantageInputs & KlInputs> = (score,
         };
   }
   if (penalty) throw badArgument('ERR_RANGE', 'klCoef', "0 with form 'discriminative'", String(options.klCoef));
-  if (batch.advantages) throw badArgument('ERR_RANGE', 'advantages', "none with form 'discriminative'", 'an array');
+  if (batch.advantages !== undefined)
+    throw badArgument('ERR_RANGE', 'advantages', "none with form 'discriminative'", 'an array');
   return discriminative(score, batch, checked, options);
 };
 

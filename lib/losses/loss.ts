@@ -9,7 +9,7 @@ import {
   type Task,
 } from '../backend/task.js';
 import type { Logits } from '../logits.js';
-import type { FloatArray } from '../validate.js';
+import { type FloatArray, finiteNumber } from '../validate.js';
 import { type Batch, type CheckedSequences, checkGroups, checkSequences, type TokenLevelOptions } from './batch.js';
 import {
   type BatchGradient,
@@ -76,6 +76,7 @@ export type LossResult<B, O = unknown, Always extends keyof LossValue = never> =
 export interface CheckedBatch extends CheckedSequences {
   cuGroups: Int32Array; // [G + 1]
   rewards: Float64Array; // [N]
+  positiveThreshold: number;
 }
 
 /** What an objective gives back: its value, and its gradient by each score it used. */
@@ -118,7 +119,8 @@ export function lossFrom<P extends object, I = unknown>(recipe: LossRecipe<P, I>
   function* task<B extends Batch & I>(batch: B, given?: OptionsOf<B, P>): Task<LossValue> {
     const options = optionsArgument(given) as Partial<P & LossOptions> & GradientOptions<B>;
     const sequences = checkSequences(batch, options);
-    const checked: CheckedBatch = { ...sequences, ...checkGroups(batch, sequences.sequences) };
+    const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
+    const checked: CheckedBatch = { ...sequences, ...checkGroups(batch, sequences.sequences), positiveThreshold };
     const score = checkScore(recipe.score(options));
     const objective = recipe.objective(score, batch, checked, options);
     const target = gradientTarget(checked, options.gradient);
@@ -151,6 +153,6 @@ function lossValue(
     ...(advantages && { advantages }),
     ...(options.logProbs === true && { logProbs: level.logProbs }),
     ...(level.entropy && { entropy: level.entropy }),
-    metrics: batchMetrics(level, checked, outcome, options.positiveThreshold ?? 0),
+    metrics: batchMetrics(level, checked, outcome),
   };
 }

@@ -37,9 +37,8 @@ const ratio = (part: number, whole: number) => (whole === 0 ? 0 : part / whole);
 
 export function batchMetrics(
   level: TokenLevel,
-  { cuGroups, rewards }: CheckedBatch,
+  { cuGroups, rewards, positiveThreshold }: CheckedBatch,
   { channel, kl }: ObjectiveResult,
-  positiveThreshold: number,
 ): Metrics {
   const tokens = sum(level.tokenCounts);
   const groups = cuGroups.length - 1;

@@ -4,7 +4,7 @@ import type { Batch } from '../losses/batch.js';
 import { scoreTask, type TokenLevel } from '../losses/forward.js';
 import type { Objective } from '../losses/loss.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
-import { type FloatArray, finiteFloats } from '../validate.js';
+import { type FloatArray, finiteFloats, optional } from '../validate.js';
 
 /** Further input of the advantage-weighted losses, in their batch. */
 export interface AdvantageInputs {
@@ -19,8 +19,9 @@ export interface AdvantageParameters extends AggregationParameters {
 
 export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> = (score, batch, checked, options) => {
   aggregationWeights(options, new Float64Array(0)); // throws on bad options before any work
-  const fixed =
-    batch.advantages && finiteFloats('advantages', batch.advantages, checked.sequences, 'N, one per sequence');
+  const fixed = optional(batch.advantages, (a) =>
+    finiteFloats('advantages', a, checked.sequences, 'N, one per sequence'),
+  );
   if (!fixed) estimate(batch, new Float64Array(checked.sequences), options.advantage);
   return function* (level) {
     const weight = fixed ?? estimate(batch, level.tokenCounts, options.advantage);

@@ -8,15 +8,14 @@ import { finiteNumber } from '../validate.js';
 import { signs } from './sides.js';
 
 export interface DiscriminativeParameters {
-  positiveThreshold?: number;
   /** What the sum over groups is divided by, > 0. Default G. */
   normalizer?: number;
 }
 
-export const discriminative: Objective<DiscriminativeParameters> = (score, _batch, { rewards, cuGroups }, options) => {
-  const threshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
+export const discriminative: Objective<DiscriminativeParameters> = (score, _batch, checked, options) => {
+  const { rewards, cuGroups, positiveThreshold } = checked;
   const normalizer = finiteNumber('normalizer', options.normalizer ?? Math.max(cuGroups.length - 1, 1), { above: 0 });
-  const sides = signs(rewards, threshold);
+  const sides = signs(rewards, positiveThreshold);
   return function* (level) {
     const channel = yield* scoreTask(level, score, sides);
     const weights = { perToken: false, normalizer };

@@ -5,11 +5,13 @@ import type { Objective } from '../losses/loss.js';
 import { groupInfoNCETask, type InfoNCEParameters, infoNCEParameters } from '../ops/group-info-nce.js';
 import { signs } from './sides.js';
 
-export const infoNCE: Objective<InfoNCEParameters> = (score, _batch, { rewards, cuGroups }, options) => {
-  const { positiveThreshold } = infoNCEParameters(options, cuGroups.length - 1);
+export const infoNCE: Objective<InfoNCEParameters> = (score, _batch, checked, options) => {
+  const { rewards, cuGroups, positiveThreshold } = checked;
+  infoNCEParameters(options, cuGroups.length - 1); // throws on bad options before any work
   return function* (level) {
     const channel = yield* scoreTask(level, score, signs(rewards, positiveThreshold));
-    const { loss, groupLosses, gradScores } = yield* groupInfoNCETask(channel.scores, rewards, cuGroups, options);
+    const nce = groupInfoNCETask(channel.scores, rewards, level.tokenCounts, cuGroups, options);
+    const { loss, groupLosses, gradScores } = yield* nce;
     return { loss, channel, groupLosses, terms: [{ channel, gradScores }] };
   };
 };

@@ -6,7 +6,7 @@ import type { Batch } from '../losses/batch.js';
 import { scoreTask, type TokenLevel } from '../losses/forward.js';
 import type { CheckedBatch, ObjectiveResult } from '../losses/loss.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
-import { type FloatArray, finiteNumber, maskedFloats, oneOf } from '../validate.js';
+import { type FloatArray, finiteNumber, maskedFloats, oneOf, optional } from '../validate.js';
 
 /** Further input of losses with a KL penalty, in their batch. */
 export interface KlInputs {
@@ -29,8 +29,9 @@ export function klPenalty(
 ): ((level: TokenLevel, result: ObjectiveResult) => Task<ObjectiveResult>) | undefined {
   const coefficient = finiteNumber('klCoef', options.klCoef ?? 0, { min: 0 });
   const kind = oneOf('klEstimator', options.klEstimator ?? 'k3', ['k1', 'k2', 'k3']);
-  const given = batch.refLogProbs;
-  const reference = given && maskedFloats('refLogProbs', given, checked.tokens, checked.mask);
+  const reference = optional(batch.refLogProbs, (ref) =>
+    maskedFloats('refLogProbs', ref, checked.tokens, checked.mask),
+  );
   if (coefficient === 0) return undefined;
   if (!reference)
     throw badArgument('ERR_DTYPE', 'refLogProbs', 'Float32Array or Float64Array with klCoef > 0', 'undefined');

@@ -6,8 +6,15 @@ import {
   runSync,
   type Task,
 } from '../backend/task.js';
-import { badArgument } from '../errors.js';
-import { type FloatArray, finiteFloats, finiteNumber, objectArgument, oneOf, typedArray } from '../validate.js';
+import {
+  type FloatArray,
+  finiteFloats,
+  finiteNumber,
+  objectArgument,
+  oneOf,
+  tokenCounts,
+  typedArray,
+} from '../validate.js';
 
 /**
  * How sequences are weighted: `sequence-mean` 1/N (GRPO), `token-mean` n_i/sum n (DAPO), `constant-length`
@@ -89,23 +96,8 @@ function* op(inputs: AdvantageObjectiveInputs, options?: AdvantageObjectiveOptio
   const sequences = typedArray('scores', inputs.scores, ['Float32Array', 'Float64Array']).length;
   const scores = finiteFloats('scores', inputs.scores, sequences, 'N');
   const advantages = finiteFloats('advantages', inputs.advantages, sequences, 'N, one advantage per score');
-  const tokenCounts = finiteFloats('tokenCounts', inputs.tokenCounts, sequences, 'N, one count per score');
-  const negative = tokenCounts.findIndex((n) => n < 0);
-  if (negative !== -1) {
-    throw badArgument(
-      'ERR_RANGE',
-      'tokenCounts',
-      'counts of at least 0',
-      `${tokenCounts[negative]} at index ${negative}`,
-    );
-  }
-  return yield* weightedSumTask(
-    scores,
-    advantages,
-    tokenCounts,
-    aggregationWeights(optionsArgument(options), tokenCounts),
-    -1,
-  );
+  const counts = tokenCounts(inputs.tokenCounts, sequences);
+  return yield* weightedSumTask(scores, advantages, counts, aggregationWeights(optionsArgument(options), counts), -1);
 }
 
 /**

@@ -6,7 +6,16 @@ import {
   runSync,
   type Task,
 } from '../backend/task.js';
-import { type FloatArray, finiteFloats, finiteNumber, objectArgument, offsets, typedArray } from '../validate.js';
+import {
+  type FloatArray,
+  finiteFloats,
+  finiteNumber,
+  objectArgument,
+  offsets,
+  optional,
+  tokenCounts,
+  typedArray,
+} from '../validate.js';
 
 /** Inputs of {@link groupInfoNCE}. */
 export interface GroupInfoNCEInputs {
@@ -14,6 +23,8 @@ export interface GroupInfoNCEInputs {
   scores: FloatArray;
   /** [N] verified rewards; positive: `reward > positiveThreshold`. */
   rewards: FloatArray;
+  /** [N] unmasked tokens of each sequence: a group without any adds 0. Omitted: every sequence has some. */
+  tokenCounts?: FloatArray;
   /** [G + 1]: group g is sequences `cuGroups[g] ... cuGroups[g + 1]`. */
   cuGroups: Int32Array;
 }
@@ -36,7 +47,7 @@ export interface GroupInfoNCEOptions extends BackendOptions, InfoNCEParameters {
 /** Result of {@link groupInfoNCE}. */
 export interface GroupInfoNCE {
   loss: number;
-  /** [G] -J of each group; 0 for a group without both signs. */
+  /** [G] -J of each group; 0 for a group without both signs, or without any token. */
   groupLosses: Float64Array;
   /** [N] dloss/dscores. Sums to 0 over each group. */
   gradScores: Float64Array;
@@ -46,6 +57,7 @@ export interface GroupInfoNCE {
 export function* groupInfoNCETask(
   scores: Float64Array,
   rewards: Float64Array,
+  tokenCounts: Float64Array | undefined,
   cuGroups: Int32Array,
   options: InfoNCEParameters,
 ): Task<GroupInfoNCE> {
@@ -54,7 +66,7 @@ export function* groupInfoNCETask(
   const groupLosses = new Float64Array(groups);
   const gradScores = new Float64Array(scores.length);
   const loss = new Float64Array(1);
-  const args = { scores, rewards, cuGroups, groups, ...parameters, groupLosses, gradScores, loss };
+  const args = { scores, rewards, tokenCounts, cuGroups, groups, ...parameters, groupLosses, gradScores, loss };
   yield { kernel: 'groupInfoNCE', args };
   return { loss: loss[0], groupLosses, gradScores };
 }
@@ -75,7 +87,8 @@ function* op(inputs: GroupInfoNCEInputs, options?: GroupInfoNCEOptions): Task<Gr
   const scores = finiteFloats('scores', inputs.scores, sequences, 'N');
   const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N, one reward per score');
   const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
-  return yield* groupInfoNCETask(scores, rewards, cuGroups, optionsArgument(options));
+  const counts = optional(inputs.tokenCounts, (n) => tokenCounts(n, sequences));
+  return yield* groupInfoNCETask(scores, rewards, counts, cuGroups, optionsArgument(options));
 }
 
 /**

@@ -16,6 +16,7 @@ import {
   objectArgument,
   offsets,
   oneOf,
+  optional,
   optionalMask,
   typedArray,
 } from '../validate.js';
@@ -164,10 +165,10 @@ function* forwardOp(inputs: RatioScoresInputs, options?: RatioScoresOptions): Ta
   return yield* forwardTask(
     {
       logProbs: maskedFinite('logProbs', inputs.logProbs, tokens, mask),
-      oldLogProbs: inputs.oldLogProbs && maskedFloats('oldLogProbs', inputs.oldLogProbs, tokens, mask),
+      oldLogProbs: optional(inputs.oldLogProbs, (old) => maskedFloats('oldLogProbs', old, tokens, mask)),
       cuSeqlens,
       mask,
-      sides: inputs.sides && finiteFloats('sides', inputs.sides, sequences, 'N, one value per sequence'),
+      sides: optional(inputs.sides, (sides) => finiteFloats('sides', sides, sequences, 'N, one value per sequence')),
     },
     parameters,
   );

@@ -6,6 +6,7 @@ import {
   objectArgument,
   offsets,
   optionalMask,
+  tokenCounts,
   typedArray,
 } from '../validate.js';
 
@@ -78,9 +79,9 @@ function* backwardOp(inputs: SequenceLogProbsBackwardInputs): Task<{ gradLogProb
   const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens);
   const sequences = cuSeqlens.length - 1;
   const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
-  const tokenCounts = finiteFloats('tokenCounts', inputs.tokenCounts, sequences, 'N, one value per sequence');
+  const counts = tokenCounts(inputs.tokenCounts, sequences);
   const mask = optionalMask(inputs.mask, cuSeqlens[sequences]);
-  return { gradLogProbs: yield* backwardTask(gradScores, tokenCounts, cuSeqlens, mask) };
+  return { gradLogProbs: yield* backwardTask(gradScores, counts, cuSeqlens, mask) };
 }
 
 /**

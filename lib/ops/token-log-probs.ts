@@ -19,6 +19,7 @@ import {
   finiteNumber,
   objectArgument,
   oneOf,
+  optional,
   optionalMask,
   targetIds,
   typedArray,
@@ -189,8 +190,8 @@ function* backwardOp<L extends Logits>(
   const upstream = {
     logSumExp: finiteFloats('logSumExp', inputs.logSumExp, tokens, perToken),
     gradLogProbs: finiteFloats('gradLogProbs', inputs.gradLogProbs, tokens, perToken),
-    gradEntropy: inputs.gradEntropy && finiteFloats('gradEntropy', inputs.gradEntropy, tokens, perToken),
-    entropy: inputs.gradEntropy && finiteFloats('entropy', inputs.entropy, tokens, perToken),
+    gradEntropy: optional(inputs.gradEntropy, (grad) => finiteFloats('gradEntropy', grad, tokens, perToken)),
+    entropy: optional(inputs.gradEntropy, () => finiteFloats('entropy', inputs.entropy, tokens, perToken)),
   };
   const target = gradientView(rows.view, gradient as GradientOption<Logits>);
   if (!target) throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place' or { out }", "'none'");

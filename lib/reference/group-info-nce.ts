@@ -9,7 +9,8 @@ function groupLoss(args: GroupInfoNceArguments, g: number): number {
   const positives = members.filter((i) => rewards[i] > args.positiveThreshold);
   const negatives = members.filter((i) => !(rewards[i] > args.positiveThreshold));
   gradScores.fill(0, cuGroups[g], cuGroups[g + 1]);
-  if (positives.length === 0 || negatives.length === 0) return 0;
+  const anyToken = members.some((i) => args.tokenCounts === undefined || args.tokenCounts[i] > 0);
+  if (positives.length === 0 || negatives.length === 0 || !anyToken) return 0;
 
   // b = tau * logsumexp(s_j / tau), by differences to the largest so that no tau overflows
   const largest = negatives.reduce((max, j) => Math.max(max, scores[j]), -Infinity);

@@ -13,6 +13,7 @@ GroupInfoNce read(Arguments& a) {
   op.cu_groups = offsets(a, "cuGroups", op.groups, sequences);
   op.scores = a.array<const double>("scores", sequences);
   op.rewards = a.array<const double>("rewards", sequences);
+  op.token_counts = a.optional_array<const double>("tokenCounts", sequences);
   op.tau = a.number("tau");
   op.margin = a.number("margin");
   op.positive_threshold = a.number("positiveThreshold");

@@ -12,6 +12,7 @@ namespace {
 struct Sides {
   int64_t positives = 0;
   int64_t negatives = 0;
+  bool any_token = false;
   double largest_negative = -std::numeric_limits<double>::infinity();
 };
 
@@ -20,6 +21,7 @@ bool positive(const GroupInfoNce& op, int64_t i) { return op.rewards[i] > op.pos
 Sides count_sides(const GroupInfoNce& op, int64_t begin, int64_t end) {
   Sides sides;
   for (int64_t i = begin; i < end; ++i) {
+    sides.any_token = sides.any_token || op.token_counts == nullptr || op.token_counts[i] > 0;
     if (positive(op, i)) {
       ++sides.positives;
     } else {
@@ -34,7 +36,7 @@ Sides count_sides(const GroupInfoNce& op, int64_t begin, int64_t end) {
 double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end) {
   const Sides sides = count_sides(op, begin, end);
   std::fill(op.grad_scores + begin, op.grad_scores + end, 0.0);
-  if (sides.positives == 0 || sides.negatives == 0) return 0;
+  if (sides.positives == 0 || sides.negatives == 0 || !sides.any_token) return 0;
   double sum = 0;  // of exp((s_j - largest) / tau)
   for (int64_t j = begin; j < end; ++j)
     if (!positive(op, j)) sum += std::exp((op.scores[j] - sides.largest_negative) / op.tau);

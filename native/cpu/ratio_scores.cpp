@@ -13,18 +13,18 @@ constexpr double kLogRatioLimit = 20;
 
 enum class Clip { kNone, kLow, kHigh };
 
-// The log-ratio of a token, clamped, and its derivative (0 where the clamp holds).
+// The log-ratio of a token, clamped.
 struct LogRatio {
   double value;
-  double derivative;
+  bool clamped;
 };
 
 LogRatio log_ratio(const RatioScoresForward& op, int64_t t) {
-  if (op.old_log_probs == nullptr) return {0, 1};
+  if (op.old_log_probs == nullptr) return {0, false};
   const double d = op.log_probs[t] - op.old_log_probs[t];
-  if (d > kLogRatioLimit) return {kLogRatioLimit, 0};
-  if (d < -kLogRatioLimit) return {-kLogRatioLimit, 0};
-  return {d, 1};
+  if (d > kLogRatioLimit) return {kLogRatioLimit, true};
+  if (d < -kLogRatioLimit) return {-kLogRatioLimit, true};
+  return {d, false};
 }
 
 // The one-sided clip of a value by the sequence's side: only the bound that the side looks at.
@@ -112,8 +112,9 @@ void score_sequence(const RatioScoresForward& op, int64_t i, int64_t begin, int6
     const LogRatio d = log_ratio(op, t);
     const Term term = token_term(op, d.value, side, t);
     sum += term.value;
-    // The stopped ratio's weight is a constant: the clamp on d does not stop the log-prob's own gradient.
-    op.score_grads[t] = op.kind == RatioScore::kStopped ? term.derivative : term.derivative * d.derivative;
+    // Selected, not multiplied. The stopped ratio's weight is a constant: the clamp on d does not stop its gradient.
+    const bool flows = !d.clamped || op.kind == RatioScore::kStopped;
+    op.score_grads[t] = flows ? term.derivative : 0;
     ++clipped[static_cast<int>(term.clip)];
   }
   const Term score = sequence_score(op, sum / divisor, side);

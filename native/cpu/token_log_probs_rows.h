@@ -49,6 +49,12 @@ struct F16 {
   static uint16_t narrow(float x) { return float_to_f16(x); }
 };
 
+// The nearest finite float32: an upstream gradient beyond its range must not meet p = 0 as infinity.
+inline float saturate(double x) {
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  return static_cast<float>(x > kLargest ? kLargest : x < -kLargest ? -kLargest : x);
+}
+
 // Sums over part of a row, against a maximum m, with x in logits units and T the temperature.
 struct Sums {
   double total = 0;     // sum exp((x - m) / T)
@@ -273,14 +279,14 @@ struct Rows {
     const double log_prob = static_cast<double>(E::widen(x[target])) * inverse_temperature - op.log_sum_exp[t];
     double at_target = -g * std::expm1(log_prob);
     if (h == 0) {
-      gradient<false>(x, out, op.vocab, shift, static_cast<float>(-g * factor), 0.0f, scale);
+      gradient<false>(x, out, op.vocab, shift, saturate(-g * factor), 0.0f, scale);
     } else {
       const double alpha = -(g + h * (entropy - residual)) * factor;
       const double beta = -h * inverse_temperature * factor;
-      gradient<true>(x, out, op.vocab, shift, static_cast<float>(alpha), static_cast<float>(beta), scale);
+      gradient<true>(x, out, op.vocab, shift, saturate(alpha), saturate(beta), scale);
       if (std::isfinite(log_prob)) at_target -= h * std::exp(log_prob) * (log_prob + entropy);
     }
-    out[target] = E::narrow(static_cast<float>(at_target * inverse_temperature + 0.0));
+    out[target] = E::narrow(saturate(at_target * inverse_temperature + 0.0));
   }
 
   static void backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {

@@ -1,7 +1,8 @@
 // group-info-nce: ConSPO's objective (arXiv 2605.12969, eq. 10) and its gradient. Spec section 4.
 //   J_g = (1/N+) sum_{i in +} -tau * softplus((b - (s_i - margin)) / tau),
 //   b   = tau * logsumexp_{j in -}(s_j / tau)
-//   group_losses[g] = -J_g (0 unless the group has both signs), loss = sum_g group_losses[g] / normalizer
+//   group_losses[g] = -J_g, loss = sum_g group_losses[g] / normalizer
+// A group without both signs, or without any counted token, adds 0.
 #pragma once
 
 #include "ops/common.h"
@@ -9,11 +10,12 @@
 namespace rlvr {
 
 struct GroupInfoNce {
-  const double* scores;      // [N]
-  const double* rewards;     // [N]; positive: reward > positive_threshold
-  const int32_t* cu_groups;  // [G + 1]
-  int64_t groups;            // G
-  double tau;                // > 0
+  const double* scores;        // [N]
+  const double* rewards;       // [N]; positive: reward > positive_threshold
+  const double* token_counts;  // [N] unmasked tokens; null: every sequence has some
+  const int32_t* cu_groups;    // [G + 1]
+  int64_t groups;              // G
+  double tau;                  // > 0
   double margin;
   double positive_threshold;
   double normalizer;     // > 0, usually G

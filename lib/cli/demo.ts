@@ -1,0 +1,120 @@
+import { type Command, InvalidArgumentError } from 'commander';
+import type { BackendName } from '../index.js';
+import { type RecipeName, recipes } from './demo/recipes.js';
+import { rolloutLines } from './demo/save-rollouts.js';
+import { svgChart } from './demo/svg-chart.js';
+import { terminalChart } from './demo/terminal-chart.js';
+import { type TrainingRun, train } from './demo/trainer.js';
+import { backendOption, jsonOption, numberWithin, resolveBackend } from './options.js';
+import { OutputFile } from './output-file.js';
+import { startProgress } from './progress.js';
+import { renderTable } from './table.js';
+
+interface DemoOptions {
+  readonly loss: readonly RecipeName[];
+  readonly steps: number;
+  readonly seed: number;
+  readonly backend?: BackendName;
+  readonly json?: boolean;
+  readonly svg?: string;
+  readonly saveRollouts?: string;
+}
+
+const lossNames = Object.keys(recipes) as RecipeName[];
+
+const help = `
+The task: additions of two digits such as 7+8, answered in base 5. A rollout is right only if it is exact, and that is
+all the policy, a small network that starts from nothing, is ever told. All losses train from the same start.
+
+Losses:
+${lossNames.map((name) => `  ${name}: ${recipes[name].description}`).join('\n')}`;
+
+export function addDemoCommand(program: Command, signal: AbortSignal): void {
+  program
+    .command('demo')
+    .description('train a small policy by reinforcement learning with verifiable rewards, once per loss')
+    .option('--loss <names>', 'losses to train with, separated by commas', parseLossNames, lossNames)
+    .option('--steps <number>', 'training steps', numberWithin({ min: 1, max: 1e6, integer: true }), 300)
+    .option(
+      '--seed <number>',
+      'seed of weights and samples',
+      numberWithin({ min: 0, max: 2 ** 32 - 1, integer: true }),
+      1,
+    )
+    .addOption(backendOption())
+    .addOption(jsonOption('end with one line of JSON instead of chart and table'))
+    .option('--svg <file>', 'write the chart as SVG')
+    .option(
+      '--save-rollouts <file>',
+      "write the last step's rollouts of the first loss, in the format that `loss` reads",
+    )
+    .addHelpText('after', help)
+    .action((options: DemoOptions) => runDemo(options, signal));
+}
+
+function parseLossNames(text: string): RecipeName[] {
+  const names = text.split(',').map((name) => name.trim());
+  const isKnown = (name: string): name is RecipeName => Object.hasOwn(recipes, name);
+  const unknown = names.find((name) => !isKnown(name));
+  if (unknown !== undefined) {
+    throw new InvalidArgumentError(`Expected names out of ${lossNames.join(', ')}, got ${JSON.stringify(unknown)}.`);
+  }
+  return [...new Set(names.filter(isKnown))];
+}
+
+async function runDemo(options: DemoOptions, signal: AbortSignal): Promise<void> {
+  const backend = resolveBackend(options.backend);
+  const svg = options.svg === undefined ? undefined : await OutputFile.open('--svg', options.svg);
+  const saved =
+    options.saveRollouts === undefined ? undefined : await OutputFile.open('--save-rollouts', options.saveRollouts);
+  const runs: TrainingRun[] = [];
+  for (const loss of options.loss) runs.push(await trainWithProgress(loss, backend, options, signal));
+  const curves = runs.map(({ loss, accuracies }) => ({ name: loss, values: accuracies }));
+  await svg?.write([svgChart(curves, options.steps)], signal);
+  await saved?.write(rolloutLines(runs[0].lastStep), signal);
+  if (options.json) {
+    const summaries = runs.map(({ lastStep, ...run }) => run);
+    process.stdout.write(`${JSON.stringify({ backend, seed: options.seed, runs: summaries })}\n`);
+  } else {
+    const useColor = process.stdout.isTTY && process.stdout.hasColors();
+    process.stdout.write(`\n${terminalChart(curves, options.steps, useColor)}\n\n${renderSummary(runs, backend)}\n`);
+  }
+}
+
+async function trainWithProgress(
+  loss: RecipeName,
+  backend: BackendName,
+  { steps, seed }: DemoOptions,
+  signal: AbortSignal,
+): Promise<TrainingRun> {
+  const width = Math.max(...lossNames.map(({ length }) => length));
+  const progress = startProgress(loss.padEnd(width), steps);
+  try {
+    return await train({ loss, steps, seed, backend, signal, onStep: progress.update });
+  } finally {
+    progress.stop();
+  }
+}
+
+function renderSummary(runs: readonly TrainingRun[], backend: BackendName): string {
+  const table = renderTable(
+    [
+      { header: 'loss', align: 'left' },
+      { header: 'accuracy at start', align: 'right' },
+      { header: 'at the end', align: 'right' },
+      { header: 'first step at 0.9', align: 'right' },
+      { header: 'seconds', align: 'right' },
+    ],
+    runs.map(({ loss, accuracy, accuracies, seconds }) => {
+      const firstGood = accuracies.findIndex((value) => value >= 0.9);
+      return [
+        loss,
+        accuracies[0].toFixed(2),
+        accuracy.toFixed(2),
+        firstGood < 0 ? '–' : String(firstGood),
+        seconds.toFixed(1),
+      ];
+    }),
+  );
+  return `${table}\n\nBackend ${backend}. A toy task: it shows that the gradients train a policy, not which loss is better.`;
+}

@@ -1,0 +1,67 @@
+import { type Column, formatNumber, renderTable } from '../table.js';
+import type { PackedRollouts } from './pack.js';
+import type { LossOutcome } from './recipes.js';
+
+/** One line of the table; a mean over nothing is null. */
+export interface GroupReport {
+  readonly group: string;
+  readonly size: number;
+  readonly positives: number;
+  readonly positiveScoreMean: number | null;
+  readonly negativeScoreMean: number | null;
+  readonly scoreGap: number | null;
+  readonly loss: number | null;
+}
+
+export function reportGroups(packed: PackedRollouts, outcome: LossOutcome, positiveThreshold: number): GroupReport[] {
+  return packed.groups.map(({ name, start, end }, g) => ({
+    group: name,
+    ...summarize(outcome.scores.subarray(start, end), packed.batch.rewards.subarray(start, end), positiveThreshold),
+    loss: outcome.groupLosses?.[g] ?? null,
+  }));
+}
+
+/** The same over all sequences, whatever their group. */
+export function reportTotals(packed: PackedRollouts, outcome: LossOutcome, positiveThreshold: number) {
+  return { groups: packed.groups.length, ...summarize(outcome.scores, packed.batch.rewards, positiveThreshold) };
+}
+
+function summarize(scores: Float64Array, rewards: Float64Array, positiveThreshold: number) {
+  const positive = scores.filter((_, i) => rewards[i] > positiveThreshold);
+  const negative = scores.filter((_, i) => !(rewards[i] > positiveThreshold));
+  const positiveScoreMean = mean(positive);
+  const negativeScoreMean = mean(negative);
+  const scoreGap =
+    positiveScoreMean === null || negativeScoreMean === null ? null : positiveScoreMean - negativeScoreMean;
+  return { size: scores.length, positives: positive.length, positiveScoreMean, negativeScoreMean, scoreGap };
+}
+
+function mean(values: Float64Array): number | null {
+  return values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** `withLoss`: whether the objective gives each group a loss of its own. */
+export function renderGroups(
+  groups: readonly GroupReport[],
+  totals: Omit<GroupReport, 'group'>,
+  withLoss: boolean,
+): string {
+  const columns: Column[] = [
+    { header: 'group', align: 'left' },
+    ...['size', 'positives', 'score +', 'score -', 'gap', ...(withLoss ? ['loss'] : [])].map(
+      (header): Column => ({ header, align: 'right' }),
+    ),
+  ];
+  const cells = ({ group, size, positives, positiveScoreMean, negativeScoreMean, scoreGap, loss }: GroupReport) => [
+    group,
+    String(size),
+    String(positives),
+    ...[positiveScoreMean, negativeScoreMean, scoreGap, ...(withLoss ? [loss] : [])].map(formatCell),
+  ];
+  return renderTable(columns, groups.map(cells), cells({ group: 'all', ...totals }));
+}
+
+/** An empty cell is a dash: no positives (or no negatives) is not a mean of 0. */
+function formatCell(value: number | null): string {
+  return value === null ? '–' : formatNumber(value);
+}

@@ -1,0 +1,58 @@
+#!/usr/bin/env node
+import { Command } from 'commander';
+import { addDemoCommand } from './demo.js';
+import { exitCode, Interrupted, report } from './errors.js';
+import { addInfoCommand } from './info.js';
+import { addLossCommand } from './loss.js';
+import { packageVersion } from './version.js';
+
+const help = `
+Exit codes: 0 done, 1 failed, 2 wrong usage (unknown option, bad value, bad input file).
+Environment: RLVR_BACKEND forces a backend, RLVR_THREADS sets the cpu backend's threads.`;
+
+function createProgram(signal: AbortSignal): Command {
+  // Settings first: commands inherit those that are made before they are added.
+  const program = new Command('rlvr-kernels')
+    .description('Losses of reinforcement learning with verifiable rewards, and their gradients.')
+    .version(packageVersion(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .showHelpAfterError('(--help shows the usage)')
+    .exitOverride()
+    .addHelpText('after', help);
+  addInfoCommand(program);
+  addDemoCommand(program, signal);
+  addLossCommand(program, signal);
+  return program;
+}
+
+/** A reader that has seen enough (`| head`) is no failure, and there is nobody left to tell. */
+function endQuietlyOnClosedPipe(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    process.exit(error.code === 'EPIPE' ? exitCode.ok : exitCode.failure);
+  });
+  process.stderr.on('error', () => {
+    // Progress that nobody reads; the work goes on.
+  });
+}
+
+/** The first Ctrl-C stops the work in order, which removes temporary files; a second one ends the process at once. */
+function abortOnSignals(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, () => controller.abort(new Interrupted(name)));
+  }
+  return controller.signal;
+}
+
+async function main(): Promise<void> {
+  endQuietlyOnClosedPipe();
+  const signal = abortOnSignals();
+  try {
+    await createProgram(signal).parseAsync();
+  } catch (error) {
+    process.exitCode = report(error, signal);
+  }
+}
+
+await main();

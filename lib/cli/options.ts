@@ -1,0 +1,53 @@
+import { InvalidArgumentError, Option } from 'commander';
+import { selectBackend } from '../backend/select.js';
+import type { BackendName } from '../index.js';
+import { UsageError } from './errors.js';
+
+interface NumberBounds {
+  readonly above?: number; // exclusive
+  readonly min?: number;
+  readonly max?: number;
+  readonly integer?: boolean;
+}
+
+/** A parser for one numeric option; what is outside the bounds is wrong usage. */
+export function numberWithin({ above, min, max, integer = false }: NumberBounds): (text: string) => number {
+  const bounds = [
+    above === undefined ? '' : `above ${above}`,
+    min === undefined ? '' : `at least ${min}`,
+    max === undefined ? '' : `at most ${max}`,
+  ].filter((bound) => bound !== '');
+  const expected = [integer ? 'a whole number' : 'a number', bounds.join(' and ')].join(' ').trim();
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    const fits =
+      Number.isFinite(value) &&
+      (!integer || Number.isSafeInteger(value)) &&
+      value > (above ?? -Infinity) &&
+      value >= (min ?? -Infinity) &&
+      value <= (max ?? Infinity);
+    if (!fits) throw new InvalidArgumentError(`Expected ${expected}, got ${JSON.stringify(text)}.`);
+    return value;
+  };
+}
+
+const backendNames: readonly BackendName[] = ['reference', 'cpu', 'cuda'];
+
+export function backendOption(): Option {
+  return new Option('--backend <name>', 'force a backend (default: RLVR_BACKEND, else the best that loaded)').choices(
+    backendNames,
+  );
+}
+
+export function jsonOption(description = 'print one line of JSON'): Option {
+  return new Option('--json', description);
+}
+
+/** The backend that will run, so that output can name it. Fails early if the one asked for is not there. */
+export function resolveBackend(wanted: BackendName | undefined): BackendName {
+  const fromEnvironment = process.env.RLVR_BACKEND;
+  if (wanted === undefined && fromEnvironment && !backendNames.some((name) => name === fromEnvironment)) {
+    throw new UsageError(`RLVR_BACKEND: expected ${backendNames.join(', ')}, got ${JSON.stringify(fromEnvironment)}`);
+  }
+  return selectBackend(wanted).name;
+}

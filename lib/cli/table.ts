@@ -1,0 +1,47 @@
+/** Wide enough for a group's name; the numbers beside it keep a table within 100 columns. */
+const maxCellWidth = 24;
+
+export interface Column {
+  readonly header: string;
+  readonly align: 'left' | 'right';
+}
+
+/** A plain text table: a header, a rule, the rows, and a rule before `footer` if there is one. */
+export function renderTable(
+  columns: readonly Column[],
+  rows: readonly (readonly string[])[],
+  footer?: readonly string[],
+): string {
+  const body = [...rows, ...(footer === undefined ? [] : [footer])].map((row) => row.map(printable));
+  const widths = columns.map(({ header }, c) =>
+    body.reduce((width, row) => Math.max(width, [...row[c]].length), header.length),
+  );
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, c) => pad(cell, widths[c], columns[c].align))
+      .join('  ')
+      .trimEnd();
+  const rule = widths.map((width) => '─'.repeat(width)).join('──');
+  const lines = [line(columns.map(({ header }) => header)), rule, ...body.slice(0, rows.length).map(line)];
+  if (footer !== undefined) lines.push(rule, line(body[rows.length]));
+  return lines.join('\n');
+}
+
+/** Six significant digits at most, and never more than 12 characters. */
+export function formatNumber(value: number): string {
+  if (!Number.isFinite(value)) return '–';
+  const magnitude = Math.abs(value);
+  return magnitude !== 0 && (magnitude < 1e-4 || magnitude >= 1e6) ? value.toExponential(3) : value.toFixed(4);
+}
+
+/** Names come from the user's file: control characters must not reach the terminal, nor long names break the table. */
+function printable(text: string): string {
+  const characters = [...text.replace(/\p{C}/gu, '\u{fffd}')];
+  if (characters.length <= maxCellWidth) return characters.join('');
+  return `${characters.slice(0, maxCellWidth - 1).join('')}…`;
+}
+
+function pad(text: string, width: number, align: Column['align']): string {
+  const padding = ' '.repeat(width - [...text].length);
+  return align === 'left' ? text + padding : padding + text;
+}

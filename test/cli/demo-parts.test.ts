@@ -1,0 +1,159 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { additions, endToken, verify, vocabularySize } from '../../lib/cli/demo/additions.js';
+import { Contexts } from '../../lib/cli/demo/contexts.js';
+import { Policy } from '../../lib/cli/demo/policy.js';
+import { Random } from '../../lib/cli/demo/random.js';
+import { recipes } from '../../lib/cli/demo/recipes.js';
+import { sampleRollouts, targetLogProbs } from '../../lib/cli/demo/rollout.js';
+import { svgChart } from '../../lib/cli/demo/svg-chart.js';
+import { terminalChart } from '../../lib/cli/demo/terminal-chart.js';
+import { OutputFile } from '../../lib/cli/output-file.js';
+import { conspoSync } from '../../lib/index.js';
+import { expectClose } from '../support/compare.js';
+import { temporaryFolder } from './run-cli.js';
+
+const questions = additions();
+const question = (name: string) => questions.find((candidate) => candidate.name === name) ?? expect.fail(name);
+
+test('the verifier takes the exact answer and no other', () => {
+  const sum = question('7+8'); // 15 = 30 in base 5
+  expect(questions).toHaveLength(100);
+  expect(verify(sum, [3, 0, endToken])).toBe(1);
+  for (const wrong of [[], [3, 0], [3, endToken], [0, 3, endToken], [3, 0, endToken, endToken], [0, 3, 0, endToken]]) {
+    expect(verify(sum, wrong)).toBe(0);
+  }
+});
+
+test("the policy's gradient is that of its logits, by finite differences", () => {
+  const random = new Random(5);
+  const policy = new Policy(6, random);
+  const contexts = new Contexts();
+  for (const name of ['1+2', '9+9', '2+1']) {
+    contexts.add(question(name), 0);
+    contexts.add(question(name), 1, 3);
+  }
+  const features = contexts.features();
+  const upstream = Float64Array.from({ length: 6 * vocabularySize }, () => random.normal());
+  const value = () => policy.forward(features).logits.reduce((sum, logit, i) => sum + logit * upstream[i], 0);
+  policy.backward(policy.forward(features), upstream);
+  const step = 1e-5;
+  const numeric = policy.weights.map((weight, i) => {
+    policy.weights[i] = weight + step;
+    const above = value();
+    policy.weights[i] = weight - step;
+    const below = value();
+    policy.weights[i] = weight;
+    return (above - below) / (2 * step);
+  });
+  expectClose(policy.gradient, numeric, 1e-8);
+});
+
+test('samples follow the policy: log-probs are its own, and frequencies come near them', () => {
+  const random = new Random(9);
+  const policy = new Policy(16, random);
+  const asked = [question('0+0'), question('4+9')];
+  const batch = sampleRollouts(policy, asked, 4000, random);
+  expect(Array.from(batch.cuGroups)).toEqual([0, 4000, 8000]);
+  expectClose(batch.oldLogProbs, targetLogProbs(policy.forward(batch.features).logits, batch), 1e-12);
+  const counts = new Float64Array(vocabularySize);
+  for (let i = 0; i < 4000; i++) counts[batch.targets[batch.cuSeqlens[i]]] += 1 / 4000;
+  const expected = new Float64Array(vocabularySize);
+  for (let i = 0; i < 4000; i++) {
+    const start = batch.cuSeqlens[i];
+    expected[batch.targets[start]] = Math.exp(batch.oldLogProbs[start]);
+  }
+  expectClose([expected.reduce((sum, p) => sum + p, 0)], [1], 1e-12);
+  counts.forEach((frequency, token) => {
+    // five standard deviations of a binomial frequency
+    expect(Math.abs(frequency - expected[token])).toBeLessThan(5 * Math.sqrt(expected[token] / 4000));
+  });
+});
+
+test("ConSPO's margin follows its curriculum, and the gradient replaces the logits", async () => {
+  const shape = {
+    targets: Int32Array.of(0, 1, 2, 0),
+    cuSeqlens: Int32Array.of(0, 1, 2, 4),
+    cuGroups: Int32Array.of(0, 3),
+    rewards: Float32Array.of(1, 0, 0),
+  };
+  const start = Float32Array.from({ length: 12 }, (_, i) => Math.sin(i));
+  for (const [progress, margin] of [
+    [0, 0],
+    [0.25, 0.1],
+    [0.5, 0.2],
+    [0.9, 0.2],
+  ]) {
+    const logits = start.slice();
+    const logProbs = new Float64Array(4);
+    const batch = { ...shape, logits, oldLogProbs: logProbs, refLogProbs: logProbs };
+    const signal = new AbortController().signal;
+    const { loss } = await recipes.conspo.update(batch, { progress, backend: 'reference', signal });
+    const expected = conspoSync({ ...shape, logits: start }, { tau: 0.1, margin, backend: 'reference' });
+    expectClose([loss], [expected.loss], 1e-12);
+    expectClose(logits, expected.gradLogits as Float32Array, 1e-7);
+  }
+});
+
+describe('charts', () => {
+  const curves = [
+    { name: 'a<b', values: [0, 0.5, 1] },
+    { name: 'c', values: [0, 0, 0] },
+  ];
+
+  test('the terminal chart puts 1 at the top, 0 at the bottom, and hides no curve', () => {
+    const rows = terminalChart(curves, 2, false).split('\n');
+    expect(rows[1].startsWith('  1.0')).toBe(true);
+    expect(rows[1]).toMatch(/─/);
+    expect(rows[11].startsWith('  0.0')).toBe(true);
+    expect(rows[11]).toMatch(/═{30}/);
+    expect(terminalChart(curves, 2, true)).toContain('\u{1b}[36m');
+  });
+
+  test('the SVG chart escapes names and keeps nine labels apart and inside', () => {
+    expect(svgChart(curves, 2)).toContain('>a&lt;b 1.00</text>');
+    const many = Array.from({ length: 9 }, (_, i) => ({ name: `n${i}`, values: [0, 0] }));
+    const rows = [...svgChart(many, 1).matchAll(/<text x="608" y="([\d.]+)"/g)].map(([, y]) => Number(y));
+    expect(rows).toHaveLength(9);
+    rows.slice(1).forEach((y, i) => {
+      expect(y - rows[i]).toBeGreaterThanOrEqual(18);
+    });
+    expect(Math.max(...rows)).toBeLessThan(360);
+  });
+});
+
+describe('an output file', () => {
+  const folder = temporaryFolder();
+  const signal = new AbortController().signal;
+
+  test('appears whole', async () => {
+    const file = await OutputFile.open('--out', join(folder, 'whole'));
+    expect(readdirSync(folder)).toEqual([]);
+    const parts = Array.from({ length: 5000 }, (_, i) => `${'x'.repeat(40)} ${i}\n`);
+    await file.write(parts, signal);
+    expect(readFileSync(file.path, 'utf8')).toBe(parts.join(''));
+  });
+
+  test.each([
+    { name: 'an error', stop: () => expect.fail('no more parts'), message: 'no more parts' },
+    {
+      name: 'an abort',
+      stop: (controller: AbortController) => controller.abort(new Error('stopped')),
+      message: 'stopped',
+    },
+  ])('after $name: the old file, and nothing else', async ({ stop, message }) => {
+    const path = join(folder, 'old');
+    writeFileSync(path, 'old');
+    const file = await OutputFile.open('--out', path);
+    const controller = new AbortController();
+    function* parts(): Generator<string> {
+      yield 'y'.repeat(100_000);
+      stop(controller);
+      yield 'z'.repeat(100_000);
+    }
+    await expect(file.write(parts(), controller.signal)).rejects.toThrow(message);
+    expect(readFileSync(path, 'utf8')).toBe('old');
+    expect(readdirSync(folder).sort()).toEqual(['old', 'whole']);
+  });
+});

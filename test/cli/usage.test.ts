@@ -1,0 +1,136 @@
+import { once } from 'node:events';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { runCli, startCli, temporaryFolder } from './run-cli.js';
+
+const folder = temporaryFolder();
+const rollouts = join(folder, 'rollouts.jsonl');
+writeFileSync(rollouts, '{"group":"q","reward":1,"logprobs":[-1]}\n{"group":"q","reward":0,"logprobs":[-2]}\n');
+
+describe('help', () => {
+  test.each([
+    { args: ['--help'], words: ['info', 'demo', 'loss', '--version', 'Exit codes', 'RLVR_BACKEND'] },
+    { args: ['info', '--help'], words: ['--json'] },
+    {
+      args: ['demo', '--help'],
+      words: ['--loss', '--steps', '--seed', '--svg', '--save-rollouts', '--backend', '--json', 'conspo', 'grpo'],
+    },
+    {
+      args: ['loss', '--help'],
+      words: ['<file>', '--loss', '--tau', '--margin', '--positive-threshold', '--epsilon-low', '--epsilon-high'],
+    },
+    {
+      args: ['loss', '--help'],
+      words: ['--aggregation', '--kl-coef', '--kl-estimator', '--max-length', '--backend', '--json', '--out'],
+    },
+  ])('$args names $words', async ({ args, words }) => {
+    const { status, stdout, stderr } = await runCli(args);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    for (const word of words) expect(stdout).toContain(word);
+  });
+
+  test('--version prints the version of package.json', async () => {
+    const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+    expect(await runCli(['--version'])).toEqual({ status: 0, stdout: `${version}\n`, stderr: '' });
+  });
+});
+
+describe('wrong usage ends with 2, one message and no stack trace', () => {
+  test.each([
+    { args: [], message: 'Usage: rlvr-kernels' },
+    { args: ['train'], message: "unknown command 'train'" },
+    { args: ['info', '--verbose'], message: "unknown option '--verbose'" },
+    { args: ['info', 'more'], message: 'too many arguments' },
+    { args: ['demo', '--loss', 'conspo,ppo'], message: 'Expected names out of conspo, grpo, got "ppo"' },
+    { args: ['demo', '--steps', '0'], message: 'Expected a whole number at least 1' },
+    { args: ['demo', '--steps', '1.5'], message: 'Expected a whole number at least 1' },
+    { args: ['demo', '--seed', 'x'], message: 'got "x"' },
+    { args: ['demo', '--svg', '/nonexistent/chart.svg'], message: '--svg: expected a path that can be written' },
+    { args: ['demo', '--save-rollouts', folder], message: '--save-rollouts: expected a file, got the directory' },
+    { args: ['loss'], message: "missing required argument 'file'" },
+    { args: ['loss', join(folder, 'none.jsonl')], message: 'none.jsonl: expected a file that can be read' },
+    { args: ['loss', folder], message: 'expected a file that can be read' },
+    { args: ['loss', rollouts, '--tau', '0'], message: 'Expected a number above 0, got "0"' },
+    { args: ['loss', rollouts, '--tau', ''], message: 'Expected a number above 0, got ""' },
+    { args: ['loss', rollouts, '--margin', 'NaN'], message: 'Expected a number, got "NaN"' },
+    { args: ['loss', rollouts, '--loss', 'ppo'], message: 'Allowed choices are conspo, grpo' },
+    { args: ['loss', rollouts, '--aggregation', 'mean'], message: 'sequence-mean, token-mean, constant-length' },
+    { args: ['loss', rollouts, '--backend', 'tpu'], message: 'Allowed choices are reference, cpu, cuda' },
+    {
+      args: ['loss', rollouts, '--epsilon-low', '0.1'],
+      message: '--epsilon-low: expected only with a loss that has it',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'grpo', '--tau', '1'],
+      message: '--tau: expected only with a loss that has it',
+    },
+    { args: ['loss', rollouts, '--loss', 'grpo', '--kl-coef', '0.1'], message: '--kl-coef: expected "ref_logprobs"' },
+    {
+      args: ['loss', rollouts, '--loss', 'grpo', '--kl-estimator', 'k1'],
+      message: '--kl-estimator: expected only with',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'grpo', '--aggregation', 'constant-length'],
+      message: '--max-length: expected',
+    },
+    { args: ['loss', rollouts, '--loss', 'grpo', '--max-length', '8'], message: '--max-length: expected only with' },
+    {
+      args: ['loss', rollouts, '--out', '/nonexistent/out.jsonl'],
+      message: '--out: expected a path that can be written',
+    },
+  ])('$args', async ({ args, message }) => {
+    const { status, stdout, stderr } = await runCli(args);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(stderr).toContain(message);
+    expect(stderr).not.toMatch(/^\s+at /m);
+  });
+
+  test('an unknown RLVR_BACKEND', async () => {
+    const { status, stderr } = await runCli(['loss', rollouts], { env: { RLVR_BACKEND: 'tpu' } });
+    expect({ status, stderr }).toEqual({
+      status: 2,
+      stderr: 'error: RLVR_BACKEND: expected reference, cpu, cuda, got "tpu"\n',
+    });
+  });
+});
+
+test('a backend that is not there is a failure: 1, with the reason', async () => {
+  const { status, stdout, stderr } = await runCli(['loss', rollouts, '--backend', 'cpu'], {
+    env: { RLVR_ADDON: '/nonexistent/addon.node' },
+  });
+  expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+  expect(stderr).toMatch(/^error: backend: expected an available backend, got 'cpu': .+\n$/);
+});
+
+test('a reader that goes away is no failure', async () => {
+  const child = startCli(['demo', '--loss', 'conspo', '--steps', '2', '--json']);
+  child.stdout?.destroy();
+  let stderr = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  const [status] = await once(child, 'close');
+  expect(status).toBe(0);
+  expect(stderr).toMatch(/^(conspo +step \d\/2 {2}accuracy \d\.\d\d\n)+$/);
+});
+
+test.each([
+  { name: 'SIGINT', code: 130 },
+  { name: 'SIGTERM', code: 143 },
+] as const)('$name stops the demo in order: $code and no file', async ({ name, code }) => {
+  const svg = join(folder, 'chart.svg');
+  const child = startCli(['demo', '--steps', '3000', '--svg', svg]);
+  let stderr = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+    child.kill(name); // at the first sign of training; a second signal would end the process at once
+    child.stderr?.removeAllListeners('data').on('data', (rest: string) => {
+      stderr += rest;
+    });
+  });
+  const [status] = await once(child, 'close');
+  expect(status).toBe(code);
+  expect(stderr).toMatch(new RegExp(`^conspo +step 300/3000 .*\ninterrupted by ${name}\n$`));
+  expect(readdirSync(folder)).toEqual(['rollouts.jsonl']);
+});
