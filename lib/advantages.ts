@@ -36,38 +36,51 @@ export interface AdvantagesOptions {
   eps?: number;
 }
 
-type Rule = (rewards: Float64Array, counts: Float64Array | undefined) => Float64Array;
+/** Rewards [N], their lengths [N] for `opo`, and where the advantages [N] go. */
+interface Group {
+  rewards: Float64Array;
+  tokenCounts: Float64Array | undefined;
+  advantages: Float64Array;
+}
 
-const mean = (values: Float64Array) => values.reduce((sum, value) => sum + value, 0) / values.length;
+/** Writes the advantages of sequences [begin, end). */
+type Rule = (group: Group, begin: number, end: number) => void;
+
+function mean(values: Float64Array, begin: number, end: number): number {
+  let sum = 0;
+  for (let i = begin; i < end; i++) sum += values[i];
+  return sum / (end - begin);
+}
 
 function standardised(ddof: number, eps: number): Rule {
-  return (rewards) => {
-    const mu = mean(rewards);
-    const squares = rewards.reduce((sum, r) => sum + (r - mu) ** 2, 0);
-    const std = Math.sqrt(squares / Math.max(rewards.length - ddof, 1));
-    return rewards.map((r) => (r - mu) / (std + eps));
+  return ({ rewards, advantages }, begin, end) => {
+    const mu = mean(rewards, begin, end);
+    let squares = 0;
+    for (let i = begin; i < end; i++) squares += (rewards[i] - mu) ** 2;
+    const std = Math.sqrt(squares / Math.max(end - begin - ddof, 1));
+    for (let i = begin; i < end; i++) advantages[i] = (rewards[i] - mu) / (std + eps);
   };
 }
 
 function scaledDifference(scale: (n: number) => number): Rule {
-  return (rewards) => {
-    const mu = mean(rewards);
-    return rewards.map((r) => (r - mu) * scale(rewards.length));
+  return ({ rewards, advantages }, begin, end) => {
+    const mu = mean(rewards, begin, end);
+    for (let i = begin; i < end; i++) advantages[i] = (rewards[i] - mu) * scale(end - begin);
   };
 }
 
-const lengthWeighted: Rule = (rewards, counts) => {
-  let total = 0;
+const lengthWeighted: Rule = ({ rewards, tokenCounts, advantages }, begin, end) => {
+  let tokens = 0;
   let weighted = 0;
-  rewards.forEach((r, i) => {
-    total += counts?.[i] ?? 0;
-    weighted += (counts?.[i] ?? 0) * r;
-  });
-  const baseline = weighted / Math.max(total, 1);
-  return rewards.map((r) => r - baseline);
+  for (let i = begin; i < end; i++) {
+    tokens += tokenCounts?.[i] ?? 0;
+    weighted += (tokenCounts?.[i] ?? 0) * rewards[i];
+  }
+  for (let i = begin; i < end; i++) advantages[i] = rewards[i] - weighted / Math.max(tokens, 1);
 };
 
-function ruleOf(options: AdvantagesOptions): Rule {
+/** The rule of the options, checked. */
+export function advantageRule(options: AdvantagesOptions): Rule {
   const estimator = oneOf('estimator', options.estimator ?? 'grpo', ['grpo', 'drGrpo', 'rloo', 'opo']);
   const ddof = finiteNumber('ddof', options.ddof ?? 1, { min: 0, max: 1, integer: true });
   const eps = finiteNumber('eps', options.eps ?? 1e-4, { min: 0 });
@@ -75,6 +88,27 @@ function ruleOf(options: AdvantagesOptions): Rule {
   if (estimator === 'drGrpo') return scaledDifference(() => 1);
   if (estimator === 'rloo') return scaledDifference((n) => n / (n - 1));
   return lengthWeighted;
+}
+
+/** A rule on validated arrays. */
+export function estimateAdvantages(
+  rule: Rule,
+  rewards: Float64Array,
+  tokenCounts: Float64Array | undefined,
+  cuGroups: Int32Array,
+): Float64Array {
+  const group: Group = { rewards, tokenCounts, advantages: new Float64Array(rewards.length) };
+  for (let g = 0; g + 1 < cuGroups.length; g++) {
+    if (varies(rewards, cuGroups[g], cuGroups[g + 1])) rule(group, cuGroups[g], cuGroups[g + 1]);
+  }
+  return group.advantages;
+}
+
+function varies(rewards: Float64Array, begin: number, end: number): boolean {
+  for (let i = begin + 1; i < end; i++) {
+    if (rewards[i] !== rewards[begin]) return true;
+  }
+  return false;
 }
 
 /**
@@ -88,14 +122,8 @@ export function advantages(inputs: AdvantagesInputs, options?: AdvantagesOptions
   const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N');
   const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
   const checked = optionsArgument(options);
-  const rule = ruleOf(checked);
+  const rule = advantageRule(checked);
   const needsCounts = checked.estimator === 'opo' || inputs.tokenCounts !== undefined;
   const counts = needsCounts ? tokenCounts(inputs.tokenCounts, sequences) : undefined;
-  const result = new Float64Array(sequences);
-  for (let g = 0; g + 1 < cuGroups.length; g++) {
-    const [begin, end] = [cuGroups[g], cuGroups[g + 1]];
-    const group = rewards.subarray(begin, end);
-    if (group.some((r) => r !== group[0])) result.set(rule(group, counts?.subarray(begin, end)), begin);
-  }
-  return result;
+  return estimateAdvantages(rule, rewards, counts, cuGroups);
 }

@@ -36,6 +36,7 @@ const HALF_ARRAY = 'Float16Array';
 /** Checks one [T, V] argument; T is known from the targets. */
 export function logitsView(name: string, value: unknown, tokens: number): LogitsView {
   if (ArrayBuffer.isView(value)) return contiguousView(name, value, tokens);
+  if (Array.isArray(value)) throw badArgument('ERR_DTYPE', name, 'a Float32Array or { data, shape }', describe(value));
   const tensor = objectArgument(name, value as HostTensor);
   const { data, dtype } = tensorData(name, tensor);
   const [rows, vocab] = tensorShape(name, tensor.shape);

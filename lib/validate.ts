@@ -26,10 +26,22 @@ export function typedArray<K extends keyof ArrayTypes>(
   if (resizable === true || growable === true) {
     throw badArgument('ERR_DTYPE', name, 'an array on a buffer of fixed length', 'one on a resizable buffer');
   }
+  if (value.byteLength === 0 && isDetached(value.buffer)) {
+    throw badArgument('ERR_DTYPE', name, 'an array with its memory', 'one whose buffer was transferred (detached)');
+  }
   return value as ArrayTypes[K];
 }
 
-/** As typedArray, of exactly `length` elements. A detached array has length 0 and fails here. */
+function isDetached(buffer: ArrayBufferLike): boolean {
+  try {
+    new Uint8Array(buffer); // throws on a detached buffer; ArrayBuffer.prototype.detached came after Node 20
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** As typedArray, of exactly `length` elements. */
 export function arrayOf<K extends keyof ArrayTypes>(
   name: string,
   value: unknown,

@@ -1,6 +1,8 @@
 // Builds the addon with CMake, through cmake-js, and puts rlvr_kernels.node into the product folder.
 //
-//   node scripts/build-addon.mjs [--product DIR] [--work DIR] [--sanitize address,undefined] [--list-sources]
+//   node scripts/build-addon.mjs [--product DIR] [--work DIR] [--sanitize address,undefined] [--cuda MODE] [--list-sources]
+//
+// MODE is RLVR_CUDA of CMakeLists.txt; the environment variable CUDA_ARCHS chooses GPU architectures ('release': all).
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readdirSync, renameSync } from 'node:fs';
@@ -19,6 +21,7 @@ const { values } = parseArgs({
     product: { type: 'string', default: join(root, 'build', 'Release') },
     work: { type: 'string', default: join(root, 'build', 'cmake') },
     sanitize: { type: 'string', default: '' },
+    cuda: { type: 'string', default: 'AUTO' },
     'list-sources': { type: 'boolean', default: false },
   },
 });
@@ -26,7 +29,7 @@ const { values } = parseArgs({
 /** @returns {string[]} what the addon is built from, as paths from the package's root */
 function sources() {
   return readdirSync(join(root, 'native'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.(h|cpp)$/.test(name))
+    .filter((name) => /\.(h|cpp|cu)$/.test(name))
     .map((name) => `native/${name.replaceAll('\\', '/')}`);
 }
 
@@ -36,6 +39,8 @@ function build() {
   const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
   const args = ['build', '--directory', root, '--out', work, '--parallel', String(availableParallelism())];
   args.push(`--CDRLVR_SANITIZE=${values.sanitize || 'OFF'}`);
+  args.push(`--CDRLVR_CUDA=${values.cuda}`);
+  if (process.env.CUDA_ARCHS) args.push(`--CDCUDA_ARCHS=${process.env.CUDA_ARCHS}`);
   const cxx = onlyNamedCxx();
   if (cxx) args.push('--cc', cxx, '--cxx', cxx);
 

@@ -176,8 +176,13 @@ const SUBJECTS: Subject[] = [
     name: 'groupInfoNCE',
     run: rlvr.groupInfoNCE as Call,
     runSync: rlvr.groupInfoNCESync as Call,
-    inputs: () => ({ ...groups(), scores: Float64Array.of(-1, -2) }),
-    arguments: [floats('scores', { defines: true }), floats('rewards'), CU_GROUPS],
+    inputs: () => ({ ...groups(), scores: Float64Array.of(-1, -2), tokenCounts: Float64Array.of(3, 4) }),
+    arguments: [
+      floats('scores', { defines: true }),
+      floats('rewards'),
+      floats('tokenCounts', { optional: true }),
+      CU_GROUPS,
+    ],
     options: [...CONSPO_OPTIONS, BACKEND],
   },
   {

@@ -243,20 +243,20 @@ describeBackends('nothing to learn from', (backend) => {
   });
 });
 
-// What makes row 2 of a batch non-finite, for target 1: at the row's start, in its vector part, in its tail.
+// What makes a row non-finite whose target is the third from its end: at its start, in its vector part, in its tail.
 const SPOILED: [name: string, spoil: (row: Float64Array) => void][] = [
   ['NaN first', (row) => row.fill(NaN, 0, 1)],
-  ['NaN at the target', (row) => row.fill(NaN, 1, 2)],
+  ['NaN at the target', (row) => row.fill(NaN, -3, -2)],
   ['NaN in the middle', (row) => row.fill(NaN, row.length >> 1, (row.length >> 1) + 1)],
   ['NaN last', (row) => row.fill(NaN, -1)],
   ['NaN everywhere', (row) => row.fill(NaN)],
   ['+Infinity first', (row) => row.fill(Infinity, 0, 1)],
   ['+Infinity last', (row) => row.fill(Infinity, -1)],
-  ['+Infinity at the target', (row) => row.fill(Infinity, 1, 2)],
+  ['+Infinity at the target', (row) => row.fill(Infinity, -3, -2)],
   ['all -Infinity', (row) => row.fill(-Infinity)],
-  ['-Infinity at the target', (row) => row.fill(-Infinity, 1, 2)],
+  ['-Infinity at the target', (row) => row.fill(-Infinity, -3, -2)],
   ['-Infinity and one NaN', (row) => row.fill(-Infinity).fill(NaN, -1)],
-  ['NaN among -Infinity, before finite logits', (row) => row.fill(-Infinity, 0, row.length >> 1).fill(NaN, 3, 4)],
+  ['NaN among -Infinity, before finite logits', (row) => row.fill(-Infinity, 0, row.length >> 1).fill(NaN, 2, 3)],
   ['NaN and +Infinity', (row) => row.fill(NaN, 0, 1).fill(Infinity, -1)],
 ];
 
@@ -267,7 +267,7 @@ function spoiledBatch(spoil: (row: Float64Array) => void, vocab: number, dtype: 
   for (const t of [2, 4]) spoil(values.subarray(t * vocab, (t + 1) * vocab));
   return {
     logits: tensor(values, vocab, dtype),
-    targets: new Int32Array(6).fill(1),
+    targets: new Int32Array(6).fill(vocab - 3),
     cuSeqlens: ints(0, 3, 5, 6),
     cuGroups: ints(0, 3),
     rewards: Float32Array.of(1, 0, 0),
@@ -431,13 +431,13 @@ describeBackends('non-finite rows', (backend) => {
   });
 
   test.each(['f32', 'bf16', 'f16'] as const)('banned tokens of %s logits: legal, with gradient exactly 0', (dtype) => {
-    const batch = spoiledBatch((row) => row.fill(-Infinity).fill(1, 1, 4), 300, dtype);
+    const batch = spoiledBatch((row) => row.fill(-Infinity).fill(1, 296, 299), 300, dtype);
     for (const result of [conspoSync(batch, { backend }), grpoSync(batch, { klCoef: 0.1, backend })]) {
       expect(result.metrics.nonFiniteTokens).toBe(0);
       for (const t of [2, 4]) {
         const row = result.gradLogits.data.subarray(t * 300, (t + 1) * 300);
-        expect(Array.from(row, (g, v) => (v >= 1 && v < 4 ? 0 : g))).toEqual(new Array(300).fill(0)); // +0, bits 0
-        expect(row[1]).not.toBe(0);
+        expect(Array.from(row, (g, v) => (v >= 296 && v < 299 ? 0 : g))).toEqual(new Array(300).fill(0)); // +0, bits 0
+        expect(row[297]).not.toBe(0);
       }
     }
     const { logProbs } = tokenLogProbsSync(batch, { backend });

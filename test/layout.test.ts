@@ -6,8 +6,8 @@ const root = new URL('..', import.meta.url);
 const OPS = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
 
 const LAYERS = [
-  ['native/ops', '.h', ['common']],
-  ['native/binding', '.cpp', ['addon', 'diagnostics']],
+  ['native/ops', '.h', ['common', 'ratio-rules']],
+  ['native/binding', '.cpp', ['addon', 'cuda-device', 'diagnostics']],
   ['lib/ops', '.ts', []],
 ] as const;
 

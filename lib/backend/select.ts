@@ -2,7 +2,7 @@
 import { badArgument, describe, RlvrError } from '../errors.js';
 import { referenceBackend } from '../reference/backend.js';
 import type { KernelCall } from './kernels.js';
-import { nativeBackend } from './native.js';
+import { cpuBackend, cudaBackend } from './native.js';
 
 export type BackendName = 'reference' | 'cpu' | 'cuda';
 
@@ -23,20 +23,31 @@ export interface BackendInfo {
   simd?: string;
   /** Threads in use (cpu). */
   threads?: number;
+  /** Name of the device (cuda). */
+  device?: string;
+  /** Compute capability of the device (cuda). */
+  computeCapability?: string;
+  /** Memory of the device in bytes (cuda). */
+  memory?: number;
+  /** CUDA version of the driver, 1000 * major + 10 * minor (cuda). */
+  driver?: number;
+  /** CUDA version the addon was built with (cuda). */
+  runtime?: number;
 }
 
 const NAMES: readonly BackendName[] = ['cuda', 'cpu', 'reference'];
 
-/** Every backend this package knows, best first: what loaded, and for the rest why not. Loads no driver, never throws. */
+/** Every backend this package knows, best first: what loaded, and for the rest why not. Never throws. */
 export function backends(): BackendInfo[] {
-  const native = nativeBackend();
   return [
-    { name: 'cuda', available: false, reason: 'this version has no CUDA kernels' },
-    'backend' in native
-      ? { name: 'cpu', available: true, ...native.info }
-      : { name: 'cpu', available: false, reason: native.reason },
+    describeBackend('cuda', cudaBackend()),
+    describeBackend('cpu', cpuBackend()),
     { name: 'reference', available: true },
   ];
+}
+
+function describeBackend(name: BackendName, found: { info: object } | { reason: string }): BackendInfo {
+  return 'info' in found ? { name, available: true, ...found.info } : { name, available: false, reason: found.reason };
 }
 
 /** The backend for host arrays: the one asked for, else `RLVR_BACKEND`, else cpu, else reference. */
@@ -44,8 +55,8 @@ export function selectBackend(wanted?: BackendName): Backend {
   if (wanted !== undefined) return named('backend', wanted);
   const fromEnvironment = process.env.RLVR_BACKEND;
   if (fromEnvironment) return named('RLVR_BACKEND', fromEnvironment as BackendName);
-  const native = nativeBackend();
-  return 'backend' in native ? native.backend : referenceBackend;
+  const cpu = cpuBackend();
+  return 'backend' in cpu ? cpu.backend : referenceBackend;
 }
 
 function named(argument: string, name: BackendName): Backend {
@@ -53,8 +64,7 @@ function named(argument: string, name: BackendName): Backend {
     throw badArgument('ERR_BACKEND', argument, NAMES.map((n) => `'${n}'`).join(' or '), describe(name));
   }
   if (name === 'reference') return referenceBackend;
-  const native = nativeBackend();
-  if (name === 'cpu' && 'backend' in native) return native.backend;
-  const reason = backends().find((info) => info.name === name)?.reason;
-  throw new RlvrError('ERR_BACKEND', `${argument}: expected an available backend, got '${name}': ${reason}`);
+  const found = name === 'cpu' ? cpuBackend() : cudaBackend();
+  if ('backend' in found) return found.backend;
+  throw new RlvrError('ERR_BACKEND', `${argument}: expected an available backend, got '${name}': ${found.reason}`);
 }

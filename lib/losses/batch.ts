@@ -7,6 +7,7 @@ import {
   nonFiniteError,
   nonFiniteRule,
   type TokenLogProbs,
+  temperatureOption,
   tokenRows,
 } from '../ops/token-log-probs.js';
 import {
@@ -90,6 +91,7 @@ export function checkSequences(batch: SequenceBatch, options: TokenLevelOptions)
     const got = batch.logits === undefined ? 'neither' : 'both';
     throw badArgument('ERR_DTYPE', 'batch', 'either logits (with targets) or logProbs', got);
   }
+  temperatureOption(options.temperature);
   const rows = batch.logits === undefined ? undefined : tokenRows(batch, options.temperature);
   const source = batch.logProbs;
   const tokens = rows ? rows.view.tokens : typedArray('logProbs', source, ['Float32Array', 'Float64Array']).length;
@@ -106,6 +108,14 @@ export function checkSequences(batch: SequenceBatch, options: TokenLevelOptions)
     logProbsSource: source,
     onNonFinite: nonFiniteRule(options.onNonFinite),
   };
+}
+
+/** Checks that no array of a batch was detached between its forward and its backward pass. */
+export function recheckSequences({ rows, mask }: CheckedSequences): void {
+  if (mask) typedArray('mask', mask, ['Uint8Array']);
+  if (!rows) return;
+  typedArray('targets', rows.targets, ['Int32Array']);
+  typedArray('logits', rows.view.data, ['Float32Array', 'Uint16Array']);
 }
 
 /** [G + 1] offsets and [N] rewards of a checked batch. */

@@ -2,6 +2,7 @@ import type { AsyncOptions } from '../backend/task.js';
 import { infoNCE } from '../objectives/info-nce.js';
 import type { InfoNCEParameters } from '../ops/group-info-nce.js';
 import type { Batch } from './batch.js';
+import type { BatchGradient } from './forward.js';
 import { type GradientOptions, type LossOptions, type LossResult, lossFrom } from './loss.js';
 
 /** Options of {@link conspo}. */
@@ -19,17 +20,17 @@ const loss = lossFrom({ score: () => 'logLikelihood', objective: infoNCE });
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */
-export async function conspo<B extends Batch, O extends ConspoOptions & GradientOptions<B> & AsyncOptions>(
+export async function conspo<B extends Batch, G extends BatchGradient<B> = 'new'>(
   batch: B,
-  options?: O,
-): Promise<LossResult<B, O, 'groupLosses'>> {
+  options?: ConspoOptions & AsyncOptions & GradientOptions<G>,
+): Promise<LossResult<B, G, 'groupLosses'>> {
   return loss.run(batch, options);
 }
 
 /** {@link conspo}, blocking. */
-export function conspoSync<B extends Batch, O extends ConspoOptions & GradientOptions<B>>(
+export function conspoSync<B extends Batch, G extends BatchGradient<B> = 'new'>(
   batch: B,
-  options?: O,
-): LossResult<B, O, 'groupLosses'> {
+  options?: ConspoOptions & GradientOptions<G>,
+): LossResult<B, G, 'groupLosses'> {
   return loss.runSync(batch, options);
 }

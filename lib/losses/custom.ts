@@ -8,7 +8,7 @@ import {
   type Task,
 } from '../backend/task.js';
 import { type FloatArray, finiteFloats, optional } from '../validate.js';
-import { checkSequences, type SequenceBatch, type TokenLevelOptions } from './batch.js';
+import { checkSequences, recheckSequences, type SequenceBatch, type TokenLevelOptions } from './batch.js';
 import {
   type BatchGradient,
   checkScore,
@@ -86,6 +86,7 @@ function* backwardTask<B extends SequenceBatch>(
 ): Task<Gradients> {
   const options = optionsArgument(given);
   const { sequences } = level.checked;
+  recheckSequences(level.checked);
   const upstream = finiteFloats('gradScores', gradScores, sequences, 'N, one value per sequence');
   const target = gradientTarget(level.checked, options.gradient);
   const gradLogProbs = yield* gradLogProbsTask(level, [{ channel, gradScores: upstream }]);

@@ -103,9 +103,9 @@ export type GradientTarget =
   | { kind: 'logProbs'; out: FloatArray | undefined }; // undefined: a new Float64Array
 
 /** The option for a batch from logits or from log-probs. */
-export type BatchGradient<B> = B extends { logits: infer L extends Logits }
-  ? GradientOption<L>
-  : GradientOption<Float32Array | Float64Array>;
+export type BatchGradient<B> = GradientOption<
+  B extends { logits: infer L extends Logits } ? L : Float32Array | Float64Array
+>;
 
 export function gradientTarget(
   checked: CheckedSequences,

@@ -5,6 +5,7 @@ import { discriminative } from '../objectives/discriminative.js';
 import { type KlInputs, type KlParameters, klPenalty } from '../objectives/kl-penalty.js';
 import { oneOf } from '../validate.js';
 import type { Batch } from './batch.js';
+import type { BatchGradient } from './forward.js';
 import { type GradientOptions, type LossOptions, type LossResult, lossFrom, type Objective } from './loss.js';
 
 /** Batch of {@link grpo}: optional advantages [N] and reference log-probs [T] besides the rollouts. */
@@ -57,17 +58,17 @@ const loss = lossFrom({
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */
-export async function grpo<B extends GrpoBatch, O extends GrpoOptions & GradientOptions<B> & AsyncOptions>(
+export async function grpo<B extends GrpoBatch, G extends BatchGradient<B> = 'new'>(
   batch: B,
-  options?: O,
-): Promise<LossResult<B, O>> {
+  options?: GrpoOptions & AsyncOptions & GradientOptions<G>,
+): Promise<LossResult<B, G>> {
   return loss.run(batch, options);
 }
 
 /** {@link grpo}, blocking. */
-export function grpoSync<B extends GrpoBatch, O extends GrpoOptions & GradientOptions<B>>(
+export function grpoSync<B extends GrpoBatch, G extends BatchGradient<B> = 'new'>(
   batch: B,
-  options?: O,
-): LossResult<B, O> {
+  options?: GrpoOptions & GradientOptions<G>,
+): LossResult<B, G> {
   return loss.runSync(batch, options);
 }

@@ -36,20 +36,20 @@ export interface LossOptions extends BackendOptions, TokenLevelOptions {
   entropy?: boolean;
 }
 
-/** Where a loss's gradient goes. */
-export interface GradientOptions<B> {
+/** Where a loss's gradient goes; `G` is what the call says. */
+export interface GradientOptions<G> {
   /** `'new'` (default), `'in-place'` (overwrites the input: no second T * V array), `'none'`, or `{ out }`. */
-  gradient?: BatchGradient<B>;
+  gradient?: G;
 }
 
 /** The gradient that a batch gets: of its logits, or of its log-probs. */
-export type GradientOf<B> = B extends { logits: infer L extends Logits }
+export type GradientOf<B> = [B] extends [{ logits: infer L extends Logits }]
   ? { gradLogits: L }
-  : B extends { logProbs: FloatArray }
+  : [B] extends [{ logProbs: FloatArray }]
     ? { gradLogProbs: FloatArray }
     : { gradLogits?: Logits; gradLogProbs?: FloatArray };
 
-type GradientIn<B, O> = O extends { gradient: 'none' } ? unknown : GradientOf<B>;
+type GradientIn<B, G> = [G] extends ['none'] ? unknown : 'none' extends G ? Partial<GradientOf<B>> : GradientOf<B>;
 
 /** What every loss returns, besides the gradient. */
 export interface LossValue {
@@ -67,10 +67,12 @@ export interface LossValue {
   metrics: Metrics;
 }
 
-/** Result of a loss on a batch `B` with options `O`; `Always` names values that the loss never leaves out. */
-export type LossResult<B, O = unknown, Always extends keyof LossValue = never> = LossValue &
+/**
+ * Result of a loss on a batch `B`, with `G` the `gradient` option; `Always` names values that the loss never leaves out.
+ */
+export type LossResult<B, G = 'new', Always extends keyof LossValue = never> = LossValue &
   Required<Pick<LossValue, Always>> &
-  GradientIn<B, O>;
+  GradientIn<B, G>;
 
 /** A batch whose groups are checked too. */
 export interface CheckedBatch extends CheckedSequences {
@@ -106,7 +108,7 @@ export interface LossRecipe<P, I> {
   objective: Objective<P, I>;
 }
 
-type OptionsOf<B, P> = Partial<P> & LossOptions & GradientOptions<B>;
+type OptionsOf<B, P> = Partial<P> & LossOptions & GradientOptions<BatchGradient<B>>;
 
 /** A loss: the async function and its blocking twin. */
 export interface Loss<P, I> {
@@ -117,7 +119,7 @@ export interface Loss<P, I> {
 /** The functions of a recipe. */
 export function lossFrom<P extends object, I = unknown>(recipe: LossRecipe<P, I>): Loss<P, I> {
   function* task<B extends Batch & I>(batch: B, given?: OptionsOf<B, P>): Task<LossValue> {
-    const options = optionsArgument(given) as Partial<P & LossOptions> & GradientOptions<B>;
+    const options = optionsArgument(given) as Partial<P & LossOptions> & GradientOptions<BatchGradient<B>>;
     const sequences = checkSequences(batch, options);
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     const checked: CheckedBatch = { ...sequences, ...checkGroups(batch, sequences.sequences), positiveThreshold };

@@ -27,11 +27,11 @@ export interface Metrics {
   entropy?: number;
 }
 
-const sum = (values: Iterable<number>) => {
+function sum(values: Float64Array | Int32Array): number {
   let total = 0;
-  for (const value of values) total += value;
+  for (let i = 0; i < values.length; i++) total += values[i];
   return total;
-};
+}
 
 const ratio = (part: number, whole: number) => (whole === 0 ? 0 : part / whole);
 
@@ -59,9 +59,9 @@ export function batchMetrics(
 function countContrastive(cuGroups: Int32Array, rewards: Float64Array, threshold: number): number {
   let count = 0;
   for (let g = 0; g + 1 < cuGroups.length; g++) {
-    const group = rewards.subarray(cuGroups[g], cuGroups[g + 1]);
-    const positives = group.reduce((n, reward) => n + (reward > threshold ? 1 : 0), 0);
-    if (positives > 0 && positives < group.length) count++;
+    let positives = 0;
+    for (let i = cuGroups[g]; i < cuGroups[g + 1]; i++) positives += rewards[i] > threshold ? 1 : 0;
+    if (positives > 0 && positives < cuGroups[g + 1] - cuGroups[g]) count++;
   }
   return count;
 }

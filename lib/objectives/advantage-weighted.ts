@@ -1,10 +1,9 @@
 // The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i.
-import { type AdvantagesOptions, advantages } from '../advantages.js';
-import type { Batch } from '../losses/batch.js';
-import { scoreTask, type TokenLevel } from '../losses/forward.js';
+import { type AdvantagesOptions, advantageRule, estimateAdvantages } from '../advantages.js';
+import { scoreTask } from '../losses/forward.js';
 import type { Objective } from '../losses/loss.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
-import { type FloatArray, finiteFloats, optional } from '../validate.js';
+import { type FloatArray, finiteFloats, objectArgument, optional } from '../validate.js';
 
 /** Further input of the advantage-weighted losses, in their batch. */
 export interface AdvantageInputs {
@@ -22,20 +21,13 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
   const fixed = optional(batch.advantages, (a) =>
     finiteFloats('advantages', a, checked.sequences, 'N, one per sequence'),
   );
-  if (!fixed) estimate(batch, new Float64Array(checked.sequences), options.advantage);
+  const rule = advantageRule(objectArgument('advantage', options.advantage ?? {}));
   return function* (level) {
-    const weight = fixed ?? estimate(batch, level.tokenCounts, options.advantage);
+    const { tokenCounts } = level;
+    const weight = fixed ?? estimateAdvantages(rule, checked.rewards, tokenCounts, checked.cuGroups);
     const channel = yield* scoreTask(level, score, weight);
-    const weights = aggregationWeights(options, level.tokenCounts);
-    const { loss, gradScores } = yield* weightedSumTask(channel.scores, weight, level.tokenCounts, weights, -1);
+    const weights = aggregationWeights(options, tokenCounts);
+    const { loss, gradScores } = yield* weightedSumTask(channel.scores, weight, tokenCounts, weights, -1);
     return { loss, channel, advantages: weight, terms: [{ channel, gradScores }] };
   };
 };
-
-function estimate(
-  { rewards, cuGroups }: Batch,
-  tokenCounts: TokenLevel['tokenCounts'],
-  options: AdvantagesOptions = {},
-) {
-  return advantages({ rewards, cuGroups, tokenCounts }, options);
-}

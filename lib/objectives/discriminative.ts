@@ -30,7 +30,8 @@ function discriminativeWeights(sides: Float64Array, cuGroups: Int32Array): Float
   const weights = new Float64Array(sides.length);
   for (let g = 0; g + 1 < cuGroups.length; g++) {
     const [begin, end] = [cuGroups[g], cuGroups[g + 1]];
-    const positives = sides.subarray(begin, end).reduce((n, side) => n + (side > 0 ? 1 : 0), 0);
+    let positives = 0;
+    for (let i = begin; i < end; i++) positives += sides[i] > 0 ? 1 : 0;
     const negatives = end - begin - positives;
     if (positives === 0 || negatives === 0) continue;
     const spread = Math.sqrt(positives * negatives) / (end - begin);

@@ -58,21 +58,27 @@ export interface Weights {
   normalizer: number;
 }
 
+/** The options filled in and checked. */
+function aggregationParameters(options: AggregationParameters) {
+  const { maxLength, normalizer } = options;
+  const words = ['sequence-mean', 'token-mean', 'constant-length'] as const;
+  const aggregation = oneOf('aggregation', options.aggregation ?? 'sequence-mean', words);
+  if (aggregation === 'constant-length' || maxLength !== undefined) finiteNumber('maxLength', maxLength, { above: 0 });
+  if (normalizer !== undefined) finiteNumber('normalizer', normalizer, { above: 0 });
+  return { aggregation, maxLength: maxLength ?? 1, normalizer };
+}
+
 /** The weights that an aggregation means for a batch. */
 export function aggregationWeights(options: AggregationParameters, tokenCounts: Float64Array): Weights {
-  const aggregation = oneOf('aggregation', options.aggregation ?? 'sequence-mean', [
-    'sequence-mean',
-    'token-mean',
-    'constant-length',
-  ]);
-  const perToken = aggregation !== 'sequence-mean';
-  const maxLength = aggregation === 'constant-length' ? finiteNumber('maxLength', options.maxLength, { above: 0 }) : 1;
-  if (options.normalizer !== undefined) {
-    return { perToken, normalizer: finiteNumber('normalizer', options.normalizer, { above: 0 }) };
-  }
-  const count =
-    aggregation === 'token-mean' ? tokenCounts.reduce((sum, n) => sum + n, 0) : tokenCounts.length * maxLength;
-  return { perToken, normalizer: count === 0 ? 1 : count }; // nothing to weigh: any denominator gives 0
+  const { aggregation, maxLength, normalizer } = aggregationParameters(options);
+  const denominators = {
+    'sequence-mean': () => tokenCounts.length,
+    'token-mean': () => tokenCounts.reduce((sum, n) => sum + n, 0),
+    'constant-length': () => tokenCounts.length * maxLength,
+  };
+  const denominator = normalizer ?? denominators[aggregation]();
+  // Where there is nothing to weigh, any denominator gives 0.
+  return { perToken: aggregation !== 'sequence-mean', normalizer: denominator === 0 ? 1 : denominator };
 }
 
 /** scale * sum_i w_i A_i s_i on validated arrays; without advantages A_i = 1. */

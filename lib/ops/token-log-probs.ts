@@ -95,9 +95,9 @@ interface Rows {
   temperature: number;
 }
 
-/** The extremes keep log2(e) / temperature a normal float32. */
+/** Beyond these, logits / temperature would leave float64 no digits for the differences. */
 export function temperatureOption(value: unknown): number {
-  return finiteNumber('temperature', value ?? 1, { above: 0, min: 1e-30, max: 1e30 });
+  return finiteNumber('temperature', value ?? 1, { above: 0, min: 1e-6, max: 1e6 });
 }
 
 /** Validates what both directions share. T is the length of `targets`. */

@@ -8,12 +8,15 @@ namespace {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   rlvr::acquire_thread_pool();
   env.AddCleanupHook([] { rlvr::release_thread_pool(); });
-  rlvr::binding::export_token_log_probs(env, exports);
-  rlvr::binding::export_sequence_log_probs(env, exports);
-  rlvr::binding::export_ratio_scores(env, exports);
-  rlvr::binding::export_group_info_nce(env, exports);
-  rlvr::binding::export_advantage_objective(env, exports);
-  rlvr::binding::export_diagnostics(env, exports);
+  const rlvr::binding::Exports backends{exports, Napi::Object::New(env)};
+  exports.Set("cuda", backends.cuda);
+  rlvr::binding::export_token_log_probs(env, backends);
+  rlvr::binding::export_sequence_log_probs(env, backends);
+  rlvr::binding::export_ratio_scores(env, backends);
+  rlvr::binding::export_group_info_nce(env, backends);
+  rlvr::binding::export_advantage_objective(env, backends);
+  rlvr::binding::export_diagnostics(env, backends);
+  rlvr::binding::export_cuda_device(env, backends);
   return exports;
 }
 

@@ -1,4 +1,3 @@
-#include "binding/exports.h"
 #include "binding/worker.h"
 #include "cpu/ops.h"
 
@@ -22,8 +21,9 @@ AdvantageObjective read(Arguments& a) {
 
 }  // namespace
 
-void export_advantage_objective(Napi::Env env, Napi::Object exports) {
-  export_op<AdvantageObjective, read, cpu::advantage_objective>(env, exports, "advantageObjective");
+void export_advantage_objective(Napi::Env env, const Exports& exports) {
+  export_op<AdvantageObjective, read, cpu::advantage_objective, RLVR_ON_CUDA(advantage_objective)>(
+      env, exports, "advantageObjective");
 }
 
 }  // namespace rlvr::binding

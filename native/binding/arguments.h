@@ -107,7 +107,7 @@ class Arguments {
   template <class T>
   T* typed(const char* name, const Napi::Value& value, int64_t length) {
     using Element = std::remove_const_t<T>;
-    napi_typedarray_type type;
+    napi_typedarray_type type = napi_int8_array;
     size_t actual = 0;
     void* data = nullptr;
     const bool is_array = ok_ && value.IsTypedArray() &&

@@ -47,11 +47,11 @@ Napi::Value copy_memory(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-void export_diagnostics(Napi::Env env, Napi::Object exports) {
-  exports.Set("cpuInfo", Napi::Function::New<cpu_info>(env, "cpuInfo"));
-  exports.Set("simdExp", Napi::Function::New<simd_exp>(env, "simdExp"));
-  exports.Set("readMemory", Napi::Function::New<read_memory>(env, "readMemory"));
-  exports.Set("copyMemory", Napi::Function::New<copy_memory>(env, "copyMemory"));
+void export_diagnostics(Napi::Env env, const Exports& exports) {
+  exports.cpu.Set("cpuInfo", Napi::Function::New<cpu_info>(env, "cpuInfo"));
+  exports.cpu.Set("simdExp", Napi::Function::New<simd_exp>(env, "simdExp"));
+  exports.cpu.Set("readMemory", Napi::Function::New<read_memory>(env, "readMemory"));
+  exports.cpu.Set("copyMemory", Napi::Function::New<copy_memory>(env, "copyMemory"));
 }
 
 }  // namespace rlvr::binding

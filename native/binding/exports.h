@@ -5,11 +5,18 @@
 
 namespace rlvr::binding {
 
-void export_token_log_probs(Napi::Env env, Napi::Object exports);
-void export_sequence_log_probs(Napi::Env env, Napi::Object exports);
-void export_ratio_scores(Napi::Env env, Napi::Object exports);
-void export_group_info_nce(Napi::Env env, Napi::Object exports);
-void export_advantage_objective(Napi::Env env, Napi::Object exports);
-void export_diagnostics(Napi::Env env, Napi::Object exports);
+// The ops of each backend; `cuda` stays empty in a build without it.
+struct Exports {
+  Napi::Object cpu;
+  Napi::Object cuda;
+};
+
+void export_token_log_probs(Napi::Env env, const Exports& exports);
+void export_sequence_log_probs(Napi::Env env, const Exports& exports);
+void export_ratio_scores(Napi::Env env, const Exports& exports);
+void export_group_info_nce(Napi::Env env, const Exports& exports);
+void export_advantage_objective(Napi::Env env, const Exports& exports);
+void export_diagnostics(Napi::Env env, const Exports& exports);
+void export_cuda_device(Napi::Env env, const Exports& exports);
 
 }  // namespace rlvr::binding

@@ -1,4 +1,3 @@
-#include "binding/exports.h"
 #include "binding/sequences.h"
 #include "binding/worker.h"
 #include "cpu/ops.h"
@@ -27,8 +26,8 @@ GroupInfoNce read(Arguments& a) {
 
 }  // namespace
 
-void export_group_info_nce(Napi::Env env, Napi::Object exports) {
-  export_op<GroupInfoNce, read, cpu::group_info_nce>(env, exports, "groupInfoNCE");
+void export_group_info_nce(Napi::Env env, const Exports& exports) {
+  export_op<GroupInfoNce, read, cpu::group_info_nce, RLVR_ON_CUDA(group_info_nce)>(env, exports, "groupInfoNCE");
 }
 
 }  // namespace rlvr::binding

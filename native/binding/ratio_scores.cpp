@@ -1,4 +1,3 @@
-#include "binding/exports.h"
 #include "binding/sequences.h"
 #include "binding/worker.h"
 #include "cpu/ops.h"
@@ -46,9 +45,11 @@ RatioScoresBackward read_backward(Arguments& a) {
 
 }  // namespace
 
-void export_ratio_scores(Napi::Env env, Napi::Object exports) {
-  export_op<RatioScoresForward, read_forward, cpu::ratio_scores_forward>(env, exports, "ratioScoresForward");
-  export_op<RatioScoresBackward, read_backward, cpu::ratio_scores_backward>(env, exports, "ratioScoresBackward");
+void export_ratio_scores(Napi::Env env, const Exports& exports) {
+  export_op<RatioScoresForward, read_forward, cpu::ratio_scores_forward, RLVR_ON_CUDA(ratio_scores_forward)>(
+      env, exports, "ratioScoresForward");
+  export_op<RatioScoresBackward, read_backward, cpu::ratio_scores_backward, RLVR_ON_CUDA(ratio_scores_backward)>(
+      env, exports, "ratioScoresBackward");
 }
 
 }  // namespace rlvr::binding

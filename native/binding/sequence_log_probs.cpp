@@ -1,4 +1,3 @@
-#include "binding/exports.h"
 #include "binding/sequences.h"
 #include "binding/worker.h"
 #include "cpu/ops.h"
@@ -34,11 +33,11 @@ SequenceLogProbsBackward read_backward(Arguments& a) {
 
 }  // namespace
 
-void export_sequence_log_probs(Napi::Env env, Napi::Object exports) {
-  export_op<SequenceLogProbsForward, read_forward, cpu::sequence_log_probs_forward>(env, exports,
-                                                                                    "sequenceLogProbsForward");
-  export_op<SequenceLogProbsBackward, read_backward, cpu::sequence_log_probs_backward>(env, exports,
-                                                                                       "sequenceLogProbsBackward");
+void export_sequence_log_probs(Napi::Env env, const Exports& exports) {
+  export_op<SequenceLogProbsForward, read_forward, cpu::sequence_log_probs_forward,
+            RLVR_ON_CUDA(sequence_log_probs_forward)>(env, exports, "sequenceLogProbsForward");
+  export_op<SequenceLogProbsBackward, read_backward, cpu::sequence_log_probs_backward,
+            RLVR_ON_CUDA(sequence_log_probs_backward)>(env, exports, "sequenceLogProbsBackward");
 }
 
 }  // namespace rlvr::binding

@@ -1,4 +1,3 @@
-#include "binding/exports.h"
 #include "binding/worker.h"
 #include "cpu/ops.h"
 
@@ -45,9 +44,11 @@ TokenLogProbsBackward read_backward(Arguments& a) {
 
 }  // namespace
 
-void export_token_log_probs(Napi::Env env, Napi::Object exports) {
-  export_op<TokenLogProbsForward, read_forward, cpu::token_log_probs_forward>(env, exports, "tokenLogProbsForward");
-  export_op<TokenLogProbsBackward, read_backward, cpu::token_log_probs_backward>(env, exports, "tokenLogProbsBackward");
+void export_token_log_probs(Napi::Env env, const Exports& exports) {
+  export_op<TokenLogProbsForward, read_forward, cpu::token_log_probs_forward, RLVR_ON_CUDA(token_log_probs_forward)>(
+      env, exports, "tokenLogProbsForward");
+  export_op<TokenLogProbsBackward, read_backward, cpu::token_log_probs_backward,
+            RLVR_ON_CUDA(token_log_probs_backward)>(env, exports, "tokenLogProbsBackward");
 }
 
 }  // namespace rlvr::binding

@@ -153,8 +153,8 @@ struct Rows {
     Element copy[kBlock];
     std::memcpy(copy, x, static_cast<size_t>(count) * sizeof(Element));
     int64_t at = 0;
-    while (E::widen(copy[at]) != maximum) ++at;
-    copy[at] = E::narrow(-kInfinity);
+    while (at < count && E::widen(copy[at]) != maximum) ++at;
+    if (at < count) copy[at] = E::narrow(-kInfinity);  // else somebody is writing to the logits: wrong, but in bounds
     return block_sums<kWeighted>(copy, count, maximum, scale);
   }
 

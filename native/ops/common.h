@@ -3,6 +3,13 @@
 
 #include <cstdint>
 
+// Functions that CPU and CUDA kernels share.
+#ifdef __CUDACC__
+#define RLVR_HOST_DEVICE __host__ __device__
+#else
+#define RLVR_HOST_DEVICE
+#endif
+
 namespace rlvr {
 
 // Element type of a logits-shaped array ([T, V]). Everything smaller is float64 (spec, section 8).

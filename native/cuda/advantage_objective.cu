@@ -1,0 +1,30 @@
+// advantage-objective on the GPU; formulas in ops/advantage_objective.h. N numbers: one block, one fixed order.
+#include "cuda/ops.h"
+#include "cuda/reduce.h"
+
+namespace rlvr::cuda {
+namespace {
+
+constexpr int kThreads = 1024;
+
+__global__ __launch_bounds__(kThreads) void objective_kernel(AdvantageObjective op) {
+  double loss = 0;
+  for (int64_t i = threadIdx.x; i < op.sequences; i += kThreads) {
+    const double advantage = op.advantages == nullptr ? 1 : op.advantages[i];
+    const double count = op.token_counts[i];
+    const bool counts = count != 0 && advantage != 0;
+    const double gradient = counts ? op.scale * ((op.per_token ? count : 1) / op.normalizer) * advantage : 0;
+    op.grad_scores[i] = gradient;
+    if (counts) loss += gradient * op.scores[i];
+  }
+  loss = block_sum<kThreads>(loss);
+  if (threadIdx.x == 0) op.loss[0] = loss;
+}
+
+}  // namespace
+
+cudaError_t advantage_objective(const AdvantageObjective& op, cudaStream_t stream) {
+  return launch(objective_kernel, 1, kThreads, stream, op);
+}
+
+}  // namespace rlvr::cuda

@@ -1,0 +1,87 @@
+// group-info-nce on the GPU; formulas in ops/group_info_nce.h. One warp per group; then one block sums the groups'
+// losses in a fixed order. Differences are taken before dividing by tau, so no tau overflows.
+#include <cmath>
+
+#include "cuda/sequences.h"
+
+namespace rlvr::cuda {
+namespace {
+
+constexpr int kSumThreads = 256;
+
+__device__ bool positive(const GroupInfoNce& op, int64_t i) { return op.rewards[i] > op.positive_threshold; }
+
+// -J_g, in every lane; writes the gradient of loss = sum_g -J_g / normalizer.
+__device__ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end) {
+  const int64_t first = begin + lane_index();
+  double positives = 0;
+  double negatives = 0;
+  double tokens = 0;
+  double largest = static_cast<double>(-INFINITY);  // negative score
+  for (int64_t i = first; i < end; i += kWarp) {
+    op.grad_scores[i] = 0;
+    tokens += op.token_counts == nullptr ? 1 : op.token_counts[i];
+    if (positive(op, i)) {
+      positives += 1;
+    } else {
+      negatives += 1;
+      largest = op.scores[i] > largest ? op.scores[i] : largest;
+    }
+  }
+  positives = warp_sum(positives);
+  negatives = warp_sum(negatives);
+  tokens = warp_sum(tokens);
+  largest = warp_max(largest);
+  if (positives == 0 || negatives == 0 || tokens == 0) return 0;
+
+  double sum = 0;  // of exp((s_j - largest) / tau)
+  for (int64_t j = first; j < end; j += kWarp)
+    if (!positive(op, j)) sum += exp((op.scores[j] - largest) / op.tau);
+  sum = warp_sum(sum);
+  const double b = largest + op.tau * log(sum);
+
+  const double share = 1 / positives;
+  double loss = 0;
+  double pull = 0;  // sum over positives of sigmoid((b - a_i) / tau)
+  for (int64_t i = first; i < end; i += kWarp) {
+    if (!positive(op, i)) continue;
+    const double gap = b - (op.scores[i] - op.margin);
+    const double small = exp(-fabs(gap) / op.tau);
+    const double sigmoid = gap >= 0 ? 1 / (1 + small) : small / (1 + small);
+    loss += share * ((gap > 0 ? gap : 0) + op.tau * log1p(small));
+    pull += sigmoid;
+    op.grad_scores[i] = -share * sigmoid / op.normalizer;
+  }
+  loss = warp_sum(loss);
+  pull = warp_sum(pull);
+  const double push = share * pull / (sum * op.normalizer);
+  for (int64_t j = first; j < end; j += kWarp)
+    if (!positive(op, j)) op.grad_scores[j] = push * exp((op.scores[j] - largest) / op.tau);
+  return loss;
+}
+
+__global__ __launch_bounds__(kSequenceThreads) void groups_kernel(GroupInfoNce op) {
+  for_each_warp(op.groups, [&](int64_t g) {
+    const double loss = group_loss(op, op.cu_groups[g], op.cu_groups[g + 1]);
+    if (lane_index() == 0) op.group_losses[g] = loss;
+  });
+}
+
+__global__ __launch_bounds__(kSumThreads) void total_kernel(GroupInfoNce op) {
+  double sum = 0;
+  for (int64_t g = threadIdx.x; g < op.groups; g += kSumThreads) sum += op.group_losses[g];
+  sum = block_sum<kSumThreads>(sum);
+  if (threadIdx.x == 0) op.loss[0] = sum / op.normalizer;
+}
+
+}  // namespace
+
+cudaError_t group_info_nce(const GroupInfoNce& op, cudaStream_t stream) {
+  if (op.groups > 0) {
+    const cudaError_t error = launch(groups_kernel, warp_blocks(op.groups), kSequenceThreads, stream, op);
+    if (error != cudaSuccess) return error;
+  }
+  return launch(total_kernel, 1, kSumThreads, stream, op);
+}
+
+}  // namespace rlvr::cuda

@@ -1,0 +1,24 @@
+// The CUDA backend: one function per op, see native/ops/*.h for what each computes. Every pointer of the argument
+// struct is device memory. Each only enqueues kernels on the stream and returns what the launches said; nothing is
+// allocated, nothing waits. `cancel` is not read.
+#pragma once
+
+#include "cuda/runtime.h"
+#include "ops/advantage_objective.h"
+#include "ops/group_info_nce.h"
+#include "ops/ratio_scores.h"
+#include "ops/sequence_log_probs.h"
+#include "ops/token_log_probs.h"
+
+namespace rlvr::cuda {
+
+cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, cudaStream_t stream);
+cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, cudaStream_t stream);
+cudaError_t sequence_log_probs_forward(const SequenceLogProbsForward& op, cudaStream_t stream);
+cudaError_t sequence_log_probs_backward(const SequenceLogProbsBackward& op, cudaStream_t stream);
+cudaError_t ratio_scores_forward(const RatioScoresForward& op, cudaStream_t stream);
+cudaError_t ratio_scores_backward(const RatioScoresBackward& op, cudaStream_t stream);
+cudaError_t group_info_nce(const GroupInfoNce& op, cudaStream_t stream);
+cudaError_t advantage_objective(const AdvantageObjective& op, cudaStream_t stream);
+
+}  // namespace rlvr::cuda

@@ -1,0 +1,52 @@
+// What the kernels are written against: CUDA itself, or, in test builds, an emulation that runs the same sources on
+// the CPU under sanitizers (emulation/cuda_emulation.h). Everything that differs between the two is in this header:
+// the launch, and the few instructions that C++ has no words for.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/runtime.h"
+#ifndef RLVR_CUDA_EMULATION
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+namespace rlvr::cuda {
+
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+// The one way a kernel is launched. Returns what the launch said; errors of the run come with a later call.
+template <class... Parameters, class... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStream_t stream,
+                   const Arguments&... arguments) {
+  const dim3 grid(static_cast<unsigned>(blocks));
+  const dim3 block(static_cast<unsigned>(threads));
+#ifdef RLVR_CUDA_EMULATION
+  return emulation::launch(kernel, grid, block, stream, arguments...);
+#else
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
+#endif
+}
+
+// 2^x, 0 for -inf, NaN for NaN; about 2 ulp.
+__device__ __forceinline__ float exp2_approx(float x) {
+#ifdef RLVR_CUDA_EMULATION
+  return exp2f(x);
+#else
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+#endif
+}
+
+// 16 bytes of a row that is read once: past L1, first to leave L2.
+__device__ __forceinline__ uint4 load_streaming(const uint4* address) { return __ldcs(address); }
+
+__device__ __forceinline__ void store_streaming(uint4* address, uint4 value) { __stcs(address, value); }
+
+}  // namespace rlvr::cuda

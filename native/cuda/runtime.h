@@ -1,0 +1,8 @@
+// The CUDA runtime's functions, or their emulation on the CPU in test builds.
+#pragma once
+
+#ifdef RLVR_CUDA_EMULATION
+#include "cuda/emulation/cuda_emulation.h"
+#else
+#include <cuda_runtime.h>
+#endif

@@ -1,0 +1,181 @@
+// The addon's own functions, called wrongly: each throws a TypeError and touches nothing. In child processes: a mistake here
+// ends the process.
+import { expect, test } from 'vitest';
+import { childJson } from './child.js';
+
+const ADDON = `
+import { createRequire } from 'node:module';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { tmpdir } from 'node:os';
+const require = createRequire(process.cwd() + '/package.json');
+const load = require('node-gyp-build');
+const path = process.env.RLVR_ADDON ?? load.path(process.cwd());
+const addon = require(path);
+const [T, V, N] = [4, 5, 2];
+const doubles = (n) => new Float64Array(n).fill(-1);
+const rows = () => ({ logits: new Float32Array(T * V).fill(1), dtype: 0, tokens: T, vocab: V, rowStride: V,
+  targets: new Int32Array(T), mask: new Uint8Array(T).fill(1), temperature: 1, logSumExp: doubles(T) });
+const cuSeqlens = () => Int32Array.of(0, 2, T);
+const VALID = {
+  tokenLogProbsForward: () => ({ ...rows(), logProbs: doubles(T), entropy: doubles(T), status: new Uint8Array(T) }),
+  tokenLogProbsBackward: () => ({ ...rows(), gradLogProbs: doubles(T), entropy: doubles(T), gradEntropy: doubles(T),
+    gradLogits: new Float32Array(T * V), gradRowStride: V }),
+  sequenceLogProbsForward: () => ({ logProbs: doubles(T), mask: new Uint8Array(T), cuSeqlens: cuSeqlens(), sequences: N,
+    scores: doubles(N), tokenCounts: doubles(N) }),
+  sequenceLogProbsBackward: () => ({ gradScores: doubles(N), tokenCounts: doubles(N), mask: new Uint8Array(T),
+    cuSeqlens: cuSeqlens(), sequences: N, gradLogProbs: doubles(T) }),
+  ratioScoresForward: () => ({ kind: 1, logProbs: doubles(T), oldLogProbs: doubles(T), mask: new Uint8Array(T),
+    cuSeqlens: cuSeqlens(), sequences: N, sides: doubles(N), epsilonLow: 0.2, epsilonHigh: 0.2, ratioMin: 0, ratioMax: 5,
+    tauPos: 1, tauNeg: 1, scores: doubles(N), tokenCounts: doubles(N), scoreGrads: doubles(T),
+    clippedLow: new Int32Array(N), clippedHigh: new Int32Array(N) }),
+  ratioScoresBackward: () => ({ gradScores: doubles(N), scoreGrads: doubles(T), cuSeqlens: cuSeqlens(), sequences: N,
+    accumulate: false, gradLogProbs: doubles(T) }),
+  groupInfoNCE: () => ({ scores: doubles(N), rewards: Float64Array.of(1, 0), tokenCounts: doubles(N).fill(1),
+    cuGroups: Int32Array.of(0, N), groups: 1,
+    tau: 0.1, margin: 0, positiveThreshold: 0, normalizer: 1, groupLosses: doubles(1), gradScores: doubles(N), loss: doubles(1) }),
+  advantageObjective: () => ({ scores: doubles(N), advantages: doubles(N), tokenCounts: doubles(N), sequences: N,
+    perToken: true, scale: -1, normalizer: 1, gradScores: doubles(N), loss: doubles(1) }),
+  simdExp: () => ({ x: new Float32Array(9), out: new Float32Array(9), count: 9 }),
+  readMemory: () => ({ source: new Uint8Array(99), bytes: 99 }),
+  copyMemory: () => ({ source: new Uint8Array(99), destination: new Uint8Array(99), bytes: 99 }),
+};
+const DIAGNOSTICS = ['simdExp', 'readMemory', 'copyMemory'];
+const OPS = Object.entries(VALID).flatMap(([name, make]) =>
+  DIAGNOSTICS.includes(name) ? [[name, make]] : [[name, make], [name + 'Async', () => ({ ...make(), cancel: new Int32Array(1) })]]);
+const covered = ['cpuInfo', ...OPS.map(([name]) => name)].sort();
+const functions = Object.keys(addon).filter((key) => typeof addon[key] === 'function').sort(); // the rest: other backends
+if (JSON.stringify(covered) !== JSON.stringify(functions)) throw new Error('exports: ' + functions);
+`;
+
+const JUNK = `
+const detached = (View) => { const array = new View(64); structuredClone(array.buffer, { transfer: [array.buffer] }); return array; };
+const junk = () => [
+  undefined, null, true, false, 0, -0, 1, -1, 2, 3, 0.5, 255, 2 ** 31, 2 ** 32, 2 ** 51, 2 ** 52, 2 ** 53, 2 ** 63, -(2 ** 63), 1e300,
+  NaN, Infinity, -Infinity, 7n, 'text', Symbol('s'), () => 0, {}, [], [1, 2, 3], new Proxy({}, {}), new Date(), /x/, Promise.resolve(),
+  new ArrayBuffer(8), new DataView(new ArrayBuffer(64)), new SharedArrayBuffer(64), Buffer.alloc(64),
+  ...[Float32Array, Float64Array, Int32Array, Uint8Array, Uint16Array, Int8Array, Uint8ClampedArray, Int16Array, Uint32Array,
+    BigInt64Array, BigUint64Array].flatMap((View) => [new View(0), new View(1), new View(64)]),
+  Int32Array.of(0, 2, 2 ** 31 - 1), Int32Array.of(0, -1, 4), Int32Array.of(1, 2, 4), Int32Array.of(0, 3, 2),
+  detached(Float32Array), detached(Float64Array), detached(Int32Array), detached(Uint8Array), detached(Uint16Array),
+];
+`;
+
+test('valid calls are accepted', async () => {
+  const { accepted } = await childJson<{ accepted: string[] }>(`${ADDON}
+    const accepted = [];
+    for (const [name, make] of OPS) { await addon[name](make()); accepted.push(name); }
+    console.log(JSON.stringify({ accepted }));`);
+  expect(accepted.length).toBe(19);
+});
+
+test('no arguments, or something else than an object', async () => {
+  const { wrong } = await childJson<{ wrong: string[] }>(`${ADDON} ${JUNK}
+    const wrong = [];
+    for (const [name] of OPS) {
+      for (const args of [[], ...junk().filter((value) => typeof value !== 'object' || value === null).map((value) => [value])]) {
+        try { await addon[name](...args); wrong.push(name + ' accepted ' + typeof args[0]); } catch (error) {
+          if (!(error instanceof TypeError)) wrong.push(name + ': ' + error);
+        }
+      }
+    }
+    console.log(JSON.stringify({ wrong }));`);
+  expect(wrong).toEqual([]);
+});
+
+test('each property, replaced by each kind of junk', async () => {
+  const { wrong, refused } = await childJson<{ wrong: string[]; refused: number }>(`${ADDON} ${JUNK}
+    const wrong = [];
+    let refused = 0;
+    const optional = ['mask', 'oldLogProbs', 'sides', 'entropy', 'gradEntropy', 'advantages', 'cancel'];
+    const mayMiss = (name, key) => optional.includes(key) || (key === 'tokenCounts' && name.startsWith('groupInfoNCE'));
+    for (const [name, make] of OPS) {
+      const valid = make();
+      for (const key of Object.keys(valid)) {
+        for (const value of junk()) {
+          const isArray = ArrayBuffer.isView(valid[key]);
+          const alike = typeof value === typeof valid[key] &&
+            (!isArray || Object.prototype.toString.call(value) === Object.prototype.toString.call(valid[key]));
+          const mayPass = alike || (value === undefined && mayMiss(name, key)) || (key === 'entropy' && name.startsWith('tokenLogProbsBackward'));
+          try {
+            await addon[name]({ ...make(), [key]: value });
+            if (!mayPass) wrong.push(name + '.' + key + ' accepted ' + Object.prototype.toString.call(value));
+          } catch (error) {
+            refused++;
+            if (!(error instanceof TypeError) || !error.message.includes('native call')) wrong.push(name + '.' + key + ': ' + error);
+          }
+        }
+      }
+    }
+    console.log(JSON.stringify({ wrong: wrong.slice(0, 20), refused }));`);
+  expect(wrong).toEqual([]);
+  expect(refused).toBeGreaterThan(5000);
+});
+
+test('arrays that are one element short', async () => {
+  const { accepted } = await childJson<{ accepted: string[] }>(`${ADDON}
+    const accepted = [];
+    for (const [name, make] of OPS) {
+      for (const [key, value] of Object.entries(make())) {
+        if (!ArrayBuffer.isView(value) || (key === 'entropy' && !make().gradEntropy && name.includes('Backward'))) continue;
+        try { await addon[name]({ ...make(), [key]: value.subarray(0, value.length - 1) }); accepted.push(name + '.' + key); } catch (error) {
+          if (!(error instanceof TypeError)) accepted.push(name + '.' + key + ': ' + error);
+        }
+      }
+    }
+    console.log(JSON.stringify({ accepted }));`);
+  expect(accepted).toEqual([]);
+});
+
+test('20,000 calls with several properties junk, missing, or behind getters that throw', async () => {
+  const { calls, wrong } = await childJson<{ calls: number; wrong: string[] }>(`${ADDON} ${JUNK}
+    let state = 11;
+    const random = (n) => Math.floor(((state = (state * 1664525 + 1013904223) >>> 0) / 2 ** 32) * n);
+    const wrong = [];
+    const pool = junk();
+    const calls = 20000;
+    for (let i = 0; i < calls; i++) {
+      const [name, make] = OPS[random(OPS.length)];
+      const args = make();
+      const keys = Object.keys(args);
+      for (let k = random(4); k >= 0; k--) {
+        const key = keys[random(keys.length)];
+        const how = random(10);
+        if (how === 0) delete args[key];
+        else if (how === 1) Object.defineProperty(args, key, { get() { throw new RangeError('getter'); }, configurable: true });
+        else Object.defineProperty(args, key, { value: pool[random(pool.length)], configurable: true, writable: true });
+      }
+      try { await addon[name](args); } catch (error) {
+        if (!(error instanceof TypeError) && error.message !== 'getter') wrong.push(name + ': ' + error);
+      }
+    }
+    console.log(JSON.stringify({ calls, wrong: wrong.slice(0, 20) }));`);
+  expect(wrong).toEqual([]);
+  expect(calls).toBe(20_000);
+});
+
+test('two copies of the addon in one process', async () => {
+  const { losses } = await childJson<{ losses: number[] }>(`${ADDON}
+    const folder = mkdtempSync(join(tmpdir(), 'rlvr-'));
+    const copy = join(folder, 'copy.node');
+    copyFileSync(path, copy);
+    const other = require(copy);
+    if (other === addon || other.groupInfoNCE === addon.groupInfoNCE) throw new Error('the same copy');
+    const big = () => {
+      const tokens = 4000;
+      return { ...VALID.sequenceLogProbsForward(), logProbs: doubles(tokens * 16), mask: undefined, sequences: tokens,
+        cuSeqlens: Int32Array.from({ length: tokens + 1 }, (_, i) => 16 * i), scores: doubles(tokens), tokenCounts: doubles(tokens) };
+    };
+    const losses = [];
+    for (let i = 0; i < 20; i++) {
+      const args = [addon, other].map(() => VALID.groupInfoNCE());
+      const work = [addon, other, addon, other].map((each) => each.sequenceLogProbsForwardAsync({ ...big(), cancel: new Int32Array(1) }));
+      [addon, other].forEach((each, k) => each.groupInfoNCE(args[k]));
+      await Promise.all(work);
+      losses.push(...args.map(({ loss }) => loss[0]));
+    }
+    rmSync(folder, { recursive: true });
+    console.log(JSON.stringify({ losses }));`);
+  expect(losses.length).toBe(40);
+  for (const loss of losses) expect(loss).toBeCloseTo(0.1 * Math.log(2), 12);
+});

@@ -1,0 +1,93 @@
+// Choosing a backend: by option, by RLVR_BACKEND, and what is said of those that are not there.
+import { createRequire } from 'node:module';
+import { expect, test } from 'vitest';
+import { backends, groupInfoNCE, groupInfoNCESync, RlvrError } from '../../lib/index.js';
+import { childJson } from './child.js';
+
+const inputs = {
+  scores: Float64Array.of(-1, -2),
+  rewards: Float32Array.of(1, 0),
+  cuGroups: Int32Array.of(0, 2),
+};
+
+test('backends() lists each with a reason or without', () => {
+  const infos = backends();
+  expect(infos.map(({ name }) => name)).toEqual(['cuda', 'cpu', 'reference']);
+  for (const { available, reason } of infos) expect(typeof reason).toBe(available ? 'undefined' : 'string');
+  expect(infos[2]).toEqual({ name: 'reference', available: true });
+});
+
+test.each(['gpu', 'CPU', '', null, 3, {}, Symbol('s'), ['cpu']])('backend %o is refused', async (backend) => {
+  const options = { backend: backend as never };
+  const refusal = {
+    name: 'RlvrError',
+    code: 'ERR_BACKEND',
+    message: expect.stringMatching(/^backend: expected .*'cuda'.*'cpu'.*'reference'.*, got /),
+  };
+  expect(() => groupInfoNCESync(inputs, options)).toThrow(expect.objectContaining(refusal));
+  await expect(groupInfoNCE(inputs, options)).rejects.toMatchObject(refusal);
+});
+
+test('a known backend that is not there: ERR_BACKEND with the reason of backends()', async () => {
+  for (const { name, reason } of backends().filter(({ available }) => !available)) {
+    const error = await groupInfoNCE(inputs, { backend: name }).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(RlvrError);
+    expect(error).toMatchObject({ code: 'ERR_BACKEND', message: expect.stringContaining(`'${name}': ${reason}`) });
+  }
+});
+
+interface Answer {
+  infos: { name: string; available: boolean; reason?: string }[];
+  loss?: number;
+  code?: string;
+  message?: string;
+}
+
+// The two backends differ in the last bits of an entropy: enough to tell which one ran.
+const ANSWER = (options: string) => `
+  const infos = rlvr.backends();
+  const logits = Float32Array.from({ length: 3000 }, (_, i) => Math.sin(i) * 3);
+  const run = (options) => rlvr.tokenLogProbsSync({ logits, targets: Int32Array.of(5) }, { entropy: true, ...options }).entropy[0];
+  try { console.log(JSON.stringify({ infos, loss: run(${options}) })); }
+  catch ({ code, message }) { console.log(JSON.stringify({ infos, code, message })); }`;
+
+const answer = (env: Record<string, string>, options = '{}') => childJson<Answer>(ANSWER(options), { env });
+
+test('RLVR_BACKEND chooses, the option comes first', async () => {
+  const reference = await answer({}, `{ backend: 'reference' }`);
+  const cpu = await answer({}, `{ backend: 'cpu' }`);
+  expect(reference.loss).not.toBe(cpu.loss);
+  expect((await answer({})).loss).toBe(cpu.loss);
+  expect((await answer({ RLVR_BACKEND: '' })).loss).toBe(cpu.loss);
+  expect((await answer({ RLVR_BACKEND: 'reference' })).loss).toBe(reference.loss);
+  expect((await answer({ RLVR_BACKEND: 'cpu' })).loss).toBe(cpu.loss);
+  expect((await answer({ RLVR_BACKEND: 'reference' }, `{ backend: 'cpu' }`)).loss).toBe(cpu.loss);
+  expect((await answer({ RLVR_BACKEND: 'nonsense' }, `{ backend: 'cpu' }`)).loss).toBe(cpu.loss);
+});
+
+test.each([
+  ['nonsense', /^RLVR_BACKEND: expected .*'cpu'.*, got "nonsense"$/],
+  ['cuda', /^RLVR_BACKEND: expected an available backend, got 'cuda': ./],
+])('RLVR_BACKEND=%s: backends() answers, ops say why not', async (name, message) => {
+  const result = await answer({ RLVR_BACKEND: name });
+  expect(result.infos.length).toBe(3);
+  expect(result).toMatchObject({ code: 'ERR_BACKEND', message: expect.stringMatching(message) });
+});
+
+test('an addon that does not load: backends() says why, ops run on the reference', async () => {
+  const env = { RLVR_ADDON: '/nowhere/rlvr_kernels.node' };
+  const result = await answer(env);
+  expect(result.infos[1]).toMatchObject({ name: 'cpu', available: false, reason: expect.stringMatching(/nowhere/) });
+  expect(result.loss).toBe((await answer({}, `{ backend: 'reference' }`)).loss);
+  const forced = await answer(env, `{ backend: 'cpu' }`);
+  expect(forced).toMatchObject({ code: 'ERR_BACKEND', message: expect.stringContaining("'cpu': ") });
+});
+
+test.each([
+  ['that is no addon', new URL(import.meta.url).pathname],
+  ['of another package', createRequire(import.meta.url).resolve('node-gyp-build')],
+])('an addon %s', async (_name, path) => {
+  const result = await answer({ RLVR_ADDON: path });
+  expect(result.infos[1]).toMatchObject({ name: 'cpu', available: false, reason: expect.any(String) });
+  expect(result.loss).toBeDefined(); // by the reference
+});

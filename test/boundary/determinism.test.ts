@@ -1,0 +1,139 @@
+// The same bits on every run: alone or among many, on 1, 2 or 5 threads; and the portable instruction-set path.
+import { describe, expect, test } from 'vitest';
+import { conspo, conspoSync, grpo, grpoSync, tokenLogProbs, tokenLogProbsSync } from '../../lib/index.js';
+import { describeBackends } from '../support/backends.js';
+import { generator, normal, randomBatch } from '../support/random.js';
+import { childJson } from './child.js';
+
+// Every op on shapes of one block of work and of many; prints a digest per op, and how far from the reference it is.
+const DIGESTS = `
+import { createHash } from 'node:crypto';
+let state = 7;
+const random = () => (state = (state * 1664525 + 1013904223) >>> 0) / 2 ** 32;
+const noise = (n, scale) => Float32Array.from({ length: n }, () => scale * (random() + random() - random() - random()));
+const results = {};
+const errors = {};
+function flat(value) {
+  if (typeof value === 'number') return [Float64Array.of(value)];
+  if (ArrayBuffer.isView(value)) return [value];
+  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(flat) : [];
+}
+function norm(a, b) {
+  let [difference, total] = [0, 0];
+  for (let i = 0; i < a.length; i++) { difference += (a[i] - b[i]) ** 2; total += b[i] ** 2; }
+  return a.length !== b.length ? NaN : Math.sqrt(difference) / (Math.sqrt(total) || 1);
+}
+function record(name, run) {
+  const [cpu, reference] = ['cpu', 'reference'].map((backend) => run(backend));
+  results[name] = createHash('sha256').update(flat(cpu).map((a) => Buffer.from(a.buffer, a.byteOffset, a.byteLength).toString('base64')).join()).digest('hex');
+  errors[name] = Math.max(...flat(cpu).map((array, i) => norm(array, flat(reference)[i])));
+}
+for (const [groups, vocab] of [[3, 50], [3, 3001], [40, 1025], [2000, 5]]) {
+  const n = groups * 4;
+  const cuSeqlens = Int32Array.from({ length: n + 1 }, (_, i) => i * 3);
+  const tokens = 3 * n;
+  const batch = {
+    logits: noise(tokens * vocab, 3), targets: Int32Array.from({ length: tokens }, () => Math.floor(random() * vocab)),
+    cuSeqlens, cuGroups: Int32Array.from({ length: groups + 1 }, (_, g) => 4 * g),
+    rewards: Float32Array.from({ length: n }, () => (random() < 0.5 ? 1 : 0)),
+    mask: Uint8Array.from({ length: tokens }, () => (random() < 0.9 ? 1 : 0)),
+    oldLogProbs: noise(tokens, 1).map((x) => x - 3), refLogProbs: noise(tokens, 1).map((x) => x - 3),
+  };
+  const at = ' ' + groups + ' groups, V = ' + vocab;
+  record('tokenLogProbs' + at, (backend) => rlvr.tokenLogProbsSync(batch, { backend, entropy: true }));
+  record('conspo' + at, (backend) => rlvr.conspoSync(batch, { backend }));
+  record('grpo' + at, (backend) => rlvr.grpoSync(batch, { backend, klCoef: 0.1, entropy: true }));
+  for (const dtype of ['bf16', 'f16']) {
+    const data = Uint16Array.from({ length: tokens * vocab }, () => 0x3c00 + Math.floor(random() * 512));
+    const logits = { data, shape: [tokens, vocab], dtype };
+    record(dtype + at, (backend) => rlvr.tokenLogProbsSync({ ...batch, logits }, { backend, entropy: true }));
+  }
+}
+const { simd, threads } = rlvr.backends().find(({ name }) => name === 'cpu');
+console.log(JSON.stringify({ simd, threads, results, errors }));
+`;
+
+interface Digests {
+  simd: string;
+  threads: number;
+  results: Record<string, string>;
+  errors: Record<string, number>;
+}
+
+const digests = (env: Record<string, string>) => childJson<Digests>(DIGESTS, { env });
+
+function expectAccurate({ errors }: Digests): void {
+  expect(Object.keys(errors).length).toBe(20);
+  // conspo's gradient: 2e-6 * max(1, max|log-prob| / tau), spec section 8; the log-probs reach 16 here.
+  for (const [name, error] of Object.entries(errors)) {
+    const tolerance = name.startsWith('conspo') ? 2e-6 * 160 : 2e-6;
+    if (!(error <= tolerance)) expect.fail(`${name}: ${error} is not within ${tolerance} of the reference`);
+  }
+}
+
+describe('bits', () => {
+  test.each(['native', 'portable'])('%s: the same for 1, 2 and 5 threads, and again', async (level) => {
+    const env: Record<string, string> = level === 'portable' ? { RLVR_SIMD: 'portable' } : {};
+    const first = await digests({ ...env, RLVR_THREADS: '1' });
+    expect(first.threads).toBe(1);
+    if (level === 'portable') expect(first.simd).toBe('portable');
+    for (const threads of ['2', '5', '5']) {
+      const again = await digests({ ...env, RLVR_THREADS: threads });
+      expect(again.threads).toBe(Number(threads));
+      expect(again.simd).toBe(first.simd);
+      expect(again.results).toEqual(first.results);
+    }
+    expectAccurate(first);
+  });
+
+  test('the digest tells different inputs apart', async () => {
+    const changed = DIGESTS.replace('let state = 7', 'let state = 8');
+    expect(changed).not.toBe(DIGESTS);
+    const [one, other] = [await digests({}), await childJson<Digests>(changed)];
+    for (const name of Object.keys(one.results)) expect(other.results[name], name).not.toBe(one.results[name]);
+  });
+
+  test.each(['0', '-3', 'many', ''])('RLVR_THREADS=%s means the default', async (threads) => {
+    const script = `console.log(JSON.stringify(rlvr.backends().find(({ name }) => name === 'cpu').threads));`;
+    const [given, unset] = [
+      await childJson<number>(script, { env: { RLVR_THREADS: threads } }),
+      await childJson<number>(script),
+    ];
+    expect(given).toBe(unset);
+  });
+});
+
+describeBackends('many at once', (backend) => {
+  test('concurrent ops give the bits of each alone', async () => {
+    const random = generator(3);
+    const shapes = Array.from({ length: 24 }, (_, i) => ({
+      vocab: 1 + Math.floor(random() * 3000),
+      groups: 1 + (i % 6),
+    }));
+    const batches = shapes.map((shape, i) => randomBatch(100 + i, shape));
+    const options = { backend, entropy: true, logProbs: true };
+    const alone = batches.map((batch) => [
+      conspoSync(batch, options),
+      grpoSync(batch, { ...options, klCoef: 0.1 }),
+      tokenLogProbsSync(batch, options),
+    ]);
+    const together = await Promise.all(
+      batches.map((batch) =>
+        Promise.all([conspo(batch, options), grpo(batch, { ...options, klCoef: 0.1 }), tokenLogProbs(batch, options)]),
+      ),
+    );
+    expect(together).toEqual(alone);
+  });
+
+  test('sync calls while async ones run', async () => {
+    const random = generator(5);
+    const [tokens, vocab] = [backend === 'reference' ? 40 : 600, 10_000];
+    const logits = Float32Array.from({ length: tokens * vocab }, () => normal(random));
+    const targets = new Int32Array(tokens).fill(9);
+    const small = randomBatch(9, { vocab: 50, groups: 3 });
+    const expected = [tokenLogProbsSync({ logits, targets }, { backend }), conspoSync(small, { backend })];
+    const pending = tokenLogProbs({ logits, targets }, { backend });
+    for (let i = 0; i < 50; i++) expect(conspoSync(small, { backend })).toEqual(expected[1]);
+    expect(await pending).toEqual(expected[0]);
+  });
+});

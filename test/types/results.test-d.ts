@@ -1,0 +1,122 @@
+// What the compiler knows of results: `npm run typecheck` and results.test.ts compile this file; nothing runs it.
+import {
+  conspo,
+  conspoSync,
+  type Forward,
+  forward,
+  type GroupInfoNCE,
+  grpo,
+  grpoSync,
+  type HostTensor,
+  type Metrics,
+  tokenLogProbs,
+  tokenLogProbsBackward,
+} from '../../lib/index.js';
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+type IsAny<T> = 0 extends 1 & T ? true : false;
+/** Any of the values of T that is `any`, by name. */
+type AnyIn<T> = { [K in keyof T]-?: IsAny<T[K]> extends true ? K : never }[keyof T];
+
+declare function expectType<Expected>(): <Actual>(value: Actual, same: Equal<Expected, Actual>) => void;
+declare function expectTrue<_T extends true>(): void;
+
+declare const f32: Float32Array;
+declare const f64: Float64Array;
+declare const tensor: HostTensor;
+interface OwnTensor extends HostTensor {
+  name: string;
+}
+declare const ownTensor: OwnTensor;
+declare const targets: Int32Array;
+declare const packed: { cuSeqlens: Int32Array; cuGroups: Int32Array; rewards: Float32Array };
+
+const fromArray = { logits: f32, targets, ...packed };
+const fromTensor = { logits: tensor, targets, ...packed };
+const fromLogProbs = { logProbs: f64, ...packed };
+
+// The gradient has the form of the logits.
+const array = await conspo(fromArray);
+expectType<Float32Array>()(array.gradLogits, true);
+expectType<HostTensor>()((await conspo(fromTensor, { tau: 0.2 })).gradLogits, true);
+expectType<OwnTensor>()((await grpo({ ...fromTensor, logits: ownTensor }, { gradient: 'in-place' })).gradLogits, true);
+expectType<Float32Array>()(grpoSync(fromArray, { gradient: { out: f32 } }).gradLogits, true);
+// @ts-expect-error the gradient of logits is not one of log-probs
+array.gradLogProbs;
+// @ts-expect-error a tensor cannot take the gradient of an array
+conspo(fromArray, { gradient: { out: tensor } });
+
+// Log-probs get gradLogProbs.
+const perToken = conspoSync(fromLogProbs);
+expectType<Float32Array | Float64Array>()(perToken.gradLogProbs, true);
+// @ts-expect-error there are no logits
+perToken.gradLogits;
+// @ts-expect-error the gradient of [T] log-probs does not fit a tensor
+conspo(fromLogProbs, { gradient: { out: tensor } });
+
+// No gradient where none was asked for.
+const none = await conspo(fromArray, { gradient: 'none' });
+expectType<number>()(none.loss, true);
+// @ts-expect-error gradient: 'none'
+none.gradLogits;
+// @ts-expect-error gradient: 'none'
+(await grpo(fromLogProbs, { gradient: 'none', klCoef: 0.1 })).gradLogProbs;
+
+// An option known only at run time: the gradient may be missing.
+const maybe = await conspo(fromArray, { gradient: Math.random() < 0.5 ? 'new' : 'none' });
+expectType<Float32Array | undefined>()(maybe.gradLogits, true);
+
+// Misspelt options do not compile.
+// @ts-expect-error marginn
+conspo(fromArray, { tau: 0.1, marginn: 0.2 });
+
+// Nothing is `any`.
+type Conspo = typeof array;
+type Grpo = Awaited<ReturnType<typeof grpo<typeof fromLogProbs, 'new'>>>;
+expectTrue<Equal<AnyIn<Conspo>, never>>();
+expectTrue<Equal<AnyIn<Grpo>, never>>();
+expectTrue<Equal<AnyIn<Metrics>, never>>();
+expectTrue<Equal<AnyIn<GroupInfoNCE>, never>>();
+expectTrue<Equal<AnyIn<Forward<typeof fromArray>>, never>>();
+expectTrue<Equal<AnyIn<Awaited<ReturnType<typeof tokenLogProbs>>>, never>>();
+expectType<Float64Array>()(array.scores, true);
+expectType<Float64Array>()(array.groupLosses, true); // conspo always has them
+expectType<Float64Array | undefined>()((await grpo(fromArray)).groupLosses, true);
+expectType<Float64Array | undefined>()(array.entropy, true);
+expectType<number>()(array.metrics.scoreGap, true);
+expectType<number | undefined>()(array.metrics.kl, true);
+
+// forward(): the way back knows the batch.
+const handle = await forward(fromTensor, 'logLikelihood');
+expectType<HostTensor>()((await handle.backward(handle.scores)).gradLogits, true);
+const fromProbs = await forward(fromLogProbs, { kind: 'clippedRatio', epsilonHigh: 0.3 });
+expectType<Float32Array | Float64Array>()((await fromProbs.backward(f64)).gradLogProbs, true);
+// @ts-expect-error not a score
+forward(fromTensor, 'likelihood');
+// @ts-expect-error not a kind of score
+forward(fromTensor, { kind: 'ratios' });
+
+// The op's gradient too.
+const upstream = { targets, logSumExp: f64, gradLogProbs: f64 };
+expectType<Float32Array>()((await tokenLogProbsBackward({ logits: f32, ...upstream })).gradLogits, true);
+expectType<HostTensor>()((await tokenLogProbsBackward({ logits: tensor, ...upstream })).gradLogits, true);
+// @ts-expect-error the gradient is all there is to that op
+tokenLogProbsBackward({ logits: f32, ...upstream }, { gradient: 'none' });
+
+// Inputs that make no sense.
+// @ts-expect-error logits need targets
+conspo({ logits: f32, ...packed });
+// @ts-expect-error logits or log-probs, not both
+conspo({ ...fromArray, logProbs: f64 });
+// @ts-expect-error rewards are missing
+conspo({ logProbs: f64, cuSeqlens: packed.cuSeqlens, cuGroups: packed.cuGroups });
+// @ts-expect-error plain arrays are not typed arrays
+conspo({ ...fromLogProbs, logProbs: [1, 2, 3] });
+// @ts-expect-error a number
+conspo(fromArray, { tau: '0.1' });
+// @ts-expect-error an unknown backend
+conspo(fromArray, { backend: 'gpu' });
+// @ts-expect-error a number is no signal
+tokenLogProbs({ logits: f32, targets }, { signal: 5 });
+// @ts-expect-error an unknown estimator
+grpo(fromArray, { advantage: { estimator: 'gae' } });
