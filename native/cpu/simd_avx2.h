@@ -29,14 +29,28 @@ struct Simd {
     const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
   }
+  // Sixteen bfloat16 as their even and their odd elements, which takes no shuffle. store_bf16_pair undoes it.
+  static void load_bf16_pair(const uint16_t* p, Float& even, Float& odd) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    even = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+    odd = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(-65536)));
+  }
+  static void store_bf16_pair(uint16_t* p, Float even, Float odd) {
+    const __m256i low = _mm256_srli_epi32(round_bf16(even), 16);
+    const __m256i both = _mm256_blend_epi16(low, round_bf16(odd), 0xaa);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), both);
+  }
   static Float load_f16(const uint16_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  static void store_bf16(uint16_t* p, Float x) {  // round to nearest even; x is finite
+  // To nearest even, in the high half of each lane; x is finite.
+  static __m256i round_bf16(Float x) {
     const __m256i bits = _mm256_castps_si256(x);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-    const __m256i high = _mm256_srli_epi32(rounded, 16);
+    return _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  }
+  static void store_bf16(uint16_t* p, Float x) {
+    const __m256i high = _mm256_srli_epi32(round_bf16(x), 16);
     const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(high, high), 0x08);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
   }
@@ -60,16 +74,28 @@ struct Simd {
 
   static Float clamp(Float x, const Scale& scale) { return max_keeping_nan(scale.floor, x); }
 
-  // exp(x / temperature) = power * scale_bits for a clamped x <= about 0, within 2 ulp. NaN gives NaN.
-  static void exp_parts(Float x, const Scale& scale, Float& power, Float& factor) {
+  // The larger of two positive floats: their bits compare as integers, on ports that fma leaves free.
+  static Float raise(Float a, Float b) {
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+  }
+
+  // exp(x / temperature) = power * factor for a clamped x, within 2 ulp, for N vectors stage by stage: the chain of one
+  // fills the waits of the others. `shifted` is kExponentMagic + log2(factor); above 127 the result means nothing.
+  // NaN gives NaN.
+  template <int N>
+  static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
+                        Float (&shifted)[N]) {
     const Float magic = set(kExponentMagic);
-    const Float shifted = fma(x, scale.high, magic);
-    const Float n = sub(shifted, magic);
-    const Float f = fma(x, scale.low, _mm256_fmsub_ps(x, scale.high, n));
-    Float q = set(kExp2Polynomial[kExp2Degree - 1]);
-    for (int k = kExp2Degree - 2; k >= 0; --k) q = fma(q, f, set(kExp2Polynomial[k]));
-    power = fma(q, f, set(1.0f));
-    factor = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
+    Float f[N];
+    for (int k = 0; k < N; ++k) shifted[k] = fma(x[k], scale.high, magic);
+    for (int k = 0; k < N; ++k) f[k] = sub(shifted[k], magic);
+    for (int k = 0; k < N; ++k) f[k] = _mm256_fmsub_ps(x[k], scale.high, f[k]);
+    for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
+    for (int k = 0; k < N; ++k) power[k] = set(kExp2Polynomial[kExp2Degree - 1]);
+    for (int d = kExp2Degree - 2; d >= 0; --d)
+      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(kExp2Polynomial[d]));
+    for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(1.0f));
+    for (int k = 0; k < N; ++k) factor[k] = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted[k]), 23));
   }
 };
 

@@ -54,6 +54,14 @@ struct Simd {
   static Float load_bf16(const uint16_t* p) {
     return each([&](int i) { return bf16_to_float(p[i]); });
   }
+  static void load_bf16_pair(const uint16_t* p, Float& a, Float& b) {
+    a = load_bf16(p);
+    b = load_bf16(p + kWidth);
+  }
+  static void store_bf16_pair(uint16_t* p, Float a, Float b) {
+    store_bf16(p, a);
+    store_bf16(p + kWidth, b);
+  }
   static Float load_f16(const uint16_t* p) {
     return each([&](int i) { return f16_to_float(p[i]); });
   }
@@ -73,18 +81,27 @@ struct Simd {
 
   static Float clamp(Float x, const Scale& scale) { return max_keeping_nan(scale.floor, x); }
 
+  // The larger of two positive floats.
+  static Float raise(Float a, Float b) {
+    return each([&](int i) { return b.lane[i] > a.lane[i] ? b.lane[i] : a.lane[i]; });
+  }
+
   // See simd_avx2.h. Without FMA the argument is reduced in double instead.
-  static void exp_parts(Float x, const Scale& scale, Float& power, Float& factor) {
-    for (int i = 0; i < kWidth; ++i) {
-      const double exponent = static_cast<double>(x.lane[i]) * scale.exact;
-      const float shifted = static_cast<float>(exponent) + kExponentMagic;
-      const float n = shifted - kExponentMagic;
-      const auto f = static_cast<float>(exponent - static_cast<double>(n));
-      float q = kExp2Polynomial[kExp2Degree - 1];
-      for (int k = kExp2Degree - 2; k >= 0; --k) q = q * f + kExp2Polynomial[k];
-      power.lane[i] = q * f + 1.0f;
-      factor.lane[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(shifted) << 23);
-    }
+  template <int N>
+  static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
+                        Float (&shifted)[N]) {
+    for (int k = 0; k < N; ++k)
+      for (int i = 0; i < kWidth; ++i) {
+        const double exponent = static_cast<double>(x[k].lane[i]) * scale.exact;
+        const float s = static_cast<float>(exponent) + kExponentMagic;
+        const float n = s - kExponentMagic;
+        const auto f = static_cast<float>(exponent - static_cast<double>(n));
+        float q = kExp2Polynomial[kExp2Degree - 1];
+        for (int d = kExp2Degree - 2; d >= 0; --d) q = q * f + kExp2Polynomial[d];
+        power[k].lane[i] = q * f + 1.0f;
+        factor[k].lane[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(s) << 23);
+        shifted[k].lane[i] = s;
+      }
   }
 };
 

@@ -3,9 +3,12 @@
 // code compiled for one instruction set is never linked into another's path. For the same reason no
 // standard-library template is used here: the linker keeps one copy of those for the whole addon.
 //
-// Memory: the forward pass streams the row once in blocks that stay in L1: the block's maximum first, then
-// the sum of exponentials against the running maximum (a new maximum rescales the sums so far, in float64).
-// The maximum's own term is left out of the sum, so log1p(rest) keeps its precision when p -> 1.
+// Memory: the forward pass streams the row once. Sums of exponentials are taken against a reference, at first the
+// maximum of the first block; a block with an element well above it (2^kSlack times as likely) is taken as the new
+// reference and done again while it is in L1 (the sums so far are rescaled, in float64). So an element costs one pass,
+// and no search for the exact maximum. The reference's own term is left out of the sum, and one term that is more than
+// half of all is made the reference: log1p(rest) keeps its precision when p -> 1.
+// Vectors go through the exponential four at a time, stage by stage: one alone waits for its own chain of operations.
 // The backward pass reads an element and writes its gradient to the same place in a second array, or over it.
 #pragma once
 
@@ -13,47 +16,16 @@
 #include <cstring>
 #include <limits>
 
-#include "cpu/float16.h"
+#include "cpu/logits_elements.h"
 #include "cpu/token_log_probs_simd.h"
 
 namespace rlvr {
 namespace {
 
-constexpr int64_t kBlock = 1024;  // elements: 4 KiB of f32, read twice while in L1
+constexpr int64_t kBlock = 1024;  // elements: 4 KiB of f32, still in L1 if they must be read again
+constexpr float kSlack = 2;       // how far, in powers of 2, an element may rise above the reference
+constexpr int kMany = 4;          // vectors in one go
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-template <class S>
-struct F32 {
-  using Element = float;
-  static typename S::Float load(const float* p) { return S::load(p); }
-  static void store(float* p, typename S::Float x) { S::store(p, x); }
-  static float widen(float x) { return x; }
-  static float narrow(float x) { return x; }
-};
-
-template <class S>
-struct Bf16 {
-  using Element = uint16_t;
-  static typename S::Float load(const uint16_t* p) { return S::load_bf16(p); }
-  static void store(uint16_t* p, typename S::Float x) { S::store_bf16(p, x); }
-  static float widen(uint16_t x) { return bf16_to_float(x); }
-  static uint16_t narrow(float x) { return float_to_bf16(x); }
-};
-
-template <class S>
-struct F16 {
-  using Element = uint16_t;
-  static typename S::Float load(const uint16_t* p) { return S::load_f16(p); }
-  static void store(uint16_t* p, typename S::Float x) { S::store_f16(p, x); }
-  static float widen(uint16_t x) { return f16_to_float(x); }
-  static uint16_t narrow(float x) { return float_to_f16(x); }
-};
-
-// The nearest finite float32: an upstream gradient beyond its range must not meet p = 0 as infinity.
-inline float saturate(double x) {
-  constexpr double kLargest = std::numeric_limits<float>::max();
-  return static_cast<float>(x > kLargest ? kLargest : x < -kLargest ? -kLargest : x);
-}
 
 // Sums over part of a row, against a maximum m, with x in logits units and T the temperature.
 struct Sums {
@@ -64,7 +36,7 @@ struct Sums {
     total += other.total;
     weighted += other.weighted;
   }
-  // Moves the reference from m to m + shift (shift > 0).
+  // Moves the reference from m to m + shift.
   void rebase(double shift, double inverse_temperature) {
     const double factor = std::exp(-shift * inverse_temperature);
     weighted = factor * (weighted - shift * total);
@@ -114,36 +86,59 @@ struct Rows {
     return largest;
   }
 
-  template <bool kWeighted>
-  static void accumulate(Float x, Float maximum, const Scale& scale, Float& total, Float& weighted) {
-    const Float u = S::clamp(S::sub(x, maximum), scale);
-    Float power;
-    Float factor;
-    S::exp_parts(u, scale, power, factor);
+  // Sums in progress. Lanes of `top` hold the largest exponent so far, as exp_parts returns it.
+  struct Lanes {
+    Float total[2] = {S::set(0.0f), S::set(0.0f)};
+    Float weighted[2] = {S::set(0.0f), S::set(0.0f)};
+    Float top[2] = {S::set(0.0f), S::set(0.0f)};
+  };
+
+  template <bool kWeighted, int N>
+  static void accumulate(Float (&u)[N], Float reference, const Scale& scale, Lanes& lanes) {
+    Float power[N];
+    Float factor[N];
+    Float shifted[N];
+    for (int k = 0; k < N; ++k) u[k] = S::clamp(S::sub(u[k], reference), scale);
+    S::exp_parts(u, scale, power, factor, shifted);
+    for (int k = 0; k < N; ++k) lanes.top[k & 1] = S::raise(lanes.top[k & 1], shifted[k]);
     if constexpr (kWeighted) {
-      const Float e = S::mul(power, factor);
-      total = S::add(total, e);
-      weighted = S::fma(e, u, weighted);
+      for (int k = 0; k < N; ++k) power[k] = S::mul(power[k], factor[k]);
+      for (int k = 0; k < N; ++k) lanes.total[k & 1] = S::add(lanes.total[k & 1], power[k]);
+      for (int k = 0; k < N; ++k) lanes.weighted[k & 1] = S::fma(power[k], u[k], lanes.weighted[k & 1]);
     } else {
-      total = S::fma(power, factor, total);
+      for (int k = 0; k < N; ++k) lanes.total[k & 1] = S::fma(power[k], factor[k], lanes.total[k & 1]);
     }
   }
 
+  // True if no term is above about 2^kSlack: then the sums are right. A NaN is above, or turns the total into NaN.
+  static bool within_slack(const Lanes& lanes) {
+    float lane[kWidth];
+    S::store(lane, S::raise(lanes.top[0], lanes.top[1]));
+    bool within = true;
+    for (float value : lane) within = within && value - kExponentMagic <= kSlack;
+    return within;
+  }
+
   template <bool kWeighted>
-  static Sums block_sums(const Element* x, int64_t count, float maximum, const Scale& scale) {
-    const Float m = S::set(maximum);
-    Float total[4];
-    Float weighted[4];
-    for (int k = 0; k < 4; ++k) total[k] = weighted[k] = S::set(0.0f);
+  static Sums block_sums(const Element* x, int64_t count, float reference, const Scale& scale, bool& right) {
+    const Float m = S::set(reference);
+    Lanes lanes;
     int64_t i = 0;
-    for (; i + 4 * kWidth <= count; i += 4 * kWidth)
-      for (int k = 0; k < 4; ++k) accumulate<kWeighted>(E::load(x + i + k * kWidth), m, scale, total[k], weighted[k]);
-    for (; i + kWidth <= count; i += kWidth) accumulate<kWeighted>(E::load(x + i), m, scale, total[0], weighted[0]);
-    tail(x, i, count, [&](Float v) { accumulate<kWeighted>(v, m, scale, total[0], weighted[0]); });
+    for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
+      Float u[kMany];
+      for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
+      accumulate<kWeighted>(u, m, scale, lanes);
+    }
+    const auto one = [&](Float v) {
+      Float u[1] = {v};
+      accumulate<kWeighted>(u, m, scale, lanes);
+    };
+    for (; i + kWidth <= count; i += kWidth) one(E::load(x + i));
+    tail(x, i, count, one);
+    right = within_slack(lanes);
     Sums sums;
-    sums.total = horizontal_sum<S>(S::add(S::add(total[0], total[1]), S::add(total[2], total[3])));
-    if constexpr (kWeighted)
-      sums.weighted = horizontal_sum<S>(S::add(S::add(weighted[0], weighted[1]), S::add(weighted[2], weighted[3])));
+    sums.total = horizontal_sum<S>(S::add(lanes.total[0], lanes.total[1]));
+    if constexpr (kWeighted) sums.weighted = horizontal_sum<S>(S::add(lanes.weighted[0], lanes.weighted[1]));
     return sums;
   }
 
@@ -155,7 +150,8 @@ struct Rows {
     int64_t at = 0;
     while (at < count && E::widen(copy[at]) != maximum) ++at;
     if (at < count) copy[at] = E::narrow(-kInfinity);  // else somebody is writing to the logits: wrong, but in bounds
-    return block_sums<kWeighted>(copy, count, maximum, scale);
+    bool right;
+    return block_sums<kWeighted>(copy, count, maximum, scale, right);
   }
 
   static int64_t block_length(int64_t count, int64_t begin) { return count - begin < kBlock ? count - begin : kBlock; }
@@ -166,39 +162,72 @@ struct Rows {
     return false;
   }
 
-  // False for a non-finite row. `rest` leaves out one term: the maximum's, which is exactly 1.
-  template <bool kWeighted>
-  static bool row_sums(const Element* x, int64_t count, double inverse_temperature, const Scale& scale, float& maximum,
-                       Sums& rest) {
-    maximum = -kInfinity;
-    int64_t best = 0;  // the block that holds the maximum
+  // What is known of a row from its blocks so far; sums are against `reference`, an element.
+  struct Progress {
+    float reference = -kInfinity;
+    int64_t home = 0;  // the block of which the reference is the maximum
+    int64_t best = 0;  // the block with the largest sum
     Sums inside;       // that block
-    Sums outside;      // all others so far
-    for (int64_t begin = 0; begin < count; begin += kBlock) {
-      const int64_t length = block_length(count, begin);
-      const float block_maximum = block_max(x + begin, length);
-      if (block_maximum == kInfinity) return false;
-      if (block_maximum > maximum) {
+    Sums outside;      // all others
+
+    void rebase(float to, double inverse_temperature) {
+      outside.rebase(static_cast<double>(to) - static_cast<double>(reference), inverse_temperature);
+      reference = to;
+    }
+    void add(const Sums& block, int64_t begin) {
+      if (block.total > inside.total) {
         outside.add(inside);
-        if (maximum > -kInfinity)
-          outside.rebase(static_cast<double>(block_maximum) - static_cast<double>(maximum), inverse_temperature);
-        maximum = block_maximum;
+        inside = block;
         best = begin;
-        inside = block_sums<kWeighted>(x + begin, length, maximum, scale);
-      } else if (maximum > -kInfinity) {
-        outside.add(block_sums<kWeighted>(x + begin, length, maximum, scale));
-      } else if (has_nan(x + begin, length)) {
-        return false;
+      } else {
+        outside.add(block);
       }
     }
-    if (maximum == -kInfinity || std::isnan(inside.total + outside.total)) return false;
-    if (inside.total + outside.total < 2) {  // p(max) > 1/2: the float32 sum has lost part of the rest
-      inside = sums_without_max<kWeighted>(x + best, block_length(count, best), maximum, scale);
-    } else {
-      inside.total -= 1;
+  };
+
+  // False for a non-finite block.
+  template <bool kWeighted>
+  static bool add_block(const Element* x, int64_t begin, int64_t length, double inverse_temperature, const Scale& scale,
+                        Progress& row) {
+    bool right;
+    if (row.reference > -kInfinity) {
+      const Sums block = block_sums<kWeighted>(x + begin, length, row.reference, scale, right);
+      if (right) {
+        row.add(block, begin);
+        return true;
+      }
     }
-    rest = outside;
-    rest.add(inside);
+    const float maximum = block_max(x + begin, length);
+    if (maximum == kInfinity) return false;
+    if (maximum == -kInfinity) return !has_nan(x + begin, length);
+    row.outside.add(row.inside);
+    if (row.reference > -kInfinity) row.rebase(maximum, inverse_temperature);
+    row.reference = maximum;
+    row.best = row.home = begin;
+    row.inside = block_sums<kWeighted>(x + begin, length, maximum, scale, right);
+    return true;
+  }
+
+  // False for a non-finite row. `rest` leaves out one term: the reference's, which is exactly 1.
+  template <bool kWeighted>
+  static bool row_sums(const Element* x, int64_t count, double inverse_temperature, const Scale& scale,
+                       float& reference, Sums& rest) {
+    Progress row;
+    for (int64_t begin = 0; begin < count; begin += kBlock)
+      if (!add_block<kWeighted>(x, begin, block_length(count, begin), inverse_temperature, scale, row)) return false;
+    const double total = row.inside.total + row.outside.total;
+    if (row.reference == -kInfinity || std::isnan(total)) return false;
+    const bool home = row.best == row.home;
+    if (home ? total < 2 : row.inside.total > 0.499 * total) {  // if p(max) > 1/2, the sum has lost part of the rest
+      const int64_t length = block_length(count, row.best);
+      if (!home) row.rebase(block_max(x + row.best, length), inverse_temperature);
+      row.inside = sums_without_max<kWeighted>(x + row.best, length, row.reference, scale);
+    } else {
+      row.inside.total -= 1;
+    }
+    reference = row.reference;
+    rest = row.outside;
+    rest.add(row.inside);
     return true;
   }
 
@@ -209,15 +238,15 @@ struct Rows {
     const int64_t target = op.targets[t];
     if (target < 0 || target >= op.vocab) return RowStatus::kNonFinite;  // changed under us: never read outside
     const double inverse_temperature = 1 / op.temperature;
-    float maximum;
+    float reference;
     Sums rest;
-    if (!row_sums<kEntropy>(x, op.vocab, inverse_temperature, scale, maximum, rest)) return RowStatus::kNonFinite;
+    if (!row_sums<kEntropy>(x, op.vocab, inverse_temperature, scale, reference, rest)) return RowStatus::kNonFinite;
     const auto at_target = static_cast<double>(E::widen(x[target]));
     const double log_rest = std::log1p(rest.total);
-    const double log_prob = (at_target - static_cast<double>(maximum)) * inverse_temperature - log_rest;
+    const double log_prob = (at_target - static_cast<double>(reference)) * inverse_temperature - log_rest;
     if (!std::isfinite(log_prob)) return RowStatus::kNonFinite;
     op.log_probs[t] = log_prob;
-    op.log_sum_exp[t] = static_cast<double>(maximum) * inverse_temperature + log_rest;
+    op.log_sum_exp[t] = static_cast<double>(reference) * inverse_temperature + log_rest;
     if constexpr (kEntropy) op.entropy[t] = log_rest - rest.weighted * inverse_temperature / (1 + rest.total);
     return RowStatus::kValid;
   }
@@ -242,15 +271,28 @@ struct Rows {
     const Float m = S::set(shift);
     const Float a = S::set(alpha);
     const Float b = S::set(beta);
+    const auto elements = [&]<int N>(Float(&u)[N]) {
+      Float power[N];
+      Float factor[N];
+      Float shifted[N];
+      for (int k = 0; k < N; ++k) u[k] = S::clamp(S::sub(u[k], m), scale);
+      S::exp_parts(u, scale, power, factor, shifted);
+      for (int k = 0; k < N; ++k) power[k] = S::mul(power[k], factor[k]);
+      const Float zero = S::set(0.0f);  // added, so that a banned token gets 0, not -0
+      for (int k = 0; k < N; ++k) u[k] = S::fma(power[k], kEntropy ? S::fma(b, u[k], a) : a, zero);
+    };
     const auto element = [&](Float v) {
-      const Float u = S::clamp(S::sub(v, m), scale);
-      Float power;
-      Float factor;
-      S::exp_parts(u, scale, power, factor);
-      const Float weight = kEntropy ? S::fma(b, u, a) : a;
-      return S::fma(S::mul(power, factor), weight, S::set(0.0f));  // + 0: a banned token gets 0, not -0
+      Float u[1] = {v};
+      elements(u);
+      return u[0];
     };
     int64_t i = 0;
+    for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
+      Float u[kMany];
+      for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
+      elements(u);
+      for (int k = 0; k < kMany; k += 2) E::store_pair(out + i + k * kWidth, u[k], u[k + 1]);
+    }
     for (; i + kWidth <= count; i += kWidth) E::store(out + i, element(E::load(x + i)));
     tail(x, i, count, [&](Float v) {
       float lane[kWidth];
@@ -325,10 +367,12 @@ void exp_all(const float* x, float* out, int64_t count) {
   for (int64_t i = 0; i < count; i += S::kWidth) {
     float lane[S::kWidth] = {};
     for (int64_t k = i; k < count && k < i + S::kWidth; ++k) lane[k - i] = x[k];
-    typename S::Float power;
-    typename S::Float factor;
-    S::exp_parts(S::clamp(S::load(lane), scale), scale, power, factor);
-    S::store(lane, S::mul(power, factor));
+    const typename S::Float u[1] = {S::clamp(S::load(lane), scale)};
+    typename S::Float power[1];
+    typename S::Float factor[1];
+    typename S::Float shifted[1];
+    S::exp_parts(u, scale, power, factor, shifted);
+    S::store(lane, S::mul(power[0], factor[0]));
     for (int64_t k = i; k < count && k < i + S::kWidth; ++k) out[k] = lane[k - i];
   }
 }

@@ -1,0 +1,65 @@
+// The element types of logits, as vectors of a SIMD wrapper `S`. A pair of vectors holds 2 * kWidth consecutive
+// elements in an order of the type's own, the same for loading and storing. Included by token_log_probs_rows.h.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "cpu/float16.h"
+
+namespace rlvr {
+namespace {
+
+template <class S>
+struct F32 {
+  using Element = float;
+  static typename S::Float load(const float* p) { return S::load(p); }
+  static void store(float* p, typename S::Float x) { S::store(p, x); }
+  static void load_pair(const float* p, typename S::Float& a, typename S::Float& b) {
+    a = S::load(p);
+    b = S::load(p + S::kWidth);
+  }
+  static void store_pair(float* p, typename S::Float a, typename S::Float b) {
+    S::store(p, a);
+    S::store(p + S::kWidth, b);
+  }
+  static float widen(float x) { return x; }
+  static float narrow(float x) { return x; }
+};
+
+template <class S>
+struct Bf16 {
+  using Element = uint16_t;
+  static typename S::Float load(const uint16_t* p) { return S::load_bf16(p); }
+  static void store(uint16_t* p, typename S::Float x) { S::store_bf16(p, x); }
+  static void load_pair(const uint16_t* p, typename S::Float& a, typename S::Float& b) { S::load_bf16_pair(p, a, b); }
+  static void store_pair(uint16_t* p, typename S::Float a, typename S::Float b) { S::store_bf16_pair(p, a, b); }
+  static float widen(uint16_t x) { return bf16_to_float(x); }
+  static uint16_t narrow(float x) { return float_to_bf16(x); }
+};
+
+template <class S>
+struct F16 {
+  using Element = uint16_t;
+  static typename S::Float load(const uint16_t* p) { return S::load_f16(p); }
+  static void store(uint16_t* p, typename S::Float x) { S::store_f16(p, x); }
+  static void load_pair(const uint16_t* p, typename S::Float& a, typename S::Float& b) {
+    a = S::load_f16(p);
+    b = S::load_f16(p + S::kWidth);
+  }
+  static void store_pair(uint16_t* p, typename S::Float a, typename S::Float b) {
+    S::store_f16(p, a);
+    S::store_f16(p + S::kWidth, b);
+  }
+  static float widen(uint16_t x) { return f16_to_float(x); }
+  static uint16_t narrow(float x) { return float_to_f16(x); }
+};
+
+// The nearest finite float32: an upstream gradient beyond its range must not meet p = 0 as infinity.
+inline float saturate(double x) {
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  return static_cast<float>(x > kLargest ? kLargest : x < -kLargest ? -kLargest : x);
+}
+
+}  // namespace
+}  // namespace rlvr
