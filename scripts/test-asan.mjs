@@ -2,43 +2,73 @@
 // A report ends the process that made it, and with it the run. Linux and gcc only.
 //
 //   node scripts/test-asan.mjs [vitest arguments]
+//   node scripts/test-asan.mjs --cuda-emulated [vitest arguments]
+//
+// The second form runs the CUDA kernels, compiled as C++ against native/cuda/emulation: first the emulation's own tests,
+// then the tests of ops and losses, with the threads of a block in two orders.
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const product = join(root, 'build-asan');
+const given = process.argv.slice(2);
+const emulated = given[0] === '--cuda-emulated';
+if (emulated) given.shift();
+const product = join(root, emulated ? 'build-asan-cuda' : 'build-asan');
 
 /** @param {string} name a library of the compiler, which knows where its own are */
 function runtime(name) {
   return execFileSync(process.env.CXX ?? 'g++', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim();
 }
 
-/** @param {string[]} args @param {NodeJS.ProcessEnv} [env] */
-function node(args, env) {
-  const { status } = spawnSync(process.execPath, args, {
-    cwd: root,
-    stdio: 'inherit',
-    env: { ...process.env, ...env },
-  });
+/** @param {string} command @param {string[]} args @param {NodeJS.ProcessEnv} [env] */
+function must(command, args, env) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', env: { ...process.env, ...env } });
+  if (error) throw error;
   if (status !== 0) process.exit(status ?? 1);
 }
 
-node([
-  'scripts/build-addon.mjs',
-  ...['--sanitize', 'address,undefined', '--work', join(product, 'cmake'), '--product', product],
-]);
+/** @param {string[]} args @param {NodeJS.ProcessEnv} [env] */
+function node(args, env) {
+  must(process.execPath, args, env);
+}
 
-const given = process.argv.slice(2);
-// The command line and the packaging run other processes and other binaries: nothing of the addon that the ops miss.
-const tests = given.length > 0 ? given : ['--exclude', 'test/cli/**', '--exclude', 'test/package/**'];
-node(['node_modules/vitest/vitest.mjs', 'run', ...tests], {
-  RLVR_ADDON: join(product, 'rlvr_kernels.node'),
-  REQUIRE_BACKENDS: 'cpu',
-  LD_PRELOAD: `${runtime('libasan.so')}:${runtime('libubsan.so')}`,
+/** @param {string[]} tests @param {NodeJS.ProcessEnv} env */
+function runTests(tests, env) {
+  node(['node_modules/vitest/vitest.mjs', 'run', ...tests], {
+    ...SANITIZERS,
+    RLVR_ADDON: join(product, 'rlvr_kernels.node'),
+    LD_PRELOAD: `${runtime('libasan.so')}:${runtime('libubsan.so')}`,
+    ...env,
+  });
+}
+
+const SANITIZERS = {
   // Node keeps memory until it exits, so leaks cannot be told from that; everything else stops at the first report.
   ASAN_OPTIONS:
     'detect_leaks=0:halt_on_error=1:abort_on_error=1:detect_stack_use_after_return=1:allocator_may_return_null=1',
   UBSAN_OPTIONS: 'halt_on_error=1:abort_on_error=1:print_stacktrace=1',
-});
+};
+const build = ['scripts/build-addon.mjs', '--sanitize', 'address,undefined', '--product', product];
+
+if (emulated) {
+  const native = join(product, 'native');
+  const options = ['-DRLVR_SANITIZE=address,undefined', '-DRLVR_CUDA=EMULATED', '-DRLVR_NATIVE_TESTS=ON'];
+  must('cmake', ['-S', root, '-B', native, ...options]);
+  must('cmake', ['--build', native, '--parallel', '2', '--target', 'cuda_emulation_test']);
+  must(join(native, 'test', 'native', 'cuda_emulation_test'), []);
+  node([...build, '--cuda', 'EMULATED', '--work', join(product, 'cmake')]);
+  const ops = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
+  const losses = ['conspo', 'grpo', 'custom-objective', 'degenerate-arguments', 'cuda-backend'];
+  const tests = [...ops, ...losses].map((name) => `test/${name}.test.ts`);
+  for (const order of ['forward', 'reverse']) {
+    const env = { TEST_BACKENDS: 'cuda', REQUIRE_BACKENDS: 'cuda', RLVR_EMULATION_ORDER: order };
+    runTests(given.length > 0 ? given : ['--project', 'default', ...tests], env);
+  }
+} else {
+  node([...build, '--cuda', 'OFF', '--work', join(product, 'cmake')]);
+  // The command line and the packaging run other processes and other binaries: nothing of the addon that the ops miss.
+  const all = ['--exclude', 'test/cli/**', '--exclude', 'test/package/**'];
+  runTests(given.length > 0 ? given : all, { REQUIRE_BACKENDS: 'cpu' });
+}

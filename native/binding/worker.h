@@ -88,7 +88,9 @@ void export_functions(Napi::Env env, Napi::Object target, const std::string& nam
 template <class Op, Reader<Op> kRead, void (*kCpu)(const Op&), Kernel<Op> kCuda>
 void export_op(Napi::Env env, const Exports& exports, const char* name) {
   export_functions<Op, kRead, never_fails<Op, kCpu>>(env, exports.cpu, name);
-  if constexpr (kCuda != nullptr) export_functions<Op, kRead, kCuda>(env, exports.cuda, name);
+#ifdef RLVR_HAVE_CUDA
+  export_functions<Op, kRead, kCuda>(env, exports.cuda, name);
+#endif
 }
 
 }  // namespace rlvr::binding

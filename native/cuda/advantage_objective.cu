@@ -5,7 +5,7 @@
 namespace rlvr::cuda {
 namespace {
 
-constexpr int kThreads = 1024;
+constexpr int kThreads = 256;
 
 __global__ __launch_bounds__(kThreads) void objective_kernel(AdvantageObjective op) {
   double loss = 0;

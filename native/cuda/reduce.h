@@ -4,6 +4,7 @@
 #include "cuda/platform.h"
 
 namespace rlvr::cuda {
+namespace {  // so that the emulation's sanitizers guard the shared arrays
 
 // Combines every lane's value; all lanes get the result. Values cross lanes as themselves (double, float, int).
 template <class Value, class Combine>
@@ -38,4 +39,5 @@ __device__ double block_sum(double value) {
   return total;
 }
 
+}  // namespace
 }  // namespace rlvr::cuda

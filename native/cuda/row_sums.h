@@ -10,14 +10,17 @@
 #include "cuda/platform.h"
 
 namespace rlvr::cuda {
+namespace {  // so that the emulation's sanitizers guard the shared arrays
 
 constexpr float kNegativeInfinity = -INFINITY;
 
 struct RowSums {
-  float max = kNegativeInfinity;
-  double rest = 0;
-  double weighted = 0;
+  float max;
+  double rest;
+  double weighted;
 };
+
+__device__ inline RowSums no_sums() { return {kNegativeInfinity, 0, 0}; }
 
 // Moves sums to a larger maximum; the old maximum joins the rest. Sums of nothing stay nothing.
 __device__ inline RowSums rebase(const RowSums& sums, float max, double inverse_temperature) {
@@ -58,4 +61,5 @@ __device__ RowSums block_combine(RowSums sums, double inverse_temperature) {
   return sums;
 }
 
+}  // namespace
 }  // namespace rlvr::cuda

@@ -72,7 +72,7 @@ __device__ __forceinline__ void add_chunk(const float (&x)[kCount], RowSums& sum
 template <class E, bool kEntropy>
 __device__ RowSums row_sums(const typename E::Element* row, int64_t count, const Scale& scale,
                             double inverse_temperature) {
-  RowSums sums;
+  RowSums sums = no_sums();
   const RowSplit split = split_row<E>(row, count);
   const auto add_one = [&](int64_t v) {
     const float x[1] = {E::widen(row[v])};

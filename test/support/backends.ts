@@ -1,8 +1,10 @@
-// The backends that every op and loss is tested on. REQUIRE_BACKENDS lists the ones whose absence fails the run.
+// The backends that every op and loss is tested on. REQUIRE_BACKENDS lists the ones whose absence fails the run;
+// TEST_BACKENDS keeps it to some.
 import { describe, expect, test } from 'vitest';
 import { type BackendName, backends } from '../../lib/index.js';
 
-const available = backends().filter((info) => info.available);
+const wanted = process.env.TEST_BACKENDS?.split(',');
+const available = backends().filter((info) => info.available && (wanted?.includes(info.name) ?? true));
 
 export const BACKENDS: BackendName[] = available.map((info) => info.name).reverse(); // reference first
 

@@ -1,0 +1,69 @@
+#include "cuda/emulation/launch.h"
+
+#include <cstdlib>
+
+#include "cuda/emulation/block.h"
+
+namespace rlvr::emulation {
+namespace {
+
+std::string& order_setting() {
+  static auto* const order = [] {
+    const char* value = std::getenv("RLVR_EMULATION_ORDER");
+    return new std::string(value == nullptr ? "forward" : value);
+  }();
+  return *order;
+}
+
+std::string triple(const dim3& v) {
+  return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")";
+}
+
+void check_configuration(const detail::Launch& launch) {
+  const auto& [x, y, z] = launch.block;
+  const uint64_t threads = uint64_t{x} * y * z;
+  const auto bad = [&](const std::string& what) {
+    detail::die("kernel " + detail::symbol_name(launch.kernel) + ": " + what);
+  };
+  if (threads == 0 || x > 1024 || y > 1024 || z > 64 || threads > 1024)
+    bad("a block of " + triple(launch.block) + " threads; a GPU takes 1 to 1024");
+  const dim3& grid = launch.grid;
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 2147483647u || grid.y > 65535 || grid.z > 65535)
+    bad("a grid of " + triple(grid) + " blocks; a GPU takes 1 to (2147483647,65535,65535)");
+}
+
+}  // namespace
+
+void set_order(const std::string& order) {
+  const std::lock_guard lock(detail::device_mutex());
+  order_setting() = order;
+}
+
+void detail::check_pointer_argument(const void* kernel, int index, const volatile void* pointer) {
+  const std::lock_guard lock(device_mutex());
+  if (usable_in_kernel(reinterpret_cast<uint64_t>(pointer))) return;
+  die("kernel " + symbol_name(kernel) + ": argument " + std::to_string(index) + " is no pointer to device memory");
+}
+
+cudaError_t detail::run(const Launch& launch) {
+  if (inside_host_function()) return misuse(cudaErrorNotPermitted, "launch in a host function");
+  if (device_count() == 0) return result(cudaErrorNoDevice);
+  const std::lock_guard lock(device_mutex());
+  if (!valid_stream(launch.stream)) return misuse(cudaErrorInvalidResourceHandle, "launch on a dead or foreign stream");
+  check_configuration(launch);
+  Order order(order_setting());
+  open_device_memory();
+  const uint64_t blocks = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
+  for (uint64_t i = 0; i < blocks; ++i) {
+    const uint64_t number = order.block(i, blocks);
+    fill_shared_variables();
+    const uint3 index{static_cast<unsigned>(number % launch.grid.x),
+                      static_cast<unsigned>(number / launch.grid.x % launch.grid.y),
+                      static_cast<unsigned>(number / launch.grid.x / launch.grid.y)};
+    run_block(launch, index, number, order);
+  }
+  close_device_memory();
+  return result(cudaSuccess);
+}
+
+}  // namespace rlvr::emulation
