@@ -25,6 +25,7 @@ describe('layout', () => {
 
   test.each([
     ['native/cpu', '.cpp'],
+    ['native/cuda', '.cu'],
     ['lib/reference', '.ts'],
     ['test', '.test.ts'],
   ])('%s holds every op', (folder, extension) => {
