@@ -2,6 +2,8 @@ import { defineConfig } from 'vitest/config';
 
 const report = process.env.RLVR_TEST_REPORT;
 
+const ALONE = ['abort', 'event-loop', 'garbage', 'memory'].map((name) => `test/boundary/${name}.test.ts`);
+
 export default defineConfig({
   test: {
     // Processes, not threads: the addon's own threads, its environment cleanup and a preloaded sanitizer runtime
@@ -19,7 +21,11 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'default', include: ['test/**/*.test.ts'], exclude: ['test/native/**', '**/node_modules/**'] },
+        test: {
+          name: 'default',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/native/**', '**/node_modules/**', ...ALONE],
+        },
       },
       {
         // The token level again, on the path for processors without AVX2.
@@ -29,6 +35,11 @@ export default defineConfig({
           include: ['test/{token-log-probs,simd-exp,conspo}.test.ts'],
           env: { RLVR_SIMD: 'portable' },
         },
+      },
+      {
+        // What looks at time or memory, after all the others and one file at a time.
+        extends: true,
+        test: { name: 'alone', include: ALONE, fileParallelism: false, sequence: { groupOrder: 1 } },
       },
     ],
   },
