@@ -39,5 +39,5 @@ export function expectGradient<B extends LogitsBatch>(
   const { gradLogits } = run(batch, backend);
   expect(Math.hypot(...gradLogits)).toBeGreaterThan(0);
   const numeric = numericGradient(batch, (moved) => run(moved, 'reference').loss, 2 ** -8);
-  expectClose(gradLogits, numeric, 1e-5, 'finite differences');
+  expectClose(gradLogits, numeric, 1e-6, 'finite differences');
 }
