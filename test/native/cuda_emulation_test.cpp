@@ -1,56 +1,19 @@
 // The CUDA emulation itself: its fibers, barriers, warp operations and memory do what a GPU's do, and the mistakes that
 // a GPU would not forgive (a write out of bounds, a missing or divergent barrier, a host pointer) are caught.
-#include "cuda/emulation/cuda_emulation.h"
-
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "cuda_emulation_test/support.h"
+
 namespace {
 
 namespace emulation = rlvr::emulation;
-
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kAsan = true;
-#else
-constexpr bool kAsan = false;
-#endif
-
-void check(bool ok, const char* what) {
-  if (ok) return;
-  std::fprintf(stderr, "FAILED: %s\n", what);
-  std::exit(1);
-}
-void ok(cudaError_t status) { check(status == cudaSuccess, cudaGetErrorName(status)); }
-
-template <typename T>
-class Device {
- public:
-  explicit Device(size_t size) : size_(size) { ok(cudaMalloc(&data_, size * sizeof(T))); }
-  explicit Device(const std::vector<T>& values) : Device(values.size()) {
-    ok(cudaMemcpy(data_, values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice));
-  }
-  Device(const Device&) = delete;
-  ~Device() { ok(cudaFree(data_)); }
-  T* data() const { return data_; }
-  std::vector<T> host() const {
-    std::vector<T> values(size_);
-    ok(cudaMemcpy(values.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost));
-    return values;
-  }
-
- private:
-  T* data_ = nullptr;
-  size_t size_;
-};
+using namespace rlvr::emulation_test;
 
 const char* const kOrders[] = {"forward", "reverse", "1", "2", "77"};
 
@@ -270,41 +233,6 @@ void indices_cover_the_grid() {
 // ---- mistakes: each in a child process that must die with its message
 // --------------------------------------------------
 
-struct Death {
-  bool died;
-  std::string message;
-};
-template <typename F>
-Death in_child(F mistake) {
-  int ends[2];
-  check(pipe(ends) == 0, "pipe");
-  std::fflush(nullptr);
-  const pid_t child = fork();
-  if (child == 0) {
-    dup2(ends[1], STDERR_FILENO);
-    close(ends[0]);
-    mistake();
-    _exit(0);
-  }
-  close(ends[1]);
-  Death death{};
-  char buffer[4096];
-  for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;) death.message.append(buffer, static_cast<size_t>(n));
-  close(ends[0]);
-  int status = 0;
-  waitpid(child, &status, 0);
-  death.died = !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-  return death;
-}
-template <typename F>
-void dies(F mistake, std::initializer_list<const char*> words) {
-  const Death death = in_child(mistake);
-  bool right = death.died;
-  for (const char* word : words) right = right && death.message.find(word) != std::string::npos;
-  if (!right) std::fprintf(stderr, "it said: %s\n", death.message.c_str());
-  check(right, *words.begin());
-}
-
 __global__ void write_at(float* out, int index) {
   __syncthreads();  // the write happens on a fiber that has been switched
   if (threadIdx.x == 3) out[index] = 1;
@@ -481,6 +409,12 @@ void devices_and_handles() {
   ok(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   const Device<int> out(1);
   ok(emulation::launch(stale, 1, 32, stream, out.data()));
+  emulation::set_device_count(2);
+  ok(cudaSetDevice(1));
+  Refusals refused;
+  refused(emulation::launch(stale, 1, 32, stream, out.data()), cudaErrorInvalidResourceHandle);
+  ok(cudaSetDevice(0));
+  emulation::set_device_count(1);
   cudaEvent_t event = nullptr;
   ok(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   ok(cudaEventRecord(event, stream));
@@ -564,26 +498,34 @@ void report_speed() {
 
 int main() {
   emulation::set_fill(0xff);
-  sums_do_not_depend_on_turns();
-  a_missing_barrier_shows();
-  shared_memory_starts_filled();
-  emulation::set_order("forward");
-  shuffles_match<int>();
-  shuffles_match<float>();
-  shuffles_match<double>();
-  shuffles_match<unsigned long long>();
-  votes_match();
-  atomics_add_up();
-  indices_cover_the_grid();
-  memory_is_tracked();
-  allocations_can_fail();
-  devices_and_handles();
+  for (const bool async : {true, false}) {
+    emulation::set_async(async);
+    sums_do_not_depend_on_turns();
+    a_missing_barrier_shows();
+    shared_memory_starts_filled();
+    emulation::set_order("forward");
+    shuffles_match<int>();
+    shuffles_match<float>();
+    shuffles_match<double>();
+    shuffles_match<unsigned long long>();
+    votes_match();
+    atomics_add_up();
+    indices_cover_the_grid();
+    memory_is_tracked();
+    allocations_can_fail();
+    devices_and_handles();
+    writes_out_of_bounds_are_caught();
+    broken_cooperation_is_caught();
+    host_threads_take_turns();
+    pools();
+    graphs();
+  }
+  asynchrony();
   float16_rounds_to_even();
-  writes_out_of_bounds_are_caught();
-  broken_cooperation_is_caught();
-  host_threads_take_turns();
   report_speed();
-  check(emulation::live_allocations() == 0, "nothing leaked");
+  check(emulation::live_allocations() == 0 && emulation::live_streams() == 0 && emulation::live_events() == 0 &&
+            emulation::live_graphs() == 0 && emulation::live_pools() == 0,
+        "nothing leaked");
   std::puts("cuda emulation: ok");
   return 0;
 }

@@ -3,6 +3,8 @@
 #include <cstdlib>
 
 #include "cuda/emulation/block.h"
+#include "cuda/emulation/memory.h"
+#include "cuda/emulation/streams.h"
 
 namespace rlvr::emulation {
 namespace {
@@ -32,6 +34,22 @@ void check_configuration(const detail::Launch& launch) {
     bad("a grid of " + triple(grid) + " blocks; a GPU takes 1 to (2147483647,65535,65535)");
 }
 
+void execute(const detail::Launch& launch) {
+  launch.check_arguments(launch, true);
+  detail::Order order(order_setting());
+  detail::open_device_memory();
+  const uint64_t blocks = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
+  for (uint64_t i = 0; i < blocks; ++i) {
+    const uint64_t number = order.block(i, blocks);
+    detail::fill_shared_variables();
+    const uint3 index{static_cast<unsigned>(number % launch.grid.x),
+                      static_cast<unsigned>(number / launch.grid.x % launch.grid.y),
+                      static_cast<unsigned>(number / launch.grid.x / launch.grid.y)};
+    detail::run_block(launch, index, number, order);
+  }
+  detail::close_device_memory();
+}
+
 }  // namespace
 
 void set_order(const std::string& order) {
@@ -39,30 +57,23 @@ void set_order(const std::string& order) {
   order_setting() = order;
 }
 
-void detail::check_pointer_argument(const void* kernel, int index, const volatile void* pointer) {
-  const std::lock_guard lock(device_mutex());
-  if (usable_in_kernel(reinterpret_cast<uint64_t>(pointer))) return;
-  die("kernel " + symbol_name(kernel) + ": argument " + std::to_string(index) + " is no pointer to device memory");
+void detail::check_pointer_argument(const void* kernel, int index, const volatile void* pointer, bool running) {
+  if (usable_in_kernel(reinterpret_cast<uint64_t>(pointer), running)) return;
+  die("kernel " + symbol_name(kernel) + ": argument " + std::to_string(index) +
+      (running ? " points to memory that was freed before the kernel ran" : " is no pointer to device memory"));
 }
 
-cudaError_t detail::run(const Launch& launch) {
+cudaError_t detail::run(Launch launch) {
   if (inside_host_function()) return misuse(cudaErrorNotPermitted, "launch in a host function");
   if (device_count() == 0) return result(cudaErrorNoDevice);
   const std::lock_guard lock(device_mutex());
-  if (!valid_stream(launch.stream)) return misuse(cudaErrorInvalidResourceHandle, "launch on a dead or foreign stream");
+  CUstream_st* stream = nullptr;
+  if (const cudaError_t status = admit(launch.stream, "launch", &stream); status != cudaSuccess) return status;
+  if (stream->device != current_device())
+    return misuse(cudaErrorInvalidResourceHandle, "launch on a stream of another device");
   check_configuration(launch);
-  Order order(order_setting());
-  open_device_memory();
-  const uint64_t blocks = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
-  for (uint64_t i = 0; i < blocks; ++i) {
-    const uint64_t number = order.block(i, blocks);
-    fill_shared_variables();
-    const uint3 index{static_cast<unsigned>(number % launch.grid.x),
-                      static_cast<unsigned>(number / launch.grid.x % launch.grid.y),
-                      static_cast<unsigned>(number / launch.grid.x / launch.grid.y)};
-    run_block(launch, index, number, order);
-  }
-  close_device_memory();
+  launch.check_arguments(launch, false);
+  submit(*stream, [launch = std::move(launch)] { execute(launch); });
   return result(cudaSuccess);
 }
 

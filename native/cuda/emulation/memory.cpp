@@ -1,11 +1,13 @@
 // Device and pinned memory: exact sizes (so that ASan sees an overflow of one byte), tracked, filled, closed to the
 // host.
+#include "cuda/emulation/memory.h"
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 
-#include "cuda/emulation/runtime_state.h"
+#include "cuda/emulation/streams.h"
 
 #ifdef RLVR_EMULATION_ASAN
 #include <sanitizer/asan_interface.h>
@@ -14,21 +16,17 @@
 namespace rlvr::emulation {
 namespace {
 
+using detail::address_of;
+using detail::Allocation;
 using detail::device_mutex;
 using detail::misuse;
 using detail::result;
 
-constexpr uint64_t kTotalBytes = uint64_t{16} << 30;
 constexpr size_t kAlignment = 256;
 
-struct Allocation {
-  uint64_t bytes;
-  int device;
-  bool pinned;
-};
-
+using Live = std::map<uint64_t, Allocation>;
 struct Memory {
-  std::map<uint64_t, Allocation> live;
+  Live live;
   int64_t bytes = 0;
   int64_t allocations_until_failure = 0;
 };
@@ -37,23 +35,56 @@ Memory& memory() {
   return *instance;
 }
 
-uint64_t address_of(const volatile void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
+void give_back(Live::iterator found) {
+  const auto [address, allocation] = *found;
+  detail::open({address, allocation.bytes});
+  memory().bytes -= static_cast<int64_t>(allocation.bytes);
+  memory().live.erase(found);
+  std::free(reinterpret_cast<void*>(address));
+  if (allocation.pool != nullptr) detail::pool_got_back(allocation.pool, allocation.bytes);
+}
 
-// The allocation that an address lies in, or ends.
-const std::pair<const uint64_t, Allocation>* find(uint64_t address) {
+cudaError_t find_to_free(void* pointer, bool pinned, Live::iterator& found) {
+  found = memory().live.find(address_of(pointer));
+  if (found == memory().live.end() || found->second.freed)
+    return misuse(cudaErrorInvalidValue, "free of a pointer that is not allocated");
+  if (found->second.pinned != pinned) return misuse(cudaErrorInvalidValue, "device memory and pinned memory mixed up");
+  return cudaSuccess;
+}
+
+cudaError_t release(void* pointer, bool pinned) {
+  if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "free in a host function");
+  if (pointer == nullptr) return result(cudaSuccess);
+  const std::lock_guard lock(device_mutex());
+  Live::iterator found;
+  if (const cudaError_t status = find_to_free(pointer, pinned, found); status != cudaSuccess) return status;
+  if (detail::unsafe_in_capture()) return misuse(cudaErrorStreamCaptureUnsupported, "free during a capture");
+  if (!found->second.stream_ordered) detail::drain_all();
+  give_back(found);
+  return result(cudaSuccess);
+}
+
+cudaError_t allocate_unordered(void** pointer, size_t bytes, bool pinned) {
+  {
+    const std::lock_guard lock(device_mutex());
+    if (detail::unsafe_in_capture()) return misuse(cudaErrorStreamCaptureUnsupported, "allocation during a capture");
+  }
+  return detail::allocate(pointer, bytes, {0, detail::current_device(), pinned});
+}
+
+}  // namespace
+
+namespace detail {
+
+const std::pair<const uint64_t, Allocation>* find_allocation(uint64_t address) {
   auto after = memory().live.upper_bound(address);
   if (after == memory().live.begin()) return nullptr;
   const auto& candidate = *--after;
   return address - candidate.first <= candidate.second.bytes ? &candidate : nullptr;
 }
 
-// A part of a device allocation, widened to ASan's granules of 8 bytes but never past the allocation's end.
-struct Part {
-  uint64_t begin;
-  uint64_t bytes;
-};
 Part granules(uint64_t address, uint64_t bytes) {
-  const auto& [base, allocation] = *find(address);
+  const auto& [base, allocation] = *find_allocation(address);
   const uint64_t begin = address / 8 * 8;
   const uint64_t end = std::min((address + bytes + 7) / 8 * 8, base + allocation.bytes);
   return {begin, end - begin};
@@ -68,12 +99,25 @@ void close([[maybe_unused]] Part part) {
   __asan_poison_memory_region(reinterpret_cast<void*>(part.begin), part.bytes);
 #endif
 }
+void open_device_memory() {
+  for (const auto& [address, allocation] : memory().live)
+    if (!allocation.pinned) open({address, allocation.bytes});
+}
+void close_device_memory() {
+  for (const auto& [address, allocation] : memory().live)
+    if (!allocation.pinned) close({address, allocation.bytes});
+}
+bool usable_in_kernel(uint64_t address, bool running) {
+  if (address == 0) return true;
+  const auto* found = find_allocation(address);
+  return found != nullptr && (running || !found->second.freed);
+}
 
-cudaError_t allocate(void** pointer, size_t bytes, bool pinned) {
-  if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "allocation in a host function");
+cudaError_t allocate(void** pointer, size_t bytes, Allocation like) {
+  if (inside_host_function()) return misuse(cudaErrorNotPermitted, "allocation in a host function");
   if (pointer == nullptr) return misuse(cudaErrorInvalidValue, "allocation into a null pointer");
   *pointer = nullptr;
-  if (detail::device_count() == 0) return result(cudaErrorNoDevice);
+  if (device_count() == 0) return result(cudaErrorNoDevice);
   if (bytes == 0) return result(cudaSuccess);
   const std::lock_guard lock(device_mutex());
   Memory& state = memory();
@@ -82,91 +126,17 @@ cudaError_t allocate(void** pointer, size_t bytes, bool pinned) {
   if (bytes > kTotalBytes - static_cast<uint64_t>(state.bytes)) return result(cudaErrorMemoryAllocation);
   void* address = nullptr;
   if (posix_memalign(&address, kAlignment, bytes) != 0) return result(cudaErrorMemoryAllocation);
-  std::memset(address, detail::fill_byte(), bytes);
-  state.live.emplace(address_of(address), Allocation{bytes, detail::current_device(), pinned});
+  std::memset(address, fill_byte(), bytes);
+  like.bytes = bytes;
+  state.live.emplace(address_of(address), like);
   state.bytes += static_cast<int64_t>(bytes);
-  if (!pinned) close({address_of(address), bytes});
+  if (!like.pinned) close({address_of(address), bytes});
+  if (like.pool != nullptr) pool_took(like.pool, bytes);
   *pointer = address;
   return result(cudaSuccess);
 }
 
-cudaError_t release(void* pointer, bool pinned) {
-  if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "free in a host function");
-  if (pointer == nullptr) return result(cudaSuccess);
-  const std::lock_guard lock(device_mutex());
-  const auto found = memory().live.find(address_of(pointer));
-  if (found == memory().live.end()) return misuse(cudaErrorInvalidValue, "free of a pointer that is not allocated");
-  if (found->second.pinned != pinned) return misuse(cudaErrorInvalidValue, "device memory and pinned memory mixed up");
-  open({found->first, found->second.bytes});
-  memory().bytes -= static_cast<int64_t>(found->second.bytes);
-  memory().live.erase(found);
-  std::free(pointer);
-  return result(cudaSuccess);
-}
-
-// One side of a copy: `height` rows of `width` bytes.
-struct Side {
-  uint64_t address;
-  uint64_t pitch;
-  uint64_t width;
-  uint64_t height;
-  uint64_t extent() const { return pitch * (height - 1) + width; }
-};
-enum class Place { kHost, kDevice, kOutside };
-
-Place place_of(const Side& side) {
-  const auto* allocation = find(side.address);
-  if (allocation == nullptr) return Place::kHost;
-  const uint64_t offset = side.address - allocation->first;
-  if (offset == allocation->second.bytes) return Place::kHost;  // just behind it: somebody else's memory
-  if (side.extent() > allocation->second.bytes - offset) return Place::kOutside;
-  return allocation->second.pinned ? Place::kHost : Place::kDevice;
-}
-
-const char* refusal(const Side& to, const Side& from, cudaMemcpyKind kind) {
-  if (kind < cudaMemcpyHostToHost || kind > cudaMemcpyDefault) return "unknown kind of copy";
-  if (to.width > to.pitch || from.width > from.pitch) return "rows of a copy wider than their pitch";
-  const Place to_place = place_of(to);
-  const Place from_place = place_of(from);
-  if (to_place == Place::kOutside || from_place == Place::kOutside) return "copy that leaves its allocation";
-  if (kind == cudaMemcpyDefault) return nullptr;
-  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-  if ((to_place == Place::kDevice) != to_device)
-    return to_device ? "copy to the device into host memory" : "copy to the host into device memory";
-  if ((from_place == Place::kDevice) != from_device)
-    return from_device ? "copy from the device out of host memory" : "copy from the host out of device memory";
-  return nullptr;
-}
-
-cudaError_t copy(const Side& to, const Side& from, cudaMemcpyKind kind, cudaStream_t stream) {
-  if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "copy in a host function");
-  const std::lock_guard lock(device_mutex());
-  if (!detail::valid_stream(stream)) return misuse(cudaErrorInvalidResourceHandle, "copy on a dead or foreign stream");
-  if (to.width == 0 || to.height == 0) return result(cudaSuccess);
-  if (to.address == 0 || from.address == 0) return misuse(cudaErrorInvalidValue, "copy with a null pointer");
-  if (const char* reason = refusal(to, from, kind)) return misuse(cudaErrorInvalidValue, reason);
-  for (const Side& side : {to, from})
-    if (place_of(side) == Place::kDevice) open(granules(side.address, side.extent()));
-  for (uint64_t row = 0; row < to.height; ++row)
-    std::memmove(reinterpret_cast<void*>(to.address + row * to.pitch),
-                 reinterpret_cast<const void*>(from.address + row * from.pitch), to.width);
-  for (const Side& side : {to, from})
-    if (place_of(side) == Place::kDevice) close(granules(side.address, side.extent()));
-  return result(cudaSuccess);
-}
-
-}  // namespace
-
-void detail::open_device_memory() {
-  for (const auto& [address, allocation] : memory().live)
-    if (!allocation.pinned) open({address, allocation.bytes});
-}
-void detail::close_device_memory() {
-  for (const auto& [address, allocation] : memory().live)
-    if (!allocation.pinned) close({address, allocation.bytes});
-}
-bool detail::usable_in_kernel(uint64_t address) { return address == 0 || find(address) != nullptr; }
+}  // namespace detail
 
 int64_t live_allocations() {
   const std::lock_guard lock(device_mutex());
@@ -185,64 +155,45 @@ void fail_allocation(int64_t n) {
 
 using namespace rlvr::emulation;
 
-cudaError_t cudaMalloc(void** pointer, size_t bytes) { return allocate(pointer, bytes, false); }
+cudaError_t cudaMalloc(void** pointer, size_t bytes) { return allocate_unordered(pointer, bytes, false); }
 cudaError_t cudaFree(void* pointer) { return release(pointer, false); }
-cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t stream) {
-  if (const cudaError_t status = cudaStreamQuery(stream); status != cudaSuccess) return status;
-  return allocate(pointer, bytes, false);
-}
-cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
-  if (const cudaError_t status = cudaStreamQuery(stream); status != cudaSuccess) return status;
-  return release(pointer, false);
-}
-cudaError_t cudaMallocHost(void** pointer, size_t bytes) { return allocate(pointer, bytes, true); }
-cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) { return allocate(pointer, bytes, true); }
-cudaError_t cudaFreeHost(void* pointer) { return release(pointer, true); }
-
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
-}
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
-  return copy({address_of(to), bytes, bytes, 1}, {address_of(from), bytes, bytes, 1}, kind, stream);
-}
-cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
-                         cudaMemcpyKind kind) {
-  return cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, width, height, kind, nullptr);
-}
-cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
-                              size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
-  return copy({address_of(to), to_pitch, width, height}, {address_of(from), from_pitch, width, height}, kind, stream);
-}
-cudaError_t cudaMemset(void* pointer, int value, size_t bytes) {
-  return cudaMemsetAsync(pointer, value, bytes, nullptr);
-}
-cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t stream) {
-  if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "memset in a host function");
+cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t handle) {
   const std::lock_guard lock(device_mutex());
-  if (!detail::valid_stream(stream))
-    return misuse(cudaErrorInvalidResourceHandle, "memset on a dead or foreign stream");
-  if (bytes == 0) return result(cudaSuccess);
-  const Side side{address_of(pointer), bytes, bytes, 1};
-  const auto* allocation = find(side.address);
-  if (allocation == nullptr || side.address + bytes > allocation->first + allocation->second.bytes)
-    return misuse(cudaErrorInvalidValue, "memset outside device memory");
-  const bool device = !allocation->second.pinned;
-  if (device) open(granules(side.address, bytes));
-  std::memset(pointer, value, bytes);
-  if (device) close(granules(side.address, bytes));
+  CUstream_st* stream = nullptr;
+  if (const cudaError_t status = detail::admit(handle, "allocation", &stream); status != cudaSuccess) return status;
+  if (stream->capture != nullptr) return detail::refuse_in_capture(*stream, cudaErrorNotSupported, "allocation");
+  return detail::allocate(pointer, bytes, {0, stream->device, false, true});
+}
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t handle) {
+  const std::lock_guard lock(device_mutex());
+  CUstream_st* stream = nullptr;
+  if (const cudaError_t status = detail::admit(handle, "free", &stream); status != cudaSuccess) return status;
+  if (stream->capture != nullptr) return detail::refuse_in_capture(*stream, cudaErrorNotSupported, "free");
+  if (pointer == nullptr) return result(cudaSuccess);
+  Live::iterator found;
+  if (const cudaError_t status = find_to_free(pointer, false, found); status != cudaSuccess) return status;
+  found->second.freed = true;
+  detail::submit(*stream, [found] { give_back(found); });
   return result(cudaSuccess);
 }
+cudaError_t cudaMallocHost(void** pointer, size_t bytes) { return allocate_unordered(pointer, bytes, true); }
+cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) { return allocate_unordered(pointer, bytes, true); }
+cudaError_t cudaFreeHost(void* pointer) { return release(pointer, true); }
+
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   if (detail::device_count() == 0) return result(cudaErrorNoDevice);
-  *total_bytes = kTotalBytes;
-  *free_bytes = kTotalBytes - static_cast<uint64_t>(live_bytes());
+  const std::lock_guard lock(device_mutex());
+  const uint64_t taken = static_cast<uint64_t>(memory().bytes) + detail::cached_bytes();
+  *total_bytes = detail::kTotalBytes;
+  *free_bytes = detail::kTotalBytes - std::min(taken, detail::kTotalBytes);
   return result(cudaSuccess);
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
   const std::lock_guard lock(device_mutex());
-  const auto* allocation = find(address_of(pointer));
+  const auto* allocation = detail::find_allocation(address_of(pointer));
   *attributes = {cudaMemoryTypeUnregistered, -2, nullptr, const_cast<void*>(pointer)};
-  if (allocation == nullptr || address_of(pointer) == allocation->first + allocation->second.bytes)
+  if (allocation == nullptr || allocation->second.freed ||
+      address_of(pointer) == allocation->first + allocation->second.bytes)
     return result(cudaSuccess);
   const bool pinned = allocation->second.pinned;
   void* const address = const_cast<void*>(pointer);

@@ -1,86 +1,70 @@
-// Devices, errors, streams and events.
+// Devices, errors and kernel attributes.
 #include "cuda/emulation/runtime_api.h"
 
 #include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <set>
 
 #include "cuda/emulation/runtime_state.h"
-
-struct CUstream_st {
-  int device;
-};
-struct CUevent_st {
-  bool timed;
-  bool recorded;
-  std::chrono::steady_clock::time_point when;
-};
 
 namespace rlvr::emulation {
 namespace {
 
-using detail::device_mutex;
-using detail::misuse;
 using detail::result;
 
-struct Handles {
-  std::set<cudaStream_t> streams;
-  std::set<cudaEvent_t> events;
-  int64_t misuses = 0;
-  std::string last_misuse;
-  std::mutex misuse_mutex;
+struct Misuses {
+  int64_t count = 0;
+  std::string last;
+  std::mutex mutex;
 };
-Handles& handles() {
-  static auto* const instance = new Handles;
+Misuses& misuses() {
+  static auto* const instance = new Misuses;
   return *instance;
 }
 
-int setting(const char* name, int otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? otherwise : static_cast<int>(std::strtol(value, nullptr, 0));
-}
 std::atomic<int>& devices() {
-  static std::atomic<int> count = setting("RLVR_EMULATION_DEVICES", 1);
+  static std::atomic<int> count = detail::setting("RLVR_EMULATION_DEVICES", 1);
   return count;
 }
 std::atomic<int>& fill_setting() {
-  static std::atomic<int> byte = setting("RLVR_EMULATION_FILL", 0xff);
+  static std::atomic<int> byte = detail::setting("RLVR_EMULATION_FILL", 0xff);
   return byte;
 }
 thread_local int thread_device = 0;
 thread_local cudaError_t thread_error = cudaSuccess;
 thread_local bool thread_in_host_function = false;
 
-bool live(cudaEvent_t event) { return handles().events.count(event) != 0; }
-
 }  // namespace
 
 namespace detail {
 
-std::mutex& device_mutex() {
-  static auto* const mutex = new std::mutex;
+std::recursive_mutex& device_mutex() {
+  static auto* const mutex = new std::recursive_mutex;
   return *mutex;
+}
+int setting(const char* name, int otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? otherwise : static_cast<int>(std::strtol(value, nullptr, 0));
 }
 cudaError_t result(cudaError_t status) {
   if (status != cudaSuccess) thread_error = status;
   return status;
 }
-cudaError_t misuse(cudaError_t status, const char* what) {
-  const std::lock_guard lock(handles().misuse_mutex);
-  ++handles().misuses;
-  handles().last_misuse = what;
+cudaError_t misuse(cudaError_t status, const std::string& what) {
+  const std::lock_guard lock(misuses().mutex);
+  ++misuses().count;
+  misuses().last = what;
   return result(status);
 }
 int current_device() { return thread_device; }
 int device_count() { return devices(); }
-bool valid_stream(cudaStream_t stream) {
-  if (stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread) return true;
-  return handles().streams.count(stream) != 0;
-}
 bool inside_host_function() { return thread_in_host_function; }
+void run_host_function(cudaHostFn_t function, void* data) {
+  thread_in_host_function = true;
+  function(data);
+  thread_in_host_function = false;
+}
 uint8_t fill_byte() { return static_cast<uint8_t>(fill_setting()); }
 void die(const std::string& message) {
   std::fflush(stdout);
@@ -93,21 +77,13 @@ void die(const std::string& message) {
 
 void set_fill(uint8_t byte) { fill_setting() = byte; }
 void set_device_count(int count) { devices() = count; }
-int64_t live_streams() {
-  const std::lock_guard lock(device_mutex());
-  return static_cast<int64_t>(handles().streams.size());
-}
-int64_t live_events() {
-  const std::lock_guard lock(device_mutex());
-  return static_cast<int64_t>(handles().events.size());
-}
 int64_t misuse_count() {
-  const std::lock_guard lock(handles().misuse_mutex);
-  return handles().misuses;
+  const std::lock_guard lock(misuses().mutex);
+  return misuses().count;
 }
 std::string last_misuse() {
-  const std::lock_guard lock(handles().misuse_mutex);
-  return handles().last_misuse;
+  const std::lock_guard lock(misuses().mutex);
+  return misuses().last;
 }
 
 }  // namespace rlvr::emulation
@@ -183,6 +159,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = static_cast<int>(properties.sharedMemPerBlockOptin);
       break;
+    case cudaDevAttrMemoryPoolsSupported:
+      *value = 1;
+      break;
     default:
       return result(cudaErrorInvalidValue);
   }
@@ -195,10 +174,6 @@ cudaError_t cudaDriverGetVersion(int* version) {
 cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = CUDART_VERSION;
   return result(cudaSuccess);
-}
-cudaError_t cudaDeviceSynchronize() {
-  if (thread_in_host_function) return misuse(cudaErrorNotPermitted, "synchronisation in a host function");
-  return result(devices() == 0 ? cudaErrorNoDevice : cudaSuccess);
 }
 cudaError_t cudaGetLastError() {
   const cudaError_t error = thread_error;
@@ -228,12 +203,21 @@ constexpr ErrorText kErrors[] = {
     RLVR_ERROR(cudaErrorInvalidDevice, "invalid device ordinal"),
     RLVR_ERROR(cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the device"),
     RLVR_ERROR(cudaErrorInvalidResourceHandle, "invalid resource handle"),
+    RLVR_ERROR(cudaErrorIllegalState, "the operation cannot be performed in the present state"),
     RLVR_ERROR(cudaErrorNotReady, "device not ready"),
     RLVR_ERROR(cudaErrorIllegalAddress, "an illegal memory access was encountered"),
     RLVR_ERROR(cudaErrorLaunchOutOfResources, "too many resources requested for launch"),
     RLVR_ERROR(cudaErrorLaunchFailure, "unspecified launch failure"),
     RLVR_ERROR(cudaErrorNotPermitted, "operation not permitted"),
     RLVR_ERROR(cudaErrorNotSupported, "operation not supported"),
+    RLVR_ERROR(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing"),
+    RLVR_ERROR(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture"),
+    RLVR_ERROR(cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work in another stream"),
+    RLVR_ERROR(cudaErrorStreamCaptureImplicit,
+               "operation would make the legacy stream depend on a capturing blocking stream"),
+    RLVR_ERROR(cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a capturing stream"),
+    RLVR_ERROR(cudaErrorStreamCaptureWrongThread,
+               "attempt to terminate a thread-local capture sequence from another thread"),
     RLVR_ERROR(cudaErrorUnknown, "unknown error"),
 };
 #undef RLVR_ERROR
@@ -251,88 +235,6 @@ const char* cudaGetErrorName(cudaError_t error) {
 const char* cudaGetErrorString(cudaError_t error) {
   const ErrorText* found = error_text(error);
   return found == nullptr ? "unrecognized error code" : found->text;
-}
-
-// ---- streams
-// ---------------------------------------------------------------------------------------------------------
-
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
-  if (stream == nullptr || flags > cudaStreamNonBlocking) return misuse(cudaErrorInvalidValue, "bad stream flags");
-  if (devices() == 0) return result(cudaErrorNoDevice);
-  const std::lock_guard lock(device_mutex());
-  *stream = new CUstream_st{thread_device};
-  handles().streams.insert(*stream);
-  return result(cudaSuccess);
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  const std::lock_guard lock(device_mutex());
-  if (handles().streams.erase(stream) == 0)
-    return misuse(cudaErrorInvalidResourceHandle, "destruction of a dead or default stream");
-  delete stream;
-  return result(cudaSuccess);
-}
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  const std::lock_guard lock(device_mutex());
-  if (!detail::valid_stream(stream)) return misuse(cudaErrorInvalidResourceHandle, "use of a dead or foreign stream");
-  return result(cudaSuccess);
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (thread_in_host_function) return misuse(cudaErrorNotPermitted, "synchronisation in a host function");
-  return cudaStreamQuery(stream);
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  if (const cudaError_t status = cudaStreamQuery(stream); status != cudaSuccess) return status;
-  return cudaEventQuery(event);
-}
-cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
-  if (thread_in_host_function) return misuse(cudaErrorNotPermitted, "a host function in a host function");
-  if (const cudaError_t status = cudaStreamQuery(stream); status != cudaSuccess) return status;
-  if (function == nullptr) return misuse(cudaErrorInvalidValue, "a null host function");
-  thread_in_host_function = true;
-  function(data);
-  thread_in_host_function = false;
-  return result(cudaSuccess);
-}
-
-// ---- events
-// ----------------------------------------------------------------------------------------------------------
-
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
-  if (event == nullptr) return misuse(cudaErrorInvalidValue, "event into a null pointer");
-  if (devices() == 0) return result(cudaErrorNoDevice);
-  const std::lock_guard lock(device_mutex());
-  *event = new CUevent_st{(flags & cudaEventDisableTiming) == 0, false, {}};
-  handles().events.insert(*event);
-  return result(cudaSuccess);
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  const std::lock_guard lock(device_mutex());
-  if (handles().events.erase(event) == 0) return misuse(cudaErrorInvalidResourceHandle, "destruction of a dead event");
-  delete event;
-  return result(cudaSuccess);
-}
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  if (const cudaError_t status = cudaStreamQuery(stream); status != cudaSuccess) return status;
-  const std::lock_guard lock(device_mutex());
-  if (!live(event)) return misuse(cudaErrorInvalidResourceHandle, "record of a dead event");
-  event->recorded = true;
-  event->when = std::chrono::steady_clock::now();
-  return result(cudaSuccess);
-}
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  const std::lock_guard lock(device_mutex());
-  if (!live(event)) return misuse(cudaErrorInvalidResourceHandle, "use of a dead event");
-  return result(cudaSuccess);
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t event) { return cudaEventQuery(event); }
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
-  const std::lock_guard lock(device_mutex());
-  if (!live(start) || !live(end)) return misuse(cudaErrorInvalidResourceHandle, "time of a dead event");
-  if (!start->timed || !end->timed || !start->recorded || !end->recorded) return result(cudaErrorInvalidResourceHandle);
-  *milliseconds = std::chrono::duration<float, std::milli>(end->when - start->when).count();
-  return result(cudaSuccess);
 }
 
 // ---- kernels

@@ -1,0 +1,52 @@
+// What the device's memory is made of, for allocations, copies and pools. Internal; the mutex is held.
+#pragma once
+
+#include <utility>
+
+#include "cuda/emulation/runtime_state.h"
+
+namespace rlvr::emulation::detail {
+
+constexpr uint64_t kTotalBytes = uint64_t{16} << 30;
+
+struct Allocation {
+  uint64_t bytes;
+  int device;
+  bool pinned = false;
+  bool stream_ordered = false;  // from cudaMallocAsync or a pool: cudaFree waits for nobody
+  cudaMemPool_t pool = nullptr;
+  bool freed = false;  // by a free that waits on its stream: gone for every call from now on, not for earlier work
+};
+
+inline uint64_t address_of(const volatile void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
+
+// The allocation that an address lies in, or ends.
+const std::pair<const uint64_t, Allocation>* find_allocation(uint64_t address);
+
+// A part of a device allocation, widened to ASan's granules of 8 bytes but never past the allocation's end.
+struct Part {
+  uint64_t begin;
+  uint64_t bytes;
+};
+Part granules(uint64_t address, uint64_t bytes);
+// Under ASan only kernels and runtime calls may touch device memory.
+void open(Part part);
+void close(Part part);
+void open_device_memory();
+void close_device_memory();
+
+// Of a pointer that a kernel gets as an argument: null, or in device or pinned memory. What a free that waits will take
+// is fit for a kernel that runs before it, but not for a new launch.
+bool usable_in_kernel(uint64_t address, bool running);
+
+// `like` says all of the allocation except its size; this takes the mutex.
+cudaError_t allocate(void** pointer, size_t bytes, Allocation like);
+
+// Pools count what they hold.
+void pool_took(cudaMemPool_t pool, uint64_t bytes);
+void pool_got_back(cudaMemPool_t pool, uint64_t bytes);
+// As every synchronisation does: pools keep no more than their release threshold.
+void release_cached_memory();
+uint64_t cached_bytes();
+
+}  // namespace rlvr::emulation::detail
