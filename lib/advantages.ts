@@ -79,27 +79,36 @@ const lengthWeighted: Rule = ({ rewards, tokenCounts, advantages }, begin, end) 
   for (let i = begin; i < end; i++) advantages[i] = rewards[i] - weighted / Math.max(tokens, 1);
 };
 
+/** How rewards become advantages. */
+export interface AdvantageRule {
+  apply: Rule;
+  needsTokenCounts: boolean;
+}
+
 /** The rule of the options, checked. */
-export function advantageRule(options: AdvantagesOptions): Rule {
+export function advantageRule(options: AdvantagesOptions): AdvantageRule {
   const estimator = oneOf('estimator', options.estimator ?? 'grpo', ['grpo', 'drGrpo', 'rloo', 'opo']);
   const ddof = finiteNumber('ddof', options.ddof ?? 1, { min: 0, max: 1, integer: true });
   const eps = finiteNumber('eps', options.eps ?? 1e-4, { min: 0 });
-  if (estimator === 'grpo') return standardised(ddof, eps);
-  if (estimator === 'drGrpo') return scaledDifference(() => 1);
-  if (estimator === 'rloo') return scaledDifference((n) => n / (n - 1));
-  return lengthWeighted;
+  const rules = {
+    grpo: standardised(ddof, eps),
+    drGrpo: scaledDifference(() => 1),
+    rloo: scaledDifference((n) => n / (n - 1)),
+    opo: lengthWeighted,
+  };
+  return { apply: rules[estimator], needsTokenCounts: estimator === 'opo' };
 }
 
 /** A rule on validated arrays. */
 export function estimateAdvantages(
-  rule: Rule,
+  { apply }: AdvantageRule,
   rewards: Float64Array,
   tokenCounts: Float64Array | undefined,
   cuGroups: Int32Array,
 ): Float64Array {
   const group: Group = { rewards, tokenCounts, advantages: new Float64Array(rewards.length) };
   for (let g = 0; g + 1 < cuGroups.length; g++) {
-    if (varies(rewards, cuGroups[g], cuGroups[g + 1])) rule(group, cuGroups[g], cuGroups[g + 1]);
+    if (varies(rewards, cuGroups[g], cuGroups[g + 1])) apply(group, cuGroups[g], cuGroups[g + 1]);
   }
   return group.advantages;
 }
@@ -121,9 +130,8 @@ export function advantages(inputs: AdvantagesInputs, options?: AdvantagesOptions
   const sequences = typedArray('rewards', inputs.rewards, ['Float32Array', 'Float64Array']).length;
   const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N');
   const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
-  const checked = optionsArgument(options);
-  const rule = advantageRule(checked);
-  const needsCounts = checked.estimator === 'opo' || inputs.tokenCounts !== undefined;
+  const rule = advantageRule(optionsArgument(options));
+  const needsCounts = rule.needsTokenCounts || inputs.tokenCounts !== undefined;
   const counts = needsCounts ? tokenCounts(inputs.tokenCounts, sequences) : undefined;
   return estimateAdvantages(rule, rewards, counts, cuGroups);
 }

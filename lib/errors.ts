@@ -6,6 +6,7 @@ export type RlvrErrorCode =
   | 'ERR_NONFINITE'
   | 'ERR_BACKEND'
   | 'ERR_CUDA'
+  | 'ERR_DISPOSED'
   | 'ERR_ABORTED';
 
 /** Every error this package throws on purpose. Its message names the argument, what was expected and what came. */

@@ -1,5 +1,6 @@
 // The [T, V] arrays users hand over, in each of their forms, as one view.
-import { DTYPE_CODES, type DType, type DTypeCode, type LogitsData } from './backend/kernels.js';
+import { DTYPE_CODES, type DType, type DTypeCode, type HostLogits, type LogitsData } from './backend/kernels.js';
+import { DeviceTensor, memoryOf } from './cuda/device-tensor.js';
 import { badArgument, describe, tag } from './errors.js';
 import { finiteNumber, objectArgument, oneOf, typedArray } from './validate.js';
 
@@ -15,8 +16,8 @@ export interface HostTensor {
   rowStride?: number;
 }
 
-/** Logits of any supported form: a contiguous `Float32Array` of T * V, or a tensor with its shape. */
-export type Logits = Float32Array | HostTensor;
+/** Logits of any supported form: a contiguous `Float32Array` of T * V, or a tensor with its shape, here or on a GPU. */
+export type Logits = Float32Array | HostTensor | DeviceTensor;
 
 /** Where the gradient of the logits goes. `'in-place'` overwrites the logits: no second T * V array is made. */
 export type GradientOption<Target> = 'new' | 'in-place' | 'none' | { out: Target };
@@ -37,10 +38,23 @@ const HALF_ARRAY = 'Float16Array';
 export function logitsView(name: string, value: unknown, tokens: number): LogitsView {
   if (ArrayBuffer.isView(value)) return contiguousView(name, value, tokens);
   if (Array.isArray(value)) throw badArgument('ERR_DTYPE', name, 'a Float32Array or { data, shape }', describe(value));
+  const view = value instanceof DeviceTensor ? deviceView(name, value) : hostView(name, value);
+  if (view.tokens === tokens) return view;
+  throw badArgument('ERR_SHAPE', `${name}.shape`, `${tokens} rows (T, one per target)`, `${view.tokens}`);
+}
+
+function deviceView(name: string, tensor: DeviceTensor): LogitsView {
+  const { dtype, rowStride, shape } = tensor;
+  const [tokens, vocab] = shape;
+  const data = memoryOf(name, tensor);
+  return { data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride, source: tensor };
+}
+
+/** Checks a host tensor. */
+export function hostView(name: string, value: unknown): LogitsView & { data: HostLogits; dtypeName: DType } {
   const tensor = objectArgument(name, value as HostTensor);
   const { data, dtype } = tensorData(name, tensor);
-  const [rows, vocab] = tensorShape(name, tensor.shape);
-  if (rows !== tokens) throw badArgument('ERR_SHAPE', `${name}.shape`, `${tokens} rows (T, one per target)`, `${rows}`);
+  const [tokens, vocab] = tensorShape(`${name}.shape`, tensor.shape);
   const rowStride =
     tensor.rowStride === undefined
       ? vocab
@@ -48,7 +62,7 @@ export function logitsView(name: string, value: unknown, tokens: number): Logits
   const needed = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
   if (data.length < needed)
     throw badArgument('ERR_SHAPE', `${name}.data`, `at least ${needed} elements`, `${data.length}`);
-  return { data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride, source: tensor };
+  return { dtypeName: dtype, data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride, source: tensor };
 }
 
 function contiguousView(name: string, value: ArrayBufferView, tokens: number): LogitsView {
@@ -63,7 +77,7 @@ function contiguousView(name: string, value: ArrayBufferView, tokens: number): L
   return { data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride: vocab, source: value as Float32Array };
 }
 
-function tensorData(name: string, tensor: HostTensor): { data: LogitsData; dtype: DType } {
+function tensorData(name: string, tensor: HostTensor): { data: HostLogits; dtype: DType } {
   const half = tag(tensor.data) === HALF_ARRAY;
   const bits = half ? asBits(tensor.data) : tensor.data;
   const data = typedArray(`${name}.data`, bits, ['Float32Array', 'Uint16Array']);
@@ -79,12 +93,12 @@ function asBits(half: ArrayBufferView): Uint16Array {
   return new Uint16Array(half.buffer, half.byteOffset, half.byteLength / 2);
 }
 
-function tensorShape(name: string, shape: unknown): [number, number] {
-  if (!Array.isArray(shape) || shape.length !== 2)
-    throw badArgument('ERR_SHAPE', `${name}.shape`, '[T, V]', describe(shape));
+/** [T, V]: V is at least 1 where there are rows. */
+export function tensorShape(name: string, shape: unknown): [number, number] {
+  if (!Array.isArray(shape) || shape.length !== 2) throw badArgument('ERR_SHAPE', name, '[T, V]', describe(shape));
   return [
-    finiteNumber(`${name}.shape[0]`, shape[0], { min: 0, integer: true }),
-    finiteNumber(`${name}.shape[1]`, shape[1], { min: shape[0] === 0 ? 0 : 1, integer: true }),
+    finiteNumber(`${name}[0]`, shape[0], { min: 0, integer: true }),
+    finiteNumber(`${name}[1]`, shape[1], { min: shape[0] === 0 ? 0 : 1, integer: true }),
   ];
 }
 
@@ -97,10 +111,11 @@ export function gradientView(logits: LogitsView, option: GradientOption<Logits> 
     throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place', 'none' or { out }", describe(option));
   }
   const out = logitsView('gradient.out', option.out, logits.tokens);
+  samePlace(out.source, logits.source);
   if (out.dtype !== logits.dtype) throw badArgument('ERR_DTYPE', 'gradient.out', 'the dtype of the logits', 'another');
   if (out.vocab !== logits.vocab) throw badArgument('ERR_SHAPE', 'gradient.out', `V = ${logits.vocab}`, `${out.vocab}`);
   const same = sameMemory(out, logits);
-  if (!same && overlaps(out.data, logits.data)) {
+  if (!same && overlaps(out, logits)) {
     throw badArgument(
       'ERR_RANGE',
       'gradient.out',
@@ -111,17 +126,41 @@ export function gradientView(logits: LogitsView, option: GradientOption<Logits> 
   return out;
 }
 
-function sameMemory(a: LogitsView, b: LogitsView): boolean {
-  return a.data.buffer === b.data.buffer && a.data.byteOffset === b.data.byteOffset && a.rowStride === b.rowStride;
+/** The gradient is written where the logits are. */
+function samePlace(out: Logits, logits: Logits): void {
+  const name = 'gradient.out';
+  if (!(logits instanceof DeviceTensor)) {
+    if (out instanceof DeviceTensor) throw badArgument('ERR_DTYPE', name, 'host memory, as the logits', describe(out));
+  } else if (!(out instanceof DeviceTensor)) {
+    throw badArgument('ERR_DTYPE', name, 'a DeviceTensor, as the logits', describe(out));
+  } else if (out.device !== logits.device) {
+    throw badArgument('ERR_BACKEND', name, "a tensor of the logits' device", 'one of another Device');
+  }
 }
 
-function overlaps(a: ArrayBufferView, b: ArrayBufferView): boolean {
+/** A view's memory: whose it is, where it starts there, and how long it is, in bytes. */
+function extent({ data, dtype, tokens, vocab, rowStride }: LogitsView): { of: unknown; start: number; bytes: number } {
+  if (ArrayBuffer.isView(data)) return { of: data.buffer, start: data.byteOffset, bytes: data.byteLength };
+  const elements = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
+  return { of: 'device', start: Number(data.pointer), bytes: elements * (dtype === DTYPE_CODES.f32 ? 4 : 2) };
+}
+
+function sameMemory(a: LogitsView, b: LogitsView): boolean {
+  const [first, second] = [extent(a), extent(b)];
+  return first.of === second.of && first.start === second.start && a.rowStride === b.rowStride;
+}
+
+function overlaps(a: LogitsView, b: LogitsView): boolean {
+  const [first, second] = [extent(a), extent(b)];
   return (
-    a.buffer === b.buffer && a.byteOffset < b.byteOffset + b.byteLength && b.byteOffset < a.byteOffset + a.byteLength
+    first.of === second.of && first.start < second.start + second.bytes && second.start < first.start + first.bytes
   );
 }
 
 function newGradient({ data, source, dtype, tokens, vocab }: LogitsView): LogitsView {
+  if (source instanceof DeviceTensor) {
+    return deviceView('gradient', source.device.empty([tokens, vocab], source.dtype));
+  }
   const length = tokens * vocab;
   const fresh = tag(data) === 'Float32Array' ? new Float32Array(length) : new Uint16Array(length);
   if (ArrayBuffer.isView(source))
@@ -137,7 +176,7 @@ function newGradient({ data, source, dtype, tokens, vocab }: LogitsView): Logits
 }
 
 /** Half-precision arrays come back as what they came in. */
-function likeSource<A extends Float32Array | Uint16Array>(source: A, fresh: LogitsData): A {
+function likeSource<A extends HostLogits>(source: A, fresh: HostLogits): A {
   if (tag(source) !== HALF_ARRAY) return fresh as A;
   const HalfArray = source.constructor as new (buffer: ArrayBufferLike) => A;
   return new HalfArray(fresh.buffer);

@@ -6,9 +6,6 @@ export const DTYPE_CODES = { f32: 0, bf16: 1, f16: 2 } as const;
 export type DType = keyof typeof DTYPE_CODES;
 export type DTypeCode = (typeof DTYPE_CODES)[DType];
 
-/** What became of a row; native/ops/token_log_probs.h. */
-export const ROW_STATUS = { masked: 0, valid: 1, nonFinite: 2 } as const;
-
 /** Kinds of ratio score; the numbers are those of native/ops/ratio_scores.h. */
 export const RATIO_SCORE_CODES = {
   ratio: 0,
@@ -23,7 +20,37 @@ export const RATIO_SCORE_CODES = {
 } as const;
 export type RatioScoreKind = keyof typeof RATIO_SCORE_CODES;
 
-export type LogitsData = Float32Array | Uint16Array;
+/** A piece of device memory, native/binding/cuda_session.h. */
+export interface DeviceMemory {
+  readonly pointer: bigint; // 0 once disposed
+  readonly bytes: number;
+  dispose(): void;
+  // Rows of a host array to rows of this memory (row r at element r * stride), and back.
+  write(array: HostLogits, rows: number, width: number, arrayStride: number, size: number, stride: number): void;
+  writeAsync(
+    array: HostLogits,
+    rows: number,
+    width: number,
+    arrayStride: number,
+    size: number,
+    stride: number,
+  ): Promise<void>;
+  read(array: HostLogits, rows: number, width: number, arrayStride: number, size: number, stride: number): void;
+  readAsync(
+    array: HostLogits,
+    rows: number,
+    width: number,
+    arrayStride: number,
+    size: number,
+    stride: number,
+  ): Promise<void>;
+}
+
+export type HostLogits = Float32Array | Uint16Array;
+export type LogitsData = HostLogits | DeviceMemory;
+
+/** Any array that a kernel reads or writes in host memory. */
+export type HostArray = Float64Array | Int32Array | Uint8Array | HostLogits;
 
 interface TokenRows {
   logits: LogitsData; // [T, V], row t at element t * rowStride
@@ -40,13 +67,15 @@ interface TokenRows {
 export interface TokenLogProbsForwardArguments extends TokenRows {
   logProbs: Float64Array; // [T] out
   entropy: Float64Array | undefined; // [T] out
-  status: Uint8Array; // [T] out, ROW_STATUS
+  kept: Uint8Array; // [T] out: 0 for masked and non-finite rows
+  nonFinite: Int32Array; // [1] out: number of non-finite rows
 }
 
 export interface TokenLogProbsBackwardArguments extends TokenRows {
   gradLogProbs: Float64Array; // [T]
   entropy: Float64Array | undefined; // [T], with gradEntropy
   gradEntropy: Float64Array | undefined; // [T]
+  halt: Int32Array | undefined; // [1]: nothing is written if it is not 0
   gradLogits: LogitsData; // [T, V] out
   gradRowStride: number;
 }

@@ -2,29 +2,18 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { RlvrError } from '../errors.js';
+import { type CudaInfo, deviceBackend, type NativeCuda } from './cuda.js';
 import type { KernelArguments, KernelCall, KernelName } from './kernels.js';
-import type { Backend, BackendName } from './select.js';
+import type { Backend } from './select.js';
 
 type SyncKernels = { [K in KernelName]: (args: KernelArguments[K]) => void };
 type AsyncKernels = {
   [K in KernelName as `${K}Async`]: (args: KernelArguments[K] & { cancel: Int32Array }) => Promise<void>;
 };
-type Kernels = SyncKernels & AsyncKernels;
-
-/** What cuda.info() says; `reason` is there when no device can be used. */
-export interface CudaInfo {
-  reason?: string;
-  device: string;
-  computeCapability: string;
-  memory: number; // bytes
-  driver: number; // CUDA version: 1000 * major + 10 * minor
-  runtime: number;
-}
 
 /** The addon's export table, native/binding/exports.h. */
-export interface Addon extends Kernels {
-  cuda: Kernels & { info?: () => CudaInfo }; // empty in a build without CUDA
+export interface Addon extends SyncKernels, AsyncKernels {
+  cuda: NativeCuda | { info?: undefined }; // empty in a build without CUDA
   cpuInfo(): { simd: string; threads: number };
   simdExp(args: { x: Float32Array; out: Float32Array; count: number }): void;
   readMemory(args: { source: Uint8Array; bytes: number }): number;
@@ -75,50 +64,44 @@ let cuda: Present<CudaInfo> | Absent | undefined;
 /** The cpu backend, or the reason there is none. */
 export function cpuBackend(): Present<{ simd: string; threads: number }> | Absent {
   const native = nativeAddon();
-  cpu ??= 'reason' in native ? native : { backend: backendOf('cpu', native), info: native.cpuInfo() };
+  cpu ??= 'reason' in native ? native : { backend: hostBackend(native), info: native.cpuInfo() };
   return cpu;
 }
 
-/** The CUDA backend, or the reason there is none. Looks for a driver at the first call. */
+/** The CUDA part of the addon, or the reason that nothing can come of it. */
+export function nativeCuda(): NativeCuda | Absent {
+  const native = nativeAddon();
+  if ('reason' in native) return native;
+  if (!native.cuda.info) return { reason: 'the addon was built without CUDA (no nvcc then)' };
+  return native.cuda;
+}
+
+/** The CUDA backend for host arrays, on the first device, or the reason there is none. Looks for a driver once. */
 export function cudaBackend(): Present<CudaInfo> | Absent {
-  cuda ??= findCuda(nativeAddon());
+  cuda ??= findCuda(nativeCuda());
   return cuda;
 }
 
-function findCuda(native: Addon | Absent): Present<CudaInfo> | Absent {
+function findCuda(native: NativeCuda | Absent): Present<CudaInfo> | Absent {
   if ('reason' in native) return native;
-  if (!native.cuda.info) return { reason: 'the addon was built without CUDA (no nvcc then)' };
-  const info = native.cuda.info();
-  return info.reason === undefined ? { backend: backendOf('cuda', native.cuda), info } : { reason: info.reason };
+  const { reason, ...info } = native.info(0);
+  if (reason !== undefined) return { reason };
+  return { backend: deviceBackend(native, () => new native.Device(0, undefined)), info };
 }
 
-function backendOf(name: BackendName, kernels: Kernels): Backend {
-  const sync = kernels as { [K in KernelName]: (args: KernelCall['args']) => void };
-  const async = kernels as unknown as Record<
+/** Kernels on arrays as they are. */
+function hostBackend(native: Addon): Backend {
+  const sync = native as { [K in KernelName]: (args: KernelCall['args']) => void };
+  const async = native as unknown as Record<
     string,
     (args: KernelCall['args'] & { cancel: Int32Array }) => Promise<void>
   >;
-  return {
-    name,
-    run({ kernel, args }) {
-      try {
-        sync[kernel](args);
-      } catch (error) {
-        throw deviceError(name, error);
-      }
-    },
-    async runAsync({ kernel, args }, cancel) {
-      try {
-        await async[`${kernel}Async`]({ ...args, cancel });
-      } catch (error) {
-        throw deviceError(name, error);
-      }
-    },
+  const run = {
+    kernel: ({ kernel, args }: KernelCall) => sync[kernel](args),
+    kernelAsync: ({ kernel, args }: KernelCall, cancel: Int32Array) => async[`${kernel}Async`]({ ...args, cancel }),
+    read() {},
+    readAsync: () => undefined,
+    close() {},
   };
-}
-
-/** What the CUDA runtime said, as an error of this package; anything else is a fault of ours and stays as it is. */
-function deviceError(name: BackendName, error: unknown): unknown {
-  if (name !== 'cuda' || !(error instanceof Error) || error instanceof TypeError) return error;
-  return new RlvrError('ERR_CUDA', error.message, { cause: error });
+  return { name: 'cpu', start: () => run };
 }

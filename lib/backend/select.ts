@@ -1,16 +1,28 @@
 // Which backends there are, which one runs an op, and why the others do not.
+import { deviceBackendOf } from '../cuda/device.js';
+import { DeviceTensor } from '../cuda/device-tensor.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
 import { referenceBackend } from '../reference/backend.js';
-import type { KernelCall } from './kernels.js';
+import type { HostArray, KernelCall } from './kernels.js';
 import { cpuBackend, cudaBackend } from './native.js';
 
 export type BackendName = 'reference' | 'cpu' | 'cuda';
 
-/** Runs kernels. `runAsync` keeps the event loop free and stops early once `cancel[0]` is not 0. */
+/** One call of the package on a backend. What returns no promise is done, or on its way in order. */
+export interface Run {
+  kernel(call: KernelCall): void;
+  /** Keeps the event loop free, and stops early once `cancel[0]` is not 0. */
+  kernelAsync(call: KernelCall, cancel: Int32Array): Promise<void> | undefined;
+  /** Waits until every kernel is done and the arrays hold what they wrote. */
+  read(arrays: readonly HostArray[]): void;
+  readAsync(arrays: readonly HostArray[]): Promise<void> | undefined;
+  close(): void;
+}
+
+/** Where kernels run. */
 export interface Backend {
   readonly name: BackendName;
-  run(call: KernelCall): void;
-  runAsync(call: KernelCall, cancel: Int32Array): Promise<void>;
+  start(): Run;
 }
 
 /** One line of {@link backends}. */
@@ -23,7 +35,7 @@ export interface BackendInfo {
   simd?: string;
   /** Threads in use (cpu). */
   threads?: number;
-  /** Name of the device (cuda). */
+  /** Name of the first device (cuda). */
   device?: string;
   /** Compute capability of the device (cuda). */
   computeCapability?: string;
@@ -33,6 +45,8 @@ export interface BackendInfo {
   driver?: number;
   /** CUDA version the addon was built with (cuda). */
   runtime?: number;
+  /** Number of devices (cuda). */
+  devices?: number;
 }
 
 const NAMES: readonly BackendName[] = ['cuda', 'cpu', 'reference'];
@@ -50,8 +64,15 @@ function describeBackend(name: BackendName, found: { info: object } | { reason: 
   return 'info' in found ? { name, available: true, ...found.info } : { name, available: false, reason: found.reason };
 }
 
-/** The backend for host arrays: the one asked for, else `RLVR_BACKEND`, else cpu, else reference. */
-export function selectBackend(wanted?: BackendName): Backend {
+/**
+ * The data picks: a DeviceTensor its device. For host arrays, the backend asked for, else `RLVR_BACKEND`, else cpu, else
+ * reference.
+ */
+export function selectBackend(wanted?: BackendName, logits?: unknown): Backend {
+  if (logits instanceof DeviceTensor) {
+    if (wanted === undefined || wanted === 'cuda') return deviceBackendOf(logits.device);
+    throw badArgument('ERR_BACKEND', 'backend', "'cuda' for logits in a DeviceTensor", describe(wanted));
+  }
   if (wanted !== undefined) return named('backend', wanted);
   const fromEnvironment = process.env.RLVR_BACKEND;
   if (fromEnvironment) return named('RLVR_BACKEND', fromEnvironment as BackendName);

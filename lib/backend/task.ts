@@ -1,15 +1,28 @@
 // An op or a loss is written once, as a task: a generator that validates, allocates, yields the kernels to run, and
 // returns the result. Its async function and its ...Sync twin differ only in how they run what is yielded.
+//
+// What a kernel wrote may still be on a device: a task reads an array only after `yield* read(...)`, and does not change
+// an array that it gave to a kernel.
 import { badArgument, describe, RlvrError, tag } from '../errors.js';
 import { objectArgument } from '../validate.js';
-import type { KernelCall } from './kernels.js';
+import type { HostArray, KernelCall, LogitsData } from './kernels.js';
 import { type BackendName, selectBackend } from './select.js';
 
-export type Task<Result> = Generator<KernelCall, Result, void>;
+type Step = KernelCall | { read: readonly HostArray[] };
+
+export type Task<Result> = Generator<Step, Result, void>;
+
+/** Makes the arrays hold what the kernels so far wrote to them, and waits for those kernels. */
+export function* read(...arrays: readonly (LogitsData | HostArray | undefined)[]): Task<void> {
+  yield { read: arrays.filter((array): array is HostArray => ArrayBuffer.isView(array)) };
+}
 
 /** Options of every op and loss. */
 export interface BackendOptions {
-  /** Forces a backend; by default the best one that loaded (or `RLVR_BACKEND`). */
+  /**
+   * Forces a backend. By default the data picks: logits in a `DeviceTensor` run on their device, host arrays on the best
+   * of cpu and reference (or `RLVR_BACKEND`). `'cuda'` on host arrays copies them to the first device and back.
+   */
   backend?: BackendName;
 }
 
@@ -19,18 +32,25 @@ export interface AsyncOptions extends BackendOptions {
   signal?: AbortSignal;
 }
 
-export function runSync<Result>(task: Task<Result>, options?: BackendOptions): Result {
-  const backend = selectBackend(optionsArgument(options).backend);
-  for (;;) {
-    const step = task.next();
-    if (step.done === true) return step.value;
-    backend.run(step.value);
+/** Runs a task on the backend for `logits`, if it has any. */
+export function runSync<Result>(task: Task<Result>, options?: BackendOptions, logits?: unknown): Result {
+  const run = selectBackend(optionsArgument(options).backend, logits).start();
+  try {
+    for (;;) {
+      const { done, value } = task.next();
+      if (done === true) return value;
+      if ('read' in value) run.read(value.read);
+      else run.kernel(value);
+    }
+  } finally {
+    run.close();
   }
 }
 
-export async function runAsync<Result>(task: Task<Result>, options?: AsyncOptions): Promise<Result> {
+/** As runSync, without blocking. On a device, everything up to the first read is enqueued before this returns. */
+export async function runAsync<Result>(task: Task<Result>, options?: AsyncOptions, logits?: unknown): Promise<Result> {
   const { backend: wanted, signal } = optionsArgument(options);
-  const backend = selectBackend(wanted);
+  const backend = selectBackend(wanted, logits);
   if (signal !== undefined && tag(signal) !== 'AbortSignal') {
     throw badArgument('ERR_DTYPE', 'signal', 'an AbortSignal', describe(signal));
   }
@@ -39,14 +59,17 @@ export async function runAsync<Result>(task: Task<Result>, options?: AsyncOption
     cancel[0] = 1;
   };
   signal?.addEventListener('abort', onAbort);
+  const run = backend.start();
   try {
     for (;;) {
       throwIfAborted(signal);
-      const step = task.next();
-      if (step.done === true) return step.value;
-      await backend.runAsync(step.value, cancel);
+      const { done, value } = task.next();
+      if (done === true) return value;
+      const pending = 'read' in value ? run.readAsync(value.read) : run.kernelAsync(value, cancel);
+      if (pending) await pending;
     }
   } finally {
+    run.close();
     signal?.removeEventListener('abort', onAbort);
   }
 }

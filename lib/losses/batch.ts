@@ -1,12 +1,11 @@
 // The packed batch (spec section 1) that every loss takes, and its validation.
 
 import { badArgument } from '../errors.js';
-import type { Logits } from '../logits.js';
+import { type Logits, logitsView } from '../logits.js';
 import {
   type NonFiniteRule,
   nonFiniteError,
   nonFiniteRule,
-  type TokenLogProbs,
   temperatureOption,
   tokenRows,
 } from '../ops/token-log-probs.js';
@@ -115,7 +114,7 @@ export function recheckSequences({ rows, mask }: CheckedSequences): void {
   if (mask) typedArray('mask', mask, ['Uint8Array']);
   if (!rows) return;
   typedArray('targets', rows.targets, ['Int32Array']);
-  typedArray('logits', rows.view.data, ['Float32Array', 'Uint16Array']);
+  logitsView('logits', rows.view.source, rows.view.tokens);
 }
 
 /** [G + 1] offsets and [N] rewards of a checked batch. */
@@ -127,7 +126,11 @@ export function checkGroups(batch: Rewarded, sequences: number): { cuGroups: Int
 }
 
 /** Given log-probs as a token level: 0 where a token does not count, as from logits. */
-export function givenLogProbs(checked: CheckedSequences): Omit<TokenLogProbs, 'logSumExp'> {
+export function givenLogProbs(checked: CheckedSequences): {
+  logProbs: Float64Array;
+  mask: Uint8Array | undefined;
+  nonFinite: Int32Array;
+} {
   const { mask, onNonFinite } = checked;
   const logProbs = Float64Array.from(checked.logProbs ?? []);
   const kept = new Uint8Array(logProbs.length).fill(1);
@@ -143,5 +146,5 @@ export function givenLogProbs(checked: CheckedSequences): Omit<TokenLogProbs, 'l
     count++;
   }
   if (count > 0 && onNonFinite === 'error') throw nonFiniteError('logProbs', 'token', first, count);
-  return { logProbs, mask: count > 0 ? kept : mask, nonFiniteTokens: count };
+  return { logProbs, mask: count > 0 ? kept : mask, nonFinite: Int32Array.of(count) };
 }

@@ -3,6 +3,7 @@ import {
   type AsyncOptions,
   type BackendOptions,
   optionsArgument,
+  read,
   runAsync,
   runSync,
   type Task,
@@ -14,7 +15,8 @@ import {
   checkScore,
   type Gradients,
   gradientTarget,
-  gradLogProbsTask,
+  type PendingGradient,
+  readResults,
   type Score,
   type ScoreChannel,
   scoreTask,
@@ -67,6 +69,7 @@ export interface ForwardSync<B> extends ForwardResult {
 interface State {
   level: TokenLevel;
   channel: ScoreChannel;
+  nonFiniteTokens: number;
 }
 
 function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<ForwardOptions>): Task<State> {
@@ -76,7 +79,10 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
     finiteFloats('sides', s, checked.sequences, 'N, one value per sequence'),
   );
   const level = yield* tokenLevelTask(checked, options.entropy === true);
-  return { level, channel: yield* scoreTask(level, checkedScore, sides) };
+  const channel = yield* scoreTask(level, checkedScore, sides);
+  const { logProbs, logSumExp, entropy, mask } = level; // and what the backward pass will send again
+  const arrays = [channel.scores, channel.tokenCounts, channel.scoreGrads, logProbs, logSumExp, entropy, mask];
+  return { level, channel, nonFiniteTokens: yield* readResults(level, arrays) };
 }
 
 function* backwardTask<B extends SequenceBatch>(
@@ -89,13 +95,15 @@ function* backwardTask<B extends SequenceBatch>(
   recheckSequences(level.checked);
   const upstream = finiteFloats('gradScores', gradScores, sequences, 'N, one value per sequence');
   const target = gradientTarget(level.checked, options.gradient);
-  const gradLogProbs = yield* gradLogProbsTask(level, [{ channel, gradScores: upstream }]);
-  return yield* writeGradientTask(level, target, gradLogProbs);
+  const gradient: PendingGradient = yield* writeGradientTask(level, target, [{ channel, gradScores: upstream }]);
+  yield* read(gradient.array);
+  return gradient.finish();
 }
 
-function result({ level, channel }: State): ForwardResult {
-  const { tokenCounts, logProbs, nonFiniteTokens, entropy } = level;
-  return { scores: channel.scores, tokenCounts, logProbs, nonFiniteTokens, ...(entropy && { entropy }) };
+function result({ level, channel, nonFiniteTokens }: State): ForwardResult {
+  const { scores, tokenCounts } = channel;
+  const { logProbs, entropy } = level;
+  return { scores, tokenCounts, logProbs, nonFiniteTokens, ...(entropy && { entropy }) };
 }
 
 /**
@@ -109,23 +117,24 @@ export async function forward<B extends SequenceBatch>(
   score: Score,
   options?: ForwardOptions & AsyncOptions,
 ): Promise<Forward<B>> {
-  const state = await runAsync(forwardTask(batch, score, optionsArgument(options)), options);
+  const state = await runAsync(forwardTask(batch, score, optionsArgument(options)), options, batch?.logits);
   return {
     ...result(state),
     backward: (gradScores, backwardOptions) =>
-      runAsync(backwardTask(state, gradScores, backwardOptions), {
-        backend: options?.backend,
-        signal: backwardOptions?.signal,
-      }) as Promise<GradientOf<B>>,
+      runAsync(
+        backwardTask(state, gradScores, backwardOptions),
+        { backend: options?.backend, signal: backwardOptions?.signal },
+        batch.logits,
+      ) as Promise<GradientOf<B>>,
   };
 }
 
 /** {@link forward}, blocking. */
 export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, options?: ForwardOptions): ForwardSync<B> {
-  const state = runSync(forwardTask(batch, score, optionsArgument(options)), options);
+  const state = runSync(forwardTask(batch, score, optionsArgument(options)), options, batch?.logits);
   return {
     ...result(state),
     backward: (gradScores, backwardOptions) =>
-      runSync(backwardTask(state, gradScores, backwardOptions), options) as GradientOf<B>,
+      runSync(backwardTask(state, gradScores, backwardOptions), options, batch.logits) as GradientOf<B>,
   };
 }

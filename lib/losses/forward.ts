@@ -1,5 +1,6 @@
 // The shared spine of every loss: tokens -> sequence scores, and back from gradients of scores to logits or log-probs.
-import type { Task } from '../backend/task.js';
+import type { LogitsData } from '../backend/kernels.js';
+import { read, type Task } from '../backend/task.js';
 import { badArgument, describe } from '../errors.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView } from '../logits.js';
 import * as ratio from '../ops/ratio-scores.js';
@@ -11,9 +12,12 @@ import { type CheckedSequences, givenLogProbs } from './batch.js';
 /** How a sequence is scored: its mean log-prob, or a score on importance ratios. */
 export type Score = 'logLikelihood' | { kind: 'logLikelihood' } | ratio.RatioScore;
 
+// The arrays of these interfaces may still be on a device: they hold their values only after a read.
+
 /** A score of every sequence, and its derivative by every log-prob. */
 export interface ScoreChannel {
   scores: Float64Array; // [N]
+  tokenCounts: Float64Array; // [N]
   scoreGrads: Float64Array; // [T]
   clippedLow?: Int32Array; // [N]
   clippedHigh?: Int32Array; // [N]
@@ -25,30 +29,36 @@ export interface TokenLevel {
   logProbs: Float64Array; // [T]
   logSumExp: Float64Array | undefined; // [T], from logits
   entropy: Float64Array | undefined; // [T], on request
-  mask: Uint8Array | undefined; // [T], without skipped tokens
-  nonFiniteTokens: number;
-  tokenCounts: Float64Array; // [N]
+  mask: Uint8Array | undefined; // [T], without non-finite tokens
+  nonFinite: Int32Array; // [1] their number
 }
 
 export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean): Task<TokenLevel> {
-  const tokens: token.TokenLogProbs = checked.rows
-    ? yield* token.forwardTask(checked.rows, entropy, checked.onNonFinite)
-    : { ...givenLogProbs(checked), logSumExp: new Float64Array(0) };
-  const { logProbs, mask, nonFiniteTokens } = tokens;
-  return {
-    checked,
-    logProbs,
-    logSumExp: checked.rows && tokens.logSumExp,
-    entropy: tokens.entropy,
-    mask,
-    nonFiniteTokens,
-    tokenCounts: countTokens(checked.cuSeqlens, mask),
-  };
+  if (!checked.rows) return { checked, logSumExp: undefined, entropy: undefined, ...givenLogProbs(checked) };
+  const arrays = yield* token.forwardTask(checked.rows, entropy);
+  const { logProbs, logSumExp, kept, nonFinite } = arrays;
+  return { checked, logProbs, logSumExp, entropy: arrays.entropy, mask: kept, nonFinite };
 }
 
-function countTokens(cuSeqlens: Int32Array, mask: Uint8Array | undefined): Float64Array {
-  const counts = new Float64Array(cuSeqlens.length - 1);
-  for (let i = 0; i < counts.length; i++) {
+/**
+ * Reads `nonFinite` and the given arrays, and throws if there were non-finite tokens and that is an error. Returns their
+ * number.
+ */
+export function* readResults(
+  { checked, mask, nonFinite }: TokenLevel,
+  arrays: readonly (LogitsData | Float64Array | Int32Array | Uint8Array | undefined)[],
+): Task<number> {
+  yield* read(nonFinite, ...arrays);
+  const { rows, onNonFinite } = checked;
+  return rows ? yield* token.checkFinite(rows, { kept: mask!, nonFinite }, onNonFinite) : nonFinite[0];
+}
+
+/** Tokens that count in each sequence, where the host needs them before there is a score. [N] */
+export function* tokenCountsTask({ checked, mask }: TokenLevel): Task<Float64Array> {
+  const { cuSeqlens, sequences } = checked;
+  const counts = new Float64Array(sequences);
+  yield* read(mask);
+  for (let i = 0; i < sequences; i++) {
     if (!mask) counts[i] = cuSeqlens[i + 1] - cuSeqlens[i];
     else for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) counts[i] += mask[t] === 0 ? 0 : 1;
   }
@@ -67,7 +77,7 @@ export function* scoreTask(
   if (score === 'logLikelihood' || score.kind === 'logLikelihood') {
     const { scores, tokenCounts } = yield* sequence.forwardTask(logProbs, cuSeqlens, mask);
     const ones = new Float64Array(checked.sequences).fill(1);
-    return { scores, scoreGrads: yield* sequence.backwardTask(ones, tokenCounts, cuSeqlens, mask) };
+    return { scores, tokenCounts, scoreGrads: yield* sequence.backwardTask(ones, tokenCounts, cuSeqlens, mask) };
   }
   const inputs = { logProbs, oldLogProbs: reference, cuSeqlens, mask, sides };
   return yield* ratio.forwardTask(inputs, ratio.scoreParameters(score));
@@ -85,13 +95,15 @@ export function checkScore(score: unknown): Score {
 }
 
 /** dL/dscores of one or more channels to dL/dlogProbs, [T]. */
-export function* gradLogProbsTask(
+function* gradLogProbsTask(
   level: TokenLevel,
   terms: readonly { channel: ScoreChannel; gradScores: Float64Array }[],
 ): Task<Float64Array> {
   const gradLogProbs = new Float64Array(level.checked.tokens);
+  let accumulate = false;
   for (const { channel, gradScores } of terms) {
-    yield* ratio.accumulateTask(gradScores, channel.scoreGrads, level.checked.cuSeqlens, gradLogProbs);
+    yield* ratio.backwardTask(gradScores, channel.scoreGrads, level.checked.cuSeqlens, gradLogProbs, accumulate);
+    accumulate = true;
   }
   return gradLogProbs;
 }
@@ -135,18 +147,30 @@ export interface Gradients {
   gradLogProbs?: FloatArray;
 }
 
+/** A gradient on its way: `finish` once `array` has been read. */
+export interface PendingGradient {
+  array: LogitsData | Float64Array | undefined;
+  finish(): Gradients;
+}
+
 export function* writeGradientTask(
   level: TokenLevel,
   target: GradientTarget,
-  gradLogProbs: Float64Array,
-): Task<Gradients> {
-  const { rows } = level.checked;
-  if (target.kind === 'none') return {};
+  terms: readonly { channel: ScoreChannel; gradScores: Float64Array }[],
+): Task<PendingGradient> {
+  if (target.kind === 'none') return { array: undefined, finish: () => ({}) };
+  const gradLogProbs = yield* gradLogProbsTask(level, terms);
   if (target.kind === 'logProbs') {
-    target.out?.set(gradLogProbs);
-    return { gradLogProbs: target.out ?? gradLogProbs };
+    const finish = () => {
+      target.out?.set(gradLogProbs);
+      return { gradLogProbs: target.out ?? gradLogProbs };
+    };
+    return { array: gradLogProbs, finish };
   }
-  const masked = { ...rows!, mask: level.mask };
-  const upstream = { logSumExp: level.logSumExp!, gradLogProbs };
-  return { gradLogits: yield* token.backwardTask(masked, target.view, upstream) };
+  const { rows, onNonFinite } = level.checked;
+  // Where non-finite rows are an error nothing is written; the device may be the only one to know of them yet.
+  const halt = onNonFinite === 'error' ? level.nonFinite : undefined;
+  const upstream = { logSumExp: level.logSumExp!, gradLogProbs, halt };
+  yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, upstream);
+  return { array: target.view.data, finish: () => ({ gradLogits: target.view.source }) };
 }

@@ -14,10 +14,8 @@ import { type Batch, type CheckedSequences, checkGroups, checkSequences, type To
 import {
   type BatchGradient,
   checkScore,
-  type Gradients,
-  type GradientTarget,
   gradientTarget,
-  gradLogProbsTask,
+  readResults,
   type Score,
   type ScoreChannel,
   type TokenLevel,
@@ -81,14 +79,14 @@ export interface CheckedBatch extends CheckedSequences {
   positiveThreshold: number;
 }
 
-/** What an objective gives back: its value, and its gradient by each score it used. */
+/** What an objective gives back, perhaps still on a device: its value, and its gradient by each score it used. */
 export interface ObjectiveResult {
-  loss: number;
+  losses: readonly Float64Array[]; // [1] each; they add up
   channel: ScoreChannel; // the score that is reported
   terms: { channel: ScoreChannel; gradScores: Float64Array }[];
   groupLosses?: Float64Array;
   advantages?: Float64Array;
-  kl?: number;
+  kl?: ScoreChannel; // of the penalty
 }
 
 /**
@@ -128,33 +126,39 @@ export function lossFrom<P extends object, I = unknown>(recipe: LossRecipe<P, I>
     const target = gradientTarget(checked, options.gradient);
     const level = yield* tokenLevelTask(checked, options.entropy === true);
     const outcome = yield* objective(level);
-    const gradients = target.kind === 'none' ? {} : yield* gradientTask(level, target, outcome);
-    return { ...lossValue(level, checked, outcome, options), ...gradients };
+    const gradient = yield* writeGradientTask(level, target, outcome.terms);
+    const logProbs = options.logProbs === true ? level.logProbs : undefined;
+    const values = [...outcomeArrays(outcome), logProbs, level.entropy, gradient.array];
+    const nonFiniteTokens = yield* readResults(level, values);
+    return { ...lossValue(level, checked, outcome, nonFiniteTokens, logProbs), ...gradient.finish() };
   }
   return {
-    run: (batch, options) => runAsync(task(batch, options), options) as Promise<never>,
-    runSync: (batch, options) => runSync(task(batch, options), options) as never,
+    run: (batch, options) => runAsync(task(batch, options), options, batch?.logits) as Promise<never>,
+    runSync: (batch, options) => runSync(task(batch, options), options, batch?.logits) as never,
   };
 }
 
-function* gradientTask(level: TokenLevel, target: GradientTarget, { terms }: ObjectiveResult): Task<Gradients> {
-  return yield* writeGradientTask(level, target, yield* gradLogProbsTask(level, terms));
+/** Everything of an outcome that the result of a loss is made of. */
+function outcomeArrays({ losses, channel, groupLosses, kl }: ObjectiveResult) {
+  const { scores, tokenCounts, clippedLow, clippedHigh } = channel;
+  return [...losses, scores, tokenCounts, clippedLow, clippedHigh, groupLosses, kl?.scores];
 }
 
 function lossValue(
   level: TokenLevel,
   checked: CheckedBatch,
   outcome: ObjectiveResult,
-  options: LossOptions,
+  nonFiniteTokens: number,
+  logProbs: Float64Array | undefined,
 ): LossValue {
-  const { loss, channel, groupLosses, advantages } = outcome;
+  const { losses, channel, groupLosses, advantages } = outcome;
   return {
-    loss,
+    loss: losses.reduce((sum, [loss]) => sum + loss, 0),
     scores: channel.scores,
     ...(groupLosses && { groupLosses }),
     ...(advantages && { advantages }),
-    ...(options.logProbs === true && { logProbs: level.logProbs }),
+    ...(logProbs && { logProbs }),
     ...(level.entropy && { entropy: level.entropy }),
-    metrics: batchMetrics(level, checked, outcome),
+    metrics: batchMetrics(level, checked, outcome, nonFiniteTokens),
   };
 }

@@ -33,25 +33,30 @@ function sum(values: Float64Array | Int32Array): number {
   return total;
 }
 
+function dot(a: Float64Array, b: Float64Array): number {
+  return a.reduce((total, value, i) => total + value * b[i], 0);
+}
+
 const ratio = (part: number, whole: number) => (whole === 0 ? 0 : part / whole);
 
 export function batchMetrics(
   level: TokenLevel,
   { cuGroups, rewards, positiveThreshold }: CheckedBatch,
   { channel, kl }: ObjectiveResult,
+  nonFiniteTokens: number,
 ): Metrics {
-  const tokens = sum(level.tokenCounts);
+  const tokens = sum(channel.tokenCounts);
   const groups = cuGroups.length - 1;
   const contrastiveGroups = countContrastive(cuGroups, rewards, positiveThreshold);
   return {
     tokens,
-    nonFiniteTokens: level.nonFiniteTokens,
+    nonFiniteTokens,
     contrastiveGroups,
     degenerateGroups: groups - contrastiveGroups,
     ...scoreMeans(channel.scores, rewards, positiveThreshold),
     ...(channel.clippedLow && { clipFractionLow: ratio(sum(channel.clippedLow), tokens) }),
     ...(channel.clippedHigh && { clipFractionHigh: ratio(sum(channel.clippedHigh), tokens) }),
-    ...(kl !== undefined && { kl }),
+    ...(kl && { kl: ratio(dot(kl.scores, channel.tokenCounts), tokens) }),
     ...(level.entropy && { entropy: ratio(sum(level.entropy), tokens) }), // 0 where a token does not count
   };
 }

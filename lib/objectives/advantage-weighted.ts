@@ -1,6 +1,6 @@
 // The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i.
 import { type AdvantagesOptions, advantageRule, estimateAdvantages } from '../advantages.js';
-import { scoreTask } from '../losses/forward.js';
+import { scoreTask, tokenCountsTask } from '../losses/forward.js';
 import type { Objective } from '../losses/loss.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
 import { type FloatArray, finiteFloats, objectArgument, optional } from '../validate.js';
@@ -17,17 +17,16 @@ export interface AdvantageParameters extends AggregationParameters {
 }
 
 export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> = (score, batch, checked, options) => {
-  aggregationWeights(options, new Float64Array(0)); // throws on bad options before any work
+  const weights = aggregationWeights(options, checked.sequences);
   const fixed = optional(batch.advantages, (a) =>
     finiteFloats('advantages', a, checked.sequences, 'N, one per sequence'),
   );
   const rule = advantageRule(objectArgument('advantage', options.advantage ?? {}));
   return function* (level) {
-    const { tokenCounts } = level;
-    const weight = fixed ?? estimateAdvantages(rule, checked.rewards, tokenCounts, checked.cuGroups);
+    const counts = rule.needsTokenCounts && !fixed ? yield* tokenCountsTask(level) : undefined;
+    const weight = fixed ?? estimateAdvantages(rule, checked.rewards, counts, checked.cuGroups);
     const channel = yield* scoreTask(level, score, weight);
-    const weights = aggregationWeights(options, tokenCounts);
-    const { loss, gradScores } = yield* weightedSumTask(channel.scores, weight, tokenCounts, weights, -1);
-    return { loss, channel, advantages: weight, terms: [{ channel, gradScores }] };
+    const { loss, gradScores } = yield* weightedSumTask(channel.scores, weight, channel.tokenCounts, weights, -1);
+    return { losses: [loss], channel, advantages: weight, terms: [{ channel, gradScores }] };
   };
 };

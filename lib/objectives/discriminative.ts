@@ -20,8 +20,8 @@ export const discriminative: Objective<DiscriminativeParameters> = (score, _batc
     const channel = yield* scoreTask(level, score, sides);
     const weights = { perToken: false, normalizer };
     const advantages = discriminativeWeights(sides, cuGroups);
-    const { loss, gradScores } = yield* weightedSumTask(channel.scores, advantages, level.tokenCounts, weights, -1);
-    return { loss, channel, terms: [{ channel, gradScores }] };
+    const { loss, gradScores } = yield* weightedSumTask(channel.scores, advantages, channel.tokenCounts, weights, -1);
+    return { losses: [loss], channel, terms: [{ channel, gradScores }] };
   };
 };
 

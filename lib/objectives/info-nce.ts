@@ -10,8 +10,8 @@ export const infoNCE: Objective<InfoNCEParameters> = (score, _batch, checked, op
   infoNCEParameters(options, cuGroups.length - 1); // throws on bad options before any work
   return function* (level) {
     const channel = yield* scoreTask(level, score, signs(rewards, positiveThreshold));
-    const nce = groupInfoNCETask(channel.scores, rewards, level.tokenCounts, cuGroups, options);
+    const nce = groupInfoNCETask(channel.scores, rewards, channel.tokenCounts, cuGroups, options);
     const { loss, groupLosses, gradScores } = yield* nce;
-    return { loss, channel, groupLosses, terms: [{ channel, gradScores }] };
+    return { losses: [loss], channel, groupLosses, terms: [{ channel, gradScores }] };
   };
 };

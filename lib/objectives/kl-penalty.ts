@@ -37,24 +37,10 @@ export function klPenalty(
     throw badArgument('ERR_DTYPE', 'refLogProbs', 'Float32Array or Float64Array with klCoef > 0', 'undefined');
   return function* (level, result) {
     const channel = yield* scoreTask(level, { kind }, undefined, reference);
-    const weights = aggregationWeights(options, level.tokenCounts);
-    const penalty = yield* weightedSumTask(channel.scores, undefined, level.tokenCounts, weights, coefficient);
-    return {
-      ...result,
-      loss: result.loss + penalty.loss,
-      terms: [...result.terms, { channel, gradScores: penalty.gradScores }],
-      kl: tokenMean(channel.scores, level.tokenCounts),
-    };
+    const { scores, tokenCounts } = channel;
+    const weights = aggregationWeights(options, checked.sequences);
+    const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, weights, coefficient);
+    const terms = [...result.terms, { channel, gradScores }];
+    return { ...result, losses: [...result.losses, loss], terms, kl: channel };
   };
-}
-
-/** Mean over tokens from means over sequences. */
-function tokenMean(sequenceMeans: Float64Array, tokenCounts: Float64Array): number {
-  let total = 0;
-  let tokens = 0;
-  for (let i = 0; i < sequenceMeans.length; i++) {
-    total += sequenceMeans[i] * tokenCounts[i];
-    tokens += tokenCounts[i];
-  }
-  return tokens === 0 ? 0 : total / tokens;
 }

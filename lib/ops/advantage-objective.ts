@@ -2,6 +2,7 @@ import {
   type AsyncOptions,
   type BackendOptions,
   optionsArgument,
+  read,
   runAsync,
   runSync,
   type Task,
@@ -52,7 +53,7 @@ export interface AdvantageObjective {
   gradScores: Float64Array;
 }
 
-/** w_i = (n_i if perToken, else 1) / normalizer. */
+/** w_i = (n_i if perToken, else 1) / normalizer, where 0 stands for the sum of all n_i. */
 export interface Weights {
   perToken: boolean;
   normalizer: number;
@@ -68,17 +69,21 @@ function aggregationParameters(options: AggregationParameters) {
   return { aggregation, maxLength: maxLength ?? 1, normalizer };
 }
 
-/** The weights that an aggregation means for a batch. */
-export function aggregationWeights(options: AggregationParameters, tokenCounts: Float64Array): Weights {
+/** The weights that an aggregation means for N sequences. */
+export function aggregationWeights(options: AggregationParameters, sequences: number): Weights {
   const { aggregation, maxLength, normalizer } = aggregationParameters(options);
   const denominators = {
-    'sequence-mean': () => tokenCounts.length,
-    'token-mean': () => tokenCounts.reduce((sum, n) => sum + n, 0),
-    'constant-length': () => tokenCounts.length * maxLength,
+    'sequence-mean': sequences,
+    'token-mean': 0,
+    'constant-length': sequences * maxLength,
   };
-  const denominator = normalizer ?? denominators[aggregation]();
-  // Where there is nothing to weigh, any denominator gives 0.
-  return { perToken: aggregation !== 'sequence-mean', normalizer: denominator === 0 ? 1 : denominator };
+  return { perToken: aggregation !== 'sequence-mean', normalizer: normalizer ?? denominators[aggregation] };
+}
+
+/** What the objective leaves, perhaps still on a device. */
+interface WeightedSum {
+  loss: Float64Array; // [1]
+  gradScores: Float64Array; // [N]
 }
 
 /** scale * sum_i w_i A_i s_i on validated arrays; without advantages A_i = 1. */
@@ -88,13 +93,13 @@ export function* weightedSumTask(
   tokenCounts: Float64Array,
   weights: Weights,
   scale: number,
-): Task<AdvantageObjective> {
+): Task<WeightedSum> {
   const sequences = scores.length;
   const gradScores = new Float64Array(sequences);
   const loss = new Float64Array(1);
   const args = { scores, advantages, tokenCounts, sequences, ...weights, scale, gradScores, loss };
   yield { kernel: 'advantageObjective', args };
-  return { loss: loss[0], gradScores };
+  return { loss, gradScores };
 }
 
 function* op(inputs: AdvantageObjectiveInputs, options?: AdvantageObjectiveOptions): Task<AdvantageObjective> {
@@ -103,7 +108,10 @@ function* op(inputs: AdvantageObjectiveInputs, options?: AdvantageObjectiveOptio
   const scores = finiteFloats('scores', inputs.scores, sequences, 'N');
   const advantages = finiteFloats('advantages', inputs.advantages, sequences, 'N, one advantage per score');
   const counts = tokenCounts(inputs.tokenCounts, sequences);
-  return yield* weightedSumTask(scores, advantages, counts, aggregationWeights(optionsArgument(options), counts), -1);
+  const weights = aggregationWeights(optionsArgument(options), sequences);
+  const { loss, gradScores } = yield* weightedSumTask(scores, advantages, counts, weights, -1);
+  yield* read(loss, gradScores);
+  return { loss: loss[0], gradScores };
 }
 
 /**

@@ -2,6 +2,7 @@ import {
   type AsyncOptions,
   type BackendOptions,
   optionsArgument,
+  read,
   runAsync,
   runSync,
   type Task,
@@ -53,6 +54,13 @@ export interface GroupInfoNCE {
   gradScores: Float64Array;
 }
 
+/** What an objective leaves, perhaps still on a device. */
+export interface GroupInfoNCEArrays {
+  loss: Float64Array; // [1]
+  groupLosses: Float64Array; // [G]
+  gradScores: Float64Array; // [N]
+}
+
 /** The objective on validated arrays. */
 export function* groupInfoNCETask(
   scores: Float64Array,
@@ -60,7 +68,7 @@ export function* groupInfoNCETask(
   tokenCounts: Float64Array | undefined,
   cuGroups: Int32Array,
   options: InfoNCEParameters,
-): Task<GroupInfoNCE> {
+): Task<GroupInfoNCEArrays> {
   const groups = cuGroups.length - 1;
   const parameters = infoNCEParameters(options, groups);
   const groupLosses = new Float64Array(groups);
@@ -68,7 +76,7 @@ export function* groupInfoNCETask(
   const loss = new Float64Array(1);
   const args = { scores, rewards, tokenCounts, cuGroups, groups, ...parameters, groupLosses, gradScores, loss };
   yield { kernel: 'groupInfoNCE', args };
-  return { loss: loss[0], groupLosses, gradScores };
+  return { loss, groupLosses, gradScores };
 }
 
 /** Defaults filled in, checked. */
@@ -88,7 +96,10 @@ function* op(inputs: GroupInfoNCEInputs, options?: GroupInfoNCEOptions): Task<Gr
   const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N, one reward per score');
   const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
   const counts = optional(inputs.tokenCounts, (n) => tokenCounts(n, sequences));
-  return yield* groupInfoNCETask(scores, rewards, counts, cuGroups, optionsArgument(options));
+  const nce = groupInfoNCETask(scores, rewards, counts, cuGroups, optionsArgument(options));
+  const { loss, groupLosses, gradScores } = yield* nce;
+  yield* read(loss, groupLosses, gradScores);
+  return { loss: loss[0], groupLosses, gradScores };
 }
 
 /**

@@ -3,6 +3,7 @@ import {
   type AsyncOptions,
   type BackendOptions,
   optionsArgument,
+  read,
   runAsync,
   runSync,
   type Task,
@@ -143,15 +144,16 @@ export function* forwardTask(
   return result;
 }
 
-/** Adds the gradient of one score to `gradLogProbs`. */
-export function* accumulateTask(
+/** The gradient of one score, written to `gradLogProbs` or added to it. */
+export function* backwardTask(
   gradScores: Float64Array,
   scoreGrads: Float64Array,
   cuSeqlens: Int32Array,
   gradLogProbs: Float64Array,
+  accumulate: boolean,
 ): Task<void> {
   const sequences = cuSeqlens.length - 1;
-  const args = { gradScores, scoreGrads, cuSeqlens, sequences, accumulate: true, gradLogProbs };
+  const args = { gradScores, scoreGrads, cuSeqlens, sequences, accumulate, gradLogProbs };
   yield { kernel: 'ratioScoresBackward', args };
 }
 
@@ -162,7 +164,7 @@ function* forwardOp(inputs: RatioScoresInputs, options?: RatioScoresOptions): Ta
   const mask = optionalMask(inputs.mask, tokens);
   const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T');
   const sequences = cuSeqlens.length - 1;
-  return yield* forwardTask(
+  const result = yield* forwardTask(
     {
       logProbs: maskedFinite('logProbs', inputs.logProbs, tokens, mask),
       oldLogProbs: optional(inputs.oldLogProbs, (old) => maskedFloats('oldLogProbs', old, tokens, mask)),
@@ -172,6 +174,8 @@ function* forwardOp(inputs: RatioScoresInputs, options?: RatioScoresOptions): Ta
     },
     parameters,
   );
+  yield* read(...Object.values(result));
+  return result;
 }
 
 function* backwardOp(inputs: RatioScoresBackwardInputs): Task<{ gradLogProbs: Float64Array }> {
@@ -182,8 +186,8 @@ function* backwardOp(inputs: RatioScoresBackwardInputs): Task<{ gradLogProbs: Fl
   const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
   const scoreGrads = finiteFloats('scoreGrads', inputs.scoreGrads, tokens, 'T, one value per token');
   const gradLogProbs = new Float64Array(tokens);
-  const args = { gradScores, scoreGrads, cuSeqlens, sequences, accumulate: false, gradLogProbs };
-  yield { kernel: 'ratioScoresBackward', args };
+  yield* backwardTask(gradScores, scoreGrads, cuSeqlens, gradLogProbs, false);
+  yield* read(gradLogProbs);
   return { gradLogProbs };
 }
 

@@ -1,4 +1,4 @@
-import { type AsyncOptions, type BackendOptions, runAsync, runSync, type Task } from '../backend/task.js';
+import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../backend/task.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -71,7 +71,9 @@ function* forwardOp(inputs: SequenceLogProbsInputs): Task<SequenceLogProbs> {
   const tokens = typedArray('logProbs', inputs.logProbs, ['Float32Array', 'Float64Array']).length;
   const mask = optionalMask(inputs.mask, tokens);
   const logProbs = maskedFinite('logProbs', inputs.logProbs, tokens, mask);
-  return yield* forwardTask(logProbs, offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T'), mask);
+  const result = yield* forwardTask(logProbs, offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T'), mask);
+  yield* read(result.scores, result.tokenCounts);
+  return result;
 }
 
 function* backwardOp(inputs: SequenceLogProbsBackwardInputs): Task<{ gradLogProbs: Float64Array }> {
@@ -81,7 +83,9 @@ function* backwardOp(inputs: SequenceLogProbsBackwardInputs): Task<{ gradLogProb
   const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
   const counts = tokenCounts(inputs.tokenCounts, sequences);
   const mask = optionalMask(inputs.mask, cuSeqlens[sequences]);
-  return { gradLogProbs: yield* backwardTask(gradScores, counts, cuSeqlens, mask) };
+  const gradLogProbs = yield* backwardTask(gradScores, counts, cuSeqlens, mask);
+  yield* read(gradLogProbs);
+  return { gradLogProbs };
 }
 
 /**

@@ -1,12 +1,9 @@
-import {
-  ROW_STATUS,
-  type TokenLogProbsBackwardArguments,
-  type TokenLogProbsForwardArguments,
-} from '../backend/kernels.js';
+import type { TokenLogProbsBackwardArguments, TokenLogProbsForwardArguments } from '../backend/kernels.js';
 import {
   type AsyncOptions,
   type BackendOptions,
   optionsArgument,
+  read,
   runAsync,
   runSync,
   type Task,
@@ -114,30 +111,40 @@ function kernelRows({ view, targets, mask, temperature }: Rows) {
   return { logits, dtype, tokens, vocab, rowStride, targets, mask, temperature };
 }
 
+/** What the forward pass leaves, perhaps still on a device. */
+export interface ForwardArrays {
+  logProbs: Float64Array; // [T]
+  logSumExp: Float64Array; // [T]
+  entropy: Float64Array | undefined; // [T]
+  kept: Uint8Array; // [T]: the mask to go on with
+  nonFinite: Int32Array; // [1]: how many rows that left out
+}
+
 /** The forward pass on validated rows. */
-export function* forwardTask(rows: Rows, entropy: boolean, onNonFinite: NonFiniteRule): Task<TokenLogProbs> {
+export function* forwardTask(rows: Rows, entropy: boolean): Task<ForwardArrays> {
   const { tokens } = rows.view;
   const args: TokenLogProbsForwardArguments = {
     ...kernelRows(rows),
     logProbs: new Float64Array(tokens),
     logSumExp: new Float64Array(tokens),
     entropy: entropy ? new Float64Array(tokens) : undefined,
-    status: new Uint8Array(tokens),
+    kept: new Uint8Array(tokens),
+    nonFinite: new Int32Array(1),
   };
   yield { kernel: 'tokenLogProbsForward', args };
-  const result: TokenLogProbs = {
-    logProbs: args.logProbs,
-    logSumExp: args.logSumExp,
-    mask: rows.mask,
-    nonFiniteTokens: 0,
-  };
-  if (args.entropy) result.entropy = args.entropy;
-  const first = args.status.indexOf(ROW_STATUS.nonFinite);
-  if (first === -1) return result;
-  const count = args.status.reduce((sum, status) => sum + (status === ROW_STATUS.nonFinite ? 1 : 0), 0);
-  if (onNonFinite === 'error') throw nonFiniteError('logits', 'row', first, count);
-  const mask = args.status.map((status) => (status === ROW_STATUS.valid ? 1 : 0));
-  return { ...result, mask, nonFiniteTokens: count };
+  return args;
+}
+
+/** Throws if there were non-finite rows and that is an error; else gives their number. `nonFinite` has been read. */
+export function* checkFinite(
+  rows: Rows,
+  { kept, nonFinite }: Pick<ForwardArrays, 'kept' | 'nonFinite'>,
+  rule: NonFiniteRule,
+): Task<number> {
+  if (nonFinite[0] === 0 || rule === 'skip') return nonFinite[0];
+  yield* read(kept);
+  const first = kept.findIndex((keep, t) => keep === 0 && rows.mask?.[t] !== 0);
+  throw nonFiniteError('logits', 'row', first, nonFinite[0]);
 }
 
 export function nonFiniteError(argument: string, unit: string, first: number, count: number): RlvrError {
@@ -150,23 +157,29 @@ export function nonFiniteError(argument: string, unit: string, first: number, co
   );
 }
 
-/** The backward pass on validated rows, into `gradient`. */
+/** The backward pass on validated rows, into `gradient`; with `halt`, only if that holds 0. */
 export function* backwardTask(
   rows: Rows,
   gradient: LogitsView,
-  upstream: { logSumExp: Float64Array; gradLogProbs: Float64Array; entropy?: Float64Array; gradEntropy?: Float64Array },
-): Task<Logits> {
+  upstream: {
+    logSumExp: Float64Array;
+    gradLogProbs: Float64Array;
+    entropy?: Float64Array;
+    gradEntropy?: Float64Array;
+    halt?: Int32Array;
+  },
+): Task<void> {
   const args: TokenLogProbsBackwardArguments = {
     ...kernelRows(rows),
     logSumExp: upstream.logSumExp,
     gradLogProbs: upstream.gradLogProbs,
     entropy: upstream.entropy,
     gradEntropy: upstream.gradEntropy,
+    halt: upstream.halt,
     gradLogits: gradient.data,
     gradRowStride: gradient.rowStride,
   };
   yield { kernel: 'tokenLogProbsBackward', args };
-  return gradient.source;
 }
 
 export function nonFiniteRule(value: unknown): NonFiniteRule {
@@ -176,7 +189,13 @@ export function nonFiniteRule(value: unknown): NonFiniteRule {
 function* forwardOp(inputs: TokenLogProbsInputs, options?: TokenLogProbsOptions): Task<TokenLogProbs> {
   const { temperature, entropy, onNonFinite } = optionsArgument(options);
   const rows = tokenRows(objectArgument('inputs', inputs), temperature);
-  return yield* forwardTask(rows, entropy === true, nonFiniteRule(onNonFinite));
+  const rule = nonFiniteRule(onNonFinite);
+  const arrays = yield* forwardTask(rows, entropy === true);
+  const { logProbs, logSumExp, kept, nonFinite } = arrays;
+  yield* read(logProbs, logSumExp, arrays.entropy, nonFinite, rule === 'skip' ? kept : undefined);
+  const nonFiniteTokens = yield* checkFinite(rows, arrays, rule);
+  const mask = nonFiniteTokens > 0 ? kept : rows.mask;
+  return { logProbs, logSumExp, ...(arrays.entropy && { entropy: arrays.entropy }), mask, nonFiniteTokens };
 }
 
 function* backwardOp<L extends Logits>(
@@ -195,7 +214,9 @@ function* backwardOp<L extends Logits>(
   };
   const target = gradientView(rows.view, gradient as GradientOption<Logits>);
   if (!target) throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place' or { out }", "'none'");
-  return { gradLogits: (yield* backwardTask(rows, target, upstream)) as L };
+  yield* backwardTask(rows, target, upstream);
+  yield* read(target.data);
+  return { gradLogits: target.source as L };
 }
 
 /**
@@ -210,12 +231,12 @@ export async function tokenLogProbs(
   inputs: TokenLogProbsInputs,
   options?: TokenLogProbsOptions & AsyncOptions,
 ): Promise<TokenLogProbs> {
-  return runAsync(forwardOp(inputs, options), options);
+  return runAsync(forwardOp(inputs, options), options, inputs?.logits);
 }
 
 /** {@link tokenLogProbs}, blocking. */
 export function tokenLogProbsSync(inputs: TokenLogProbsInputs, options?: TokenLogProbsOptions): TokenLogProbs {
-  return runSync(forwardOp(inputs, options), options);
+  return runSync(forwardOp(inputs, options), options, inputs?.logits);
 }
 
 /**
@@ -229,7 +250,7 @@ export async function tokenLogProbsBackward<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
   options?: TokenLogProbsBackwardOptions<L> & AsyncOptions,
 ): Promise<{ gradLogits: L }> {
-  return runAsync(backwardOp(inputs, options), options);
+  return runAsync(backwardOp(inputs, options), options, inputs?.logits);
 }
 
 /** {@link tokenLogProbsBackward}, blocking. */
@@ -237,5 +258,5 @@ export function tokenLogProbsBackwardSync<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
   options?: TokenLogProbsBackwardOptions<L>,
 ): { gradLogits: L } {
-  return runSync(backwardOp(inputs, options), options);
+  return runSync(backwardOp(inputs, options), options, inputs?.logits);
 }

@@ -2,7 +2,7 @@
 // async one gives the event loop a turn every few milliseconds.
 import { setImmediate } from 'node:timers/promises';
 import type { KernelArguments, KernelCall, KernelName } from '../backend/kernels.js';
-import type { Backend } from '../backend/select.js';
+import type { Backend, Run } from '../backend/select.js';
 import { advantageObjective } from './advantage-objective.js';
 import { groupInfoNCE } from './group-info-nce.js';
 import { ratioScoresBackward, ratioScoresForward } from './ratio-scores.js';
@@ -26,13 +26,12 @@ function start({ kernel, args }: KernelCall): Pauses {
   return (kernels[kernel] as (args: KernelCall['args']) => Pauses)(args);
 }
 
-export const referenceBackend: Backend = {
-  name: 'reference',
-  run(call) {
+const run: Run = {
+  kernel(call) {
     const pauses = start(call);
     while (pauses.next().done !== true);
   },
-  async runAsync(call, cancel) {
+  async kernelAsync(call, cancel) {
     const pauses = start(call);
     let sliceEnd = performance.now() + SLICE_MS;
     while (pauses.next().done !== true) {
@@ -42,4 +41,9 @@ export const referenceBackend: Backend = {
       sliceEnd = performance.now() + SLICE_MS;
     }
   },
+  read() {},
+  readAsync: () => undefined,
+  close() {},
 };
+
+export const referenceBackend: Backend = { name: 'reference', start: () => run };

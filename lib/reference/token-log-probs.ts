@@ -1,8 +1,7 @@
 // Defines token-log-probs (spec section 2) in plain float64 loops. See native/ops/token_log_probs.h.
 import {
   DTYPE_CODES,
-  type LogitsData,
-  ROW_STATUS,
+  type HostLogits,
   type TokenLogProbsBackwardArguments,
   type TokenLogProbsForwardArguments,
 } from '../backend/kernels.js';
@@ -12,9 +11,9 @@ import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from './float16.
 export type Pauses = Generator<void, void, void>;
 
 const READERS = {
-  [DTYPE_CODES.f32]: (data: LogitsData, index: number) => data[index],
-  [DTYPE_CODES.bf16]: (data: LogitsData, index: number) => bf16ToNumber(data[index]),
-  [DTYPE_CODES.f16]: (data: LogitsData, index: number) => f16ToNumber(data[index]),
+  [DTYPE_CODES.f32]: (data: HostLogits, index: number) => data[index],
+  [DTYPE_CODES.bf16]: (data: HostLogits, index: number) => bf16ToNumber(data[index]),
+  [DTYPE_CODES.f16]: (data: HostLogits, index: number) => f16ToNumber(data[index]),
 };
 
 const ROUNDERS = {
@@ -27,7 +26,8 @@ const ROUNDERS = {
 function scaledRow(args: TokenLogProbsForwardArguments | TokenLogProbsBackwardArguments, t: number): Float64Array {
   const read = READERS[args.dtype];
   const z = new Float64Array(args.vocab);
-  for (let v = 0; v < args.vocab; v++) z[v] = read(args.logits, t * args.rowStride + v) / args.temperature;
+  for (let v = 0; v < args.vocab; v++)
+    z[v] = read(args.logits as HostLogits, t * args.rowStride + v) / args.temperature;
   return z;
 }
 
@@ -58,21 +58,23 @@ function rowSums(z: Float64Array): RowSums {
 }
 
 export function* tokenLogProbsForward(args: TokenLogProbsForwardArguments): Pauses {
-  const { logProbs, logSumExp, entropy, status } = args;
+  const { logProbs, logSumExp, entropy, kept, nonFinite } = args;
+  nonFinite[0] = 0;
   for (let t = 0; t < args.tokens; t++) {
     yield;
     logProbs[t] = 0;
     logSumExp[t] = 0;
     if (entropy) entropy[t] = 0;
-    status[t] = ROW_STATUS.masked;
+    kept[t] = 0;
     if (args.mask?.[t] === 0) continue;
     const z = scaledRow(args, t);
     const { max, rest, weighted } = rowSums(z);
     const logRest = Math.log1p(rest);
     const logProb = z[args.targets[t]] - max - logRest;
     const finite = Number.isFinite(max) && Number.isFinite(logProb) && !Number.isNaN(rest);
-    status[t] = finite ? ROW_STATUS.valid : ROW_STATUS.nonFinite;
+    if (!finite) nonFinite[0]++;
     if (!finite) continue;
+    kept[t] = 1;
     logProbs[t] = logProb;
     logSumExp[t] = max + logRest;
     if (entropy) entropy[t] = logRest - weighted / (1 + rest);
@@ -80,8 +82,10 @@ export function* tokenLogProbsForward(args: TokenLogProbsForwardArguments): Paus
 }
 
 export function* tokenLogProbsBackward(args: TokenLogProbsBackwardArguments): Pauses {
-  const { gradLogits, gradRowStride, vocab, temperature } = args;
+  const { gradRowStride, vocab, temperature } = args;
+  const gradLogits = args.gradLogits as HostLogits;
   const round = ROUNDERS[args.dtype];
+  if (args.halt?.[0]) return;
   for (let t = 0; t < args.tokens; t++) {
     yield;
     const start = t * gradRowStride;

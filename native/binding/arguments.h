@@ -13,11 +13,33 @@
 
 namespace rlvr::binding {
 
+// A [rows, width] array of `dtype`: row r at element r * stride.
+struct Matrix {
+  DType dtype;
+  int64_t rows;
+  int64_t width;
+  int64_t stride;
+  int64_t element_size() const { return dtype == DType::kF32 ? 4 : 2; }
+  int64_t elements() const { return rows == 0 ? 0 : (rows - 1) * stride + width; }
+};
+
+// Puts the arrays of an op elsewhere than in host memory.
+class Placement {
+ public:
+  virtual ~Placement() = default;
+  virtual void* array(void* host, int64_t bytes, bool read) = 0;
+  // Of a matrix in host memory; `shape.stride` becomes that of the place.
+  virtual void* matrix(void* host, Matrix& shape) = 0;
+  // Of a matrix that is not in host memory; null and `expected` when it is none, or too small.
+  virtual void* matrix(const Napi::Value& value, const Matrix& shape, const char*& expected) = 0;
+};
+
 class Arguments {
  public:
-  explicit Arguments(const Napi::CallbackInfo& info) : env_(info.Env()) {
-    if (info.Length() > 0 && info[0].IsObject()) {
-      object_ = info[0].As<Napi::Object>();
+  explicit Arguments(const Napi::CallbackInfo& info, size_t index = 0, Placement* placement = nullptr)
+      : env_(info.Env()), placement_(placement) {
+    if (info.Length() > index && info[index].IsObject()) {
+      object_ = info[index].As<Napi::Object>();
     } else {
       fail("arguments", "an object");
     }
@@ -47,27 +69,50 @@ class Arguments {
     return value.As<Napi::Boolean>().Value();
   }
 
-  // At least `length` elements.
+  // At least `length` elements, to read (T const) or to write.
   template <class T>
   T* array(const char* name, int64_t length) {
-    return typed<T>(name, get(name), length);
+    return placed<T>(name, get(name), length, std::is_const_v<T>);
+  }
+
+  // As array(), to read and write.
+  template <class T>
+  T* in_out(const char* name, int64_t length) {
+    return placed<T>(name, get(name), length, true);
+  }
+
+  // As array(), in host memory whatever the placement.
+  template <class T>
+  T* host_array(const char* name, int64_t length) {
+    return typed<T>(name, get(name), length).data;
   }
 
   // As array(); null when the property is undefined.
   template <class T>
   T* optional_array(const char* name, int64_t length) {
     const Napi::Value value = get(name);
-    return value.IsUndefined() ? nullptr : typed<T>(name, value, length);
+    return value.IsUndefined() ? nullptr : placed<T>(name, value, length, std::is_const_v<T>);
   }
 
-  // A [rows, width] array of `dtype`: row r at element r * stride.
-  void* matrix(const char* name, DType dtype, int64_t rows, int64_t width, int64_t stride) {
+  // `stride` becomes that of the place it is read from.
+  void* matrix(const char* name, DType dtype, int64_t rows, int64_t width, int64_t& stride) {
     if (stride < width) return fail(name, "a row stride of at least the row's width"), nullptr;
     const int64_t limit = int64_t{1} << 52;
     if (rows > 0 && stride > limit / rows) return fail(name, "a smaller shape"), nullptr;
-    const int64_t length = rows == 0 ? 0 : (rows - 1) * stride + width;
-    if (dtype == DType::kF32) return array<float>(name, length);
-    return array<uint16_t>(name, length);
+    Matrix shape{dtype, rows, width, stride};
+    const Napi::Value value = get(name);
+    if (placement_ != nullptr && ok_ && !value.IsTypedArray()) {
+      const char* expected = "";
+      void* place = placement_->matrix(value, shape, expected);
+      if (place == nullptr) fail(name, expected);
+      return place;
+    }
+    void* host = dtype == DType::kF32 ? static_cast<void*>(typed<float>(name, value, shape.elements()).data)
+                                      : static_cast<void*>(typed<uint16_t>(name, value, shape.elements()).data);
+    if (placement_ == nullptr || !ok_) return host;
+    void* place = placement_->matrix(host, shape);
+    stride = shape.stride;
+    return place;
   }
 
   // Throws the first failure; later calls do nothing.
@@ -79,7 +124,11 @@ class Arguments {
         .ThrowAsJavaScriptException();
   }
 
-  CancelFlag cancel_flag() { return optional_array<int32_t>("cancel", 1); }
+  // Ops in other places do not look at it.
+  CancelFlag cancel_flag() {
+    const Napi::Value value = get("cancel");
+    return placement_ != nullptr || value.IsUndefined() ? nullptr : typed<int32_t>("cancel", value, 1).data;
+  }
 
  private:
   template <class T>
@@ -105,19 +154,33 @@ class Arguments {
   }
 
   template <class T>
-  T* typed(const char* name, const Napi::Value& value, int64_t length) {
+  struct Typed {
+    T* data = nullptr;
+    int64_t bytes = 0;  // of the whole array
+  };
+
+  template <class T>
+  T* placed(const char* name, const Napi::Value& value, int64_t length, bool read) {
+    const Typed<T> host = typed<T>(name, value, length);
+    if (placement_ == nullptr || !ok_) return host.data;
+    return static_cast<T*>(placement_->array(const_cast<std::remove_const_t<T>*>(host.data), host.bytes, read));
+  }
+
+  template <class T>
+  Typed<T> typed(const char* name, const Napi::Value& value, int64_t length) {
     using Element = std::remove_const_t<T>;
     napi_typedarray_type type = napi_int8_array;
     size_t actual = 0;
     void* data = nullptr;
     const bool is_array = ok_ && value.IsTypedArray() &&
                           napi_get_typedarray_info(env_, value, &type, &actual, &data, nullptr, nullptr) == napi_ok;
-    if (!is_array || type != array_type<Element>()) return fail(name, "a typed array of another type"), nullptr;
-    if (actual < static_cast<size_t>(length)) return fail(name, "a longer array"), nullptr;
-    return static_cast<T*>(data);
+    if (!is_array || type != array_type<Element>()) return fail(name, "a typed array of another type"), Typed<T>{};
+    if (actual < static_cast<size_t>(length)) return fail(name, "a longer array"), Typed<T>{};
+    return {static_cast<T*>(data), static_cast<int64_t>(actual * sizeof(Element))};
   }
 
   Napi::Env env_;
+  Placement* placement_;
   Napi::Object object_;
   bool ok_ = true;
 };

@@ -1,14 +1,124 @@
-// What the addon says of CUDA: cuda.info() in builds that have it.
-#ifdef RLVR_HAVE_CUDA
-#include "cuda/device.h"
-
+// What the addon says of CUDA: cuda.info() and cuda.openDevice() in builds that have it.
 #include "binding/exports.h"
+
+#ifdef RLVR_HAVE_CUDA
+#include "binding/background.h"
+#include "binding/cuda_session.h"
+#include "cuda/device.h"
+#include "cuda/timing.h"
 
 namespace rlvr::binding {
 namespace {
 
+// class Device { index, allocatedBytes, allocate, wrap, session, copy, synchronize (and ...Async) }
+class CudaDevice : public Napi::ObjectWrap<CudaDevice> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  explicit CudaDevice(const Napi::CallbackInfo& info);
+
+ private:
+  Napi::Value allocated_bytes(const Napi::CallbackInfo& info);
+  Napi::Value allocate(const Napi::CallbackInfo& info);
+  Napi::Value wrap(const Napi::CallbackInfo& info);
+  Napi::Value session(const Napi::CallbackInfo& info);
+  Napi::Value time_copy(const Napi::CallbackInfo& info);
+  template <bool kAsync>
+  Napi::Value synchronize(const Napi::CallbackInfo& info);
+  Napi::Value fail(const Napi::CallbackInfo& info, const char* expected);
+
+  std::shared_ptr<cuda::DeviceContext> context_;
+};
+
+Napi::Function CudaDevice::define(Napi::Env env) {
+  return DefineClass(env, "Device",
+                     {
+                         InstanceAccessor<&CudaDevice::allocated_bytes>("allocatedBytes"),
+                         InstanceMethod<&CudaDevice::allocate>("allocate"),
+                         InstanceMethod<&CudaDevice::wrap>("wrap"),
+                         InstanceMethod<&CudaDevice::session>("session"),
+                         InstanceMethod<&CudaDevice::time_copy>("timeCopy"),
+                         InstanceMethod<&CudaDevice::synchronize<false>>("synchronize"),
+                         InstanceMethod<&CudaDevice::synchronize<true>>("synchronizeAsync"),
+                     });
+}
+
+// (index, stream): stream is a cudaStream_t as a bigint, or undefined for one of our own.
+CudaDevice::CudaDevice(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CudaDevice>(info) {
+  if (!info[0].IsNumber() || !(info[1].IsUndefined() || info[1].IsBigInt())) {
+    fail(info, "(index, stream)");
+    return;
+  }
+  const int index = info[0].As<Napi::Number>().Int32Value();
+  bool lossless = true;
+  const uint64_t stream = info[1].IsBigInt() ? info[1].As<Napi::BigInt>().Uint64Value(&lossless) : 0;
+  cudaError_t error = cudaSuccess;
+  context_ = cuda::DeviceContext::open(index, info[1].IsUndefined(), reinterpret_cast<cudaStream_t>(stream), error);
+  throw_if_failed(info.Env(), error);
+}
+
+Napi::Value CudaDevice::fail(const Napi::CallbackInfo& info, const char* expected) {
+  Napi::TypeError::New(info.Env(), std::string("rlvr-kernels native call: expected ") + expected)
+      .ThrowAsJavaScriptException();
+  return info.Env().Undefined();
+}
+
+Napi::Value CudaDevice::allocated_bytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(context_->allocated_bytes()));
+}
+
+Napi::Value CudaDevice::allocate(const Napi::CallbackInfo& info) {
+  if (!info[0].IsNumber()) return fail(info, "(bytes)");
+  cudaError_t error = cudaSuccess;
+  const auto memory = cuda::DeviceMemory::take(context_, info[0].As<Napi::Number>().Int64Value(), error);
+  if (memory != nullptr) return CudaMemory::create(info.Env(), memory);
+  throw_if_failed(info.Env(), error);
+  return info.Env().Undefined();
+}
+
+// (pointer, bytes)
+Napi::Value CudaDevice::wrap(const Napi::CallbackInfo& info) {
+  if (!info[0].IsBigInt() || !info[1].IsNumber()) return fail(info, "(pointer, bytes)");
+  bool lossless = true;
+  auto* pointer = reinterpret_cast<void*>(info[0].As<Napi::BigInt>().Uint64Value(&lossless));
+  std::string reason;
+  const auto memory =
+      cuda::DeviceMemory::wrap(context_, pointer, info[1].As<Napi::Number>().Int64Value(), reason);
+  if (memory != nullptr) return CudaMemory::create(info.Env(), memory);
+  return Napi::String::New(info.Env(), reason);
+}
+
+Napi::Value CudaDevice::session(const Napi::CallbackInfo& info) { return CudaSession::create(info.Env(), context_); }
+
+// (to, from, bytes, repeats): milliseconds of one copy within the device, the benchmark's yardstick.
+Napi::Value CudaDevice::time_copy(const Napi::CallbackInfo& info) {
+  const auto to = CudaMemory::from(info[0]);
+  const auto from = CudaMemory::from(info[1]);
+  if (to == nullptr || from == nullptr || !info[2].IsNumber() || !info[3].IsNumber())
+    return fail(info, "(to, from, bytes, repeats)");
+  const int64_t bytes = info[2].As<Napi::Number>().Int64Value();
+  const int repeats = info[3].As<Napi::Number>().Int32Value();
+  if (bytes < 0 || bytes > to->bytes() || bytes > from->bytes() || repeats < 1) return fail(info, "a copy that fits");
+  const auto copy = [&] {
+    return cudaMemcpyAsync(to->pointer(), from->pointer(), static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
+                           context_->stream());
+  };
+  double milliseconds = 0;
+  throw_if_failed(info.Env(), cuda::time_on_device(*context_, repeats, false, copy, milliseconds));
+  return Napi::Number::New(info.Env(), milliseconds);
+}
+
+template <bool kAsync>
+Napi::Value CudaDevice::synchronize(const Napi::CallbackInfo& info) {
+  const auto work = [context = context_] { return cuda::describe(context->synchronize()); };
+  if constexpr (kAsync) return Background::start(info.Env(), {info.This()}, work);
+  const std::string failure = work();
+  if (!failure.empty()) Napi::Error::New(info.Env(), failure).ThrowAsJavaScriptException();
+  return info.Env().Undefined();
+}
+
 Napi::Value cuda_info(const Napi::CallbackInfo& info) {
-  const cuda::DeviceInfo device = cuda::probe_device();
+  const int index = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : 0;
+  const cuda::DeviceInfo device = cuda::probe_device(index);
   Napi::Object result = Napi::Object::New(info.Env());
   if (!device.reason.empty()) result.Set("reason", device.reason);
   result.Set("device", device.name);
@@ -16,19 +126,47 @@ Napi::Value cuda_info(const Napi::CallbackInfo& info) {
   result.Set("memory", static_cast<double>(device.memory));
   result.Set("driver", device.driver);
   result.Set("runtime", device.runtime);
+  result.Set("devices", device.count);
   return result;
 }
+
+#ifdef RLVR_CUDA_EMULATION
+// What tests look at, and how they make memory run out.
+Napi::Object emulation_controls(Napi::Env env) {
+  Napi::Object controls = Napi::Object::New(env);
+  const auto add = [&](const char* name, auto function) { controls.Set(name, Napi::Function::New(env, function, name)); };
+  add("liveAllocations", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(emulation::live_allocations()));
+  });
+  add("liveBytes", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return Napi::Number::New(info.Env(), static_cast<double>(emulation::live_bytes()));
+  });
+  add("misuses", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    const bool any = emulation::misuse_count() > 0;
+    return any ? Napi::String::New(info.Env(), emulation::last_misuse()) : info.Env().Undefined();
+  });
+  add("failAllocation", [](const Napi::CallbackInfo& info) { emulation::fail_allocation(info[0].ToNumber()); });
+  return controls;
+}
+#endif
 
 }  // namespace
 
 void export_cuda_device(Napi::Env env, const Exports& exports) {
+  auto* classes = new CudaClasses;  // deleted with the environment
+  classes->device = Napi::Persistent(CudaDevice::define(env));
+  classes->memory = Napi::Persistent(CudaMemory::define(env));
+  classes->session = Napi::Persistent(CudaSession::define(env));
+  env.SetInstanceData(classes);
   exports.cuda.Set("info", Napi::Function::New<cuda_info>(env, "info"));
+  exports.cuda.Set("Device", classes->device.Value());
+#ifdef RLVR_CUDA_EMULATION
+  exports.cuda.Set("emulation", emulation_controls(env));
+#endif
 }
 
 }  // namespace rlvr::binding
 #else
-#include "binding/exports.h"
-
 namespace rlvr::binding {
 
 void export_cuda_device(Napi::Env, const Exports&) {}

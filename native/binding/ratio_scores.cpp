@@ -38,7 +38,7 @@ RatioScoresBackward read_backward(Arguments& a) {
   op.grad_scores = a.array<const double>("gradScores", op.sequences);
   op.score_grads = a.array<const double>("scoreGrads", tokens);
   op.accumulate = a.boolean("accumulate");
-  op.grad_log_probs = a.array<double>("gradLogProbs", tokens);
+  op.grad_log_probs = op.accumulate ? a.in_out<double>("gradLogProbs", tokens) : a.array<double>("gradLogProbs", tokens);
   op.cancel = a.cancel_flag();
   return op;
 }

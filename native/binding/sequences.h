@@ -8,14 +8,14 @@ namespace rlvr::binding {
 // cu[count + 1], and the number of items it packs. An op indexes by these values, so they are checked here
 // again: not decreasing, from 0.
 inline const int32_t* offsets(Arguments& a, const char* name, int64_t count, int64_t& items) {
-  const auto* cu = a.array<const int32_t>(name, count + 1);
+  const auto* cu = a.host_array<const int32_t>(name, count + 1);
   items = 0;
   if (!a.ok()) return nullptr;
   bool rising = cu[0] == 0;
   for (int64_t i = 0; i < count; ++i) rising = rising && cu[i] <= cu[i + 1];
   if (!rising) return a.fail(name, "offsets from 0 that do not decrease"), nullptr;
   items = cu[count];
-  return cu;
+  return a.array<const int32_t>(name, count + 1);
 }
 
 }  // namespace rlvr::binding

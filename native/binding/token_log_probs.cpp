@@ -17,7 +17,8 @@ TokenLogProbsForward read_forward(Arguments& a) {
   op.log_probs = a.array<double>("logProbs", op.tokens);
   op.log_sum_exp = a.array<double>("logSumExp", op.tokens);
   op.entropy = a.optional_array<double>("entropy", op.tokens);
-  op.status = a.array<uint8_t>("status", op.tokens);
+  op.kept = a.array<uint8_t>("kept", op.tokens);
+  op.non_finite = a.array<int32_t>("nonFinite", 1);
   op.cancel = a.cancel_flag();
   return op;
 }
@@ -36,6 +37,7 @@ TokenLogProbsBackward read_backward(Arguments& a) {
   op.grad_log_probs = a.array<const double>("gradLogProbs", op.tokens);
   op.grad_entropy = a.optional_array<const double>("gradEntropy", op.tokens);
   if (op.grad_entropy != nullptr) op.entropy = a.array<const double>("entropy", op.tokens);
+  op.halt = a.optional_array<const int32_t>("halt", 1);
   op.grad_row_stride = a.integer("gradRowStride");
   op.grad_logits = a.matrix("gradLogits", op.dtype, op.tokens, op.vocab, op.grad_row_stride);
   op.cancel = a.cancel_flag();

@@ -1,10 +1,11 @@
-// Turns an op (a reader of arguments and a blocking function for each backend) into its JS functions: one that runs it
-// now, one that runs it on a libuv thread and returns a promise. The arguments object, and with it every array an op
-// reads or writes, is held by a persistent reference until the op is done.
+// Turns an op (a reader of arguments and a function for each backend) into its JS functions. On the CPU: one that runs
+// it now, one that runs it on a libuv thread and returns a promise; the arguments object, and with it every array an op
+// reads or writes, is held by a persistent reference until the op is done. On CUDA: one that enqueues it in a session.
 #pragma once
 
 #include <napi.h>
 
+#include <cstddef>
 #include <string>
 
 #include "binding/arguments.h"
@@ -12,8 +13,10 @@
 
 // The CUDA version of an op in the export lists below; nothing in a build without CUDA.
 #ifdef RLVR_HAVE_CUDA
-#include "cuda/host_arrays.h"
-#define RLVR_ON_CUDA(function) cuda::host::function
+#include "binding/cuda_session.h"
+#include "cuda/ops.h"
+#include "cuda/timing.h"
+#define RLVR_ON_CUDA(function) cuda::function
 #else
 #define RLVR_ON_CUDA(function) nullptr
 #endif
@@ -22,23 +25,15 @@ namespace rlvr::binding {
 
 template <class Op>
 using Reader = Op (*)(Arguments& arguments);
-// Returns what went wrong, or an empty string.
 template <class Op>
-using Kernel = std::string (*)(const Op& op);
-
-template <class Op, void (*kRun)(const Op&)>
-std::string never_fails(const Op& op) {
-  kRun(op);
-  return {};
-}
+using Kernel = void (*)(const Op& op);
 
 template <class Op, Reader<Op> kRead, Kernel<Op> kRun>
 Napi::Value run_sync(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const Op op = kRead(arguments);
   if (!arguments.ok()) return info.Env().Undefined();
-  const std::string failure = kRun(op);
-  if (!failure.empty()) Napi::Error::New(info.Env(), failure).ThrowAsJavaScriptException();
+  kRun(op);
   return info.Env().Undefined();
 }
 
@@ -54,10 +49,7 @@ class Worker : public Napi::AsyncWorker {
   Napi::Promise promise() const { return deferred_.Promise(); }
 
  protected:
-  void Execute() override {
-    const std::string failure = kRun(op_);
-    if (!failure.empty()) SetError(failure);
-  }
+  void Execute() override { kRun(op_); }
   void OnOK() override { deferred_.Resolve(Env().Undefined()); }
   void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
 
@@ -78,18 +70,54 @@ Napi::Value run_async(const Napi::CallbackInfo& info) {
   return promise;
 }
 
-template <class Op, Reader<Op> kRead, Kernel<Op> kRun>
-void export_functions(Napi::Env env, Napi::Object target, const std::string& name) {
-  target.Set(name, Napi::Function::New<run_sync<Op, kRead, kRun>>(env, name));
-  target.Set(name + "Async", Napi::Function::New<run_async<Op, kRead, kRun>>(env, name + "Async"));
+#ifdef RLVR_HAVE_CUDA
+template <class Op>
+using Enqueue = cudaError_t (*)(const Op& op, cudaStream_t stream);
+
+// (session, arguments)
+template <class Op, Reader<Op> kRead, Enqueue<Op> kEnqueue>
+Napi::Value enqueue(const Napi::CallbackInfo& info) {
+  CudaSession* session = CudaSession::from(info[0]);
+  if (session == nullptr) return info.Env().Undefined();
+  SessionPlacement placement(*session);
+  Arguments arguments(info, 1, &placement);
+  const Op op = kRead(arguments);
+  if (!arguments.ok()) return info.Env().Undefined();
+  session->hold(arguments.object());
+  throw_if_failed(info.Env(), session->get().run(op, kEnqueue));
+  return info.Env().Undefined();
 }
 
-// Exports `name` and `name`Async for each backend of this build.
-template <class Op, Reader<Op> kRead, void (*kCpu)(const Op&), Kernel<Op> kCuda>
-void export_op(Napi::Env env, const Exports& exports, const char* name) {
-  export_functions<Op, kRead, never_fails<Op, kCpu>>(env, exports.cpu, name);
+// (session, arguments, repeats, asGraph): milliseconds per run.
+template <class Op, Reader<Op> kRead, Enqueue<Op> kEnqueue>
+Napi::Value time(const Napi::CallbackInfo& info) {
+  enqueue<Op, kRead, kEnqueue>(info);  // uploads what there is to upload
+  if (info.Env().IsExceptionPending()) return info.Env().Undefined();
+  CudaSession* session = CudaSession::from(info[0]);
+  SessionPlacement placement(*session);
+  Arguments arguments(info, 1, &placement);
+  const Op op = kRead(arguments);
+  const int repeats = info[2].IsNumber() ? info[2].As<Napi::Number>().Int32Value() : 1;
+  const bool as_graph = info[3].IsBoolean() && info[3].As<Napi::Boolean>().Value();
+  cuda::DeviceContext& context = session->get().context();
+  const auto run = [&] { return kEnqueue(op, context.stream()); };
+  double milliseconds = 0;
+  throw_if_failed(info.Env(), cuda::time_on_device(context, repeats > 0 ? repeats : 1, as_graph, run, milliseconds));
+  return Napi::Number::New(info.Env(), milliseconds);
+}
+#else
+template <class Op>
+using Enqueue = std::nullptr_t;
+#endif
+
+// Exports the functions of `name` for each backend of this build.
+template <class Op, Reader<Op> kRead, Kernel<Op> kCpu, Enqueue<Op> kCuda>
+void export_op(Napi::Env env, const Exports& exports, const std::string& name) {
+  exports.cpu.Set(name, Napi::Function::New<run_sync<Op, kRead, kCpu>>(env, name));
+  exports.cpu.Set(name + "Async", Napi::Function::New<run_async<Op, kRead, kCpu>>(env, name + "Async"));
 #ifdef RLVR_HAVE_CUDA
-  export_functions<Op, kRead, kCuda>(env, exports.cuda, name);
+  exports.cuda.Set(name, Napi::Function::New<enqueue<Op, kRead, kCuda>>(env, name));
+  exports.cuda.Set(name + "Time", Napi::Function::New<time<Op, kRead, kCuda>>(env, name + "Time"));
 #endif
 }
 

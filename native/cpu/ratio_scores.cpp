@@ -49,7 +49,7 @@ void ratio_scores_backward(const RatioScoresBackward& op) {
   for_each_sequence(op.cu_seqlens, op.sequences, op.cancel, [&](int64_t i, int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const double gradient = op.grad_scores[i] * op.score_grads[t];
-      op.grad_log_probs[t] = op.accumulate ? op.grad_log_probs[t] + gradient : gradient;
+      op.grad_log_probs[t] = (op.accumulate ? op.grad_log_probs[t] : 0) + gradient;
     }
   });
 }

@@ -24,9 +24,14 @@ int64_t grain(int64_t vocab) { return 1 + (int64_t{1} << 14) / std::max<int64_t>
 
 void token_log_probs_forward(const TokenLogProbsForward& op) {
   parallel_for(op.tokens, grain(op.vocab), [&](int64_t begin, int64_t end) { rows().forward(op, begin, end); });
+  int32_t non_finite = 0;
+  for (int64_t t = 0; t < op.tokens; ++t)
+    non_finite += op.kept[t] == 0 && (op.mask == nullptr || op.mask[t] != 0) ? 1 : 0;
+  op.non_finite[0] = non_finite;
 }
 
 void token_log_probs_backward(const TokenLogProbsBackward& op) {
+  if (op.halt != nullptr && op.halt[0] != 0) return;
   parallel_for(op.tokens, grain(op.vocab), [&](int64_t begin, int64_t end) { rows().backward(op, begin, end); });
 }
 

@@ -231,24 +231,24 @@ struct Rows {
     return true;
   }
 
-  // Row t. Returns the status; writes outputs only when it is kValid.
+  // Row t. Returns whether it is finite, and writes its outputs if so.
   template <bool kEntropy>
-  static RowStatus forward_row(const TokenLogProbsForward& op, int64_t t, const Scale& scale) {
+  static bool forward_row(const TokenLogProbsForward& op, int64_t t, const Scale& scale) {
     const auto* x = static_cast<const Element*>(op.logits) + t * op.row_stride;
     const int64_t target = op.targets[t];
-    if (target < 0 || target >= op.vocab) return RowStatus::kNonFinite;  // changed under us: never read outside
+    if (target < 0 || target >= op.vocab) return false;  // changed under us: never read outside
     const double inverse_temperature = 1 / op.temperature;
     float reference;
     Sums rest;
-    if (!row_sums<kEntropy>(x, op.vocab, inverse_temperature, scale, reference, rest)) return RowStatus::kNonFinite;
+    if (!row_sums<kEntropy>(x, op.vocab, inverse_temperature, scale, reference, rest)) return false;
     const auto at_target = static_cast<double>(E::widen(x[target]));
     const double log_rest = std::log1p(rest.total);
     const double log_prob = (at_target - static_cast<double>(reference)) * inverse_temperature - log_rest;
-    if (!std::isfinite(log_prob)) return RowStatus::kNonFinite;
+    if (!std::isfinite(log_prob)) return false;
     op.log_probs[t] = log_prob;
     op.log_sum_exp[t] = static_cast<double>(reference) * inverse_temperature + log_rest;
     if constexpr (kEntropy) op.entropy[t] = log_rest - rest.weighted * inverse_temperature / (1 + rest.total);
-    return RowStatus::kValid;
+    return true;
   }
 
   static void forward_rows(const TokenLogProbsForward& op, int64_t begin, int64_t end) {
@@ -257,10 +257,9 @@ struct Rows {
       op.log_probs[t] = 0;
       op.log_sum_exp[t] = 0;
       if (op.entropy != nullptr) op.entropy[t] = 0;
-      RowStatus status = RowStatus::kMasked;
-      if (op.mask == nullptr || op.mask[t] != 0)
-        status = op.entropy != nullptr ? forward_row<true>(op, t, scale) : forward_row<false>(op, t, scale);
-      op.status[t] = static_cast<uint8_t>(status);
+      op.kept[t] = 0;
+      if (op.mask != nullptr && op.mask[t] == 0) continue;
+      op.kept[t] = op.entropy != nullptr ? forward_row<true>(op, t, scale) : forward_row<false>(op, t, scale);
     }
   }
 

@@ -15,23 +15,24 @@ std::string failure(cudaError_t error) {
 
 }  // namespace
 
-DeviceInfo probe_device() {
+DeviceInfo probe_device(int index) {
   DeviceInfo info;
   cudaRuntimeGetVersion(&info.runtime);
   if (cudaDriverGetVersion(&info.driver) != cudaSuccess || info.driver == 0) {
     info.reason = "no NVIDIA driver";
     return info;
   }
-  int count = 0;
   cudaDeviceProp properties;
-  cudaError_t error = cudaGetDeviceCount(&count);
+  cudaError_t error = cudaGetDeviceCount(&info.count);
   if (error == cudaErrorInsufficientDriver) {
     info.reason = "the NVIDIA driver is for CUDA " + version(info.driver) + ", older than " + version(info.runtime);
   } else if (error != cudaSuccess) {
     info.reason = failure(error);
-  } else if (count == 0) {
+  } else if (info.count == 0) {
     info.reason = "no NVIDIA device";
-  } else if ((error = cudaGetDeviceProperties(&properties, 0)) != cudaSuccess) {
+  } else if (index >= info.count) {
+    info.reason = "no device " + std::to_string(index) + ": there are " + std::to_string(info.count);
+  } else if ((error = cudaGetDeviceProperties(&properties, index)) != cudaSuccess) {
     info.reason = failure(error);
   } else {
     info.name = properties.name;

@@ -49,7 +49,7 @@ __global__ __launch_bounds__(kSequenceThreads) void backward_kernel(RatioScoresB
   for_each_warp(op.sequences, [&](int64_t i) {
     for (int64_t t = op.cu_seqlens[i] + lane_index(); t < op.cu_seqlens[i + 1]; t += kWarp) {
       const double gradient = op.grad_scores[i] * op.score_grads[t];
-      op.grad_log_probs[t] = op.accumulate ? op.grad_log_probs[t] + gradient : gradient;
+      op.grad_log_probs[t] = (op.accumulate ? op.grad_log_probs[t] : 0) + gradient;
     }
   });
 }

@@ -113,7 +113,8 @@ __device__ void finish_row(const TokenLogProbsForward& op, int64_t t, float at_t
   op.log_sum_exp[t] = valid ? static_cast<double>(sums.max) * inverse_temperature + log_rest : 0;
   if (op.entropy != nullptr)
     op.entropy[t] = valid ? log_rest - sums.weighted * inverse_temperature / (1 + sums.rest) : 0;
-  op.status[t] = static_cast<uint8_t>(valid ? RowStatus::kValid : RowStatus::kNonFinite);
+  op.kept[t] = valid ? 1 : 0;
+  if (!valid) atomicAdd(op.non_finite, 1);
 }
 
 // Whether row t is worth reading; writes its results if not.
@@ -125,7 +126,8 @@ __device__ bool readable(const TokenLogProbsForward& op, int64_t t) {
   op.log_probs[t] = 0;
   op.log_sum_exp[t] = 0;
   if (op.entropy != nullptr) op.entropy[t] = 0;
-  op.status[t] = static_cast<uint8_t>(masked ? RowStatus::kMasked : RowStatus::kNonFinite);
+  op.kept[t] = 0;
+  if (!masked) atomicAdd(op.non_finite, 1);
   return false;
 }
 
@@ -219,6 +221,7 @@ __device__ void gradient_tile(const TokenLogProbsBackward& op, int64_t t, int64_
 
 template <class E>
 __global__ __launch_bounds__(kThreads) void backward_kernel(TokenLogProbsBackward op, int64_t tiles_per_row) {
+  if (op.halt != nullptr && op.halt[0] != 0) return;
   __shared__ RowGradient row;
   const double inverse_temperature = 1 / op.temperature;
   const Scale scale = base2_scale(inverse_temperature);
@@ -244,7 +247,8 @@ int64_t at_most(int64_t blocks, int64_t limit) { return blocks < limit ? blocks 
 }  // namespace
 
 cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, cudaStream_t stream) {
-  if (op.tokens == 0) return cudaSuccess;
+  const cudaError_t cleared = cudaMemsetAsync(op.non_finite, 0, sizeof(int32_t), stream);
+  if (cleared != cudaSuccess || op.tokens == 0) return cleared;
   const int64_t blocks = at_most(op.tokens, kBlocks);
   switch (op.dtype) {
     case DType::kF32:

@@ -1,6 +1,7 @@
 // advantage-objective: the linear objective of the GRPO family, and its gradient. Spec section 4.
 //   loss = scale * sum_i w_i * A_i * s_i,  grad_scores[i] = scale * w_i * A_i
-//   w_i  = 1 / normalizer, or n_i / normalizer when per_token; sequences with n_i == 0 add nothing.
+//   w_i  = 1 / normalizer, or n_i / normalizer when per_token; sequences with n_i == 0 add nothing. The normalizer
+//   stands for sum_i n_i when it is 0: that sum may be known on the device only.
 // scale is -1 for the policy term, and the coefficient (with advantages null) for a penalty such as KL.
 #pragma once
 
@@ -15,7 +16,7 @@ struct AdvantageObjective {
   int64_t sequences;           // N
   bool per_token;
   double scale;
-  double normalizer;    // > 0
+  double normalizer;    // >= 0
   double* grad_scores;  // [N] out
   double* loss;         // [1] out
   CancelFlag cancel;

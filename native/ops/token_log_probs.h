@@ -13,13 +13,8 @@
 
 namespace rlvr {
 
-// What became of a row.
-enum class RowStatus : uint8_t {
-  kMasked = 0,     // mask was 0: the row was not read, its outputs are 0
-  kValid = 1,      // outputs are finite
-  kNonFinite = 2,  // NaN or +inf in the row, a row all -inf, or -inf at the target: outputs are 0
-};
-
+// A row is non-finite when it holds NaN or +inf, is all -inf, or is -inf at its target. Such a row, and a masked one,
+// gets 0 in every output; a masked one is not read.
 struct TokenLogProbsForward {
   const void* logits;  // [T, V] dtype, row t starts at element t * row_stride
   DType dtype;
@@ -32,7 +27,8 @@ struct TokenLogProbsForward {
   double* log_probs;       // [T] out, natural log
   double* log_sum_exp;     // [T] out, of the scaled logits
   double* entropy;         // [T] out, nats; null: not computed
-  uint8_t* status;         // [T] out, RowStatus
+  uint8_t* kept;           // [T] out: 1, or 0 for masked and non-finite rows; the mask to go on with
+  int32_t* non_finite;     // [1] out: number of non-finite rows
   CancelFlag cancel;
 };
 
@@ -49,6 +45,7 @@ struct TokenLogProbsBackward {
   const double* grad_log_probs;  // [T] g; rows with g == 0 and h == 0 are zero-filled, not read
   const double* entropy;         // [T] from the forward pass; null when grad_entropy is null
   const double* grad_entropy;    // [T] h; null: no entropy term
+  const int32_t* halt;           // [1] or null: nothing is written if it is not 0
   void* grad_logits;             // [T, V] out, dtype; may be the same memory as logits (same stride)
   int64_t grad_row_stride;       // elements, of grad_logits
   CancelFlag cancel;

@@ -18,7 +18,7 @@ const rows = () => ({ logits: new Float32Array(T * V).fill(1), dtype: 0, tokens:
   targets: new Int32Array(T), mask: new Uint8Array(T).fill(1), temperature: 1, logSumExp: doubles(T) });
 const cuSeqlens = () => Int32Array.of(0, 2, T);
 const VALID = {
-  tokenLogProbsForward: () => ({ ...rows(), logProbs: doubles(T), entropy: doubles(T), status: new Uint8Array(T) }),
+  tokenLogProbsForward: () => ({ ...rows(), logProbs: doubles(T), entropy: doubles(T), kept: new Uint8Array(T), nonFinite: new Int32Array(1) }),
   tokenLogProbsBackward: () => ({ ...rows(), gradLogProbs: doubles(T), entropy: doubles(T), gradEntropy: doubles(T),
     gradLogits: new Float32Array(T * V), gradRowStride: V }),
   sequenceLogProbsForward: () => ({ logProbs: doubles(T), mask: new Uint8Array(T), cuSeqlens: cuSeqlens(), sequences: N,

@@ -1,0 +1,27 @@
+// Many small arrays between pinned host memory and the device by one kernel: a launch costs a few microseconds, and so
+// does every separate copy.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/runtime.h"
+
+namespace rlvr::cuda {
+
+struct Transfer {
+  void* to;
+  const void* from;
+  int64_t bytes;
+};
+
+constexpr int kMaxTransfers = 24;
+
+struct Transfers {
+  Transfer items[kMaxTransfers];
+  int count;
+};
+
+// Each side is device or pinned memory, at an address that is a multiple of 16.
+cudaError_t transfer(const Transfers& transfers, cudaStream_t stream);
+
+}  // namespace rlvr::cuda
