@@ -6,9 +6,13 @@ export { type AdvantageEstimator, type AdvantagesInputs, type AdvantagesOptions,
 export type { DType, RatioScoreKind } from './backend/kernels.js';
 export { type BackendInfo, type BackendName, backends } from './backend/select.js';
 export type { AsyncOptions, BackendOptions } from './backend/task.js';
+export type { DeviceTensor } from './cuda/device-tensor.js';
 export { RlvrError, type RlvrErrorCode } from './errors.js';
+export { type DenseGroups, fromDense, type GroupIds } from './groups.js';
 export type { GradientOption, HostTensor, Logits } from './logits.js';
 export type { Batch, SequenceBatch, TokenLevelOptions } from './losses/batch.js';
+export { type BnpoOptions, bnpo, bnpoSync } from './losses/bnpo.js';
+export { type CispoOptions, type CispoParameters, cispo, cispoSync } from './losses/cispo.js';
 export { type ConspoOptions, conspo, conspoSync } from './losses/conspo.js';
 export {
   type BackwardOptions,
@@ -19,12 +23,35 @@ export {
   forward,
   forwardSync,
 } from './losses/custom.js';
+export { type DapoOptions, dapo, dapoSync } from './losses/dapo.js';
+export { type DiscoLossParameters, type DiscoOptions, disco, discoSync } from './losses/disco.js';
+export { type DrGrpoOptions, drGrpo, drGrpoSync } from './losses/dr-grpo.js';
 export type { BatchGradient, Score } from './losses/forward.js';
-export { type GrpoBatch, type GrpoOptions, type GrpoParameters, grpo, grpoSync } from './losses/grpo.js';
-export type { GradientOf, GradientOptions, LossOptions, LossResult, LossValue } from './losses/loss.js';
+export { type GmpoOptions, gmpo, gmpoSync } from './losses/gmpo.js';
+export { type GrpoOptions, type GrpoParameters, grpo, grpoSync } from './losses/grpo.js';
+export { type GspoOptions, gspo, gspoSync } from './losses/gspo.js';
+export {
+  defineLoss,
+  type GradientOf,
+  type GradientOptions,
+  type Loss,
+  type LossOptions,
+  type LossRecipe,
+  type LossResult,
+  type LossValue,
+  type Objective,
+} from './losses/loss.js';
 export type { Metrics } from './losses/metrics.js';
-export type { AdvantageInputs, AdvantageParameters } from './objectives/advantage-weighted.js';
+export type { ClipParameters, ClippedRatioParameters, PolicyBatch, PolicyOptions } from './losses/policy.js';
+export { type SapoOptions, type SapoParameters, sapo, sapoSync } from './losses/sapo.js';
+export { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from './objectives/advantage-weighted.js';
+export { type DiscoParameters, disco as discoObjective } from './objectives/disco.js';
+export { type DiscriminativeParameters, discriminative } from './objectives/discriminative.js';
+export type { EntropyParameters } from './objectives/entropy-bonus.js';
+export { infoNCE } from './objectives/info-nce.js';
 export type { KlInputs, KlParameters } from './objectives/kl-penalty.js';
+export type { RolloutCorrection, RolloutParameters } from './objectives/rollout-correction.js';
+export { type ObjectiveValue, type ScoredBatch, scoreObjective } from './objectives/score-objective.js';
 export {
   type AdvantageObjective,
   type AdvantageObjectiveInputs,
@@ -74,5 +101,6 @@ export {
   tokenLogProbsBackwardSync,
   tokenLogProbsSync,
 } from './ops/token-log-probs.js';
+export { type Packed, type PaddedBatch, type PaddedLogits, type PaddedTensor, padded } from './padded.js';
 export { type CosineMarginParameters, cosineMargin } from './schedules.js';
 export type { FloatArray } from './validate.js';

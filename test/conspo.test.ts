@@ -116,6 +116,8 @@ describeBackends('conspo', (backend) => {
       positiveScoreMean: -4,
       negativeScoreMean: -0.5,
       scoreGap: -3.5,
+      rewardMean: 0.5,
+      zeroVarianceFraction: 0.5,
     });
   });
 

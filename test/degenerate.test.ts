@@ -11,13 +11,13 @@ import {
   conspoSync,
   type DType,
   forwardSync,
-  type GrpoBatch,
   type GrpoOptions,
   groupInfoNCESync,
   grpo,
   grpoSync,
   type HostTensor,
   type Logits,
+  type PolicyBatch,
   type RatioScoreKind,
   ratioScoresBackwardSync,
   ratioScoresSync,
@@ -57,7 +57,7 @@ const dataOf = (logits: Logits): Float32Array | Uint16Array =>
 
 interface LossRun {
   name: string;
-  run(batch: GrpoBatch, backend: BackendName): Promise<ReturnType<typeof grpoSync>>[];
+  run(batch: PolicyBatch, backend: BackendName): Promise<ReturnType<typeof grpoSync>>[];
 }
 
 const conspoRun = (options: ConspoOptions): LossRun => ({
@@ -106,7 +106,7 @@ function allNumbers(value: unknown): number[] {
   return typeof value === 'object' && value !== null ? Object.values(value).flatMap(allNumbers) : [];
 }
 
-async function expectNothingLearnt({ run }: LossRun, batch: GrpoBatch, backend: BackendName): Promise<void> {
+async function expectNothingLearnt({ run }: LossRun, batch: PolicyBatch, backend: BackendName): Promise<void> {
   for (const pending of run(batch, backend)) {
     const result = await pending;
     expect(result.loss).toBe(0); // not -0 either
@@ -127,7 +127,7 @@ const EMPTY_SEQUENCES = { cuSeqlens: ints(0, 0, 0), cuGroups: ints(0, 2), reward
 const NO_ROWS: HostTensor = { data: new Float32Array(0), shape: [0, 9] };
 const NO_BF16_ROWS: HostTensor = { data: new Uint16Array(0), shape: [0, 9], dtype: 'bf16' };
 
-const EMPTY_BATCHES: [name: string, batch: GrpoBatch][] = [
+const EMPTY_BATCHES: [name: string, batch: PolicyBatch][] = [
   ['T = N = G = 0', { logits: new Float32Array(0), ...NOTHING, ...NO_SEQUENCES }],
   ['T = N = G = 0, V known', { logits: NO_ROWS, ...NOTHING, ...NO_SEQUENCES }],
   ['T = N = 0, empty groups', { logits: new Float32Array(0), ...NOTHING, ...NO_SEQUENCES, cuGroups: ints(0, 0, 0) }],
@@ -140,7 +140,7 @@ const EMPTY_BATCHES: [name: string, batch: GrpoBatch][] = [
 ];
 
 /** Two groups of both signs; every token masked, its row all NaN and its target out of range. */
-function maskedBatch(dtype: DType): GrpoBatch {
+function maskedBatch(dtype: DType): PolicyBatch {
   const tokens = 6;
   return {
     logits: tensor(new Float64Array(tokens * 5).fill(NaN), 5, dtype),
@@ -154,7 +154,7 @@ function maskedBatch(dtype: DType): GrpoBatch {
   };
 }
 
-function oneSigned(reward: number, logProbs: boolean): GrpoBatch {
+function oneSigned(reward: number, logProbs: boolean): PolicyBatch {
   const { mask: _, refLogProbs: __, logits, targets, ...rest } = randomBatch(5, { vocab: 11, groups: 4 });
   const rewards = rest.rewards.map(() => reward);
   return logProbs
@@ -174,7 +174,7 @@ describeBackends('nothing to learn from', (backend) => {
 
     test('all masked, log-probs', async () => {
       const { logits: _, targets: __, ...rest } = maskedBatch('f32');
-      await expectNothingLearnt(loss, { ...rest, logProbs: new Float64Array(6).fill(NaN) } as GrpoBatch, backend);
+      await expectNothingLearnt(loss, { ...rest, logProbs: new Float64Array(6).fill(NaN) } as PolicyBatch, backend);
     });
   });
 

@@ -1,7 +1,15 @@
 // The CUDA backend: each call of the package is a session on a device (native/cuda/session.h), in which kernels are
 // enqueued one after the other and only reading waits.
-import { RlvrError } from '../errors.js';
-import type { DeviceMemory, HostArray, HostLogits, KernelArguments, KernelCall, KernelName } from './kernels.js';
+import { badArgument, RlvrError } from '../errors.js';
+import type {
+  DeviceMemory,
+  HostArray,
+  HostLogits,
+  KernelArguments,
+  KernelCall,
+  KernelName,
+  LogitsData,
+} from './kernels.js';
 import type { Backend, Run } from './select.js';
 
 /** What cuda.info() says of a device; `reason` is there when it cannot be used. */
@@ -69,6 +77,7 @@ class DeviceRun implements Run {
 
   kernel(call: KernelCall): void {
     cudaCall(() => {
+      checkDeviceMemory(call);
       const matrix = hostMatrix(call);
       if (matrix) this.#session.upload(...matrix);
       this.#native[call.kernel](this.#session, call.args);
@@ -77,6 +86,7 @@ class DeviceRun implements Run {
 
   kernelAsync(call: KernelCall): Promise<void> | undefined {
     return cudaCall(() => {
+      checkDeviceMemory(call);
       const matrix = hostMatrix(call);
       const uploaded = matrix && this.#session.uploadAsync(...matrix);
       if (uploaded) return cudaPromise(uploaded.then(() => this.#native[call.kernel](this.#session, call.args)));
@@ -102,6 +112,15 @@ class DeviceRun implements Run {
 function hostMatrix({ args }: KernelCall): Parameters<Copy<void>> | undefined {
   if (!('logits' in args) || !ArrayBuffer.isView(args.logits)) return undefined;
   return [args.logits, args.tokens, args.vocab, args.rowStride, args.logits.BYTES_PER_ELEMENT];
+}
+
+/** A tensor may have been disposed of while a call on it waited for a read. */
+function checkDeviceMemory({ args }: KernelCall): void {
+  const { logits, gradLogits }: { logits?: LogitsData; gradLogits?: LogitsData } = { ...args };
+  for (const [name, data] of Object.entries({ logits, gradient: gradLogits })) {
+    if (data === undefined || ArrayBuffer.isView(data) || data.pointer !== 0n) continue;
+    throw badArgument('ERR_DISPOSED', name, 'a DeviceTensor with its memory', 'a disposed one');
+  }
 }
 
 /** Runs `call`; what the CUDA runtime says becomes an error of this package. */

@@ -106,6 +106,7 @@ export interface RatioScoresForwardArguments {
   cuSeqlens: Int32Array; // [N + 1]
   sequences: number; // N
   sides: Float64Array | undefined; // [N]
+  tokenWeights: Float64Array | undefined; // [T]
   epsilonLow: number;
   epsilonHigh: number;
   ratioMin: number;
@@ -117,6 +118,7 @@ export interface RatioScoresForwardArguments {
   scoreGrads: Float64Array; // [T] out
   clippedLow: Int32Array; // [N] out
   clippedHigh: Int32Array; // [N] out
+  ratioStats: Float64Array | undefined; // [N, 4] out: sum of r, of r^2, of d; largest r
 }
 
 export interface RatioScoresBackwardArguments {
@@ -133,6 +135,7 @@ export interface GroupInfoNceArguments {
   rewards: Float64Array; // [N]
   tokenCounts: Float64Array | undefined; // [N]
   cuGroups: Int32Array; // [G + 1]
+  groupOrder: Int32Array | undefined; // [N]
   groups: number; // G
   tau: number;
   margin: number;

@@ -1,6 +1,7 @@
 // The packed batch (spec section 1) that every loss takes, and its validation.
 
 import { badArgument } from '../errors.js';
+import { checkGroupOrder, type Groups } from '../groups.js';
 import { type Logits, logitsView } from '../logits.js';
 import {
   type NonFiniteRule,
@@ -28,6 +29,8 @@ interface PackedSequences {
   mask?: Uint8Array;
   /** [T] log-probs under the behaviour policy, constants. Omitted: on-policy, every ratio is 1. */
   oldLogProbs?: FloatArray;
+  /** [T] the inference engine's own log-probs of what it sampled, constants: for metrics, and for rollout correction. */
+  rolloutLogProbs?: FloatArray;
 }
 
 interface FromLogits<L extends Logits> extends PackedSequences {
@@ -53,6 +56,8 @@ export type SequenceBatch<L extends Logits = Logits, P extends FloatArray = Floa
 interface Rewarded {
   /** [G + 1]: group g (one prompt) is sequences `cuGroups[g] ... cuGroups[g + 1]`; groups may be empty. */
   cuGroups: Int32Array;
+  /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
+  groupOrder?: Int32Array | undefined;
   /** [N] verified rewards; positive: `reward > positiveThreshold`. */
   rewards: FloatArray;
 }
@@ -67,6 +72,7 @@ export interface CheckedSequences {
   cuSeqlens: Int32Array;
   mask: Uint8Array | undefined;
   oldLogProbs: Float64Array | undefined;
+  rolloutLogProbs: Float64Array | undefined;
   rows: ReturnType<typeof tokenRows> | undefined; // from logits
   logProbs: Float64Array | undefined; // from log-probs
   logProbsSource: FloatArray | undefined;
@@ -102,6 +108,7 @@ export function checkSequences(batch: SequenceBatch, options: TokenLevelOptions)
     cuSeqlens,
     mask,
     oldLogProbs: optional(batch.oldLogProbs, (old) => maskedFloats('oldLogProbs', old, tokens, mask)),
+    rolloutLogProbs: optional(batch.rolloutLogProbs, (own) => maskedFloats('rolloutLogProbs', own, tokens, mask)),
     rows,
     logProbs: optional(source, (logProbs) => floats('logProbs', logProbs, tokens, 'T')),
     logProbsSource: source,
@@ -117,10 +124,11 @@ export function recheckSequences({ rows, mask }: CheckedSequences): void {
   logitsView('logits', rows.view.source, rows.view.tokens);
 }
 
-/** [G + 1] offsets and [N] rewards of a checked batch. */
-export function checkGroups(batch: Rewarded, sequences: number): { cuGroups: Int32Array; rewards: Float64Array } {
+/** The groups and [N] rewards of a checked batch. */
+export function checkGroups(batch: Rewarded, sequences: number): Groups & { rewards: Float64Array } {
   return {
     cuGroups: offsets('cuGroups', batch.cuGroups, sequences, 'N'),
+    groupOrder: optional(batch.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences)),
     rewards: finiteFloats('rewards', batch.rewards, sequences, 'N, one reward per sequence'),
   };
 }

@@ -1,14 +1,11 @@
-import type { AsyncOptions } from '../backend/task.js';
 import { infoNCE } from '../objectives/info-nce.js';
 import type { InfoNCEParameters } from '../ops/group-info-nce.js';
-import type { Batch } from './batch.js';
-import type { BatchGradient } from './forward.js';
-import { type GradientOptions, type LossOptions, type LossResult, lossFrom } from './loss.js';
+import { defineLoss, type LossOptions } from './loss.js';
 
 /** Options of {@link conspo}. */
 export interface ConspoOptions extends LossOptions, InfoNCEParameters {}
 
-const loss = lossFrom({ score: () => 'logLikelihood', objective: infoNCE });
+const loss = defineLoss<InfoNCEParameters, unknown, 'groupLosses'>({ score: 'logLikelihood', objective: infoNCE });
 
 /**
  * ConSPO (arXiv 2605.12969): length-normalised log-likelihood scores, and InfoNCE of each verified positive against the
@@ -20,17 +17,7 @@ const loss = lossFrom({ score: () => 'logLikelihood', objective: infoNCE });
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */
-export async function conspo<B extends Batch, G extends BatchGradient<B> = 'new'>(
-  batch: B,
-  options?: ConspoOptions & AsyncOptions & GradientOptions<G>,
-): Promise<LossResult<B, G, 'groupLosses'>> {
-  return loss.run(batch, options);
-}
+export const conspo = loss.run;
 
 /** {@link conspo}, blocking. */
-export function conspoSync<B extends Batch, G extends BatchGradient<B> = 'new'>(
-  batch: B,
-  options?: ConspoOptions & GradientOptions<G>,
-): LossResult<B, G, 'groupLosses'> {
-  return loss.runSync(batch, options);
-}
+export const conspoSync = loss.runSync;

@@ -79,7 +79,7 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
     finiteFloats('sides', s, checked.sequences, 'N, one value per sequence'),
   );
   const level = yield* tokenLevelTask(checked, options.entropy === true);
-  const channel = yield* scoreTask(level, checkedScore, sides);
+  const channel = yield* scoreTask(level, checkedScore, { sides });
   const { logProbs, logSumExp, entropy, mask } = level; // and what the backward pass will send again
   const arrays = [channel.scores, channel.tokenCounts, channel.scoreGrads, logProbs, logSumExp, entropy, mask];
   return { level, channel, nonFiniteTokens: yield* readResults(level, arrays) };
@@ -95,7 +95,9 @@ function* backwardTask<B extends SequenceBatch>(
   recheckSequences(level.checked);
   const upstream = finiteFloats('gradScores', gradScores, sequences, 'N, one value per sequence');
   const target = gradientTarget(level.checked, options.gradient);
-  const gradient: PendingGradient = yield* writeGradientTask(level, target, [{ channel, gradScores: upstream }]);
+  const gradient: PendingGradient = yield* writeGradientTask(level, target, [
+    { of: 'logProbs', channel, gradScores: upstream },
+  ]);
   yield* read(gradient.array);
   return gradient.finish();
 }

@@ -21,6 +21,14 @@ export interface ScoreChannel {
   scoreGrads: Float64Array; // [T]
   clippedLow?: Int32Array; // [N]
   clippedHigh?: Int32Array; // [N]
+  ratioStats?: Float64Array | undefined; // [N, 4], as RatioArrays
+}
+
+/** A score's part in a loss: dloss/dscores, of a score of the log-probs or of the entropies. */
+export interface Term {
+  of: 'logProbs' | 'entropy';
+  channel: ScoreChannel;
+  gradScores: Float64Array; // [N]
 }
 
 /** The token level of a batch, done. */
@@ -53,11 +61,18 @@ export function* readResults(
   return rows ? yield* token.checkFinite(rows, { kept: mask!, nonFinite }, onNonFinite) : nonFinite[0];
 }
 
-/** Tokens that count in each sequence, where the host needs them before there is a score. [N] */
-export function* tokenCountsTask({ checked, mask }: TokenLevel): Task<Float64Array> {
-  const { cuSeqlens, sequences } = checked;
-  const counts = new Float64Array(sequences);
+/** The mask on the host. It is the given one, already there, unless non-finite tokens are skipped. */
+export function* maskTask({ checked, mask }: TokenLevel): Task<Uint8Array | undefined> {
+  if (checked.rows && checked.onNonFinite === 'error') return checked.mask;
   yield* read(mask);
+  return mask;
+}
+
+/** Tokens that count in each sequence, where the host needs them before there is a score. [N] */
+export function* tokenCountsTask(level: TokenLevel): Task<Float64Array> {
+  const { cuSeqlens, sequences } = level.checked;
+  const counts = new Float64Array(sequences);
+  const mask = yield* maskTask(level);
   for (let i = 0; i < sequences; i++) {
     if (!mask) counts[i] = cuSeqlens[i + 1] - cuSeqlens[i];
     else for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) counts[i] += mask[t] === 0 ? 0 : 1;
@@ -65,22 +80,50 @@ export function* tokenCountsTask({ checked, mask }: TokenLevel): Task<Float64Arr
   return counts;
 }
 
-/** Scores of all sequences. `reference` replaces the batch's old log-probs (for KL); `sides` says what clips. */
-export function* scoreTask(
-  level: TokenLevel,
-  score: Score,
-  sides: Float64Array | undefined,
-  reference = level.checked.oldLogProbs,
-): Task<ScoreChannel> {
+/** What a score depends on besides the tokens. */
+export interface ScoreInputs {
+  /** [N] The sign says which side of a clip a sequence is on. */
+  sides?: Float64Array | undefined;
+  /** [T] */
+  tokenWeights?: Float64Array | undefined;
+}
+
+/** Scores of all sequences. */
+export function* scoreTask(level: TokenLevel, score: Score, inputs: ScoreInputs = {}): Task<ScoreChannel> {
   const { logProbs, mask, checked } = level;
-  const { cuSeqlens } = checked;
-  if (score === 'logLikelihood' || score.kind === 'logLikelihood') {
-    const { scores, tokenCounts } = yield* sequence.forwardTask(logProbs, cuSeqlens, mask);
-    const ones = new Float64Array(checked.sequences).fill(1);
-    return { scores, tokenCounts, scoreGrads: yield* sequence.backwardTask(ones, tokenCounts, cuSeqlens, mask) };
+  const { cuSeqlens, oldLogProbs } = checked;
+  const { sides, tokenWeights } = inputs;
+  if (score !== 'logLikelihood' && score.kind !== 'logLikelihood') {
+    const arrays = { logProbs, oldLogProbs, cuSeqlens, mask, sides, tokenWeights };
+    return yield* ratio.forwardTask(arrays, ratio.scoreParameters(score), true);
   }
-  const inputs = { logProbs, oldLogProbs: reference, cuSeqlens, mask, sides };
-  return yield* ratio.forwardTask(inputs, ratio.scoreParameters(score));
+  if (!tokenWeights) return yield* meanTask(level, logProbs);
+  // With weights it is the stopped ratio of an on-policy batch: every ratio is 1.
+  const onPolicy = { logProbs, oldLogProbs: undefined, cuSeqlens, mask, sides, tokenWeights };
+  const { scores, tokenCounts, scoreGrads } = yield* ratio.forwardTask(onPolicy, ratio.scoreParameters(STOPPED));
+  return { scores, tokenCounts, scoreGrads };
+}
+
+const STOPPED = { kind: 'stoppedRatio' } as const;
+
+/** The mean of per-token values over each sequence, as a score. */
+export function* meanTask({ checked, mask }: TokenLevel, values: Float64Array): Task<ScoreChannel> {
+  const { cuSeqlens, sequences } = checked;
+  const { scores, tokenCounts } = yield* sequence.forwardTask(values, cuSeqlens, mask);
+  const ones = new Float64Array(sequences).fill(1);
+  return { scores, tokenCounts, scoreGrads: yield* sequence.backwardTask(ones, tokenCounts, cuSeqlens, mask) };
+}
+
+/** An estimate of KL to the policy of `reference`, as a score. */
+export function* klTask(
+  { checked, logProbs, mask }: TokenLevel,
+  kind: 'k1' | 'k2' | 'k3',
+  reference: Float64Array | undefined,
+): Task<ScoreChannel> {
+  const { cuSeqlens } = checked;
+  const inputs = { logProbs, oldLogProbs: reference, cuSeqlens, mask, sides: undefined, tokenWeights: undefined };
+  const { scores, tokenCounts, scoreGrads } = yield* ratio.forwardTask(inputs, ratio.scoreParameters({ kind }));
+  return { scores, tokenCounts, scoreGrads };
 }
 
 /** Checks a score's form and options before any work is done. */
@@ -94,18 +137,17 @@ export function checkScore(score: unknown): Score {
   return object;
 }
 
-/** dL/dscores of one or more channels to dL/dlogProbs, [T]. */
-function* gradLogProbsTask(
-  level: TokenLevel,
-  terms: readonly { channel: ScoreChannel; gradScores: Float64Array }[],
-): Task<Float64Array> {
-  const gradLogProbs = new Float64Array(level.checked.tokens);
+/** dL/dscores of all terms of the log-probs (or of the entropies) to dL/d of those, [T]. */
+function* tokenGradientTask(level: TokenLevel, terms: readonly Term[], of: Term['of']): Task<Float64Array> {
+  const gradient = new Float64Array(level.checked.tokens);
   let accumulate = false;
-  for (const { channel, gradScores } of terms) {
-    yield* ratio.backwardTask(gradScores, channel.scoreGrads, level.checked.cuSeqlens, gradLogProbs, accumulate);
+  for (const term of terms) {
+    if (term.of !== of) continue;
+    const { channel, gradScores } = term;
+    yield* ratio.backwardTask(gradScores, channel.scoreGrads, level.checked.cuSeqlens, gradient, accumulate);
     accumulate = true;
   }
-  return gradLogProbs;
+  return gradient;
 }
 
 /** Where a loss puts its gradient: checked before anything is computed or written. */
@@ -156,10 +198,10 @@ export interface PendingGradient {
 export function* writeGradientTask(
   level: TokenLevel,
   target: GradientTarget,
-  terms: readonly { channel: ScoreChannel; gradScores: Float64Array }[],
+  terms: readonly Term[],
 ): Task<PendingGradient> {
   if (target.kind === 'none') return { array: undefined, finish: () => ({}) };
-  const gradLogProbs = yield* gradLogProbsTask(level, terms);
+  const gradLogProbs = yield* tokenGradientTask(level, terms, 'logProbs');
   if (target.kind === 'logProbs') {
     const finish = () => {
       target.out?.set(gradLogProbs);
@@ -170,7 +212,9 @@ export function* writeGradientTask(
   const { rows, onNonFinite } = level.checked;
   // Where non-finite rows are an error nothing is written; the device may be the only one to know of them yet.
   const halt = onNonFinite === 'error' ? level.nonFinite : undefined;
-  const upstream = { logSumExp: level.logSumExp!, gradLogProbs, halt };
+  const withEntropy = terms.some(({ of }) => of === 'entropy');
+  const gradEntropy = withEntropy ? yield* tokenGradientTask(level, terms, 'entropy') : undefined;
+  const upstream = { logSumExp: level.logSumExp!, gradLogProbs, entropy: level.entropy, gradEntropy, halt };
   yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, upstream);
   return { array: target.view.data, finish: () => ({ gradLogits: target.view.source }) };
 }

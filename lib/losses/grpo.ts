@@ -1,74 +1,51 @@
-import type { AsyncOptions } from '../backend/task.js';
 import { badArgument } from '../errors.js';
 import { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from '../objectives/advantage-weighted.js';
 import { discriminative } from '../objectives/discriminative.js';
-import { type KlInputs, type KlParameters, klPenalty } from '../objectives/kl-penalty.js';
 import { oneOf } from '../validate.js';
-import type { Batch } from './batch.js';
-import type { BatchGradient } from './forward.js';
-import { type GradientOptions, type LossOptions, type LossResult, lossFrom, type Objective } from './loss.js';
-
-/** Batch of {@link grpo}: optional advantages [N] and reference log-probs [T] besides the rollouts. */
-export type GrpoBatch = Batch & AdvantageInputs & KlInputs;
+import { defineLoss, type Objective } from './loss.js';
+import { type ClippedRatioParameters, clippedRatio, type PolicyOptions } from './policy.js';
 
 /** Parameters of {@link grpo}. */
-export interface GrpoParameters extends AdvantageParameters, KlParameters {
+export interface GrpoParameters extends AdvantageParameters, ClippedRatioParameters {
   /**
    * `'advantage'` (default): `-sum_i w_i A_i s_i`. `'discriminative'`: the form of arXiv 2605.12969 for binary rewards,
-   * `-(1/G) sum_g sqrt(p(1-p)) (mean positive score - mean negative score)`.
+   * `-(1/G) sum_g sqrt(p(1-p)) (mean positive score - mean negative score)`, which takes none of the additions.
    */
   form?: 'advantage' | 'discriminative';
-  /** Lower clip, at 1 - epsilonLow. Default 0.2. */
-  epsilonLow?: number;
-  /** Upper clip, at 1 + epsilonHigh. Default 0.2. */
-  epsilonHigh?: number;
 }
 
 /** Options of {@link grpo}. */
-export interface GrpoOptions extends LossOptions, GrpoParameters {}
+export interface GrpoOptions extends PolicyOptions, GrpoParameters {}
 
-const objective: Objective<GrpoParameters, AdvantageInputs & KlInputs> = (score, batch, checked, options) => {
+const objective: Objective<GrpoParameters, AdvantageInputs> = (score, batch, checked, options) => {
   const form = oneOf('form', options.form ?? 'advantage', ['advantage', 'discriminative']);
-  const penalty = klPenalty(batch, checked, options);
-  if (form === 'advantage') {
-    const policy = advantageWeighted(score, batch, checked, options);
-    return penalty === undefined
-      ? policy
-      : function* (level) {
-          return yield* penalty(level, yield* policy(level));
-        };
-  }
-  if (penalty) throw badArgument('ERR_RANGE', 'klCoef', "0 with form 'discriminative'", String(options.klCoef));
-  if (batch.advantages !== undefined)
-    throw badArgument('ERR_RANGE', 'advantages', "none with form 'discriminative'", 'an array');
+  const policy = advantageWeighted(score, batch, checked, options); // also checks the options that come with either form
+  if (form === 'advantage') return policy;
+  const refuse = (name: string, got: unknown) =>
+    badArgument('ERR_RANGE', name, "none with form 'discriminative'", `${got}`);
+  if (options.klCoef) throw refuse('klCoef', options.klCoef);
+  if (options.entropyCoef) throw refuse('entropyCoef', options.entropyCoef);
+  if (options.rolloutCorrection) throw refuse('rolloutCorrection', 'an object');
+  if (batch.advantages !== undefined) throw refuse('advantages', 'an array');
   return discriminative(score, batch, checked, options);
 };
 
-const loss = lossFrom({
-  score: ({ epsilonLow, epsilonHigh }: GrpoParameters) => ({ kind: 'clippedRatio', epsilonLow, epsilonHigh }),
+const loss = defineLoss<GrpoParameters, AdvantageInputs>({
+  score: clippedRatio,
   objective,
+  defaults: { epsilonLow: 0.2, epsilonHigh: 0.2 },
 });
 
 /**
- * GRPO: clipped importance ratios as scores, advantage-weighted (or in its discriminative form). With other aggregations,
- * clips and advantage estimators this is DAPO, BNPO and Dr. GRPO too.
+ * GRPO (arXiv 2402.03300): clipped importance ratios as scores, advantage-weighted (or in its discriminative form). With other
+ * aggregations, clips and advantage estimators this is DAPO, BNPO and Dr. GRPO too.
  *
- * Returns loss, scores [N], advantages [N], metrics, and the gradient of the loss to the logits [T, V] (in their form and
+ * Returns loss, scores [N], advantages, metrics, and the gradient of the loss to the logits [T, V] (in their form and
  * dtype) or to the log-probs [T], whichever the batch holds.
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */
-export async function grpo<B extends GrpoBatch, G extends BatchGradient<B> = 'new'>(
-  batch: B,
-  options?: GrpoOptions & AsyncOptions & GradientOptions<G>,
-): Promise<LossResult<B, G>> {
-  return loss.run(batch, options);
-}
+export const grpo = loss.run;
 
 /** {@link grpo}, blocking. */
-export function grpoSync<B extends GrpoBatch, G extends BatchGradient<B> = 'new'>(
-  batch: B,
-  options?: GrpoOptions & GradientOptions<G>,
-): LossResult<B, G> {
-  return loss.runSync(batch, options);
-}
+export const grpoSync = loss.runSync;

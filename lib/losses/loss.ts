@@ -8,8 +8,11 @@ import {
   runSync,
   type Task,
 } from '../backend/task.js';
+import { badArgument, describe } from '../errors.js';
+import type { Groups } from '../groups.js';
 import type { Logits } from '../logits.js';
-import { type FloatArray, finiteNumber } from '../validate.js';
+import { rolloutDifferences } from '../objectives/rollout-correction.js';
+import { type FloatArray, finiteNumber, objectArgument } from '../validate.js';
 import { type Batch, type CheckedSequences, checkGroups, checkSequences, type TokenLevelOptions } from './batch.js';
 import {
   type BatchGradient,
@@ -18,6 +21,7 @@ import {
   readResults,
   type Score,
   type ScoreChannel,
+  type Term,
   type TokenLevel,
   tokenLevelTask,
   writeGradientTask,
@@ -56,7 +60,7 @@ export interface LossValue {
   scores: Float64Array;
   /** [G] loss of each group, for objectives that have one. */
   groupLosses?: Float64Array;
-  /** [N] advantages, for objectives that have them. */
+  /** [N] advantages (or [T], where the batch has them per token), for objectives that have them. */
   advantages?: Float64Array;
   /** [T] log-probs, on request. */
   logProbs?: Float64Array;
@@ -73,8 +77,7 @@ export type LossResult<B, G = 'new', Always extends keyof LossValue = never> = L
   GradientIn<B, G>;
 
 /** A batch whose groups are checked too. */
-export interface CheckedBatch extends CheckedSequences {
-  cuGroups: Int32Array; // [G + 1]
+export interface CheckedBatch extends CheckedSequences, Groups {
   rewards: Float64Array; // [N]
   positiveThreshold: number;
 }
@@ -83,82 +86,130 @@ export interface CheckedBatch extends CheckedSequences {
 export interface ObjectiveResult {
   losses: readonly Float64Array[]; // [1] each; they add up
   channel: ScoreChannel; // the score that is reported
-  terms: { channel: ScoreChannel; gradScores: Float64Array }[];
-  groupLosses?: Float64Array;
-  advantages?: Float64Array;
+  terms: readonly Term[];
+  groupLosses?: Float64Array | undefined; // [G]
+  advantages?: Float64Array; // [N] or [T]
   kl?: ScoreChannel; // of the penalty
 }
 
+/** Adds a term to an objective's result. */
+export type Extension = (level: TokenLevel, result: ObjectiveResult) => Task<ObjectiveResult>;
+
+/** An objective whose options have been checked. */
+export interface PreparedObjective {
+  /** Whether it looks at `level.entropy`. */
+  needsEntropy?: boolean;
+  evaluate(level: TokenLevel): Task<ObjectiveResult>;
+}
+
 /**
- * What a loss does with scores: checks its options (and further inputs `I` of the batch) before any work, then, given the
- * token level, scores it and returns its value and gradients.
+ * What a loss does with scores, for {@link defineLoss}: `infoNCE`, `advantageWeighted`, `discriminative`, `disco`, or one made
+ * by `scoreObjective`. `P` are its parameters, `I` what it wants of the batch besides. (It checks both before any work;
+ * then, given the token level, it scores and returns its value and gradients.)
  */
 export type Objective<P, I = unknown> = (
   score: Score,
   batch: Batch & I,
   checked: CheckedBatch,
   options: Partial<P & LossOptions>,
-) => (level: TokenLevel) => Task<ObjectiveResult>;
+) => PreparedObjective;
 
-/** A loss as a recipe: its score, with the defaults of its parameters `P`, and its objective. */
+/** A loss as a recipe. */
 export interface LossRecipe<P, I> {
-  score: (options: Partial<P>) => Score;
+  /** How a sequence is scored; a function of the options where they have a say in it. */
+  score: Score | ((options: Partial<P>) => Score);
   objective: Objective<P, I>;
+  /** Values of parameters that the caller leaves out. */
+  defaults?: Partial<P>;
 }
 
-type OptionsOf<B, P> = Partial<P> & LossOptions & GradientOptions<BatchGradient<B>>;
-
-/** A loss: the async function and its blocking twin. */
-export interface Loss<P, I> {
-  run<B extends Batch & I, R>(batch: B, options?: OptionsOf<B, P> & AsyncOptions): Promise<R>;
-  runSync<B extends Batch & I, R>(batch: B, options?: OptionsOf<B, P>): R;
+/** A loss: the async function and its blocking twin. `Always` names values that its result never lacks. */
+export interface Loss<P, I, Always extends keyof LossValue = never> {
+  run<B extends Batch & I, G extends BatchGradient<B> = 'new'>(
+    batch: B,
+    options?: Partial<P> & LossOptions & AsyncOptions & GradientOptions<G>,
+  ): Promise<LossResult<B, G, Always>>;
+  runSync<B extends Batch & I, G extends BatchGradient<B> = 'new'>(
+    batch: B,
+    options?: Partial<P> & LossOptions & GradientOptions<G>,
+  ): LossResult<B, G, Always>;
 }
 
-/** The functions of a recipe. */
-export function lossFrom<P extends object, I = unknown>(recipe: LossRecipe<P, I>): Loss<P, I> {
-  function* task<B extends Batch & I>(batch: B, given?: OptionsOf<B, P>): Task<LossValue> {
-    const options = optionsArgument(given) as Partial<P & LossOptions> & GradientOptions<BatchGradient<B>>;
+/**
+ * A loss from a score, an objective and defaults: what every named loss of this package is. Its functions validate, run on
+ * any backend, and return value, gradient and metrics as those of the named losses do.
+ *
+ * @example
+ * ```ts
+ * // ConSPO's contrast on clipped-ratio scores, an ablation of its paper
+ * const { run } = defineLoss({ score: { kind: 'clippedRatio' }, objective: infoNCE, defaults: { tau: 0.5 } });
+ * const { loss, gradLogits } = await run(batch);
+ * ```
+ *
+ * @throws RlvrError `ERR_DTYPE`, `ERR_RANGE` for a bad recipe.
+ */
+export function defineLoss<P extends object, I = unknown, Always extends keyof LossValue = never>(
+  recipe: LossRecipe<P, I>,
+): Loss<P, I, Always> {
+  const { score, objective, defaults } = checkRecipe(recipe);
+  function* task(batch: Batch & I, given?: object): Task<LossValue> {
+    const options = withDefaults(defaults, optionsArgument(given)) as OptionsOf<P>;
     const sequences = checkSequences(batch, options);
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     const checked: CheckedBatch = { ...sequences, ...checkGroups(batch, sequences.sequences), positiveThreshold };
-    const score = checkScore(recipe.score(options));
-    const objective = recipe.objective(score, batch, checked, options);
+    const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
+    const { needsEntropy, evaluate } = objective(checkedScore, batch, checked, options);
     const target = gradientTarget(checked, options.gradient);
-    const level = yield* tokenLevelTask(checked, options.entropy === true);
-    const outcome = yield* objective(level);
+    const level = yield* tokenLevelTask(checked, options.entropy === true || needsEntropy === true);
+    const outcome = yield* evaluate(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms);
     const logProbs = options.logProbs === true ? level.logProbs : undefined;
-    const values = [...outcomeArrays(outcome), logProbs, level.entropy, gradient.array];
-    const nonFiniteTokens = yield* readResults(level, values);
-    return { ...lossValue(level, checked, outcome, nonFiniteTokens, logProbs), ...gradient.finish() };
+    const arrays = [...outcomeArrays(outcome), logProbs, level.entropy, gradient.array];
+    const nonFiniteTokens = yield* readResults(level, arrays);
+    const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
+    const metrics = batchMetrics({ level, checked, outcome, nonFiniteTokens, differences });
+    const entropy = options.entropy === true ? level.entropy : undefined;
+    return {
+      ...lossValue(outcome),
+      ...(logProbs && { logProbs }),
+      ...(entropy && { entropy }),
+      metrics,
+      ...gradient.finish(),
+    };
   }
   return {
-    run: (batch, options) => runAsync(task(batch, options), options, batch?.logits) as Promise<never>,
+    run: async (batch, options) => runAsync(task(batch, options), options, batch?.logits) as Promise<never>,
     runSync: (batch, options) => runSync(task(batch, options), options, batch?.logits) as never,
   };
 }
 
-/** Everything of an outcome that the result of a loss is made of. */
-function outcomeArrays({ losses, channel, groupLosses, kl }: ObjectiveResult) {
-  const { scores, tokenCounts, clippedLow, clippedHigh } = channel;
-  return [...losses, scores, tokenCounts, clippedLow, clippedHigh, groupLosses, kl?.scores];
+type OptionsOf<P> = Partial<P & LossOptions> & GradientOptions<BatchGradient<Batch>>;
+
+function checkRecipe<P, I>(recipe: LossRecipe<P, I>): LossRecipe<P, I> {
+  const { score, objective, defaults } = objectArgument('recipe', recipe);
+  if (typeof score !== 'function') checkScore(score);
+  if (typeof objective !== 'function') throw badArgument('ERR_DTYPE', 'objective', 'an objective', describe(objective));
+  if (defaults !== undefined) objectArgument('defaults', defaults);
+  return recipe;
 }
 
-function lossValue(
-  level: TokenLevel,
-  checked: CheckedBatch,
-  outcome: ObjectiveResult,
-  nonFiniteTokens: number,
-  logProbs: Float64Array | undefined,
-): LossValue {
-  const { losses, channel, groupLosses, advantages } = outcome;
+/** Options over defaults; an option that is there but undefined is left out. */
+function withDefaults(defaults: object | undefined, options: object): object {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  return { ...defaults, ...Object.fromEntries(given) };
+}
+
+/** Everything of an outcome that the result of a loss is made of. */
+function outcomeArrays({ losses, channel, groupLosses, kl }: ObjectiveResult) {
+  const { scores, tokenCounts, clippedLow, clippedHigh, ratioStats } = channel;
+  return [...losses, scores, tokenCounts, clippedLow, clippedHigh, ratioStats, groupLosses, kl?.scores];
+}
+
+function lossValue({ losses, channel, groupLosses, advantages }: ObjectiveResult): Omit<LossValue, 'metrics'> {
   return {
     loss: losses.reduce((sum, [loss]) => sum + loss, 0),
     scores: channel.scores,
     ...(groupLosses && { groupLosses }),
     ...(advantages && { advantages }),
-    ...(logProbs && { logProbs }),
-    ...(level.entropy && { entropy: level.entropy }),
-    metrics: batchMetrics(level, checked, outcome, nonFiniteTokens),
   };
 }

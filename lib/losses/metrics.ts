@@ -1,3 +1,5 @@
+import { gather } from '../groups.js';
+import { importance } from '../objectives/rollout-correction.js';
 import type { TokenLevel } from './forward.js';
 import type { CheckedBatch, ObjectiveResult } from './loss.js';
 
@@ -17,14 +19,44 @@ export interface Metrics {
   negativeScoreMean: number;
   /** positiveScoreMean - negativeScoreMean; 0 unless there are both. */
   scoreGap: number;
-  /** Fraction of tokens whose ratio the lower bound clipped; losses with a clip only. */
+  /** Mean of the rewards. */
+  rewardMean: number;
+  /** Fraction of the groups with sequences whose rewards are all equal: no estimator gives them an advantage. */
+  zeroVarianceFraction: number;
+  /** Fraction of tokens that the lower bound clipped; scores with a clip only. */
   clipFractionLow?: number;
-  /** Fraction of tokens whose ratio the upper bound clipped; losses with a clip only. */
+  /** Fraction of tokens that the upper bound (or the dual clip) clipped; scores with a clip only. */
   clipFractionHigh?: number;
+  /** clipFractionLow + clipFractionHigh. */
+  clipFraction?: number;
+  /** Token mean of r = exp(logProbs - oldLogProbs); scores on ratios only, as the next three. */
+  ratioMean?: number;
+  /** Largest r. */
+  ratioMax?: number;
+  /** Token mean of oldLogProbs - logProbs: the k1 estimate of KL from the behaviour policy. */
+  policyKl?: number;
+  /** (sum r)^2 / (tokens * sum r^2): 1 on-policy, towards 0 as few tokens carry all the weight. */
+  effectiveSampleSize?: number;
   /** Token mean of the KL estimate; with a KL penalty only. */
   kl?: number;
-  /** Token mean of the entropy in nats; on request only. */
+  /** Token mean of the entropy in nats; on request, or with an entropy bonus. */
   entropy?: number;
+  /** Token mean of |oldLogProbs - rolloutLogProbs|; for a batch with `rolloutLogProbs`, as the next three. */
+  rolloutLogProbDiffMean?: number;
+  /** Largest |oldLogProbs - rolloutLogProbs|. */
+  rolloutLogProbDiffMax?: number;
+  /** Token mean of rolloutLogProbs - oldLogProbs: the k1 estimate of KL from the inference engine's policy. */
+  rolloutKl?: number;
+  /** effectiveSampleSize of the uncorrected weights exp(oldLogProbs - rolloutLogProbs). */
+  rolloutEffectiveSampleSize?: number;
+}
+
+interface Measured {
+  level: TokenLevel;
+  checked: CheckedBatch;
+  outcome: ObjectiveResult;
+  nonFiniteTokens: number;
+  differences: Float64Array | undefined; // [T] old - rollout log-probs
 }
 
 function sum(values: Float64Array | Int32Array): number {
@@ -39,26 +71,80 @@ function dot(a: Float64Array, b: Float64Array): number {
 
 const ratio = (part: number, whole: number) => (whole === 0 ? 0 : part / whole);
 
-export function batchMetrics(
-  level: TokenLevel,
-  { cuGroups, rewards, positiveThreshold }: CheckedBatch,
-  { channel, kl }: ObjectiveResult,
-  nonFiniteTokens: number,
-): Metrics {
+/** The arrays have been read. */
+export function batchMetrics({ level, checked, outcome, nonFiniteTokens, differences }: Measured): Metrics {
+  const { cuGroups, groupOrder, rewards, positiveThreshold } = checked;
+  const { channel, kl } = outcome;
   const tokens = sum(channel.tokenCounts);
-  const groups = cuGroups.length - 1;
-  const contrastiveGroups = countContrastive(cuGroups, rewards, positiveThreshold);
+  const contrastiveGroups = countContrastive(cuGroups, gather(rewards, groupOrder), positiveThreshold);
   return {
     tokens,
     nonFiniteTokens,
     contrastiveGroups,
-    degenerateGroups: groups - contrastiveGroups,
+    degenerateGroups: cuGroups.length - 1 - contrastiveGroups,
     ...scoreMeans(channel.scores, rewards, positiveThreshold),
-    ...(channel.clippedLow && { clipFractionLow: ratio(sum(channel.clippedLow), tokens) }),
-    ...(channel.clippedHigh && { clipFractionHigh: ratio(sum(channel.clippedHigh), tokens) }),
+    rewardMean: ratio(sum(rewards), rewards.length),
+    zeroVarianceFraction: zeroVariance(cuGroups, gather(rewards, groupOrder)),
+    ...(channel.clippedLow && channel.clippedHigh && clipFractions(channel.clippedLow, channel.clippedHigh, tokens)),
+    ...(channel.ratioStats && ratioMetrics(channel.ratioStats, tokens)),
     ...(kl && { kl: ratio(dot(kl.scores, channel.tokenCounts), tokens) }),
     ...(level.entropy && { entropy: ratio(sum(level.entropy), tokens) }), // 0 where a token does not count
+    ...(differences && rolloutMetrics(differences, tokens)),
   };
+}
+
+function clipFractions(low: Int32Array, high: Int32Array, tokens: number) {
+  const [clipFractionLow, clipFractionHigh] = [ratio(sum(low), tokens), ratio(sum(high), tokens)];
+  return { clipFractionLow, clipFractionHigh, clipFraction: clipFractionLow + clipFractionHigh };
+}
+
+/** From the sums of each sequence: of r, of r^2, of d; and its largest r. */
+function ratioMetrics(stats: Float64Array, tokens: number) {
+  let [ratios, squares, logRatios, ratioMax] = [0, 0, 0, 0];
+  for (let i = 0; i < stats.length; i += 4) {
+    ratios += stats[i];
+    squares += stats[i + 1];
+    logRatios += stats[i + 2];
+    ratioMax = Math.max(ratioMax, stats[i + 3]);
+  }
+  return {
+    ratioMean: ratio(ratios, tokens),
+    ratioMax,
+    policyKl: ratio(-logRatios, tokens),
+    effectiveSampleSize: ratio(ratios * ratios, tokens * squares),
+  };
+}
+
+/** Tokens that do not count have a difference of 0. */
+function rolloutMetrics(differences: Float64Array, tokens: number) {
+  let [total, absolute, largest] = [0, 0, 0];
+  let [weights, squares] = [tokens - differences.length, tokens - differences.length]; // takes the masked ones' e^0 off
+  for (const difference of differences) {
+    const weight = importance(difference);
+    total -= difference;
+    absolute += Math.abs(difference);
+    largest = Math.max(largest, Math.abs(difference));
+    weights += weight;
+    squares += weight * weight;
+  }
+  return {
+    rolloutLogProbDiffMean: ratio(absolute, tokens),
+    rolloutLogProbDiffMax: largest,
+    rolloutKl: ratio(total, tokens),
+    rolloutEffectiveSampleSize: ratio(weights * weights, tokens * squares),
+  };
+}
+
+/** Of the groups with sequences; empty ones are no groups of rollouts. */
+function zeroVariance(cuGroups: Int32Array, rewards: Float64Array): number {
+  let [equal, groups] = [0, 0];
+  for (let g = 0; g + 1 < cuGroups.length; g++) {
+    const members = rewards.subarray(cuGroups[g], cuGroups[g + 1]);
+    if (members.length === 0) continue;
+    groups++;
+    if (members.every((reward) => reward === members[0])) equal++;
+  }
+  return ratio(equal, groups);
 }
 
 function countContrastive(cuGroups: Int32Array, rewards: Float64Array, threshold: number): number {

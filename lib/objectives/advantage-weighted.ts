@@ -1,32 +1,117 @@
-// The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i.
-import { type AdvantagesOptions, advantageRule, estimateAdvantages } from '../advantages.js';
-import { scoreTask, tokenCountsTask } from '../losses/forward.js';
-import type { Objective } from '../losses/loss.js';
-import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
-import { type FloatArray, finiteFloats, objectArgument, optional } from '../validate.js';
+// The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i, with its usual additions.
 
-/** Further input of the advantage-weighted losses, in their batch. */
-export interface AdvantageInputs {
-  /** [N] advantages, in place of the estimator's. */
+import { type AdvantagesOptions, advantageRule, estimateAdvantages } from '../advantages.js';
+import type { Task } from '../backend/task.js';
+import { gather, scatter } from '../groups.js';
+import { type Score, type ScoreInputs, scoreTask, type TokenLevel, tokenCountsTask } from '../losses/forward.js';
+import type { CheckedBatch, Objective, ObjectiveResult } from '../losses/loss.js';
+import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
+import { rejectTokenWeights, scoreParameters } from '../ops/ratio-scores.js';
+import { type FloatArray, finiteFloats, maskedFinite, objectArgument, typedArray } from '../validate.js';
+import { type EntropyParameters, entropyBonus } from './entropy-bonus.js';
+import { type KlInputs, type KlParameters, klPenalty } from './kl-penalty.js';
+import { type RolloutParameters, rolloutCorrection } from './rollout-correction.js';
+
+/** Further inputs of the advantage-weighted losses, in their batch. */
+export interface AdvantageInputs extends KlInputs {
+  /** [N], or [T] for one per token: advantages, in place of the estimator's. Where N = T they are per sequence. */
   advantages?: FloatArray;
 }
 
-export interface AdvantageParameters extends AggregationParameters {
+export interface AdvantageParameters extends AggregationParameters, KlParameters, EntropyParameters, RolloutParameters {
   /** How rewards become advantages, unless the batch has them. Default: (R - mean) / (std + 1e-4), sample std. */
   advantage?: AdvantagesOptions;
 }
 
+/** Checked advantages: [T] if per token, else [N]. */
+interface AdvantageSource {
+  perToken: boolean;
+  task(level: TokenLevel): Task<Float64Array>;
+}
+
 export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> = (score, batch, checked, options) => {
   const weights = aggregationWeights(options, checked.sequences);
-  const fixed = optional(batch.advantages, (a) =>
-    finiteFloats('advantages', a, checked.sequences, 'N, one per sequence'),
-  );
-  const rule = advantageRule(objectArgument('advantage', options.advantage ?? {}));
-  return function* (level) {
-    const counts = rule.needsTokenCounts && !fixed ? yield* tokenCountsTask(level) : undefined;
-    const weight = fixed ?? estimateAdvantages(rule, checked.rewards, counts, checked.cuGroups);
-    const channel = yield* scoreTask(level, score, weight);
-    const { loss, gradScores } = yield* weightedSumTask(channel.scores, weight, channel.tokenCounts, weights, -1);
-    return { losses: [loss], channel, advantages: weight, terms: [{ channel, gradScores }] };
+  const source = advantageSource(batch, checked, options);
+  const correction = rolloutCorrection(checked, options);
+  if (source.perToken) requireTokenTerms(score, 'advantages');
+  if (correction?.perToken) requireTokenTerms(score, 'rolloutCorrection');
+  const bonus = entropyBonus(checked, options);
+  const extensions = [klPenalty(batch, checked, options), bonus].filter((extension) => extension !== undefined);
+  return {
+    needsEntropy: bonus !== undefined,
+    *evaluate(level) {
+      const advantages = yield* source.task(level);
+      const importance = correction && (yield* correction.task(level));
+      const { inputs, factors } = combine(source.perToken, advantages, correction?.perToken === true, importance);
+      const channel = yield* scoreTask(level, score, inputs);
+      const { loss, gradScores } = yield* weightedSumTask(channel.scores, factors, channel.tokenCounts, weights, -1);
+      let result: ObjectiveResult = {
+        losses: [loss],
+        channel,
+        advantages,
+        terms: [{ of: 'logProbs', channel, gradScores }],
+      };
+      for (const extension of extensions) result = yield* extension(level, result);
+      return result;
+    },
   };
 };
+
+/** The batch's own advantages, else those of the estimator. */
+function advantageSource(
+  { advantages }: AdvantageInputs,
+  checked: CheckedBatch,
+  { advantage }: AdvantageParameters,
+): AdvantageSource {
+  const rule = advantageRule(objectArgument('advantage', advantage ?? {}));
+  if (advantages !== undefined) return givenAdvantages(advantages, checked);
+  const { rewards, cuGroups, groupOrder } = checked;
+  return {
+    perToken: false,
+    *task(level) {
+      const counts = rule.needsTokenCounts ? gather(yield* tokenCountsTask(level), groupOrder) : undefined;
+      return scatter(estimateAdvantages(rule, gather(rewards, groupOrder), counts, cuGroups), groupOrder);
+    },
+  };
+}
+
+function givenAdvantages(advantages: FloatArray, { sequences, tokens, mask }: CheckedBatch): AdvantageSource {
+  const { length } = typedArray('advantages', advantages, ['Float32Array', 'Float64Array']);
+  const perToken = length !== sequences && length === tokens;
+  const values = perToken
+    ? selected(maskedFinite('advantages', advantages, tokens, mask), mask)
+    : finiteFloats('advantages', advantages, sequences, `N, one per sequence (or T = ${tokens}, one per token)`);
+  return {
+    perToken,
+    // biome-ignore lint/correctness/useYield: a task without a kernel
+    *task() {
+      return values;
+    },
+  };
+}
+
+/** 0 where masked, whatever stands there. */
+function selected(values: Float64Array, mask: Uint8Array | undefined): Float64Array {
+  return mask ? values.map((value, t) => (mask[t] === 0 ? 0 : value)) : values;
+}
+
+function requireTokenTerms(score: Score, argument: string): void {
+  if (score === 'logLikelihood' || score.kind === 'logLikelihood') return;
+  rejectTokenWeights(scoreParameters(score), argument);
+}
+
+/** What multiplies a token's term, and what a sequence's score: advantages, and importance weights if there are any. */
+function combine(
+  advantagesPerToken: boolean,
+  advantages: Float64Array,
+  importancePerToken: boolean,
+  importance: Float64Array | undefined,
+): { inputs: ScoreInputs; factors: Float64Array | undefined } {
+  const product = () => (importance ? advantages.map((advantage, i) => advantage * importance[i]) : advantages);
+  if (advantagesPerToken) {
+    if (importancePerToken || !importance) return { inputs: { tokenWeights: product() }, factors: undefined };
+    return { inputs: { tokenWeights: advantages }, factors: importance };
+  }
+  if (importancePerToken) return { inputs: { sides: advantages, tokenWeights: importance }, factors: advantages };
+  return { inputs: { sides: advantages }, factors: product() };
+}

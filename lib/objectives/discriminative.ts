@@ -1,6 +1,7 @@
 // GRPO as a discriminative objective (arXiv 2605.12969; spec section 4), for binary rewards:
 // -(1/G) sum_g sqrt(p_g (1 - p_g)) * (mean positive score - mean negative score). It is linear in the scores, so the
 // kernel is the advantage-weighted one, with these weights as advantages.
+import { gather, scatter } from '../groups.js';
 import { scoreTask } from '../losses/forward.js';
 import type { Objective } from '../losses/loss.js';
 import { weightedSumTask } from '../ops/advantage-objective.js';
@@ -13,15 +14,17 @@ export interface DiscriminativeParameters {
 }
 
 export const discriminative: Objective<DiscriminativeParameters> = (score, _batch, checked, options) => {
-  const { rewards, cuGroups, positiveThreshold } = checked;
+  const { rewards, cuGroups, groupOrder, positiveThreshold } = checked;
   const normalizer = finiteNumber('normalizer', options.normalizer ?? Math.max(cuGroups.length - 1, 1), { above: 0 });
   const sides = signs(rewards, positiveThreshold);
-  return function* (level) {
-    const channel = yield* scoreTask(level, score, sides);
-    const weights = { perToken: false, normalizer };
-    const advantages = discriminativeWeights(sides, cuGroups);
-    const { loss, gradScores } = yield* weightedSumTask(channel.scores, advantages, channel.tokenCounts, weights, -1);
-    return { losses: [loss], channel, terms: [{ channel, gradScores }] };
+  return {
+    *evaluate(level) {
+      const channel = yield* scoreTask(level, score, { sides });
+      const weights = { perToken: false, normalizer };
+      const advantages = scatter(discriminativeWeights(gather(sides, groupOrder), cuGroups), groupOrder);
+      const { loss, gradScores } = yield* weightedSumTask(channel.scores, advantages, channel.tokenCounts, weights, -1);
+      return { losses: [loss], channel, terms: [{ of: 'logProbs', channel, gradScores }] };
+    },
   };
 };
 

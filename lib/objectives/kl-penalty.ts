@@ -1,10 +1,8 @@
 // A penalty on KL to a reference policy (spec section 4): one more score, weighted like the policy's.
-
-import type { Task } from '../backend/task.js';
 import { badArgument } from '../errors.js';
 import type { Batch } from '../losses/batch.js';
-import { scoreTask, type TokenLevel } from '../losses/forward.js';
-import type { CheckedBatch, ObjectiveResult } from '../losses/loss.js';
+import { klTask } from '../losses/forward.js';
+import type { CheckedBatch, Extension } from '../losses/loss.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
 import { type FloatArray, finiteNumber, maskedFloats, oneOf, optional } from '../validate.js';
 
@@ -26,9 +24,10 @@ export function klPenalty(
   batch: Batch & KlInputs,
   checked: CheckedBatch,
   options: KlParameters & AggregationParameters,
-): ((level: TokenLevel, result: ObjectiveResult) => Task<ObjectiveResult>) | undefined {
+): Extension | undefined {
   const coefficient = finiteNumber('klCoef', options.klCoef ?? 0, { min: 0 });
   const kind = oneOf('klEstimator', options.klEstimator ?? 'k3', ['k1', 'k2', 'k3']);
+  const weights = aggregationWeights(options, checked.sequences);
   const reference = optional(batch.refLogProbs, (ref) =>
     maskedFloats('refLogProbs', ref, checked.tokens, checked.mask),
   );
@@ -36,11 +35,10 @@ export function klPenalty(
   if (!reference)
     throw badArgument('ERR_DTYPE', 'refLogProbs', 'Float32Array or Float64Array with klCoef > 0', 'undefined');
   return function* (level, result) {
-    const channel = yield* scoreTask(level, { kind }, undefined, reference);
+    const channel = yield* klTask(level, kind, reference);
     const { scores, tokenCounts } = channel;
-    const weights = aggregationWeights(options, checked.sequences);
     const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, weights, coefficient);
-    const terms = [...result.terms, { channel, gradScores }];
+    const terms = [...result.terms, { of: 'logProbs' as const, channel, gradScores }];
     return { ...result, losses: [...result.losses, loss], terms, kl: channel };
   };
 }

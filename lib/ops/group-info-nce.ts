@@ -7,6 +7,7 @@ import {
   runSync,
   type Task,
 } from '../backend/task.js';
+import { checkGroupOrder, type Groups } from '../groups.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -28,6 +29,8 @@ export interface GroupInfoNCEInputs {
   tokenCounts?: FloatArray;
   /** [G + 1]: group g is sequences `cuGroups[g] ... cuGroups[g + 1]`. */
   cuGroups: Int32Array;
+  /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
+  groupOrder?: Int32Array | undefined;
 }
 
 /** Parameters of the InfoNCE objective. */
@@ -66,7 +69,7 @@ export function* groupInfoNCETask(
   scores: Float64Array,
   rewards: Float64Array,
   tokenCounts: Float64Array | undefined,
-  cuGroups: Int32Array,
+  { cuGroups, groupOrder }: Groups,
   options: InfoNCEParameters,
 ): Task<GroupInfoNCEArrays> {
   const groups = cuGroups.length - 1;
@@ -74,7 +77,18 @@ export function* groupInfoNCETask(
   const groupLosses = new Float64Array(groups);
   const gradScores = new Float64Array(scores.length);
   const loss = new Float64Array(1);
-  const args = { scores, rewards, tokenCounts, cuGroups, groups, ...parameters, groupLosses, gradScores, loss };
+  const args = {
+    scores,
+    rewards,
+    tokenCounts,
+    cuGroups,
+    groupOrder,
+    groups,
+    ...parameters,
+    groupLosses,
+    gradScores,
+    loss,
+  };
   yield { kernel: 'groupInfoNCE', args };
   return { loss, groupLosses, gradScores };
 }
@@ -96,7 +110,8 @@ function* op(inputs: GroupInfoNCEInputs, options?: GroupInfoNCEOptions): Task<Gr
   const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N, one reward per score');
   const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
   const counts = optional(inputs.tokenCounts, (n) => tokenCounts(n, sequences));
-  const nce = groupInfoNCETask(scores, rewards, counts, cuGroups, optionsArgument(options));
+  const groupOrder = optional(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
+  const nce = groupInfoNCETask(scores, rewards, counts, { cuGroups, groupOrder }, optionsArgument(options));
   const { loss, groupLosses, gradScores } = yield* nce;
   yield* read(loss, groupLosses, gradScores);
   return { loss: loss[0], groupLosses, gradScores };

@@ -8,6 +8,7 @@ import {
   runSync,
   type Task,
 } from '../backend/task.js';
+import { badArgument } from '../errors.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -41,6 +42,12 @@ export interface RatioScore {
   epsilonLow?: number;
   /** Width of the upper clip, >= 0. Default 0.2 (sequenceRatio 4e-4, geometricRatio 0.4). */
   epsilonHigh?: number;
+  /**
+   * clippedRatio only: cap of the ratio on the negative side (dual-clip PPO's c, verl's `clip_ratio_c`), >= 1. Default none.
+   */
+  dualClip?: number;
+  /** clippedRatio only: TRL's two-sided bound of the unclipped ratio, > 0. Default none. */
+  delta?: number;
   /** Absolute lower bound of the stopped ratio. Default 0. */
   ratioMin?: number;
   /** Absolute upper bound of the stopped ratio. Default 5. */
@@ -61,8 +68,13 @@ export interface RatioScoresInputs {
   cuSeqlens: Int32Array;
   /** [T]; 0 drops a token. */
   mask?: Uint8Array;
-  /** [N]: the sign says which side is clipped (advantages, or +1 / -1). Omitted or 0: neither. */
+  /** [N]: the sign says which side is clipped (advantages, or +1 / -1). 0: neither. Omitted: `tokenWeights` say. */
   sides?: FloatArray;
+  /**
+   * [T] constants that multiply a token's term of the mean, such as per-token advantages or importance weights; without
+   * `sides` their signs are the tokens' sides. Not for geometricRatio.
+   */
+  tokenWeights?: FloatArray;
 }
 
 /** Options of {@link ratioScores}. */
@@ -110,15 +122,32 @@ export function scoreParameters(score: RatioScore): ScoreParameters {
   const kind = oneOf('score.kind', score.kind, Object.keys(RATIO_SCORE_CODES) as RatioScoreKind[]);
   const [low, high] = EPSILON_DEFAULTS[kind] ?? [0.2, 0.2];
   const ratioMin = finiteNumber('ratioMin', score.ratioMin ?? 0, { min: 0 });
+  const ratioMax = finiteNumber('ratioMax', score.ratioMax ?? 5, { min: ratioMin });
+  const epsilonHigh = finiteNumber('epsilonHigh', score.epsilonHigh ?? high, { min: 0 });
   return {
     kind: RATIO_SCORE_CODES[kind],
     epsilonLow: finiteNumber('epsilonLow', score.epsilonLow ?? low, { min: 0 }),
-    epsilonHigh: finiteNumber('epsilonHigh', score.epsilonHigh ?? high, { min: 0 }),
     ratioMin,
-    ratioMax: finiteNumber('ratioMax', score.ratioMax ?? 5, { min: ratioMin }),
+    ...(kind === 'clippedRatio' ? clipBounds(score, epsilonHigh) : { epsilonHigh, ratioMax }),
     tauPos: finiteNumber('tauPos', score.tauPos ?? 1, { above: 0 }),
     tauNeg: finiteNumber('tauNeg', score.tauNeg ?? 1.05, { above: 0 }),
   };
+}
+
+/**
+ * Where the clipped ratio stops: at 1 + epsilonHigh on the positive side, at ratioMax on the negative one. TRL's objective
+ * min(min(r, delta) A, clip(r) A) is min(r, delta, 1 + epsilon) A for A > 0; for A < 0 it caps r at delta where that is
+ * beyond the clip, else at the clip itself.
+ */
+function clipBounds({ dualClip, delta }: RatioScore, epsilonHigh: number) {
+  const cap = dualClip === undefined ? Infinity : finiteNumber('dualClip', dualClip, { min: 1 });
+  const bound = delta === undefined ? Infinity : finiteNumber('delta', delta, { above: 0 });
+  return { epsilonHigh: Math.min(epsilonHigh, bound - 1), ratioMax: Math.min(cap, Math.max(bound, 1 + epsilonHigh)) };
+}
+
+/** What the forward pass leaves, perhaps still on a device. */
+export interface RatioArrays extends RatioScores {
+  ratioStats: Float64Array | undefined; // [N, 4]: sum of r, of r^2, of d; largest r
 }
 
 /** The forward pass on validated arrays. */
@@ -129,16 +158,19 @@ export function* forwardTask(
     cuSeqlens: Int32Array;
     mask: Uint8Array | undefined;
     sides: Float64Array | undefined;
+    tokenWeights: Float64Array | undefined;
   },
   parameters: ScoreParameters,
-): Task<RatioScores> {
+  stats = false,
+): Task<RatioArrays> {
   const sequences = inputs.cuSeqlens.length - 1;
-  const result: RatioScores = {
+  const result: RatioArrays = {
     scores: new Float64Array(sequences),
     tokenCounts: new Float64Array(sequences),
     scoreGrads: new Float64Array(inputs.logProbs.length),
     clippedLow: new Int32Array(sequences),
     clippedHigh: new Int32Array(sequences),
+    ratioStats: stats ? new Float64Array(4 * sequences) : undefined,
   };
   yield { kernel: 'ratioScoresForward', args: { ...inputs, ...parameters, sequences, ...result } };
   return result;
@@ -157,6 +189,12 @@ export function* backwardTask(
   yield { kernel: 'ratioScoresBackward', args };
 }
 
+/** The geometric ratio has no term per token that a weight could multiply. */
+export function rejectTokenWeights({ kind }: ScoreParameters, name: string): void {
+  if (kind !== RATIO_SCORE_CODES.geometricRatio) return;
+  throw badArgument('ERR_RANGE', name, 'weights per sequence with geometricRatio', 'weights per token');
+}
+
 function* forwardOp(inputs: RatioScoresInputs, options?: RatioScoresOptions): Task<RatioScores> {
   objectArgument('inputs', inputs);
   const parameters = scoreParameters(objectArgument('score', optionsArgument(options).score ?? { kind: 'ratio' }));
@@ -164,13 +202,16 @@ function* forwardOp(inputs: RatioScoresInputs, options?: RatioScoresOptions): Ta
   const mask = optionalMask(inputs.mask, tokens);
   const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T');
   const sequences = cuSeqlens.length - 1;
-  const result = yield* forwardTask(
+  const tokenWeights = optional(inputs.tokenWeights, (w) => maskedFinite('tokenWeights', w, tokens, mask));
+  if (tokenWeights) rejectTokenWeights(parameters, 'tokenWeights');
+  const { ratioStats, ...result } = yield* forwardTask(
     {
       logProbs: maskedFinite('logProbs', inputs.logProbs, tokens, mask),
       oldLogProbs: optional(inputs.oldLogProbs, (old) => maskedFloats('oldLogProbs', old, tokens, mask)),
       cuSeqlens,
       mask,
       sides: optional(inputs.sides, (sides) => finiteFloats('sides', sides, sequences, 'N, one value per sequence')),
+      tokenWeights,
     },
     parameters,
   );

@@ -164,16 +164,16 @@ export function* backwardTask(
   upstream: {
     logSumExp: Float64Array;
     gradLogProbs: Float64Array;
-    entropy?: Float64Array;
-    gradEntropy?: Float64Array;
-    halt?: Int32Array;
+    entropy: Float64Array | undefined;
+    gradEntropy: Float64Array | undefined;
+    halt?: Int32Array | undefined;
   },
 ): Task<void> {
   const args: TokenLogProbsBackwardArguments = {
     ...kernelRows(rows),
     logSumExp: upstream.logSumExp,
     gradLogProbs: upstream.gradLogProbs,
-    entropy: upstream.entropy,
+    entropy: upstream.gradEntropy && upstream.entropy,
     gradEntropy: upstream.gradEntropy,
     halt: upstream.halt,
     gradLogits: gradient.data,

@@ -4,11 +4,12 @@ import type { Pauses } from './token-log-probs.js';
 
 /** -J of one group; writes the gradient of loss = sum of -J / normalizer. */
 function groupLoss(args: GroupInfoNceArguments, g: number): number {
-  const { scores, rewards, cuGroups, tau, gradScores } = args;
-  const members = Array.from({ length: cuGroups[g + 1] - cuGroups[g] }, (_, k) => cuGroups[g] + k);
+  const { scores, rewards, cuGroups, groupOrder, tau, gradScores } = args;
+  const places = Array.from({ length: cuGroups[g + 1] - cuGroups[g] }, (_, k) => cuGroups[g] + k);
+  const members = groupOrder ? places.map((k) => groupOrder[k]) : places;
   const positives = members.filter((i) => rewards[i] > args.positiveThreshold);
   const negatives = members.filter((i) => !(rewards[i] > args.positiveThreshold));
-  gradScores.fill(0, cuGroups[g], cuGroups[g + 1]);
+  for (const i of members) gradScores[i] = 0;
   const anyToken = members.some((i) => args.tokenCounts === undefined || args.tokenCounts[i] > 0);
   if (positives.length === 0 || negatives.length === 0 || !anyToken) return 0;
 

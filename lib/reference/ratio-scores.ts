@@ -20,7 +20,7 @@ interface Term {
 
 const term = (value: number, derivative: number, clip: Clip = 'none'): Term => ({ value, derivative, clip });
 
-/** The one-sided clip: a positive side looks only at the upper bound, a negative one only at the lower. */
+/** The one-sided clip: a positive side looks only at the upper bound, a negative one only at the lower (and its cap). */
 function clipOneSided(value: number, derivative: number, side: number, low: number, high: number): Term {
   if (side > 0 && value > high) return term(high, 0, 'high');
   if (side < 0 && value < low) return term(low, 0, 'low');
@@ -39,6 +39,7 @@ function tokenTerm(args: RatioScoresForwardArguments, d: number, side: number, l
     case RATIO_SCORE_CODES.ratio:
       return term(ratio, ratio);
     case RATIO_SCORE_CODES.clippedRatio:
+      if (side < 0 && ratio > args.ratioMax) return term(args.ratioMax, 0, 'high');
       return clipOneSided(ratio, ratio, side, 1 - epsilonLow, 1 + epsilonHigh);
     case RATIO_SCORE_CODES.geometricRatio:
       return clipOneSided(d, 1, side, -epsilonLow, epsilonHigh);
@@ -70,33 +71,76 @@ function sequenceScore(args: RatioScoresForwardArguments, mean: number, side: nu
   return term(mean, 1);
 }
 
+function sideOf(args: RatioScoresForwardArguments, i: number, t: number): number {
+  return (args.sides ? args.sides[i] : args.tokenWeights?.[t]) ?? 0;
+}
+
+/** GSPO's token form: mean of w_t * clip(S), whose derivative by each log-prob is w_t * S / n where not clipped. */
+function tokenForm(args: RatioScoresForwardArguments, i: number, ratio: number, count: number): SequenceSums {
+  const sums: SequenceSums = { value: 0, none: 0, low: 0, high: 0 };
+  for (let t = args.cuSeqlens[i]; t < args.cuSeqlens[i + 1]; t++) {
+    if (!isUnmasked(args.mask, t)) continue;
+    const weight = args.tokenWeights![t];
+    const { value, derivative, clip } = clipOneSided(
+      ratio,
+      ratio,
+      sideOf(args, i, t),
+      1 - args.epsilonLow,
+      1 + args.epsilonHigh,
+    );
+    sums.value += (weight * value) / count;
+    sums[clip]++;
+    args.scoreGrads[t] *= (weight * derivative) / count;
+  }
+  return sums;
+}
+
+interface SequenceSums {
+  value: number;
+  none: number;
+  low: number;
+  high: number;
+}
+
 function scoreSequence(args: RatioScoresForwardArguments, i: number): void {
-  const { logProbs, oldLogProbs, mask, cuSeqlens, scoreGrads } = args;
+  const { logProbs, oldLogProbs, mask, cuSeqlens, scoreGrads, kind, tokenWeights } = args;
   const [begin, end] = [cuSeqlens[i], cuSeqlens[i + 1]];
-  const side = args.sides?.[i] ?? 0;
+  const isTokenForm = kind === RATIO_SCORE_CODES.sequenceRatio && tokenWeights !== undefined;
   const count = countUnmasked(mask, begin, end);
-  const clipped = { none: 0, low: 0, high: 0 };
-  let sum = 0;
+  let sums: SequenceSums = { value: 0, none: 0, low: 0, high: 0 };
+  const stats = [0, 0, 0, 0];
   for (let t = begin; t < end; t++) {
     scoreGrads[t] = 0;
     if (!isUnmasked(mask, t)) continue;
     const logRatio = oldLogProbs ? logProbs[t] - oldLogProbs[t] : 0;
     const d = Math.min(Math.max(logRatio, -LOG_RATIO_LIMIT), LOG_RATIO_LIMIT);
-    const { value, derivative, clip } = tokenTerm(args, d, side, logProbs[t]);
-    sum += value;
-    clipped[clip]++;
+    const { value, derivative, clip } = tokenTerm(args, d, sideOf(args, i, t), logProbs[t]);
+    const weight = isTokenForm ? 1 : (tokenWeights?.[t] ?? 1);
+    sums.value += weight * value;
+    sums[clip]++;
     // The stopped ratio's weight is a constant: the clamp on d does not stop the log-prob's own gradient.
-    const flows = d === logRatio || args.kind === RATIO_SCORE_CODES.stoppedRatio;
-    scoreGrads[t] = flows ? derivative : 0;
+    const flows = d === logRatio || kind === RATIO_SCORE_CODES.stoppedRatio;
+    scoreGrads[t] = flows ? weight * derivative : 0;
+    const ratio = Math.exp(d);
+    stats[0] += ratio;
+    stats[1] += ratio * ratio;
+    stats[2] += d;
+    stats[3] = Math.max(stats[3], ratio);
   }
-  const score = sequenceScore(args, sum / Math.max(count, 1), side);
-  const factor = score.derivative / Math.max(count, 1);
-  for (let t = begin; t < end; t++) scoreGrads[t] *= factor;
-  if (score.clip !== 'none') clipped[score.clip] = count;
-  args.scores[i] = score.value;
+  const mean = sums.value / Math.max(count, 1);
+  if (isTokenForm) {
+    sums = tokenForm(args, i, Math.exp(mean), Math.max(count, 1));
+  } else {
+    const score = sequenceScore(args, mean, args.sides?.[i] ?? 0);
+    for (let t = begin; t < end; t++) scoreGrads[t] *= score.derivative / Math.max(count, 1);
+    if (score.clip !== 'none') sums[score.clip] = count;
+    sums.value = score.value;
+  }
+  args.scores[i] = sums.value;
   args.tokenCounts[i] = count;
-  args.clippedLow[i] = clipped.low;
-  args.clippedHigh[i] = clipped.high;
+  args.clippedLow[i] = sums.low;
+  args.clippedHigh[i] = sums.high;
+  args.ratioStats?.set(stats, 4 * i);
 }
 
 export function* ratioScoresForward(args: RatioScoresForwardArguments): Pauses {

@@ -87,6 +87,12 @@ class Arguments {
     return typed<T>(name, get(name), length).data;
   }
 
+  template <class T>
+  T* optional_host_array(const char* name, int64_t length) {
+    const Napi::Value value = get(name);
+    return value.IsUndefined() ? nullptr : typed<T>(name, value, length).data;
+  }
+
   // As array(); null when the property is undefined.
   template <class T>
   T* optional_array(const char* name, int64_t length) {

@@ -81,8 +81,7 @@ Napi::Value CudaDevice::wrap(const Napi::CallbackInfo& info) {
   bool lossless = true;
   auto* pointer = reinterpret_cast<void*>(info[0].As<Napi::BigInt>().Uint64Value(&lossless));
   std::string reason;
-  const auto memory =
-      cuda::DeviceMemory::wrap(context_, pointer, info[1].As<Napi::Number>().Int64Value(), reason);
+  const auto memory = cuda::DeviceMemory::wrap(context_, pointer, info[1].As<Napi::Number>().Int64Value(), reason);
   if (memory != nullptr) return CudaMemory::create(info.Env(), memory);
   return Napi::String::New(info.Env(), reason);
 }
@@ -134,7 +133,9 @@ Napi::Value cuda_info(const Napi::CallbackInfo& info) {
 // What tests look at, and how they make memory run out.
 Napi::Object emulation_controls(Napi::Env env) {
   Napi::Object controls = Napi::Object::New(env);
-  const auto add = [&](const char* name, auto function) { controls.Set(name, Napi::Function::New(env, function, name)); };
+  const auto add = [&](const char* name, auto function) {
+    controls.Set(name, Napi::Function::New(env, function, name));
+  };
   add("liveAllocations", [](const Napi::CallbackInfo& info) -> Napi::Value {
     return Napi::Number::New(info.Env(), static_cast<double>(emulation::live_allocations()));
   });

@@ -10,6 +10,7 @@ GroupInfoNce read(Arguments& a) {
   int64_t sequences = 0;
   op.groups = a.integer("groups");
   op.cu_groups = offsets(a, "cuGroups", op.groups, sequences);
+  op.group_order = permutation(a, "groupOrder", sequences);
   op.scores = a.array<const double>("scores", sequences);
   op.rewards = a.array<const double>("rewards", sequences);
   op.token_counts = a.optional_array<const double>("tokenCounts", sequences);

@@ -15,6 +15,7 @@ RatioScoresForward read_forward(Arguments& a) {
   op.old_log_probs = a.optional_array<const double>("oldLogProbs", tokens);
   op.mask = a.optional_array<const uint8_t>("mask", tokens);
   op.sides = a.optional_array<const double>("sides", op.sequences);
+  op.token_weights = a.optional_array<const double>("tokenWeights", tokens);
   op.epsilon_low = a.number("epsilonLow");
   op.epsilon_high = a.number("epsilonHigh");
   op.ratio_min = a.number("ratioMin");
@@ -26,6 +27,7 @@ RatioScoresForward read_forward(Arguments& a) {
   op.score_grads = a.array<double>("scoreGrads", tokens);
   op.clipped_low = a.array<int32_t>("clippedLow", op.sequences);
   op.clipped_high = a.array<int32_t>("clippedHigh", op.sequences);
+  op.ratio_stats = a.optional_array<double>("ratioStats", 4 * op.sequences);
   op.cancel = a.cancel_flag();
   return op;
 }
@@ -38,7 +40,8 @@ RatioScoresBackward read_backward(Arguments& a) {
   op.grad_scores = a.array<const double>("gradScores", op.sequences);
   op.score_grads = a.array<const double>("scoreGrads", tokens);
   op.accumulate = a.boolean("accumulate");
-  op.grad_log_probs = op.accumulate ? a.in_out<double>("gradLogProbs", tokens) : a.array<double>("gradLogProbs", tokens);
+  op.grad_log_probs =
+      op.accumulate ? a.in_out<double>("gradLogProbs", tokens) : a.array<double>("gradLogProbs", tokens);
   op.cancel = a.cancel_flag();
   return op;
 }

@@ -16,11 +16,15 @@ struct Sides {
   double largest_negative = -std::numeric_limits<double>::infinity();
 };
 
+// The k-th sequence of the packed groups.
+int64_t member(const GroupInfoNce& op, int64_t k) { return op.group_order == nullptr ? k : op.group_order[k]; }
+
 bool positive(const GroupInfoNce& op, int64_t i) { return op.rewards[i] > op.positive_threshold; }
 
 Sides count_sides(const GroupInfoNce& op, int64_t begin, int64_t end) {
   Sides sides;
-  for (int64_t i = begin; i < end; ++i) {
+  for (int64_t k = begin; k < end; ++k) {
+    const int64_t i = member(op, k);
     sides.any_token = sides.any_token || op.token_counts == nullptr || op.token_counts[i] > 0;
     if (positive(op, i)) {
       ++sides.positives;
@@ -35,17 +39,19 @@ Sides count_sides(const GroupInfoNce& op, int64_t begin, int64_t end) {
 // -J_g; writes the gradient of loss = sum_g -J_g / normalizer.
 double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end) {
   const Sides sides = count_sides(op, begin, end);
-  std::fill(op.grad_scores + begin, op.grad_scores + end, 0.0);
+  for (int64_t k = begin; k < end; ++k) op.grad_scores[member(op, k)] = 0;
   if (sides.positives == 0 || sides.negatives == 0 || !sides.any_token) return 0;
   double sum = 0;  // of exp((s_j - largest) / tau)
-  for (int64_t j = begin; j < end; ++j)
-    if (!positive(op, j)) sum += std::exp((op.scores[j] - sides.largest_negative) / op.tau);
+  for (int64_t k = begin; k < end; ++k)
+    if (const int64_t j = member(op, k); !positive(op, j))
+      sum += std::exp((op.scores[j] - sides.largest_negative) / op.tau);
   const double b = sides.largest_negative + op.tau * std::log(sum);
 
   const double share = 1 / static_cast<double>(sides.positives);
   double loss = 0;
   double pull = 0;  // sum over positives of sigmoid((b - a_i) / tau)
-  for (int64_t i = begin; i < end; ++i) {
+  for (int64_t k = begin; k < end; ++k) {
+    const int64_t i = member(op, k);
     if (!positive(op, i)) continue;
     const double gap = b - (op.scores[i] - op.margin);
     const double small = std::exp(-std::fabs(gap) / op.tau);
@@ -55,8 +61,9 @@ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end) {
     op.grad_scores[i] = -share * sigmoid / op.normalizer;
   }
   const double push = share * pull / (sum * op.normalizer);
-  for (int64_t j = begin; j < end; ++j)
-    if (!positive(op, j)) op.grad_scores[j] = push * std::exp((op.scores[j] - sides.largest_negative) / op.tau);
+  for (int64_t k = begin; k < end; ++k)
+    if (const int64_t j = member(op, k); !positive(op, j))
+      op.grad_scores[j] = push * std::exp((op.scores[j] - sides.largest_negative) / op.tau);
   return loss;
 }
 

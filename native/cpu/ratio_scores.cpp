@@ -11,31 +11,36 @@ namespace {
 
 using namespace ratio;
 
+// Weighs in the sequence's ratio token by token; returns the mean.
+double token_form_score(const RatioScoresForward& op, int64_t i, int64_t begin, int64_t end, double ratio,
+                        double divisor, Sums& sums) {
+  sums.value = 0;
+  for (int64_t t = begin; t < end; ++t)
+    if (unmasked(op.mask, t)) add_token_form(op, i, t, ratio, divisor, sums);
+  return sums.value / divisor;
+}
+
 void score_sequence(const RatioScoresForward& op, int64_t i, int64_t begin, int64_t end) {
-  const double side = op.sides == nullptr ? 0 : op.sides[i];
-  const double count = count_unmasked(op.mask, begin, end);
-  const double divisor = std::max(count, 1.0);
-  int32_t clipped[3] = {0, 0, 0};
-  double sum = 0;
+  Sums sums;
   for (int64_t t = begin; t < end; ++t) {
     op.score_grads[t] = 0;
-    if (!unmasked(op.mask, t)) continue;
-    const LogRatio d = log_ratio(op, t);
-    const Term term = token_term(op, d.value, side, t);
-    sum += term.value;
-    // Selected, not multiplied. The stopped ratio's weight is a constant: the clamp on d does not stop its gradient.
-    const bool flows = !d.clamped || op.kind == RatioScore::kStopped;
-    op.score_grads[t] = flows ? term.derivative : 0;
-    ++clipped[static_cast<int>(term.clip)];
+    if (unmasked(op.mask, t)) add_token(op, i, t, sums);
   }
-  const Term score = sequence_score(op, sum / divisor, side);
-  const double factor = score.derivative / divisor;
-  for (int64_t t = begin; t < end; ++t) op.score_grads[t] *= factor;
-  if (score.clip != Clip::kNone) clipped[static_cast<int>(score.clip)] = static_cast<int32_t>(count);
-  op.scores[i] = score.value;
-  op.token_counts[i] = count;
-  op.clipped_low[i] = clipped[static_cast<int>(Clip::kLow)];
-  op.clipped_high[i] = clipped[static_cast<int>(Clip::kHigh)];
+  const double divisor = std::max(sums.count, 1.0);
+  if (token_form(op)) {
+    op.scores[i] = token_form_score(op, i, begin, end, std::exp(sums.value / divisor), divisor, sums);
+  } else {
+    const Term score = sequence_score(op, sums.value / divisor, op.sides == nullptr ? 0 : op.sides[i]);
+    const double factor = score.derivative / divisor;
+    for (int64_t t = begin; t < end; ++t) op.score_grads[t] *= factor;
+    op.scores[i] = score.value;
+    if (score.clip == Clip::kLow) sums.low = sums.count;
+    if (score.clip == Clip::kHigh) sums.high = sums.count;
+  }
+  op.token_counts[i] = sums.count;
+  op.clipped_low[i] = static_cast<int32_t>(sums.low);
+  op.clipped_high[i] = static_cast<int32_t>(sums.high);
+  write_stats(op, i, sums);
 }
 
 }  // namespace

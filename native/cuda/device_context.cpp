@@ -62,8 +62,10 @@ cudaError_t DeviceContext::allocate(void*& pointer, int64_t bytes) {
   const DeviceScope scope(device_);
   const int64_t size = std::max<int64_t>(bytes, 1);
   const cudaError_t error = cudaMallocFromPoolAsync(&pointer, static_cast<size_t>(size), pool_, stream_);
-  if (error == cudaSuccess) allocated_ += size;
-  else cudaGetLastError();  // said here; later calls start clean
+  if (error == cudaSuccess)
+    allocated_ += size;
+  else
+    cudaGetLastError();  // said here; later calls start clean
   return error;
 }
 

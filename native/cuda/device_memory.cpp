@@ -43,10 +43,9 @@ cudaError_t DeviceMemory::copy(const HostMatrix& host, int64_t stride, cudaMemcp
   const auto width = static_cast<size_t>(host.width * host.size);
   const auto rows = static_cast<size_t>(host.rows);
   const cudaStream_t stream = context_->stream();
-  const cudaError_t error =
-      kind == cudaMemcpyHostToDevice
-          ? cudaMemcpy2DAsync(pointer_, pitch, host.data, host_pitch, width, rows, kind, stream)
-          : cudaMemcpy2DAsync(host.data, host_pitch, pointer_, pitch, width, rows, kind, stream);
+  const cudaError_t error = kind == cudaMemcpyHostToDevice
+                                ? cudaMemcpy2DAsync(pointer_, pitch, host.data, host_pitch, width, rows, kind, stream)
+                                : cudaMemcpy2DAsync(host.data, host_pitch, pointer_, pitch, width, rows, kind, stream);
   if (error != cudaSuccess) return error;
   Completion completion(*context_);
   const cudaError_t marked = completion.mark();

@@ -9,6 +9,11 @@ namespace {
 
 constexpr int kSumThreads = 256;
 
+// The k-th sequence of the packed groups.
+__device__ int64_t member(const GroupInfoNce& op, int64_t k) {
+  return op.group_order == nullptr ? k : op.group_order[k];
+}
+
 __device__ bool positive(const GroupInfoNce& op, int64_t i) { return op.rewards[i] > op.positive_threshold; }
 
 // -J_g, in every lane; writes the gradient of loss = sum_g -J_g / normalizer.
@@ -18,7 +23,8 @@ __device__ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end)
   double negatives = 0;
   double tokens = 0;
   double largest = static_cast<double>(-INFINITY);  // negative score
-  for (int64_t i = first; i < end; i += kWarp) {
+  for (int64_t k = first; k < end; k += kWarp) {
+    const int64_t i = member(op, k);
     op.grad_scores[i] = 0;
     tokens += op.token_counts == nullptr ? 1 : op.token_counts[i];
     if (positive(op, i)) {
@@ -35,15 +41,16 @@ __device__ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end)
   if (positives == 0 || negatives == 0 || tokens == 0) return 0;
 
   double sum = 0;  // of exp((s_j - largest) / tau)
-  for (int64_t j = first; j < end; j += kWarp)
-    if (!positive(op, j)) sum += exp((op.scores[j] - largest) / op.tau);
+  for (int64_t k = first; k < end; k += kWarp)
+    if (const int64_t j = member(op, k); !positive(op, j)) sum += exp((op.scores[j] - largest) / op.tau);
   sum = warp_sum(sum);
   const double b = largest + op.tau * log(sum);
 
   const double share = 1 / positives;
   double loss = 0;
   double pull = 0;  // sum over positives of sigmoid((b - a_i) / tau)
-  for (int64_t i = first; i < end; i += kWarp) {
+  for (int64_t k = first; k < end; k += kWarp) {
+    const int64_t i = member(op, k);
     if (!positive(op, i)) continue;
     const double gap = b - (op.scores[i] - op.margin);
     const double small = exp(-fabs(gap) / op.tau);
@@ -55,8 +62,9 @@ __device__ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end)
   loss = warp_sum(loss);
   pull = warp_sum(pull);
   const double push = share * pull / (sum * op.normalizer);
-  for (int64_t j = first; j < end; j += kWarp)
-    if (!positive(op, j)) op.grad_scores[j] = push * exp((op.scores[j] - largest) / op.tau);
+  for (int64_t k = first; k < end; k += kWarp)
+    if (const int64_t j = member(op, k); !positive(op, j))
+      op.grad_scores[j] = push * exp((op.scores[j] - largest) / op.tau);
   return loss;
 }
 

@@ -8,40 +8,58 @@ namespace {
 
 using namespace ratio;
 
+// Every lane gets the sums of the warp.
+__device__ Sums warp_sums(Sums sums) {
+  sums.count = warp_sum(sums.count);
+  sums.value = warp_sum(sums.value);
+  sums.low = warp_sum(sums.low);
+  sums.high = warp_sum(sums.high);
+  sums.ratio = warp_sum(sums.ratio);
+  sums.ratio_square = warp_sum(sums.ratio_square);
+  sums.log_ratio = warp_sum(sums.log_ratio);
+  sums.largest_ratio = warp_max(sums.largest_ratio);
+  return sums;
+}
+
+// Weighs in the sequence's ratio token by token; each lane writes its own tokens. Returns the mean.
+__device__ double token_form_score(const RatioScoresForward& op, int64_t i, double ratio, double divisor, Sums& sums) {
+  Sums shares;
+  for (int64_t t = op.cu_seqlens[i] + lane_index(); t < op.cu_seqlens[i + 1]; t += kWarp)
+    if (unmasked(op.mask, t)) add_token_form(op, i, t, ratio, divisor, shares);
+  shares = warp_sums(shares);
+  sums.low = shares.low;
+  sums.high = shares.high;
+  return shares.value / divisor;
+}
+
 __global__ __launch_bounds__(kSequenceThreads) void forward_kernel(RatioScoresForward op) {
   for_each_warp(op.sequences, [&](int64_t i) {
-    const int64_t begin = op.cu_seqlens[i];
+    const int64_t begin = op.cu_seqlens[i] + lane_index();
     const int64_t end = op.cu_seqlens[i + 1];
-    const double side = op.sides == nullptr ? 0 : op.sides[i];
-    double sum = 0;
-    double count = 0;
-    double low = 0;
-    double high = 0;
-    for (int64_t t = begin + lane_index(); t < end; t += kWarp) {
+    Sums sums;
+    for (int64_t t = begin; t < end; t += kWarp) {
       op.score_grads[t] = 0;
-      if (!unmasked(op.mask, t)) continue;
-      const LogRatio d = log_ratio(op, t);
-      const Term term = token_term(op, d.value, side, t);
-      sum += term.value;
-      count += 1;
-      low += term.clip == Clip::kLow ? 1 : 0;
-      high += term.clip == Clip::kHigh ? 1 : 0;
-      // Selected, not multiplied. The stopped ratio's weight is a constant: the clamp on d does not stop its gradient.
-      op.score_grads[t] = !d.clamped || op.kind == RatioScore::kStopped ? term.derivative : 0;
+      if (unmasked(op.mask, t)) add_token(op, i, t, sums);
     }
-    sum = warp_sum(sum);
-    count = warp_sum(count);
-    low = warp_sum(low);
-    high = warp_sum(high);
-    const double divisor = count > 1 ? count : 1;
-    const Term score = sequence_score(op, sum / divisor, side);
-    const double factor = score.derivative / divisor;
-    for (int64_t t = begin + lane_index(); t < end; t += kWarp) op.score_grads[t] *= factor;  // each lane its own
+    sums = warp_sums(sums);
+    const double divisor = sums.count > 1 ? sums.count : 1;
+    double value = 0;
+    if (token_form(op)) {
+      value = token_form_score(op, i, exp(sums.value / divisor), divisor, sums);
+    } else {
+      const Term score = sequence_score(op, sums.value / divisor, op.sides == nullptr ? 0 : op.sides[i]);
+      const double factor = score.derivative / divisor;
+      for (int64_t t = begin; t < end; t += kWarp) op.score_grads[t] *= factor;  // each lane its own
+      value = score.value;
+      if (score.clip == Clip::kLow) sums.low = sums.count;
+      if (score.clip == Clip::kHigh) sums.high = sums.count;
+    }
     if (lane_index() != 0) return;
-    op.scores[i] = score.value;
-    op.token_counts[i] = count;
-    op.clipped_low[i] = static_cast<int32_t>(score.clip == Clip::kLow ? count : low);
-    op.clipped_high[i] = static_cast<int32_t>(score.clip == Clip::kHigh ? count : high);
+    op.scores[i] = value;
+    op.token_counts[i] = sums.count;
+    op.clipped_low[i] = static_cast<int32_t>(sums.low);
+    op.clipped_high[i] = static_cast<int32_t>(sums.high);
+    write_stats(op, i, sums);
   });
 }
 

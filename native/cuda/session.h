@@ -60,7 +60,7 @@ class Session {
  private:
   struct Mirror {
     void* host;
-    int64_t bytes;   // on the device
+    int64_t bytes;      // on the device
     HostMatrix matrix;  // data null: an array
     void* device;
   };

@@ -1,7 +1,6 @@
 // See transfer.h. Blocks are dealt out to the arrays in turn; 16 bytes per thread and step, then the odd bytes.
-#include "cuda/transfer.h"
-
 #include "cuda/platform.h"
+#include "cuda/transfer.h"
 
 namespace rlvr::cuda {
 namespace {

@@ -26,7 +26,16 @@ RLVR_HOST_DEVICE inline LogRatio log_ratio(const RatioScoresForward& op, int64_t
   return {d, false};
 }
 
-// The one-sided clip of a value by the sequence's side: only the bound that the side looks at.
+RLVR_HOST_DEVICE inline double token_weight(const RatioScoresForward& op, int64_t t) {
+  return op.token_weights == nullptr ? 1 : op.token_weights[t];
+}
+
+RLVR_HOST_DEVICE inline double token_side(const RatioScoresForward& op, int64_t i, int64_t t) {
+  if (op.sides != nullptr) return op.sides[i];
+  return op.token_weights == nullptr ? 0 : op.token_weights[t];
+}
+
+// The one-sided clip of a value by its side: only the bound that the side looks at.
 RLVR_HOST_DEVICE inline Clip one_sided(double value, double side, double low, double high) {
   if (side > 0 && value > high) return Clip::kHigh;
   if (side < 0 && value < low) return Clip::kLow;
@@ -40,11 +49,19 @@ struct Term {
   Clip clip = Clip::kNone;
 };
 
-RLVR_HOST_DEVICE inline Term clipped_term(double ratio, double side, double low, double high) {
+RLVR_HOST_DEVICE inline Term clipped_term(const RatioScoresForward& op, double ratio, double side) {
+  const double low = 1 - op.epsilon_low;
+  const double high = 1 + op.epsilon_high;
   const Clip clip = one_sided(ratio, side, low, high);
   if (clip == Clip::kHigh) return {high, 0, clip};
   if (clip == Clip::kLow) return {low, 0, clip};
   return {ratio, ratio, clip};
+}
+
+// As clipped_term, with the cap on the negative side too.
+RLVR_HOST_DEVICE inline Term capped_term(const RatioScoresForward& op, double ratio, double side) {
+  if (side < 0 && ratio > op.ratio_max) return {op.ratio_max, 0, Clip::kHigh};
+  return clipped_term(op, ratio, side);
 }
 
 RLVR_HOST_DEVICE inline Term stopped_term(double ratio, double log_prob, double low, double high) {
@@ -72,7 +89,7 @@ RLVR_HOST_DEVICE inline Term token_term(const RatioScoresForward& op, double d, 
     case RatioScore::kRatio:
       return {exp(d), exp(d)};
     case RatioScore::kClipped:
-      return clipped_term(exp(d), side, 1 - op.epsilon_low, 1 + op.epsilon_high);
+      return capped_term(op, exp(d), side);
     case RatioScore::kSequence:
       return {d, 1};
     case RatioScore::kGeometric:
@@ -94,8 +111,68 @@ RLVR_HOST_DEVICE inline Term token_term(const RatioScoresForward& op, double d, 
 // The score from the mean of the terms, and the factor on every token's derivative.
 RLVR_HOST_DEVICE inline Term sequence_score(const RatioScoresForward& op, double mean, double side) {
   if (op.kind == RatioScore::kGeometric) return {exp(mean), exp(mean)};
-  if (op.kind == RatioScore::kSequence) return clipped_term(exp(mean), side, 1 - op.epsilon_low, 1 + op.epsilon_high);
+  if (op.kind == RatioScore::kSequence) return clipped_term(op, exp(mean), side);
   return {mean, 1};
+}
+
+// Whether the mean is of unweighted log-ratios first, and the weights come with the sequence's ratio.
+RLVR_HOST_DEVICE inline bool token_form(const RatioScoresForward& op) {
+  return op.kind == RatioScore::kSequence && op.token_weights != nullptr;
+}
+
+// What a thread adds up over its tokens of a sequence.
+struct Sums {
+  double count = 0;
+  double value = 0;
+  double low = 0;  // tokens that a bound replaced
+  double high = 0;
+  double ratio = 0;
+  double ratio_square = 0;
+  double log_ratio = 0;
+  double largest_ratio = 0;
+};
+
+RLVR_HOST_DEVICE inline void add_clip(Sums& sums, Clip clip) {
+  sums.low += clip == Clip::kLow ? 1 : 0;
+  sums.high += clip == Clip::kHigh ? 1 : 0;
+}
+
+// Adds an unmasked token of sequence i, and writes its derivative before the sequence's factor.
+RLVR_HOST_DEVICE inline void add_token(const RatioScoresForward& op, int64_t i, int64_t t, Sums& sums) {
+  const LogRatio d = log_ratio(op, t);
+  const Term term = token_term(op, d.value, token_side(op, i, t), t);
+  const double weight = token_form(op) ? 1 : token_weight(op, t);
+  sums.count += 1;
+  sums.value += weight * term.value;
+  add_clip(sums, term.clip);
+  // Selected, not multiplied. The stopped ratio's weight is a constant: the clamp on d does not stop its gradient.
+  const bool flows = !d.clamped || op.kind == RatioScore::kStopped;
+  op.score_grads[t] = flows ? weight * term.derivative : 0;
+  if (op.ratio_stats == nullptr) return;
+  const double ratio = exp(d.value);
+  sums.ratio += ratio;
+  sums.ratio_square += ratio * ratio;
+  sums.log_ratio += d.value;
+  sums.largest_ratio = ratio > sums.largest_ratio ? ratio : sums.largest_ratio;
+}
+
+// The second pass of the token form: a token's share of mean w_t * clip(S).
+RLVR_HOST_DEVICE inline void add_token_form(const RatioScoresForward& op, int64_t i, int64_t t, double ratio,
+                                            double divisor, Sums& sums) {
+  const Term term = clipped_term(op, ratio, token_side(op, i, t));
+  const double weight = token_weight(op, t);
+  sums.value += weight * term.value;
+  add_clip(sums, term.clip);
+  op.score_grads[t] *= weight * term.derivative / divisor;
+}
+
+RLVR_HOST_DEVICE inline void write_stats(const RatioScoresForward& op, int64_t i, const Sums& sums) {
+  if (op.ratio_stats == nullptr) return;
+  double* stats = op.ratio_stats + 4 * i;
+  stats[0] = sums.ratio;
+  stats[1] = sums.ratio_square;
+  stats[2] = sums.log_ratio;
+  stats[3] = sums.largest_ratio;
 }
 
 }  // namespace rlvr::ratio

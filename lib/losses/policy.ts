@@ -1,0 +1,31 @@
+// What the advantage-weighted losses share: their batch, and the options of their scores.
+import type { AdvantageInputs, AdvantageParameters } from '../objectives/advantage-weighted.js';
+import type { Batch } from './batch.js';
+import type { LossOptions } from './loss.js';
+
+/** Batch of the advantage-weighted losses: optional advantages and reference log-probs [T] besides the rollouts. */
+export type PolicyBatch = Batch & AdvantageInputs;
+
+/** Options of every advantage-weighted loss. */
+export interface PolicyOptions extends LossOptions, AdvantageParameters {}
+
+/** Bounds of the losses that clip a ratio: at 1 - epsilonLow on the negative side, at 1 + epsilonHigh on the positive. */
+export interface ClipParameters {
+  /** Width of the lower clip, >= 0. */
+  epsilonLow?: number;
+  /** Width of the upper clip, >= 0. */
+  epsilonHigh?: number;
+}
+
+/** Bounds of the token-level clip. */
+export interface ClippedRatioParameters extends ClipParameters {
+  /** Cap of the ratio on the negative side, >= 1: dual-clip PPO's c, verl's `clip_ratio_c`. Default none. */
+  dualClip?: number;
+  /** Bound of the unclipped ratio, > 0: TRL's two-sided `delta`. Default none. */
+  delta?: number;
+}
+
+/** The clipped-ratio score of the options. */
+export function clippedRatio({ epsilonLow, epsilonHigh, dualClip, delta }: ClippedRatioParameters) {
+  return { kind: 'clippedRatio' as const, epsilonLow, epsilonHigh, dualClip, delta };
+}

@@ -1,0 +1,30 @@
+// A bonus on the entropy of the policy (spec section 4): its mean over each sequence as one more score, with the
+// gradient through the logits.
+import { badArgument } from '../errors.js';
+import { meanTask } from '../losses/forward.js';
+import type { CheckedBatch, Extension } from '../losses/loss.js';
+import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
+import { finiteNumber } from '../validate.js';
+
+export interface EntropyParameters {
+  /** Weight of the entropy bonus, >= 0; from logits only. Default 0. */
+  entropyCoef?: number;
+}
+
+/** Takes the bonus off an objective's loss; undefined when there is none. */
+export function entropyBonus(
+  checked: CheckedBatch,
+  options: EntropyParameters & AggregationParameters,
+): Extension | undefined {
+  const coefficient = finiteNumber('entropyCoef', options.entropyCoef ?? 0, { min: 0 });
+  const weights = aggregationWeights(options, checked.sequences);
+  if (coefficient === 0) return undefined;
+  if (!checked.rows) throw badArgument('ERR_RANGE', 'entropyCoef', '0 for a batch of log-probs', String(coefficient));
+  return function* (level, result) {
+    const channel = yield* meanTask(level, level.entropy!);
+    const { scores, tokenCounts } = channel;
+    const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, weights, -coefficient);
+    const terms = [...result.terms, { of: 'entropy' as const, channel, gradScores }];
+    return { ...result, losses: [...result.losses, loss], terms };
+  };
+}

@@ -1,0 +1,92 @@
+// The mismatch between the trainer's policy and the inference engine that sampled (spec section 4): importance weights
+// rho = exp(oldLogProbs - rolloutLogProbs), constants that multiply the policy term.
+import { read, type Task } from '../backend/task.js';
+import { badArgument } from '../errors.js';
+import type { CheckedSequences } from '../losses/batch.js';
+import { maskTask, type TokenLevel } from '../losses/forward.js';
+import { finiteNumber, objectArgument, oneOf } from '../validate.js';
+
+export interface RolloutCorrection {
+  /** A weight for each token, or exp of the summed log-ratio for each sequence. Default `'token'`. */
+  level?: 'token' | 'sequence';
+  /** Clamp weights into [min, max], or drop (weight 0) what is outside. Default `'truncate'`. */
+  mode?: 'truncate' | 'mask';
+  /** Default 0. */
+  min?: number;
+  /** Default 2. */
+  max?: number;
+}
+
+export interface RolloutParameters {
+  /** Correct for the mismatch to the batch's `rolloutLogProbs`. Default: no correction. */
+  rolloutCorrection?: RolloutCorrection;
+}
+
+/** A checked correction: importance weights [T] if per token, else [N]. */
+export interface RolloutWeights {
+  perToken: boolean;
+  task(level: TokenLevel): Task<Float64Array>;
+}
+
+const LOG_RATIO_LIMIT = 20;
+
+/** The correction of the options, checked; undefined for none. */
+export function rolloutCorrection(
+  { rolloutLogProbs }: CheckedSequences,
+  { rolloutCorrection: given }: RolloutParameters,
+): RolloutWeights | undefined {
+  if (given === undefined) return undefined;
+  const options = objectArgument('rolloutCorrection', given);
+  const level = oneOf('rolloutCorrection.level', options.level ?? 'token', ['token', 'sequence']);
+  const mode = oneOf('rolloutCorrection.mode', options.mode ?? 'truncate', ['truncate', 'mask']);
+  const min = finiteNumber('rolloutCorrection.min', options.min ?? 0, { min: 0 });
+  const max = finiteNumber('rolloutCorrection.max', options.max ?? 2, { min });
+  if (!rolloutLogProbs) {
+    throw badArgument(
+      'ERR_DTYPE',
+      'rolloutLogProbs',
+      'Float32Array or Float64Array with rolloutCorrection',
+      'undefined',
+    );
+  }
+  const bound = (rho: number) => {
+    if (mode === 'truncate') return Math.min(Math.max(rho, min), max);
+    return rho >= min && rho <= max ? rho : 0;
+  };
+  const perToken = level === 'token';
+  return {
+    perToken,
+    *task(tokens) {
+      const differences = yield* rolloutDifferences(tokens);
+      const logRatios = perToken ? differences : sequenceSums(differences, tokens.checked.cuSeqlens);
+      return logRatios.map((d) => bound(importance(d)));
+    },
+  };
+}
+
+/** The ratio of a log-ratio, clamped as every other (spec section 6). */
+export function importance(logRatio: number): number {
+  return Math.exp(Math.min(Math.max(logRatio, -LOG_RATIO_LIMIT), LOG_RATIO_LIMIT));
+}
+
+/** oldLogProbs (on-policy: the current ones) - rolloutLogProbs, 0 for tokens that do not count. [T] */
+export function* rolloutDifferences(level: TokenLevel): Task<Float64Array> {
+  const { oldLogProbs, rolloutLogProbs, tokens } = level.checked;
+  const mask = yield* maskTask(level);
+  if (!oldLogProbs) yield* read(level.logProbs);
+  const old = oldLogProbs ?? level.logProbs;
+  const differences = new Float64Array(tokens);
+  for (let t = 0; t < tokens; t++) {
+    // Selected, not multiplied: masked entries may be infinite or NaN. Equal infinities are no difference.
+    if (mask?.[t] !== 0 && old[t] !== rolloutLogProbs![t]) differences[t] = old[t] - rolloutLogProbs![t];
+  }
+  return differences;
+}
+
+function sequenceSums(values: Float64Array, cuSeqlens: Int32Array): Float64Array {
+  const sums = new Float64Array(cuSeqlens.length - 1);
+  for (let i = 0; i < sums.length; i++) {
+    for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) sums[i] += values[t];
+  }
+  return sums;
+}

@@ -1,0 +1,63 @@
+// An objective that the user writes in TypeScript, on scores.
+import { RlvrError } from '../errors.js';
+import { readResults, scoreTask } from '../losses/forward.js';
+import type { LossOptions, Objective } from '../losses/loss.js';
+import { finiteFloats, finiteNumber, objectArgument } from '../validate.js';
+import { signs } from './sides.js';
+
+/** What an objective of scores gets to know of the batch. Not to be changed. */
+export interface ScoredBatch {
+  /** [N] */
+  scores: Float64Array;
+  /** [N] verified rewards. */
+  rewards: Float64Array;
+  /** [N] +1 where the reward is above `positiveThreshold`, else -1. */
+  sides: Float64Array;
+  /** [N] tokens that count in each sequence. */
+  tokenCounts: Float64Array;
+  /** [G + 1]: group g is sequences `cuGroups[g] ... cuGroups[g + 1]` (of `groupOrder`, where there is one). */
+  cuGroups: Int32Array;
+  /** [N] */
+  groupOrder: Int32Array | undefined;
+}
+
+/** The value of an objective of scores, and its gradient. */
+export interface ObjectiveValue {
+  loss: number;
+  /** [N] dloss/dscores. */
+  gradScores: Float64Array;
+  /** [G], for the result. */
+  groupLosses?: Float64Array;
+}
+
+/**
+ * An objective for {@link defineLoss} from a function of the scores: its value and its gradient by each score. `P` are the
+ * loss's own parameters, as the caller gave them (or the loss's defaults).
+ *
+ * @throws RlvrError (when the loss runs) `ERR_NONFINITE`, `ERR_SHAPE` or `ERR_DTYPE` for what the function returns.
+ */
+export function scoreObjective<P extends object = object>(
+  evaluate: (batch: ScoredBatch, options: Partial<P & LossOptions>) => ObjectiveValue,
+): Objective<P> {
+  if (typeof evaluate !== 'function') {
+    throw new RlvrError('ERR_DTYPE', `evaluate: expected a function of scores, got ${typeof evaluate}`);
+  }
+  return (score, _batch, checked, options) => {
+    const { rewards, cuGroups, groupOrder, sequences, positiveThreshold } = checked;
+    const sides = signs(rewards, positiveThreshold);
+    return {
+      *evaluate(level) {
+        const channel = yield* scoreTask(level, score, { sides });
+        const { scores, tokenCounts } = channel;
+        yield* readResults(level, [scores, tokenCounts]);
+        const batch = { scores, rewards, sides, tokenCounts, cuGroups, groupOrder };
+        const value = objectArgument('the objective', evaluate(batch, options));
+        const loss = Float64Array.of(finiteNumber('loss of the objective', value.loss));
+        // A copy: the function may keep its array and change it while a device still reads it.
+        const gradScores = finiteFloats('gradScores', value.gradScores, sequences, 'N, one per score').slice();
+        const { groupLosses } = value;
+        return { losses: [loss], channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };
+      },
+    };
+  };
+}

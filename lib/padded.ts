@@ -1,0 +1,150 @@
+// A trainer's padded [B, L] layout as a packed batch (spec section 1). Logits stay where they are; only offsets are made.
+import { DeviceTensor } from './cuda/device-tensor.js';
+import { badArgument, describe } from './errors.js';
+import { type HostTensor, type Logits, logitsView } from './logits.js';
+import { arrayOf, type FloatArray, finiteNumber, objectArgument } from './validate.js';
+
+/** As {@link HostTensor}, also in a trainer's shape [B, L, V]; `rowStride` is from one token to the next in both. */
+export interface PaddedTensor extends Omit<HostTensor, 'shape'> {
+  /** [B * L, V], or [B, L, V]. */
+  shape: HostTensor['shape'] | readonly [sequences: number, length: number, vocab: number];
+}
+
+/** Logits of a padded batch: a contiguous `Float32Array` of B * L * V, or a tensor of shape [B * L, V] or [B, L, V]. */
+export type PaddedLogits = Logits | PaddedTensor;
+
+interface PaddedSequences {
+  /** [B, L]: sequences, and the length that all of them are padded to. */
+  shape: readonly [sequences: number, length: number];
+  /** [B * L]; 1 for a token that counts, 0 for padding and prompt. Padding may be on either side, or in between. */
+  mask: Uint8Array;
+  /** [B * L] log-probs under the behaviour policy. Omitted: on-policy. */
+  oldLogProbs?: FloatArray;
+  /** Made from the shape. */
+  cuSeqlens?: undefined;
+}
+
+interface PaddedFromLogits extends PaddedSequences {
+  /** [B * L, V]; row t scores the token at `targets[t]`. */
+  logits: PaddedLogits;
+  /** [B * L] sampled token ids; any value where masked. */
+  targets: Int32Array;
+  logProbs?: undefined;
+}
+
+interface PaddedFromLogProbs extends PaddedSequences {
+  /** [B * L] log-probs of the sampled tokens, in place of logits and targets. */
+  logProbs: FloatArray;
+  logits?: undefined;
+  targets?: undefined;
+}
+
+/** A batch in a trainer's [B, L] layout, row-major: token t of sequence b is at `b * L + t`. */
+export type PaddedBatch = PaddedFromLogits | PaddedFromLogProbs;
+
+/** Logits of a packed batch: a tensor of shape [B, L, V] becomes one of [B * L, V], the rest stays what it is. */
+type PackedLogits<L> = L extends { shape: readonly number[] }
+  ? L extends { shape: HostTensor['shape'] }
+    ? L
+    : Omit<L, 'shape'> & Pick<HostTensor, 'shape'>
+  : L;
+
+/** What {@link padded} makes of a batch `B`: the same, without `shape` and with `cuSeqlens`. */
+export type Packed<B> = B extends unknown
+  ? { [K in keyof B as Exclude<K, 'shape' | 'cuSeqlens'>]: K extends 'logits' ? PackedLogits<B[K]> : B[K] } & {
+      /** [B + 1]: 0, L, 2L, ... B * L. */
+      cuSeqlens: Int32Array;
+    }
+  : never;
+
+/**
+ * A trainer's padded [B, L] batch as the packed batch of the losses: T = B * L tokens in N = B sequences, with
+ * `cuSeqlens` = 0, L, 2L, ... B * L. Nothing is copied: every array of the result is the caller's own, so
+ * `gradient: 'in-place'` overwrites the caller's logits, and gradients come back as [B * L, V] or [B * L]. Masked rows
+ * are never read. All other keys (`rewards` [B], `cuGroups`, `refLogProbs` [B * L], `advantages` [B] ...) are passed on.
+ *
+ * Row t of the logits must score `targets[t]`. A causal model's output at position t scores the token at t + 1; there,
+ * keep all L rows and shift the targets: `targets[b * L + t] = inputIds[b * L + t + 1]`, the mask (and old and reference
+ * log-probs) likewise, with `mask` 0 in the last column.
+ *
+ * @example
+ * ```ts
+ * const { loss, gradLogits } = await conspo(
+ *   padded({ shape: [B, L], logits, targets, mask, rewards, ...fromDense(promptIds) }),
+ * );
+ * ```
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE` for arrays that are not of the shape or type; `ERR_RANGE` for a shape of
+ * other than two whole numbers with B * L below 2^31, or when the batch has `cuSeqlens` already.
+ */
+export function padded<const B extends PaddedBatch>(batch: B): Packed<B> {
+  const { shape, logits, ...others } = objectArgument<PaddedBatch>('batch', batch);
+  const [sequences, length] = paddedShape(shape);
+  checkTokens(batch, sequences * length);
+  const cuSeqlens = new Int32Array(sequences + 1);
+  for (let b = 0; b <= sequences; b++) cuSeqlens[b] = b * length;
+  const packed = {
+    ...others,
+    ...(logits !== undefined && { logits: packedLogits(logits, sequences, length) }),
+    cuSeqlens,
+  };
+  return packed as unknown as Packed<B>; // key by key what the type says
+}
+
+const INT32_MAX = 2 ** 31 - 1;
+
+function paddedShape(shape: unknown): [sequences: number, length: number] {
+  if (!Array.isArray(shape) || shape.length !== 2) throw badArgument('ERR_SHAPE', 'shape', '[B, L]', shapeText(shape));
+  const sequences = finiteNumber('shape[0]', shape[0], { min: 0, max: INT32_MAX - 1, integer: true });
+  const length = finiteNumber('shape[1]', shape[1], { min: 0, max: INT32_MAX, integer: true });
+  const tokens = sequences * length;
+  if (tokens > INT32_MAX) throw badArgument('ERR_RANGE', 'shape', 'B * L below 2^31', `${shapeText(shape)}, ${tokens}`);
+  return [sequences, length];
+}
+
+function shapeText(shape: unknown): string {
+  return Array.isArray(shape) ? `[${shape.slice(0, 8).map(describe).join(', ')}]` : describe(shape);
+}
+
+function checkTokens(batch: PaddedBatch, tokens: number): void {
+  const { logits, logProbs, targets, mask, cuSeqlens } = batch;
+  if (cuSeqlens !== undefined) {
+    throw badArgument('ERR_RANGE', 'cuSeqlens', 'none: padded makes them from the shape', describe(cuSeqlens));
+  }
+  if ((logits === undefined) === (logProbs === undefined)) {
+    const got = logits === undefined ? 'neither' : 'both';
+    throw badArgument('ERR_DTYPE', 'batch', 'either logits (with targets) or logProbs', got);
+  }
+  arrayOf('mask', mask, ['Uint8Array'], tokens, 'B * L, one flag per token');
+  if (logProbs === undefined) arrayOf('targets', targets, ['Int32Array'], tokens, 'B * L, one id per token');
+  else arrayOf('logProbs', logProbs, ['Float32Array', 'Float64Array'], tokens, 'B * L, one value per token');
+}
+
+function packedLogits(logits: PaddedLogits, sequences: number, length: number): Logits {
+  const tokens = sequences * length;
+  if (ArrayBuffer.isView(logits) || logits instanceof DeviceTensor) {
+    logitsView('logits', logits, tokens);
+    return logits;
+  }
+  const { shape } = objectArgument('logits', logits);
+  const rows = Array.isArray(shape) ? shape.slice(0, -1) : [];
+  const flat = rows.length === 1 && rows[0] === tokens;
+  if (!flat && !(rows.length === 2 && rows[0] === sequences && rows[1] === length)) {
+    throw badArgument('ERR_SHAPE', 'logits.shape', `[${tokens}, V] or [${sequences}, ${length}, V]`, shapeText(shape));
+  }
+  const packed = flat ? (logits as HostTensor) : flattened(logits, tokens);
+  logitsView('logits', packed, tokens);
+  return packed;
+}
+
+/** The same memory as [T, V]. */
+function flattened(tensor: PaddedTensor, tokens: number): HostTensor {
+  const { data, dtype, rowStride, shape } = tensor; // read by name: a class may have them as getters
+  return {
+    ...tensor,
+    data,
+    ...(dtype !== undefined && { dtype }),
+    ...(rowStride !== undefined && { rowStride }),
+    shape: [tokens, shape[shape.length - 1]],
+  };
+}

@@ -1,0 +1,160 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { checkGroupOrder, fromDense, gather, scatter } from '../lib/groups.js';
+import { type BackendName, conspoSync, forwardSync, groupInfoNCESync } from '../lib/index.js';
+import { describeBackends } from './support/backends.js';
+import { expectClose, expectCloseNumber } from './support/compare.js';
+import { generator, randomBatch } from './support/random.js';
+
+type PackedBatch = ReturnType<typeof randomBatch>;
+
+const rowOf = (values: Float32Array, t: number, vocab: number) => values.subarray(t * vocab, (t + 1) * vocab);
+
+const permutation = (length: number, seed: number) => {
+  const random = generator(seed);
+  const keys = Array.from({ length }, () => random());
+  return Array.from(keys, (_, i) => i).sort((a, b) => keys[a] - keys[b]);
+};
+
+/** Sequence `order[k]` of a batch as its k-th. */
+function reordered({ cuSeqlens, ...batch }: PackedBatch, order: number[], vocab: number) {
+  const tokens = order.flatMap((i) =>
+    Array.from({ length: cuSeqlens[i + 1] - cuSeqlens[i] }, (_, t) => cuSeqlens[i] + t),
+  );
+  const ends = order.map((i) => cuSeqlens[i + 1] - cuSeqlens[i]);
+  for (let k = 1; k < ends.length; k++) ends[k] += ends[k - 1];
+  const moved = {
+    logits: Float32Array.from(tokens.flatMap((t) => Array.from(rowOf(batch.logits, t, vocab)))),
+    targets: Int32Array.from(tokens, (t) => batch.targets[t]),
+    mask: Uint8Array.from(tokens, (t) => batch.mask[t]),
+    cuSeqlens: Int32Array.from([0, ...ends]),
+    rewards: Float32Array.from(order, (i) => batch.rewards[i]),
+  };
+  return { moved, tokens };
+}
+
+/** ConSPO on sequences in any order: logits stay, [N] values go to the groups and back. */
+function conspoInOrder(
+  batch: Omit<PackedBatch, `${string}LogProbs` | 'cuGroups'>,
+  ids: number[],
+  backend: BackendName,
+) {
+  const { cuGroups, groupOrder } = fromDense(ids);
+  const { scores, tokenCounts, backward } = forwardSync(batch, 'logLikelihood', { backend });
+  const there = (values: Float64Array) => gather(values, groupOrder);
+  const inputs = {
+    scores: there(scores),
+    rewards: there(Float64Array.from(batch.rewards)),
+    tokenCounts: there(tokenCounts),
+  };
+  const { loss, groupLosses, gradScores } = groupInfoNCESync({ ...inputs, cuGroups }, { backend });
+  return { loss, groupLosses, gradLogits: backward(scatter(gradScores, groupOrder)).gradLogits };
+}
+
+describeBackends('fromDense', (backend) => {
+  test('sequences in any order: the loss of the grouped batch, the gradient in place of its tokens', () => {
+    fc.assert(
+      fc.property(fc.integer(), (seed) => {
+        const [vocab, groups] = [3, 4];
+        const batch = randomBatch(seed, { vocab, groups });
+        const order = permutation(batch.rewards.length, seed);
+        const { moved, tokens } = reordered(batch, order, vocab);
+        const groupOf = (i: number) => batch.cuGroups.findIndex((end, g) => g > 0 && i < end) - 1;
+        const ids = order.map((i) => 100 - groupOf(i));
+
+        const present = Math.max(1, new Set(ids).size); // dense ids know nothing of empty groups
+        const expected = conspoSync(batch, { backend, normalizer: present });
+        const actual = conspoInOrder(moved, ids, backend);
+        expectCloseNumber(actual.loss, expected.loss, 1e-12, 1e-3);
+        const losses = Array.from(new Set(ids), (id) => expected.groupLosses[100 - id]);
+        expectClose(actual.groupLosses, losses, 1e-12);
+        const gradient = tokens.flatMap((t) => Array.from(rowOf(expected.gradLogits, t, vocab)));
+        expectClose(actual.gradLogits, gradient, 1e-7);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe('fromDense', () => {
+  test('groups are adjacent, in order of appearance, and keep the order of their sequences', () => {
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom('a', 'b', 'c', 'dd', '')), (ids) => {
+        const { cuGroups, groupOrder } = fromDense(ids);
+        const order = groupOrder ?? Int32Array.from(ids, (_, i) => i);
+        const groups = Array.from(cuGroups.slice(1), (end, g) => Array.from(order.slice(cuGroups[g], end)));
+        const distinct = [...new Set(ids)];
+        expect(groups).toEqual(distinct.map((id) => ids.flatMap((other, i) => (other === id ? [i] : []))));
+        expect(groupOrder !== undefined).toBe(order.some((i, k) => i !== k));
+      }),
+    );
+  });
+
+  test('strings, numbers and an Int32Array give the same groups', () => {
+    const expected = { cuGroups: Int32Array.of(0, 2, 4, 5), groupOrder: Int32Array.of(0, 2, 1, 4, 3) };
+    expect(fromDense(['q', 'p', 'q', 'r', 'p'])).toEqual(expected);
+    expect(fromDense([7, -1.5, 7, 0, -1.5])).toEqual(expected);
+    expect(fromDense(Int32Array.of(5, 4, 5, 9, 4))).toEqual(expected);
+  });
+
+  test('adjacent groups and no sequences have no order', () => {
+    expect(fromDense([3, 3, 1, 2, 2])).toStrictEqual({ cuGroups: Int32Array.of(0, 2, 3, 5), groupOrder: undefined });
+    expect(fromDense([])).toStrictEqual({ cuGroups: Int32Array.of(0), groupOrder: undefined });
+  });
+
+  test.each<[ids: unknown, code: string, message: string]>([
+    [undefined, 'ERR_DTYPE', 'groupIds: expected Int32Array, an array of numbers or one of strings, got undefined'],
+    [{ length: 2 }, 'ERR_DTYPE', 'groupIds: expected Int32Array, an array of numbers or one of strings, got an object'],
+    [new Float32Array(2), 'ERR_DTYPE', 'groupIds: expected Int32Array, got Float32Array of length 2'],
+    [[1, '1'], 'ERR_DTYPE', 'groupIds: expected numbers throughout, got "1" at index 1'],
+    [['1', 1], 'ERR_DTYPE', 'groupIds: expected strings throughout, got 1 at index 1'],
+    [[1, undefined, 1], 'ERR_DTYPE', 'groupIds: expected numbers throughout, got undefined at index 1'],
+    [[null], 'ERR_DTYPE', 'groupIds: expected numbers throughout, got null at index 0'],
+    [[1n], 'ERR_DTYPE', 'groupIds: expected numbers throughout, got 1n at index 0'],
+    [[0, NaN], 'ERR_NONFINITE', 'groupIds: expected finite numbers, got NaN at index 1'],
+  ])('bad ids %#: %o', (ids, code, message) => {
+    expect(() => fromDense(ids as never)).toThrow(
+      expect.objectContaining({ name: 'RlvrError', code, message: expect.stringContaining(message) }),
+    );
+  });
+});
+
+describe('a group order', () => {
+  test('gather and scatter undo each other', () => {
+    fc.assert(
+      fc.property(fc.nat(20), fc.integer(), (length, seed) => {
+        const order = checkGroupOrder('groupOrder', Int32Array.from(permutation(length, seed)), length);
+        const values = Float64Array.from(order, (_, i) => i * 10);
+        expect(Array.from(gather(values, order))).toEqual(Array.from(order, (i) => values[i]));
+        expect(scatter(gather(values, order), order)).toEqual(values);
+        expect(gather(scatter(values, order), order)).toEqual(values);
+      }),
+    );
+  });
+
+  test('without one, values are themselves', () => {
+    const values = Float64Array.of(1, 2);
+    expect(gather(values, undefined)).toBe(values);
+    expect(scatter(values, undefined)).toBe(values);
+  });
+
+  test('is copied', () => {
+    const order = Int32Array.of(1, 0);
+    const checked = checkGroupOrder('groupOrder', order, 2);
+    order.fill(7);
+    expect(checked).toEqual(Int32Array.of(1, 0));
+  });
+
+  test.each<[order: unknown, code: string, message: string]>([
+    [undefined, 'ERR_DTYPE', 'groupOrder: expected Int32Array, got undefined'],
+    [[0, 1, 2], 'ERR_DTYPE', 'groupOrder: expected Int32Array, got an Array of length 3'],
+    [Int32Array.of(0, 1), 'ERR_SHAPE', 'groupOrder: expected length 3 (N, one index per sequence), got length 2'],
+    [Int32Array.of(0, 3, 1), 'ERR_RANGE', 'groupOrder: expected sequence indices in [0, 3), got 3 at index 1'],
+    [Int32Array.of(0, 1, -1), 'ERR_RANGE', 'groupOrder: expected sequence indices in [0, 3), got -1 at index 2'],
+    [Int32Array.of(2, 1, 2), 'ERR_RANGE', 'groupOrder: expected each sequence once, got 2 again at index 2'],
+  ])('bad orders %#: %o', (order, code, message) => {
+    expect(() => checkGroupOrder('groupOrder', order, 3)).toThrow(
+      expect.objectContaining({ name: 'RlvrError', code, message: expect.stringContaining(message) }),
+    );
+  });
+});
