@@ -116,7 +116,7 @@ function hostMatrix({ args }: KernelCall): Parameters<Copy<void>> | undefined {
 
 /** A tensor may have been disposed of while a call on it waited for a read. */
 function checkDeviceMemory({ args }: KernelCall): void {
-  const { logits, gradLogits }: { logits?: LogitsData; gradLogits?: LogitsData } = { ...args };
+  const { logits, gradLogits } = args as { logits?: LogitsData; gradLogits?: LogitsData };
   for (const [name, data] of Object.entries({ logits, gradient: gradLogits })) {
     if (data === undefined || ArrayBuffer.isView(data) || data.pointer !== 0n) continue;
     throw badArgument('ERR_DISPOSED', name, 'a DeviceTensor with its memory', 'a disposed one');

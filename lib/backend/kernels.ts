@@ -3,6 +3,10 @@
 
 /** Element type of a [T, V] array; the numbers are those of native/ops/common.h. */
 export const DTYPE_CODES = { f32: 0, bf16: 1, f16: 2 } as const;
+/**
+ * Element type of a [T, V] array.
+ * @useDeclaredType
+ */
 export type DType = keyof typeof DTYPE_CODES;
 export type DTypeCode = (typeof DTYPE_CODES)[DType];
 
@@ -18,6 +22,10 @@ export const RATIO_SCORE_CODES = {
   k2: 7,
   k3: 8,
 } as const;
+/**
+ * Kinds of {@link RatioScore}.
+ * @useDeclaredType
+ */
 export type RatioScoreKind = keyof typeof RATIO_SCORE_CODES;
 
 /** A piece of device memory, native/binding/cuda_session.h. */

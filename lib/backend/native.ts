@@ -20,6 +20,12 @@ export interface Addon extends SyncKernels, AsyncKernels {
   copyMemory(args: { source: Uint8Array; destination: Uint8Array; bytes: number }): void;
 }
 
+/**
+ * Where the addon came from.
+ * @inline
+ */
+export type AddonOrigin = 'prebuild' | 'source build' | 'RLVR_ADDON';
+
 type Present<Info> = { backend: Backend; info: Info };
 type Absent = { reason: string };
 
@@ -58,13 +64,25 @@ function installReport(): string | undefined {
   }
 }
 
-let cpu: Present<{ simd: string; threads: number }> | Absent | undefined;
+interface CpuInfo {
+  simd: string;
+  threads: number;
+  addon: AddonOrigin;
+}
+
+function addonOrigin(): AddonOrigin {
+  if (process.env.RLVR_ADDON) return 'RLVR_ADDON';
+  return /[\\/]prebuilds[\\/]/.test(require('node-gyp-build').resolve(packageRoot)) ? 'prebuild' : 'source build';
+}
+
+let cpu: Present<CpuInfo> | Absent | undefined;
 let cuda: Present<CudaInfo> | Absent | undefined;
 
 /** The cpu backend, or the reason there is none. */
-export function cpuBackend(): Present<{ simd: string; threads: number }> | Absent {
+export function cpuBackend(): Present<CpuInfo> | Absent {
   const native = nativeAddon();
-  cpu ??= 'reason' in native ? native : { backend: hostBackend(native), info: native.cpuInfo() };
+  cpu ??=
+    'reason' in native ? native : { backend: hostBackend(native), info: { ...native.cpuInfo(), addon: addonOrigin() } };
   return cpu;
 }
 

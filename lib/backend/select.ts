@@ -4,8 +4,9 @@ import { DeviceTensor } from '../cuda/device-tensor.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
 import { referenceBackend } from '../reference/backend.js';
 import type { HostArray, KernelCall } from './kernels.js';
-import { cpuBackend, cudaBackend } from './native.js';
+import { type AddonOrigin, cpuBackend, cudaBackend } from './native.js';
 
+/** Where kernels run: plain TypeScript, native code on the processor, or an NVIDIA GPU. */
 export type BackendName = 'reference' | 'cpu' | 'cuda';
 
 /** One call of the package on a backend. What returns no promise is done, or on its way in order. */
@@ -27,7 +28,9 @@ export interface Backend {
 
 /** One line of {@link backends}. */
 export interface BackendInfo {
+  /** Which backend. */
   name: BackendName;
+  /** Whether ops and losses can run on it. */
   available: boolean;
   /** Why it is not available. */
   reason?: string;
@@ -35,6 +38,8 @@ export interface BackendInfo {
   simd?: string;
   /** Threads in use (cpu). */
   threads?: number;
+  /** Where the native addon came from (cpu). */
+  addon?: AddonOrigin;
   /** Name of the first device (cuda). */
   device?: string;
   /** Compute capability of the device (cuda). */
@@ -51,7 +56,18 @@ export interface BackendInfo {
 
 const NAMES: readonly BackendName[] = ['cuda', 'cpu', 'reference'];
 
-/** Every backend this package knows, best first: what loaded, and for the rest why not. Never throws. */
+/**
+ * Every backend this package knows, best first: what loaded, and for the rest why not. Never throws.
+ *
+ * @example
+ * ```ts
+ * import { backends } from 'rlvr-kernels';
+ *
+ * for (const { name, available, reason, simd } of backends()) {
+ *   console.log(name, available ? (simd ?? 'available') : reason);
+ * }
+ * ```
+ */
 export function backends(): BackendInfo[] {
   return [
     describeBackend('cuda', cudaBackend()),

@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { BackendName } from '../index.js';
 import { type RecipeName, recipes } from './demo/recipes.js';
 import { rolloutLines } from './demo/save-rollouts.js';
@@ -21,19 +21,27 @@ interface DemoOptions {
 }
 
 const lossNames = Object.keys(recipes) as RecipeName[];
+const defaultLosses: readonly RecipeName[] = ['conspo', 'grpo'];
+const nameWidth = Math.max(...lossNames.map(({ length }) => length));
 
 const help = `
-The task: additions of two digits such as 7+8, answered in base 5. A rollout is right only if it is exact, and that is
-all the policy, a small network that starts from nothing, is ever told. All losses train from the same start.
+The task: additions of two digits such as 7+8, answered in base 5. A rollout is
+right only if it is exact, and that is all the policy, a small network that starts
+from nothing, is ever told. All losses train from the same start.
 
-Losses:
-${lossNames.map((name) => `  ${name}: ${recipes[name].description}`).join('\n')}`;
+Losses, and what is not their default. KL: the weight of the penalty (k3) that keeps
+the policy near its start, without which these losses stop exploring too early.
+${lossNames.map((name) => `  ${name.padEnd(nameWidth)}  ${recipes[name].description}`).join('\n')}`;
 
 export function addDemoCommand(program: Command, signal: AbortSignal): void {
   program
     .command('demo')
     .description('train a small policy by reinforcement learning with verifiable rewards, once per loss')
-    .option('--loss <names>', 'losses to train with, separated by commas', parseLossNames, lossNames)
+    .addOption(
+      new Option('--loss <names>', 'losses to train with, separated by commas, or all')
+        .argParser(parseLossNames)
+        .default(defaultLosses, defaultLosses.join(',')),
+    )
     .option('--steps <number>', 'training steps', numberWithin({ min: 1, max: 1e6, integer: true }), 300)
     .option(
       '--seed <number>',
@@ -53,11 +61,12 @@ export function addDemoCommand(program: Command, signal: AbortSignal): void {
 }
 
 function parseLossNames(text: string): RecipeName[] {
-  const names = text.split(',').map((name) => name.trim());
+  const names = text.split(',').flatMap((part): string[] => (part.trim() === 'all' ? lossNames : [part.trim()]));
   const isKnown = (name: string): name is RecipeName => Object.hasOwn(recipes, name);
   const unknown = names.find((name) => !isKnown(name));
   if (unknown !== undefined) {
-    throw new InvalidArgumentError(`Expected names out of ${lossNames.join(', ')}, got ${JSON.stringify(unknown)}.`);
+    const expected = `Expected all, or names out of ${lossNames.join(', ')}`;
+    throw new InvalidArgumentError(`${expected}, got ${JSON.stringify(unknown)}.`);
   }
   return [...new Set(names.filter(isKnown))];
 }
@@ -87,8 +96,7 @@ async function trainWithProgress(
   { steps, seed }: DemoOptions,
   signal: AbortSignal,
 ): Promise<TrainingRun> {
-  const width = Math.max(...lossNames.map(({ length }) => length));
-  const progress = startProgress(loss.padEnd(width), steps);
+  const progress = startProgress(loss.padEnd(nameWidth), steps);
   try {
     return await train({ loss, steps, seed, backend, signal, onStep: progress.update });
   } finally {

@@ -61,9 +61,9 @@ function renderFacts(facts: Facts): string {
     ['rlvr-kernels', facts.version],
     ['node', `${facts.node} (${facts.platform} ${facts.arch})`],
     ['backend', facts.backend ?? `none: ${facts.backendError}`],
-    ...facts.backends.map(({ name, available, reason }) => [
+    ...facts.backends.map(({ name, available, reason, addon }) => [
       `  ${name}`,
-      available ? 'available' : `not available: ${reason ?? 'no reason given'}`,
+      available ? `available${addon ? ` (${addon})` : ''}` : `not available: ${reason ?? 'no reason given'}`,
     ]),
     ['SIMD', facts.simd ?? 'none (no cpu backend)'],
     ['threads', facts.threads === null ? 'none (no cpu backend)' : String(facts.threads)],

@@ -4,6 +4,7 @@ import { addDemoCommand } from './demo.js';
 import { exitCode, Interrupted, report } from './errors.js';
 import { addInfoCommand } from './info.js';
 import { addLossCommand } from './loss.js';
+import { addVerifyCommand } from './verify.js';
 import { packageVersion } from './version.js';
 
 const help = `
@@ -23,6 +24,7 @@ function createProgram(signal: AbortSignal): Command {
   addInfoCommand(program);
   addDemoCommand(program, signal);
   addLossCommand(program, signal);
+  addVerifyCommand(program);
   return program;
 }
 

@@ -33,10 +33,10 @@ export function numberWithin({ above, min, max, integer = false }: NumberBounds)
 
 const backendNames: readonly BackendName[] = ['reference', 'cpu', 'cuda'];
 
-export function backendOption(): Option {
-  return new Option('--backend <name>', 'force a backend (default: RLVR_BACKEND, else the best that loaded)').choices(
-    backendNames,
-  );
+export function backendOption(
+  description = 'force a backend (default: RLVR_BACKEND, else the best that loaded)',
+): Option {
+  return new Option('--backend <name>', description).choices(backendNames);
 }
 
 export function jsonOption(description = 'print one line of JSON'): Option {

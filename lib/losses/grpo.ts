@@ -1,4 +1,4 @@
-import { badArgument } from '../errors.js';
+import { badArgument, describe } from '../errors.js';
 import { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from '../objectives/advantage-weighted.js';
 import { discriminative } from '../objectives/discriminative.js';
 import { oneOf } from '../validate.js';
@@ -25,7 +25,9 @@ const objective: Objective<GrpoParameters, AdvantageInputs> = (score, batch, che
     badArgument('ERR_RANGE', name, "none with form 'discriminative'", `${got}`);
   if (options.klCoef) throw refuse('klCoef', options.klCoef);
   if (options.entropyCoef) throw refuse('entropyCoef', options.entropyCoef);
-  if (options.rolloutCorrection) throw refuse('rolloutCorrection', 'an object');
+  for (const name of ['aggregation', 'advantage', 'maxLength', 'rolloutCorrection'] as const) {
+    if (options[name] !== undefined) throw refuse(name, describe(options[name]));
+  }
   if (batch.advantages !== undefined) throw refuse('advantages', 'an array');
   return discriminative(score, batch, checked, options);
 };
@@ -40,8 +42,28 @@ const loss = defineLoss<GrpoParameters, AdvantageInputs>({
  * GRPO (arXiv 2402.03300): clipped importance ratios as scores, advantage-weighted (or in its discriminative form). With other
  * aggregations, clips and advantage estimators this is DAPO, BNPO and Dr. GRPO too.
  *
+ * `loss = -sum_i w_i A_i s_i` with `A = (R - mean) / (std + 1e-4)` of the group, `w_i = 1/N`, and s_i the mean over the tokens of
+ * `min(r_t, 1 + epsilonHigh)` where A_i > 0, of `max(r_t, 1 - epsilonLow)` where A_i < 0; `r_t = exp(logProbs - oldLogProbs)`.
+ * With `klCoef`, `+ klCoef * sum_i w_i * mean_t k_t`.
+ *
  * Returns loss, scores [N], advantages, metrics, and the gradient of the loss to the logits [T, V] (in their form and
  * dtype) or to the log-probs [T], whichever the batch holds.
+ *
+ * @example
+ * ```ts
+ * import { grpo } from 'rlvr-kernels';
+ *
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const { loss, gradLogProbs, advantages, metrics } = await grpo(batch, { epsilonHigh: 0.28 });
+ * console.log(loss, advantages, metrics.clipFractionHigh); // => -0.134 Float64Array(2) [ 0.707, -0.707 ] 0.333
+ * console.log(gradLogProbs); // => Float64Array(3) [ 0, 0.177, 0 ]
+ * ```
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */

@@ -77,6 +77,24 @@ const cases: { name: string; lines: string[]; line: number; message: string }[] 
     message: '"ref_logprobs": expected an array of finite numbers, got -1',
   },
   {
+    name: 'rollout_logprobs too long',
+    lines: ['{"group":"q","reward":1,"logprobs":[-1],"rollout_logprobs":[-1,-2]}'],
+    line: 1,
+    message: '"rollout_logprobs": expected 1 values, as many as "logprobs", got 2',
+  },
+  {
+    name: 'advantages per token',
+    lines: ['{"group":"q","reward":1,"logprobs":[-1],"advantage":[1]}'],
+    line: 1,
+    message: '"advantage": expected a finite number, got an Array of length 1',
+  },
+  {
+    name: 'an advantage only here',
+    lines: [good, '{"group":"q","reward":1,"logprobs":[-1],"advantage":0}'],
+    line: 2,
+    message: '"advantage": expected on all lines or on none, got one here, while line 1 has none',
+  },
+  {
     name: 'a mask too long',
     lines: ['{"group":"q","reward":1,"logprobs":[-1],"mask":[1,0]}'],
     line: 1,

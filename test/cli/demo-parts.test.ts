@@ -89,7 +89,8 @@ test("ConSPO's margin follows its curriculum, and the gradient replaces the logi
     const logProbs = new Float64Array(4);
     const batch = { ...shape, logits, oldLogProbs: logProbs, refLogProbs: logProbs };
     const signal = new AbortController().signal;
-    const { loss } = await recipes.conspo.update(batch, { progress, backend: 'reference', signal });
+    const options = { gradient: 'in-place', backend: 'reference', signal } as const;
+    const { loss } = await recipes.conspo.update(batch, options, progress);
     const expected = conspoSync({ ...shape, logits: start }, { tau: 0.1, margin, backend: 'reference' });
     expectClose([loss], [expected.loss], 1e-12);
     expectClose(logits, expected.gradLogits as Float32Array, 1e-7);
@@ -104,22 +105,43 @@ describe('charts', () => {
 
   test('the terminal chart puts 1 at the top, 0 at the bottom, and hides no curve', () => {
     const rows = terminalChart(curves, 2, false).split('\n');
-    expect(rows[1].startsWith('  1.0')).toBe(true);
-    expect(rows[1]).toMatch(/─/);
-    expect(rows[11].startsWith('  0.0')).toBe(true);
-    expect(rows[11]).toMatch(/═{30}/);
+    expect(rows[2].startsWith('  1.0')).toBe(true);
+    expect(rows[2]).toMatch(/─/);
+    expect(rows[12].startsWith('  0.0')).toBe(true);
+    expect(rows[12]).toMatch(/═{30}/);
     expect(terminalChart(curves, 2, true)).toContain('\u{1b}[36m');
   });
 
-  test('the SVG chart escapes names and keeps nine labels apart and inside', () => {
+  test('the terminal chart keeps as many curves apart as there are losses, without colours', () => {
+    const names = Object.keys(recipes);
+    const many = names.map((name, i) => ({ name, values: [0, (i + 1) / names.length] }));
+    const rows = terminalChart(many, 1, false).split('\n');
+    expect(Math.max(...rows.map((row) => [...row].length))).toBeLessThanOrEqual(79);
+    const text = rows.join('\n');
+    names.forEach((name, i) => {
+      const letter = 'abcdefghij'[i];
+      expect(text).toContain(`${letter} ${name}`);
+      const drawn = rows.findIndex((row) => /^ +\d\.\d\d/.test(row) && row.includes(letter.repeat(2)));
+      expect(rows[drawn]?.trimStart().slice(0, 4), name).toBe(((i + 1) / names.length).toFixed(2));
+    });
+  });
+
+  test('the SVG chart escapes names, keeps ten labels apart and inside, and draws no two curves alike', () => {
     expect(svgChart(curves, 2)).toContain('>a&lt;b 1.00</text>');
-    const many = Array.from({ length: 9 }, (_, i) => ({ name: `n${i}`, values: [0, 0] }));
-    const rows = [...svgChart(many, 1).matchAll(/<text x="608" y="([\d.]+)"/g)].map(([, y]) => Number(y));
-    expect(rows).toHaveLength(9);
+    const many = Array.from({ length: 10 }, (_, i) => ({ name: `n${i}`, values: [0, 0] }));
+    const picture = svgChart(many, 1);
+    const rows = [...picture.matchAll(/<text x="608" y="([\d.]+)"/g)].map(([, y]) => Number(y));
+    expect(rows).toHaveLength(10);
     rows.slice(1).forEach((y, i) => {
       expect(y - rows[i]).toBeGreaterThanOrEqual(18);
     });
     expect(Math.max(...rows)).toBeLessThan(360);
+    const strokes = (element: string) =>
+      [...picture.matchAll(new RegExp(`<${element} [^>]*( stroke="#[^"]+" stroke-width="2"[^>]*)/>`, 'g'))].map(
+        ([, stroke]) => stroke,
+      );
+    expect(new Set(strokes('polyline')).size).toBe(10);
+    expect(strokes('path')).toEqual(strokes('polyline')); // beside each name, a piece of its curve
   });
 });
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { lossNames } from '../../lib/cli/loss/recipes.js';
 import { runCli, temporaryFolder } from './run-cli.js';
 
 const folder = temporaryFolder();
@@ -23,7 +24,7 @@ async function demo(...args: string[]): Promise<{ backend: string; seed: number;
 }
 
 describe('demo', () => {
-  test('both losses learn from the same start, from chance to at least 0.9, and the picture shows it', async () => {
+  test('its two losses learn from the same start, from chance to at least 0.9, and the picture shows it', async () => {
     const svg = join(folder, 'chart.svg');
     const { backend, seed, runs, stderr } = await demo('--backend', 'cpu', '--svg', svg);
     expect({ backend, seed, losses: runs.map(({ loss }) => loss) }).toEqual({
@@ -79,6 +80,19 @@ describe('demo', () => {
   test('--loss keeps its order and drops repetitions', async () => {
     const { runs } = await demo('--steps', '1', '--loss', 'grpo, conspo,grpo');
     expect(runs.map(({ loss }) => loss)).toEqual(['grpo', 'conspo']);
+  });
+
+  test('--loss all: every loss that `loss` knows, in one chart', async () => {
+    const { status, stdout } = await runCli(['demo', '--steps', '2', '--loss', 'gspo,all']);
+    expect(status).toBe(0);
+    const names = ['gspo', ...lossNames.filter((name) => name !== 'gspo')];
+    const summary = [...stdout.matchAll(/^([a-zA-Z]+) +0\.\d\d +0\.\d\d/gm)].map(([, name]) => name);
+    expect(summary).toEqual(names);
+    const legend = [...stdout.matchAll(/(?<= )([a-j]) ([a-zA-Z]+)(?= {3}|$)/gm)].map(
+      ([, letter, name]) => letter + name,
+    );
+    expect(legend).toEqual(names.map((name, i) => 'abcdefghij'[i] + name));
+    expect(Math.max(...stdout.split('\n').map((line) => [...line].length))).toBeLessThanOrEqual(100);
   });
 
   test('people get a chart with both curves, a table, and no overclaim', async () => {

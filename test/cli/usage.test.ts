@@ -2,6 +2,8 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { flagNames, spell } from '../../lib/cli/loss/flags.js';
+import { completeFlags, lossNames, recipeOf } from '../../lib/cli/loss/recipes.js';
 import { runCli, startCli, temporaryFolder } from './run-cli.js';
 
 const folder = temporaryFolder();
@@ -14,20 +16,28 @@ describe('help', () => {
     { args: ['info', '--help'], words: ['--json'] },
     {
       args: ['demo', '--help'],
-      words: ['--loss', '--steps', '--seed', '--svg', '--save-rollouts', '--backend', '--json', 'conspo', 'grpo'],
+      words: ['--loss', '--steps', '--seed', '--svg', '--save-rollouts', '--backend', '--json', ...lossNames],
     },
-    {
-      args: ['loss', '--help'],
-      words: ['<file>', '--loss', '--tau', '--margin', '--positive-threshold', '--epsilon-low', '--epsilon-high'],
-    },
-    {
-      args: ['loss', '--help'],
-      words: ['--aggregation', '--kl-coef', '--kl-estimator', '--max-length', '--backend', '--json', '--out'],
-    },
+    { args: ['loss', '--help'], words: ['<file>', '--loss', '--backend', '--json', '--out', ...lossNames] },
+    { args: ['loss', '--help'], words: flagNames.map(spell) },
   ])('$args names $words', async ({ args, words }) => {
     const { status, stdout, stderr } = await runCli(args);
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     for (const word of words) expect(stdout).toContain(word);
+    expect(Math.max(...stdout.split('\n').map((line) => [...line].length))).toBeLessThanOrEqual(100);
+  });
+
+  test('loss --help lists an option under the losses that have it', async () => {
+    const { stdout } = await runCli(['loss', '--help']);
+    const groups = stdout
+      .split('\nOptions of ')
+      .map((text) => [...text.matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, flag]) => flag));
+    const headings = stdout.match(/^Options of .*:$/gm)?.map((heading) => heading.slice('Options of '.length, -1));
+    const listed = (loss: string) =>
+      (headings ?? []).flatMap((heading, g) =>
+        heading === 'every loss' || heading.split(', ').includes(loss) ? groups[g + 1] : [],
+      );
+    for (const loss of lossNames) expect(listed(loss).sort()).toEqual(recipeOf(loss).flags.map(spell).sort());
   });
 
   test('--version prints the version of package.json', async () => {
@@ -42,7 +52,8 @@ describe('wrong usage ends with 2, one message and no stack trace', () => {
     { args: ['train'], message: "unknown command 'train'" },
     { args: ['info', '--verbose'], message: "unknown option '--verbose'" },
     { args: ['info', 'more'], message: 'too many arguments' },
-    { args: ['demo', '--loss', 'conspo,ppo'], message: 'Expected names out of conspo, grpo, got "ppo"' },
+    { args: ['demo', '--loss', 'conspo,ppo'], message: 'disco, got "ppo"' },
+    { args: ['demo', '--loss', 'conspo,'], message: 'Expected all, or names out of conspo, grpo, dapo' },
     { args: ['demo', '--steps', '0'], message: 'Expected a whole number at least 1' },
     { args: ['demo', '--steps', '1.5'], message: 'Expected a whole number at least 1' },
     { args: ['demo', '--seed', 'x'], message: 'got "x"' },
@@ -75,6 +86,37 @@ describe('wrong usage ends with 2, one message and no stack trace', () => {
       message: '--max-length: expected',
     },
     { args: ['loss', rollouts, '--loss', 'grpo', '--max-length', '8'], message: '--max-length: expected only with' },
+    { args: ['loss', rollouts, '--loss', 'drGrpo'], message: '--max-length: expected with --aggregation constant' },
+    {
+      args: ['loss', rollouts, '--loss', 'drGrpo', '--ddof', '0'],
+      message: '--ddof: expected only with --advantage grpo',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'sapo', '--ddof', '2'],
+      message: 'Expected a whole number at least 0 and at most 1',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'gspo', '--advantage', 'mean'],
+      message: 'Allowed choices are grpo, drGrpo, rloo',
+    },
+    { args: ['loss', rollouts, '--tau', 'none'], message: '--tau: expected a number with --loss conspo' },
+    {
+      args: ['loss', rollouts, '--loss', 'disco', '--kl-beta', '1'],
+      message: '--kl-beta: expected only with --kl-constraint',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'grpo', '--form', 'discriminative', '--kl-coef', '1'],
+      message: '--kl-coef: expected only with --form advantage',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'dapo', '--rollout-max', '3'],
+      message: '--rollout-max: expected only with --rollout-correction',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'dapo', '--rollout-correction', 'token'],
+      message: '--rollout-correction: expected "rollout_logprobs" on every line',
+    },
+    { args: ['loss', rollouts, '--loss', 'cispo', '--ratio-min', '6'], message: 'ratioMax: expected' },
     {
       args: ['loss', rollouts, '--out', '/nonexistent/out.jsonl'],
       message: '--out: expected a path that can be written',
@@ -86,6 +128,17 @@ describe('wrong usage ends with 2, one message and no stack trace', () => {
     expect(stderr).not.toMatch(/^\s+at /m);
   });
 
+  test('every flag with every loss: taken, or refused by name', () => {
+    for (const loss of lossNames) {
+      for (const flag of flagNames) {
+        const complete = () => completeFlags(loss, { [flag]: 1 });
+        const stray = `${spell(flag)}: expected only with a loss that has it, got --loss ${loss}`;
+        if (!recipeOf(loss).flags.includes(flag)) expect(complete, stray).toThrow(stray);
+        else expect(completeOrMessage(complete)).not.toBe(stray);
+      }
+    }
+  });
+
   test('an unknown RLVR_BACKEND', async () => {
     const { status, stderr } = await runCli(['loss', rollouts], { env: { RLVR_BACKEND: 'tpu' } });
     expect({ status, stderr }).toEqual({
@@ -94,6 +147,15 @@ describe('wrong usage ends with 2, one message and no stack trace', () => {
     });
   });
 });
+
+/** What other flags a flag needs is another test's. */
+function completeOrMessage(complete: () => object): unknown {
+  try {
+    return complete();
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
 
 test('a backend that is not there is a failure: 1, with the reason', async () => {
   const { status, stdout, stderr } = await runCli(['loss', rollouts, '--backend', 'cpu'], {

@@ -2,16 +2,18 @@ import type { Curve } from './curve.js';
 
 const width = 720;
 const height = 400;
-const plotArea = { left: 64, right: 600, top: 48, bottom: 344 };
+const plotArea = { left: 64, right: 570, top: 48, bottom: 344 };
 /** Okabe and Ito's colours, which stay apart for colour-blind readers; dashes do so in print. */
 const strokes = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'];
 const dashes = ['none', '7 3', '2 3'];
 const labelHeight = 18;
+/** Length of the piece of the curve beside its name. */
+const sampleLength = 24;
 
 const yOf = (accuracy: number) => plotArea.bottom - accuracy * (plotArea.bottom - plotArea.top);
 const xOf = (step: number, steps: number) => plotArea.left + (step / steps) * (plotArea.right - plotArea.left);
 
-/** Accuracy over steps as a picture that needs nothing but itself. Each curve has its name at its end. */
+/** Accuracy over steps as a picture that needs nothing but itself. Each curve has its name, with a piece of it, at its end. */
 export function svgChart(curves: readonly Curve[], steps: number): string {
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}"` +
@@ -64,11 +66,14 @@ function stepTicks(steps: number): number[] {
 
 function curvePath(values: readonly number[], steps: number, curve: number): string {
   const points = values.map((value, step) => `${xOf(step, steps).toFixed(1)},${yOf(value).toFixed(1)}`);
-  const dash = dashes[curve % dashes.length];
-  return (
-    `<polyline points="${points.join(' ')}" fill="none" stroke="${strokes[curve % strokes.length]}" stroke-width="2"` +
-    ` stroke-linejoin="round"${dash === 'none' ? '' : ` stroke-dasharray="${dash}"`}/>`
-  );
+  return `<polyline points="${points.join(' ')}" fill="none" stroke-linejoin="round"${strokeOf(curve)}/>`;
+}
+
+/** Each colour comes with another dash the next time round: 18 curves before two look alike. */
+function strokeOf(curve: number): string {
+  const dash = dashes[(curve + Math.floor(curve / strokes.length)) % dashes.length];
+  const dashArray = dash === 'none' ? '' : ` stroke-dasharray="${dash}"`;
+  return ` stroke="${strokes[curve % strokes.length]}" stroke-width="2"${dashArray}`;
 }
 
 /** Names at the curves' ends, moved apart where the ends meet, and up where they would leave the plot. */
@@ -80,11 +85,15 @@ function curveLabels(curves: readonly Curve[]): string[] {
   for (let i = rows.length - 1, limit = plotArea.bottom; i >= 0; i--, limit = rows[i + 1] - labelHeight) {
     rows[i] = Math.min(rows[i], limit);
   }
-  return ends.map(
-    ({ name, curve, value }, i) =>
-      `<text x="${plotArea.right + 8}" y="${(rows[i] + 4.5).toFixed(1)}" fill="${strokes[curve % strokes.length]}"` +
-      ` font-weight="600">${escapeXml(name)} ${value.toFixed(2)}</text>`,
-  );
+  const x = plotArea.right + 8;
+  return ends.map(({ name, curve, value }, i) => {
+    const y = rows[i].toFixed(1);
+    return (
+      `<path d="M${x} ${y}h${sampleLength}"${strokeOf(curve)}/>` +
+      `<text x="${x + sampleLength + 6}" y="${(rows[i] + 4.5).toFixed(1)}" fill="${strokes[curve % strokes.length]}"` +
+      ` font-weight="600">${escapeXml(name)} ${value.toFixed(2)}</text>`
+    );
+  });
 }
 
 function escapeXml(text: string): string {

@@ -1,77 +1,60 @@
+import { fromDense } from '../../index.js';
 import type { Rollout } from './rollout-lines.js';
 
-/** One group of a packed batch: sequences `start … end`. */
-export interface PackedGroup {
-  readonly name: string;
-  readonly start: number;
-  readonly end: number;
-}
-
-/** Rollouts as the losses take them: the sequences of a group side by side, groups in the order of their first line. */
+/** Rollouts as the losses take them: sequence i is rollout i, groups are in the order of their first line. */
 export interface PackedRollouts {
-  readonly groups: readonly PackedGroup[]; // [G]
-  /** Which rollout sequence i came from. */
-  readonly order: readonly number[]; // [N]
+  readonly groupNames: readonly string[]; // [G]
   readonly batch: {
     readonly logProbs: Float64Array; // [T]
     readonly oldLogProbs?: Float64Array; // [T]
     readonly refLogProbs?: Float64Array; // [T]
+    readonly rolloutLogProbs?: Float64Array; // [T]
     readonly mask?: Uint8Array; // [T]
     readonly cuSeqlens: Int32Array; // [N + 1]
     readonly cuGroups: Int32Array; // [G + 1]
+    readonly groupOrder: Int32Array | undefined; // [N]
     readonly rewards: Float64Array; // [N]
+    readonly advantages?: Float64Array; // [N]
   };
 }
 
 export function packRollouts(rollouts: readonly Rollout[]): PackedRollouts {
-  const members = new Map<string, number[]>();
-  rollouts.forEach(({ group }, i) => {
-    const known = members.get(group);
-    if (known === undefined) members.set(group, [i]);
-    else known.push(i);
+  const names = rollouts.map(({ group }) => group);
+  const cuSeqlens = new Int32Array(rollouts.length + 1);
+  rollouts.forEach(({ logProbs }, i) => {
+    cuSeqlens[i + 1] = cuSeqlens[i] + logProbs.length;
   });
-  const order = [...members.values()].flat();
-  const sequences = order.map((i) => rollouts[i]);
-  const cuSeqlens = cumulate(sequences.map(({ logProbs }) => logProbs.length));
-  const cuGroups = cumulate([...members.values()].map(({ length }) => length));
-  const tokens = cuSeqlens[order.length];
   const concatenate = (part: (rollout: Rollout) => Float64Array | undefined): Float64Array | undefined => {
-    if (sequences.length === 0 || part(sequences[0]) === undefined) return undefined;
-    const whole = new Float64Array(tokens);
-    sequences.forEach((rollout, i) => {
+    if (rollouts.length === 0 || part(rollouts[0]) === undefined) return undefined;
+    const whole = new Float64Array(cuSeqlens[rollouts.length]);
+    rollouts.forEach((rollout, i) => {
       whole.set(part(rollout) ?? [], cuSeqlens[i]);
     });
     return whole;
   };
+  const given = rollouts.length > 0 && rollouts[0].advantage !== undefined;
   return {
-    groups: [...members.keys()].map((name, g) => ({ name, start: cuGroups[g], end: cuGroups[g + 1] })),
-    order,
+    groupNames: [...new Set(names)],
     batch: {
       logProbs: concatenate(({ logProbs }) => logProbs) ?? new Float64Array(0),
       oldLogProbs: concatenate(({ oldLogProbs }) => oldLogProbs),
       refLogProbs: concatenate(({ refLogProbs }) => refLogProbs),
-      mask: packMask(sequences, cuSeqlens),
+      rolloutLogProbs: concatenate(({ rolloutLogProbs }) => rolloutLogProbs),
+      mask: packMask(rollouts, cuSeqlens),
       cuSeqlens,
-      cuGroups,
-      rewards: Float64Array.from(sequences, ({ reward }) => reward),
+      ...fromDense(names),
+      rewards: Float64Array.from(rollouts, ({ reward }) => reward),
+      advantages: given ? Float64Array.from(rollouts, ({ advantage }) => advantage ?? Number.NaN) : undefined,
     },
   };
 }
 
 /** Lines may leave the mask out: all their tokens count then. */
-function packMask(sequences: readonly Rollout[], cuSeqlens: Int32Array): Uint8Array | undefined {
-  if (sequences.every(({ mask }) => mask === undefined)) return undefined;
-  const whole = new Uint8Array(cuSeqlens[sequences.length]).fill(1);
-  sequences.forEach(({ mask }, i) => {
+function packMask(rollouts: readonly Rollout[], cuSeqlens: Int32Array): Uint8Array | undefined {
+  if (rollouts.every(({ mask }) => mask === undefined)) return undefined;
+  const whole = new Uint8Array(cuSeqlens[rollouts.length]).fill(1);
+  rollouts.forEach(({ mask }, i) => {
     if (mask !== undefined) whole.set(mask, cuSeqlens[i]);
   });
   return whole;
-}
-
-function cumulate(lengths: readonly number[]): Int32Array {
-  const offsets = new Int32Array(lengths.length + 1);
-  lengths.forEach((length, i) => {
-    offsets[i + 1] = offsets[i] + length;
-  });
-  return offsets;
 }

@@ -1,19 +1,7 @@
-import { type BackendName, conspo, type GrpoOptions, grpo } from '../../index.js';
+import { type BackendName, bnpo, cispo, conspo, dapo, disco, drGrpo, gmpo, grpo, gspo, sapo } from '../../index.js';
 import { UsageError } from '../errors.js';
+import { type FlagName, flagOf, type LossFlags, type libraryOptions, spell } from './flags.js';
 import type { PackedRollouts } from './pack.js';
-
-/** The loss options of the command line, as commander names them. */
-export interface LossFlags {
-  readonly tau?: number;
-  readonly margin?: number;
-  readonly positiveThreshold?: number;
-  readonly epsilonLow?: number;
-  readonly epsilonHigh?: number;
-  readonly aggregation?: NonNullable<GrpoOptions['aggregation']>;
-  readonly klCoef?: number;
-  readonly klEstimator?: NonNullable<GrpoOptions['klEstimator']>;
-  readonly maxLength?: number;
-}
 
 export interface LossOutcome {
   readonly loss: number;
@@ -24,35 +12,90 @@ export interface LossOutcome {
   readonly metrics: object;
 }
 
-interface RunOptions {
-  readonly backend: BackendName;
-  readonly signal: AbortSignal;
-}
+type RunOptions = ReturnType<typeof libraryOptions> & { readonly backend: BackendName; readonly signal: AbortSignal };
 
 interface Recipe {
+  /** For the help: what it does, and the defaults in which losses with the same flags differ. */
+  readonly about: string;
   /** The options it takes. Any other one is wrong usage, not silence. */
-  readonly flags: readonly (keyof LossFlags)[];
-  /** What the options alone cannot tell: throws a UsageError if the rollouts lack something. */
-  readonly check?: (flags: LossFlags, batch: PackedRollouts['batch']) => void;
-  readonly run: (batch: PackedRollouts['batch'], flags: LossFlags, options: RunOptions) => Promise<LossOutcome>;
+  readonly flags: readonly FlagName[];
+  /** Defaults of its own that other flags depend on. */
+  readonly defaults?: LossFlags;
+  readonly run: (batch: PackedRollouts['batch'], options: RunOptions) => Promise<LossOutcome>;
 }
+
+const common: readonly FlagName[] = ['positiveThreshold', 'normalizer'];
+/** Of the advantage-weighted losses, besides. */
+const additions: readonly FlagName[] = [
+  'advantage',
+  'ddof',
+  'advantageEps',
+  'aggregation',
+  'maxLength',
+  'klCoef',
+  'klEstimator',
+  'rolloutCorrection',
+  'rolloutMode',
+  'rolloutMin',
+  'rolloutMax',
+];
+const policy: readonly FlagName[] = [...common, ...additions];
+const clip: readonly FlagName[] = ['epsilonLow', 'epsilonHigh'];
+const clippedRatio: readonly FlagName[] = [...policy, ...clip, 'dualClip', 'delta'];
+const defaults: LossFlags = { advantage: 'grpo' };
 
 /** What `loss --loss` can compute. */
 export const recipes = {
   conspo: {
-    flags: ['tau', 'margin', 'positiveThreshold'],
-    run: (batch, { tau, margin, positiveThreshold }, options) =>
-      conspo(batch, { tau, margin, positiveThreshold, ...options }),
+    about: 'InfoNCE on mean log-probs: tau 0.1',
+    flags: [...common, 'tau', 'margin'],
+    run: (batch, { tau, ...options }) => {
+      if (tau === null) throw new UsageError('--tau: expected a number with --loss conspo, got none');
+      return conspo(batch, { ...options, tau });
+    },
   },
   grpo: {
-    flags: ['positiveThreshold', 'epsilonLow', 'epsilonHigh', 'aggregation', 'klCoef', 'klEstimator', 'maxLength'],
-    check: checkGrpo,
-    run: (batch, flags, options) => {
-      const { positiveThreshold, epsilonLow, epsilonHigh, aggregation, klCoef, klEstimator, maxLength } = flags;
-      const clip = { epsilonLow, epsilonHigh };
-      const kl = { klCoef, klEstimator };
-      return grpo(batch, { positiveThreshold, ...clip, aggregation, maxLength, ...kl, ...options });
-    },
+    about: 'clipped ratios: epsilon 0.2 and 0.2, sequence-mean',
+    flags: [...clippedRatio, 'form'],
+    defaults,
+    run: grpo,
+  },
+  dapo: { about: 'clipped ratios: epsilon 0.2 and 0.28, token-mean', flags: clippedRatio, defaults, run: dapo },
+  bnpo: { about: 'clipped ratios: epsilon 0.2 and 0.2, token-mean', flags: clippedRatio, defaults, run: bnpo },
+  drGrpo: {
+    about: 'clipped ratios: epsilon 0.2 and 0.2, constant-length, advantage drGrpo',
+    flags: clippedRatio,
+    defaults: { advantage: 'drGrpo', aggregation: 'constant-length' },
+    run: drGrpo,
+  },
+  gspo: {
+    about: "the sequence's ratio, clipped: epsilon 3e-4 and 4e-4, sequence-mean",
+    flags: [...policy, ...clip],
+    defaults,
+    run: gspo,
+  },
+  gmpo: {
+    about: 'geometric mean of clipped ratios: epsilon 0.4 and 0.4, sequence-mean',
+    flags: [...policy, ...clip],
+    defaults,
+    run: gmpo,
+  },
+  cispo: {
+    about: 'log-probs weighted by stopped ratios: token-mean',
+    flags: [...policy, 'ratioMin', 'ratioMax'],
+    defaults,
+    run: cispo,
+  },
+  sapo: {
+    about: 'soft gate on ratios: sequence-mean',
+    flags: [...policy, 'tauPos', 'tauNeg'],
+    defaults,
+    run: sapo,
+  },
+  disco: {
+    about: 'positives against a soft maximum of negatives: tau 10 or, on ratios, 1',
+    flags: [...common, 'tau', 'score', 'klConstraint', 'klBeta', 'klDelta'],
+    run: disco,
   },
 } satisfies Record<string, Recipe>;
 
@@ -64,17 +107,34 @@ export function recipeOf(name: LossName): Recipe {
   return recipes[name];
 }
 
-function checkGrpo({ aggregation, maxLength, klCoef, klEstimator }: LossFlags, batch: PackedRollouts['batch']): void {
-  if (aggregation === 'constant-length' && maxLength === undefined) {
+/** The flags with the loss's own defaults, if the loss has them all and none stands without what it needs. */
+export function completeFlags(name: LossName, given: LossFlags): LossFlags {
+  const flags = { ...recipeOf(name).defaults, ...given };
+  for (const flag of Object.keys(given) as FlagName[]) {
+    if (!recipeOf(name).flags.includes(flag)) throw misplaced(flag, `a loss that has it, got --loss ${name}`);
+    const [needed, value] = flagOf(flag).needs ?? [];
+    if (needed !== undefined && !(value === undefined ? needed in flags : flags[needed as FlagName] === value)) {
+      throw misplaced(flag, [spell(needed), value].join(' ').trim());
+    }
+    if (given.form === 'discriminative' && additions.includes(flag)) throw misplaced(flag, '--form advantage');
+  }
+  if (flags.aggregation === 'constant-length' && flags.maxLength === undefined) {
     throw new UsageError('--max-length: expected with --aggregation constant-length, got nothing');
   }
-  if (aggregation !== 'constant-length' && maxLength !== undefined) {
-    throw new UsageError('--max-length: expected only with --aggregation constant-length');
-  }
-  if (klEstimator !== undefined && klCoef === undefined) {
-    throw new UsageError('--kl-estimator: expected only with --kl-coef');
-  }
-  if (klCoef !== undefined && klCoef > 0 && batch.rewards.length > 0 && batch.refLogProbs === undefined) {
-    throw new UsageError('--kl-coef: expected "ref_logprobs" on every line, got lines without');
-  }
+  return flags;
+}
+
+function misplaced(flag: FlagName, where: string): UsageError {
+  return new UsageError(`${spell(flag)}: expected only with ${where}`);
+}
+
+/** What the flags alone cannot tell: throws a UsageError if the rollouts lack something. */
+export function requireInputs(given: LossFlags, batch: PackedRollouts['batch']): void {
+  if (batch.rewards.length === 0) return;
+  const lacks = (flag: FlagName, key: string) =>
+    new UsageError(`${spell(flag)}: expected "${key}" on every line, got lines without`);
+  if (given.klCoef && !batch.refLogProbs) throw lacks('klCoef', 'ref_logprobs');
+  if (given.rolloutCorrection && !batch.rolloutLogProbs) throw lacks('rolloutCorrection', 'rollout_logprobs');
+  const estimating = (['advantage', 'ddof', 'advantageEps'] as const).find((flag) => given[flag] !== undefined);
+  if (estimating && batch.advantages) throw misplaced(estimating, 'lines that have no "advantage"');
 }

@@ -1,3 +1,4 @@
+import { groupMembers } from '../../groups.js';
 import { type Column, formatNumber, renderTable } from '../table.js';
 import type { PackedRollouts } from './pack.js';
 import type { LossOutcome } from './recipes.js';
@@ -14,16 +15,18 @@ export interface GroupReport {
 }
 
 export function reportGroups(packed: PackedRollouts, outcome: LossOutcome, positiveThreshold: number): GroupReport[] {
-  return packed.groups.map(({ name, start, end }, g) => ({
-    group: name,
-    ...summarize(outcome.scores.subarray(start, end), packed.batch.rewards.subarray(start, end), positiveThreshold),
-    loss: outcome.groupLosses?.[g] ?? null,
-  }));
+  const { groupNames, batch } = packed;
+  return groupNames.map((group, g) => {
+    const members = groupMembers(batch, g);
+    const scores = Float64Array.from(members, (i) => outcome.scores[i]);
+    const rewards = Float64Array.from(members, (i) => batch.rewards[i]);
+    return { group, ...summarize(scores, rewards, positiveThreshold), loss: outcome.groupLosses?.[g] ?? null };
+  });
 }
 
 /** The same over all sequences, whatever their group. */
-export function reportTotals(packed: PackedRollouts, outcome: LossOutcome, positiveThreshold: number) {
-  return { groups: packed.groups.length, ...summarize(outcome.scores, packed.batch.rewards, positiveThreshold) };
+export function reportTotals({ groupNames, batch }: PackedRollouts, { scores }: LossOutcome, threshold: number) {
+  return { groups: groupNames.length, ...summarize(scores, batch.rewards, threshold) };
 }
 
 function summarize(scores: Float64Array, rewards: Float64Array, positiveThreshold: number) {

@@ -8,13 +8,21 @@ export interface Rollout {
   readonly logProbs: Float64Array; // [n]
   readonly oldLogProbs: Float64Array | undefined; // [n]
   readonly refLogProbs: Float64Array | undefined; // [n]
+  readonly rolloutLogProbs: Float64Array | undefined; // [n]
+  /** In place of an estimator's. */
+  readonly advantage: number | undefined;
   readonly mask: Uint8Array | undefined; // [n]
   /** The line itself. */
   readonly text: string;
 }
 
-/** Arrays that every line has or none: the losses take them for all tokens of a batch or not at all. */
-const optionalArrays = { oldLogProbs: 'old_logprobs', refLogProbs: 'ref_logprobs' } as const;
+/** Keys that every line has or none: the losses take them for a whole batch or not at all. */
+const sharedKeys = {
+  oldLogProbs: 'old_logprobs',
+  refLogProbs: 'ref_logprobs',
+  rolloutLogProbs: 'rollout_logprobs',
+  advantage: 'advantage',
+} as const;
 
 /** All rollouts of a JSON Lines text, in order. Blank lines are skipped. */
 export async function readRollouts(chunks: AsyncIterable<string>, source: string): Promise<Rollout[]> {
@@ -27,7 +35,7 @@ export async function readRollouts(chunks: AsyncIterable<string>, source: string
     try {
       const rollout = parseRollout(text);
       if (rollouts.length === 0) firstLine = line;
-      else requireSameArrays(rollout, rollouts[0], firstLine);
+      else requireSameKeys(rollout, rollouts[0], firstLine);
       rollouts.push(rollout);
     } catch (error) {
       if (error instanceof UsageError) throw new UsageError(`${source}:${line}: ${error.message}`);
@@ -65,6 +73,8 @@ export function parseRollout(text: string): Rollout {
     logProbs,
     oldLogProbs: optional(record, 'old_logprobs', logProbs.length),
     refLogProbs: optional(record, 'ref_logprobs', logProbs.length),
+    rolloutLogProbs: optional(record, 'rollout_logprobs', logProbs.length),
+    advantage: record.advantage === undefined ? undefined : finite('"advantage"', record.advantage),
     mask: maskArray(record, logProbs.length),
     text,
   };
@@ -118,8 +128,8 @@ function finite(name: string, value: unknown): number {
   return value;
 }
 
-function requireSameArrays(rollout: Rollout, first: Rollout, firstLine: number): void {
-  for (const [property, key] of Object.entries(optionalArrays) as [keyof typeof optionalArrays, string][]) {
+function requireSameKeys(rollout: Rollout, first: Rollout, firstLine: number): void {
+  for (const [property, key] of Object.entries(sharedKeys) as [keyof typeof sharedKeys, string][]) {
     if ((rollout[property] === undefined) === (first[property] === undefined)) continue;
     const [here, there] = rollout[property] === undefined ? ['none', 'has it'] : ['one', 'has none'];
     throw new UsageError(

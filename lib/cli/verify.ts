@@ -1,0 +1,101 @@
+import type { Command } from 'commander';
+import { type BackendName, backends } from '../index.js';
+import { exitCode } from './errors.js';
+import { backendOption, jsonOption, resolveBackend } from './options.js';
+import { renderTable } from './table.js';
+import { type Check, checks } from './verify/checks.js';
+import { relativeError } from './verify/problem.js';
+
+interface VerifyOptions {
+  readonly backend?: BackendName;
+  readonly json?: boolean;
+}
+
+/** One check on one backend. */
+interface Finding {
+  readonly check: string;
+  readonly dtype: string | null;
+  readonly backend: BackendName;
+  readonly error: number | null; // relative, the worst of the check's arrays; null where it is no number
+  readonly tolerance: number;
+  readonly pass: boolean;
+  readonly reason?: string; // what was thrown
+}
+
+const help = `
+Runs every op and loss on every backend found here and compares with the float64 reference: the relative error of each,
+||out - ref|| / ||ref||, must stay within its tolerance. Exits with 1 if any does not.`;
+
+export function addVerifyCommand(program: Command): void {
+  program
+    .command('verify')
+    .description('check every backend found on this machine against the reference')
+    .addOption(backendOption('check only this backend'))
+    .addOption(jsonOption('print one line of JSON instead of the table'))
+    .addHelpText('after', help)
+    .action((options: VerifyOptions) => runVerify(options));
+}
+
+function runVerify({ backend: wanted, json }: VerifyOptions): void {
+  const found = wanted === undefined ? availableBackends() : [resolveBackend(wanted)];
+  const all = checks(1);
+  const findings = found.filter((backend) => backend !== 'reference').flatMap((backend) => findingsOf(all, backend));
+  const failed = findings.filter(({ pass }) => !pass).length;
+  if (json)
+    process.stdout.write(
+      `${JSON.stringify({ backends: found, passed: findings.length - failed, failed, findings })}\n`,
+    );
+  else process.stdout.write(renderFindings(findings, failed));
+  if (failed > 0) process.exitCode = exitCode.failure;
+}
+
+function availableBackends(): BackendName[] {
+  return backends()
+    .filter(({ available }) => available)
+    .map(({ name }) => name);
+}
+
+function findingsOf(all: readonly Check[], backend: BackendName): Finding[] {
+  return all.filter(({ only }) => only === undefined || only === backend).map((check) => examine(check, backend));
+}
+
+function examine(check: Check, backend: BackendName): Finding {
+  const { name, dtype, tolerance } = check;
+  const finding = { check: name, dtype, backend, tolerance };
+  try {
+    const actual = check.run(backend);
+    const expected = check.expected?.() ?? check.run('reference');
+    const errors = Object.keys(expected).map((key) => relativeError(actual[key], expected[key]));
+    const error = Math.max(0, ...errors); // NaN if any is
+    return { ...finding, error: Number.isFinite(error) ? error : null, pass: error <= tolerance };
+  } catch (error) {
+    return { ...finding, error: null, pass: false, reason: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+const COLUMNS = [
+  { header: 'check', align: 'left' },
+  { header: 'dtype', align: 'left' },
+  { header: 'backend', align: 'left' },
+  { header: 'worst error', align: 'right' },
+  { header: 'tolerance', align: 'right' },
+  { header: '', align: 'left' },
+] as const;
+
+function renderFindings(findings: readonly Finding[], failed: number): string {
+  if (findings.length === 0) return 'only the reference backend is here: nothing to compare with it\n';
+  const rows = findings.map(({ check, dtype, backend, error, tolerance, pass }) => [
+    check,
+    dtype ?? 'f64',
+    backend,
+    error === null ? 'no number' : error.toExponential(1),
+    tolerance.toExponential(0),
+    pass ? 'pass' : 'FAIL',
+  ]);
+  const reasons = findings.flatMap(({ check, backend, reason }) =>
+    reason ? [`${check} on ${backend}: ${reason}\n`] : [],
+  );
+  const verdict =
+    failed === 0 ? `all ${findings.length} checks passed` : `${failed} of ${findings.length} checks FAILED`;
+  return `${renderTable(COLUMNS, rows)}\n\n${reasons.join('')}${verdict}\n`;
+}

@@ -1,0 +1,179 @@
+// What `verify` runs on every backend: each op and loss once per dtype, as arrays to compare with the reference's.
+
+import { openDevice } from '../../cuda/index.js';
+import * as api from '../../index.js';
+import { type Problem, problem, widen } from './problem.js';
+
+type Arrays = Record<string, ArrayLike<number>>;
+
+export interface Check {
+  readonly name: string;
+  /** Element type of the logits; null where there are none and everything is float64. */
+  readonly dtype: api.DType | null;
+  /** Bound on the relative error. */
+  readonly tolerance: number;
+  /** Only on this backend; the reference then runs `expected`. */
+  readonly only?: api.BackendName;
+  run(backend: api.BackendName): Arrays;
+  expected?(): Arrays;
+}
+
+const DTYPES: readonly api.DType[] = ['f32', 'bf16', 'f16'];
+const FORWARD = 1e-6;
+const GRADIENT: Record<api.DType, number> = { f32: 2e-6, bf16: 4e-3, f16: 5e-4 };
+const FLOAT64 = 1e-12;
+
+/** Every check, in the order of the levels. */
+export function checks(seed: number): Check[] {
+  return [
+    ...DTYPES.flatMap((dtype) => tokenLevel(dtype, problem(dtype, seed))),
+    ...sequenceLevel(problem('f32', seed)),
+    ...groupLevel(problem('f32', seed)),
+    ...DTYPES.flatMap((dtype) => losses(dtype, problem(dtype, seed))),
+    onDevice(problem('bf16', seed)),
+  ];
+}
+
+function tokenLevel(dtype: api.DType, batch: Problem): Check[] {
+  const gradLogProbs = Float64Array.from(batch.targets, (_, t) => Math.sin(t + 1));
+  const gradEntropy = Float64Array.from(batch.targets, (_, t) => Math.cos(t + 1));
+  return [
+    {
+      name: 'tokenLogProbs',
+      dtype,
+      tolerance: FORWARD,
+      run(backend) {
+        const { logProbs, logSumExp, entropy } = api.tokenLogProbsSync(batch, { entropy: true, backend });
+        return { logProbs, logSumExp, entropy: entropy ?? [] };
+      },
+    },
+    {
+      name: 'tokenLogProbsBackward',
+      dtype,
+      tolerance: GRADIENT[dtype],
+      run(backend) {
+        const { logSumExp, entropy } = api.tokenLogProbsSync(batch, { entropy: true, backend: 'reference' });
+        const inputs = { ...batch, logSumExp, entropy, gradLogProbs, gradEntropy };
+        const { gradLogits } = api.tokenLogProbsBackwardSync(inputs, { backend });
+        return { gradLogits: widen(gradLogits.data, dtype) };
+      },
+    },
+  ];
+}
+
+const SCORES: readonly api.RatioScoreKind[] = [
+  'ratio',
+  'clippedRatio',
+  'sequenceRatio',
+  'geometricRatio',
+  'stoppedRatio',
+  'softGate',
+  'k1',
+  'k2',
+  'k3',
+];
+
+function sequenceLevel(batch: Problem): Check[] {
+  const { logProbs } = api.tokenLogProbsSync(batch, { backend: 'reference' });
+  const inputs = { ...batch, logProbs, sides: Float64Array.from(batch.rewards, (reward) => reward - 0.5) };
+  const mean: Check = {
+    name: 'sequenceLogProbs',
+    dtype: null,
+    tolerance: FLOAT64,
+    run(backend) {
+      const { scores, tokenCounts } = api.sequenceLogProbsSync(inputs, { backend });
+      const gradScores = Float64Array.from(scores, (_, i) => i - 2);
+      const gradients = api.sequenceLogProbsBackwardSync({ ...inputs, gradScores, tokenCounts }, { backend });
+      return { scores, tokenCounts, ...gradients };
+    },
+  };
+  const ratios = SCORES.map(
+    (kind): Check => ({
+      name: `score ${kind}`,
+      dtype: null,
+      tolerance: FLOAT64,
+      run: (backend) => ({ ...api.ratioScoresSync(inputs, { score: { kind }, backend }) }),
+    }),
+  );
+  return [mean, ...ratios];
+}
+
+function groupLevel({ cuGroups, rewards }: Problem): Check[] {
+  const scores = Float64Array.from(rewards, (_, i) => -1 - Math.sin(i));
+  const tokenCounts = Float64Array.from(rewards, (_, i) => i);
+  return [
+    {
+      name: 'groupInfoNCE',
+      dtype: null,
+      tolerance: FLOAT64,
+      run(backend) {
+        const inputs = { scores, rewards, cuGroups, tokenCounts };
+        const { loss, groupLosses, gradScores } = api.groupInfoNCESync(inputs, { tau: 0.1, margin: 0.1, backend });
+        return { loss: [loss], groupLosses, gradScores };
+      },
+    },
+    {
+      name: 'advantageObjective',
+      dtype: null,
+      tolerance: FLOAT64,
+      run(backend) {
+        const inputs = { scores, advantages: rewards, tokenCounts };
+        const { loss, gradScores } = api.advantageObjectiveSync(inputs, { aggregation: 'token-mean', backend });
+        return { loss: [loss], gradScores };
+      },
+    },
+  ];
+}
+
+interface Outcome {
+  loss: number;
+  scores: Float64Array;
+  gradLogits: Problem['logits'];
+}
+
+/** Losses with the options that make them use all they have. */
+const LOSSES: Record<string, (batch: Problem, backend: api.BackendName) => Outcome> = {
+  conspo: (batch, backend) => api.conspoSync(batch, { tau: 1, margin: 0.1, backend }),
+  grpo: (batch, backend) => api.grpoSync(batch, { klCoef: 0.1, entropyCoef: 0.01, backend }),
+  dapo: (batch, backend) => api.dapoSync(batch, { backend }),
+  bnpo: (batch, backend) => api.bnpoSync(batch, { backend }),
+  drGrpo: (batch, backend) => api.drGrpoSync(batch, { maxLength: 8, backend }),
+  gspo: (batch, backend) => api.gspoSync(batch, { epsilonLow: 0.1, epsilonHigh: 0.1, backend }),
+  gmpo: (batch, backend) => api.gmpoSync(batch, { backend }),
+  cispo: (batch, backend) => api.cispoSync(batch, { ratioMax: 1.2, backend }),
+  sapo: (batch, backend) => api.sapoSync(batch, { backend }),
+  disco: (batch, backend) => api.discoSync(batch, { backend }),
+};
+
+function losses(dtype: api.DType, batch: Problem): Check[] {
+  return Object.entries(LOSSES).map(([name, loss]) => ({
+    name,
+    dtype,
+    tolerance: GRADIENT[dtype],
+    run(backend) {
+      const outcome = loss(batch, backend);
+      return { loss: [outcome.loss], scores: outcome.scores, gradLogits: widen(outcome.gradLogits.data, dtype) };
+    },
+  }));
+}
+
+/** The way that a trainer on a GPU takes: logits and gradient stay in its memory. */
+function onDevice(batch: Problem): Check {
+  const { dtype } = batch.logits;
+  return {
+    name: 'conspo in device memory',
+    dtype,
+    tolerance: GRADIENT[dtype],
+    only: 'cuda',
+    run() {
+      using device = openDevice(0);
+      using logits = device.uploadSync(batch.logits);
+      const { loss, scores } = api.conspoSync({ ...batch, logits }, { tau: 1, gradient: 'in-place' });
+      return { loss: [loss], scores, gradLogits: widen(logits.downloadSync(), dtype) };
+    },
+    expected() {
+      const { loss, scores, gradLogits } = api.conspoSync(batch, { tau: 1, backend: 'reference' });
+      return { loss: [loss], scores, gradLogits: widen(gradLogits.data, dtype) };
+    },
+  };
+}

@@ -1,0 +1,69 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { backends } from '../../lib/index.js';
+import { runCli } from './run-cli.js';
+
+const cpu = backends().some(({ name, available }) => name === 'cpu' && available);
+
+describe.runIf(cpu)('verify', () => {
+  test('every op, loss and dtype passes on every backend found', async () => {
+    const { status, stdout, stderr } = await runCli(['verify', '--json']);
+    expect({ status, stderr, lines: stdout.split('\n').length }).toEqual({ status: 0, stderr: '', lines: 2 });
+    const { backends: found, passed, failed, findings } = JSON.parse(stdout);
+    expect(found).toContain('cpu');
+    expect(failed).toBe(0);
+    expect(passed).toBe(findings.length);
+    expect(passed).toBeGreaterThan(40);
+    for (const dtype of ['f32', 'bf16', 'f16', null]) {
+      expect(findings.some((finding: { dtype: string }) => finding.dtype === dtype)).toBe(true);
+    }
+  });
+
+  test('says so in words and a table within 100 columns', async () => {
+    const { status, stdout } = await runCli(['verify', '--backend', 'cpu']);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/all \d+ checks passed\n$/);
+    expect(stdout).toMatch(/^tokenLogProbs +f32 +cpu .* pass$/m);
+    expect(Math.max(...stdout.split('\n').map((line) => line.length))).toBeLessThanOrEqual(100);
+  });
+
+  test('compares nothing where there is nothing but the reference', async () => {
+    const { status, stdout } = await runCli(['verify', '--backend', 'reference']);
+    expect(status).toBe(0);
+    expect(stdout).toContain('nothing to compare');
+  });
+});
+
+describe.runIf(cpu)('verify on an addon that is wrong', () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'rlvr-verify-'));
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  /** Runs verify with the real addon behind a module that spoils one of its kernels. */
+  async function verifyWith(spoil: string) {
+    const real = process.env.RLVR_ADDON ?? new URL('../../build/Release/rlvr_kernels.node', import.meta.url).pathname;
+    const path = join(folder, 'spoilt.cjs');
+    writeFileSync(path, `const addon = { ...require(${JSON.stringify(real)}) };\n${spoil}\nmodule.exports = addon;\n`);
+    return runCli(['verify', '--backend', 'cpu', '--json'], { env: { RLVR_ADDON: path } });
+  }
+
+  test.each([
+    ['a value off by 1e-5 of it', 'a.scores[0] *= 1 + 1e-5'],
+    ['a NaN', 'a.scores[1] = NaN'],
+    ['an error', "throw new Error('no such kernel')"],
+  ])('fails on %s, and only there', async (_, spoiling) => {
+    const { status, stdout } = await verifyWith(
+      `const real = addon.sequenceLogProbsForward;\naddon.sequenceLogProbsForward = (a) => { real(a); ${spoiling}; };`,
+    );
+    expect(status).toBe(1);
+    const { findings } = JSON.parse(stdout);
+    const failed = findings.filter(({ pass }: { pass: boolean }) => !pass).map(({ check }: { check: string }) => check);
+    expect(failed).toContain('sequenceLogProbs');
+    expect(failed).not.toContain('groupInfoNCE');
+    expect(failed).not.toContain('tokenLogProbs');
+  });
+});
