@@ -1,0 +1,88 @@
+// Whole losses from logits on the device: wall time of a call, from the arguments to the loss on the host and the gradient in
+// place of the logits. The token level is checked by cuda-token-level.mjs; here the loss and the gradient are, against the
+// reference backend's loss of the exact log-probs.
+import { conspo, conspoSync, grpo, grpoSync } from 'rlvr-kernels';
+import { timeCopy } from './cuda-device.mjs';
+import { checkGradient, normError } from './cuda-problem.mjs';
+import { timeInRounds } from './cuda-token-level.mjs';
+import { requireWithin } from './float64.mjs';
+import { spreadOf } from './timing.mjs';
+
+/**
+ * @typedef {import('./cuda-device.mjs').Cuda} Cuda
+ * @typedef {import('./cuda-problem.mjs').CudaProblem} CudaProblem
+ * @typedef {import('./timing.mjs').Spread} Spread
+ * @typedef {{ op: string, sequences: number, groups: number, error: number, milliseconds: Spread, gigabytesPerSecond: number }} LossRow
+ */
+
+const SEQUENCE_TOKENS = 128;
+const GROUP = 8;
+const TOLERANCE = 1e-6;
+
+/** `count` parts of nearly one size: offsets, [count + 1]. @param {number} total @param {number} count */
+export const evenOffsets = (total, count) =>
+  Int32Array.from({ length: count + 1 }, (_, i) => Math.round((i * total) / count));
+
+/** Half the rollouts of each group verified; ratios near 1, so that none is clipped and every row has a gradient. @param {CudaProblem} problem */
+function batchOf({ shape: { tokens }, logProbs, targets, work }) {
+  const sequences = Math.max(2, Math.floor(tokens / SEQUENCE_TOKENS));
+  const rollouts = {
+    cuSeqlens: evenOffsets(tokens, sequences),
+    cuGroups: evenOffsets(sequences, Math.max(1, Math.floor(sequences / GROUP))),
+    rewards: Float32Array.from({ length: sequences }, (_, i) => (i + 1) % 2),
+    oldLogProbs: logProbs.map((logProb, t) => logProb + 0.1 * Math.sin(t)),
+  };
+  return { rollouts, batch: { ...rollouts, logits: work, targets }, exact: { ...rollouts, logProbs } };
+}
+
+/** @param {Cuda} cuda @param {CudaProblem} problem */
+function lossContenders(cuda, problem) {
+  const { rollouts, batch, exact } = batchOf(problem);
+  const { logits, work, bytes } = problem;
+  const restore = () => timeCopy(cuda, work, logits, bytes, 1);
+  const losses = [
+    {
+      op: 'conspo',
+      run: () => conspo(batch, { gradient: 'in-place' }),
+      reference: () => conspoSync(exact, { backend: 'reference' }),
+    },
+    {
+      op: 'grpo',
+      run: () => grpo(batch, { gradient: 'in-place' }),
+      reference: () => grpoSync(exact, { backend: 'reference' }),
+    },
+  ];
+  return losses.map(({ op, run, reference }) => {
+    const call = async () => {
+      restore();
+      const start = performance.now();
+      const { loss } = await run();
+      cuda.device.synchronizeSync(); // the gradient is there too
+      return { loss, elapsed: performance.now() - start };
+    };
+    const check = async () => {
+      const { loss } = await call();
+      const expected = reference();
+      if (expected.gradLogProbs.includes(0)) throw new Error(`${op}: rows without a gradient, which are not read`);
+      const error = normError([loss], [expected.loss]);
+      requireWithin(`${op}: loss`, error, TOLERANCE);
+      return Math.max(error, checkGradient(op, problem, work, expected.gradLogProbs));
+    };
+    const counts = { sequences: rollouts.rewards.length, groups: rollouts.cuGroups.length - 1 };
+    return { op, ...counts, check, time: async () => (await call()).elapsed };
+  });
+}
+
+/** @param {Cuda} cuda @param {CudaProblem} problem @param {number} repeats @returns {Promise<LossRow[]>} */
+export async function measureLosses(cuda, problem, repeats) {
+  const contenders = lossContenders(cuda, problem);
+  /** @type {number[]} */
+  const errors = [];
+  for (const { check } of contenders) errors.push(await check());
+  const times = await timeInRounds(contenders, repeats);
+  return contenders.map(({ op, sequences, groups }, k) => {
+    const milliseconds = spreadOf(times[k]);
+    const gigabytesPerSecond = (3 * problem.bytes) / (milliseconds.median / 1e3) / 1e9; // 2R + 1W
+    return { op, sequences, groups, error: errors[k], milliseconds, gigabytesPerSecond };
+  });
+}

@@ -1,0 +1,153 @@
+// The tests of every op and loss on a real GPU, and a record of what passed there: bench/results/verify-<device>.json.
+// Exits with 1 where there is no device, on the emulation, and when anything fails.
+//
+//   node scripts/verify-cuda.mjs [--json FILE] [--skip-large] [--allow-emulated] [test files]
+//
+// Builds nothing: needs the addon, and dist/ to ask for the device. --skip-large leaves out the test with 2^31 logits, which
+// takes 4.3 GB of memory on either side. --allow-emulated runs on the emulation, and writes no file ever.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { commitOfRun, describeDevice, deviceLine, deviceSlug, RESULTS } from '../bench/support/cuda-machine.mjs';
+import { describePackage } from '../bench/support/machine.mjs';
+
+/**
+ * @typedef {import('../bench/support/cuda-machine.mjs').DeviceDescription} DeviceDescription
+ * @typedef {{ status: string, message?: string, name: string, assertionResults: { status: string, fullName: string }[] }} FileReport
+ * @typedef {{ file: string, passed: number, failed: number, skipped: number, failures: string[] }} FileCount
+ */
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const OPS = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
+const LOSSES = ['conspo', 'grpo', 'custom-objective'];
+const DEVICE = ['cuda-backend', 'device-tensor', 'boundary/determinism', 'boundary/device-garbage'];
+const LARGE = 'degenerate-large';
+const BACKENDS = 'reference,cpu,cuda';
+
+/** The files below, and whatever else is about devices. @param {boolean} large */
+function allFiles(large) {
+  const others = ['', 'boundary/'].flatMap((folder) => {
+    const names = readdirSync(join(root, 'test', folder)).filter((name) => /^device-.*\.test\.ts$/.test(name));
+    return names.map((name) => folder + name.replace(/\.test\.ts$/, ''));
+  });
+  const names = new Set([...OPS, ...LOSSES, ...DEVICE, ...others, ...(large ? [LARGE] : [])]);
+  return [...names].map((name) => `test/${name}.test.ts`);
+}
+
+/** What vitest says of the files; nothing where it did not come that far. @param {string[]} files @returns {{ reports: FileReport[], ok: boolean }} */
+function runVitest(files) {
+  const folder = mkdtempSync(join(tmpdir(), 'rlvr-verify-'));
+  const report = join(folder, 'report.json');
+  // Without portable-simd, which runs the cpu backend once more.
+  const projects = ['--project', 'default', '--project', 'alone'];
+  try {
+    const { error, status } = spawnSync(
+      process.execPath,
+      ['node_modules/vitest/vitest.mjs', 'run', ...projects, ...files],
+      {
+        cwd: root,
+        stdio: 'inherit',
+        env: { ...process.env, REQUIRE_BACKENDS: BACKENDS, RLVR_TEST_REPORT: report },
+      },
+    );
+    if (error) throw error;
+    const reports = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')).testResults : [];
+    return { reports, ok: status === 0 };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** @param {string} file @param {FileReport[]} reports @returns {FileCount} */
+function countFile(file, reports) {
+  const of = reports.filter(({ name }) => relative(root, name).replaceAll('\\', '/') === file);
+  const tests = of.flatMap(({ assertionResults }) => assertionResults);
+  const failures = tests.filter(({ status }) => status === 'failed').map(({ fullName }) => fullName);
+  // A file that breaks before its first test has no failed test, and one that vitest did not find has none at all.
+  const broken = of.length === 0 ? ['it did not run'] : failures.length > 0 ? [] : brokenReasons(of);
+  return {
+    file,
+    passed: tests.filter(({ status }) => status === 'passed').length,
+    failed: failures.length + broken.length,
+    skipped: tests.filter(({ status }) => status !== 'passed' && status !== 'failed').length,
+    failures: [...failures, ...broken],
+  };
+}
+
+/** @param {FileReport[]} reports */
+function brokenReasons(reports) {
+  const broken = reports.filter(({ status }) => status === 'failed');
+  return broken.map(({ message }) => message?.split('\n')[0] || 'it broke outside of its tests');
+}
+
+/** @param {DeviceDescription} device @param {FileCount[]} files */
+function record({ emulated: _no, ...device }, files) {
+  const total = (/** @type {'passed' | 'failed' | 'skipped'} */ key) => files.reduce((sum, file) => sum + file[key], 0);
+  return {
+    verification: 'cuda',
+    date: new Date().toISOString(),
+    device,
+    node: process.version,
+    package: describePackage(),
+    git: commitOfRun(),
+    backends: BACKENDS,
+    passed: total('passed'),
+    failed: total('failed'),
+    skipped: total('skipped'),
+    files,
+  };
+}
+
+/** @param {string[]} args */
+function readOptions(args) {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      json: { type: 'string' },
+      'skip-large': { type: 'boolean', default: false },
+      'allow-emulated': { type: 'boolean', default: false },
+    },
+  });
+  const files = positionals.length > 0 ? positionals : allFiles(!values['skip-large']);
+  return { files, json: values.json, allowEmulated: values['allow-emulated'] };
+}
+
+/** @param {ReturnType<typeof readOptions>} options @returns {boolean} whether all is well */
+function verify({ files, json, allowEmulated }) {
+  const device = describeDevice();
+  if ('reason' in device) throw new Error(`no CUDA device: ${device.reason}`);
+  if (device.emulated && !allowEmulated) throw new Error('this device is the emulation, which verifies no GPU');
+  console.log(deviceLine(device));
+  const { reports, ok } = runVitest(files);
+  const counts = files.map((file) => countFile(file, reports));
+  if (!ok && counts.every(({ failed }) => failed === 0)) {
+    counts.push({ file: 'vitest', passed: 0, failed: 1, skipped: 0, failures: ['it failed outside of the tests'] });
+  }
+  const result = record(device, counts);
+  for (const { file, passed, failed, skipped, failures } of result.files) {
+    console.log(`${failed > 0 ? 'FAIL' : 'pass'}  ${file}: ${passed} passed, ${failed} failed, ${skipped} skipped`);
+    for (const failure of failures) console.log(`        ${failure}`);
+  }
+  if (device.emulated) {
+    console.log('the emulation: nothing is written');
+  } else {
+    const path = json ?? join(RESULTS, `verify-${deviceSlug(device.name)}.json`);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`);
+    console.log(path);
+  }
+  console.log(`${result.passed} passed, ${result.failed} failed, ${result.skipped} skipped`);
+  return result.failed === 0 && result.passed > 0;
+}
+
+try {
+  if (!verify(readOptions(process.argv.slice(2)))) process.exitCode = 1;
+} catch (error) {
+  console.error(`verify-cuda: ${/** @type {Error} */ (error).message}`);
+  process.exitCode = 1;
+}
