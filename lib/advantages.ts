@@ -1,4 +1,5 @@
 import { optionsArgument } from './backend/task.js';
+import { checkGroupOrder, gather, scatter } from './groups.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -6,6 +7,7 @@ import {
   objectArgument,
   offsets,
   oneOf,
+  optional,
   tokenCounts,
   typedArray,
 } from './validate.js';
@@ -17,8 +19,10 @@ export type AdvantageEstimator = 'grpo' | 'drGrpo' | 'rloo' | 'opo';
 export interface AdvantagesInputs {
   /** [N] verified rewards. */
   rewards: FloatArray;
-  /** [G + 1]: group g is sequences `cuGroups[g] ... cuGroups[g + 1]`. */
+  /** [G + 1], group g is sequences `cuGroups[g] ... cuGroups[g + 1]`. */
   cuGroups: Int32Array;
+  /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
+  groupOrder?: Int32Array | undefined;
   /** [N] unmasked tokens of each sequence; needed by `opo`. */
   tokenCounts?: FloatArray;
 }
@@ -121,7 +125,18 @@ function varies(rewards: Float64Array, begin: number, end: number): boolean {
 }
 
 /**
- * Advantages of a batch of groups, [N]. A group whose rewards are all equal (one sequence included) gets exactly 0.
+ * Advantages of a batch of groups, [N], per group of n sequences with rewards R: `grpo` (R - mean) / (std + eps) (arXiv 2402.03300),
+ * `drGrpo` R - mean (2503.20783), `rloo` (R - mean) * n / (n - 1) (2402.14740), `opo` R - sum(n_i R_i) / sum(n_i) with n_i tokens
+ * (2505.23585). A group whose rewards are all equal (one sequence included) gets exactly 0.
+ *
+ * @example
+ * ```ts
+ * import { advantages } from 'rlvr-kernels';
+ *
+ * const rewards = Float32Array.of(1, 0, 0, 1, 1); // [N]
+ * const cuGroups = Int32Array.of(0, 3, 5); // two questions, with three answers and with two
+ * console.log(advantages({ rewards, cuGroups }, { estimator: 'rloo' })); // => Float64Array(5) [ 1, -0.5, -0.5, 0, 0 ]
+ * ```
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`.
  */
@@ -130,8 +145,9 @@ export function advantages(inputs: AdvantagesInputs, options?: AdvantagesOptions
   const sequences = typedArray('rewards', inputs.rewards, ['Float32Array', 'Float64Array']).length;
   const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N');
   const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
+  const groupOrder = optional(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
   const rule = advantageRule(optionsArgument(options));
   const needsCounts = rule.needsTokenCounts || inputs.tokenCounts !== undefined;
-  const counts = needsCounts ? tokenCounts(inputs.tokenCounts, sequences) : undefined;
-  return estimateAdvantages(rule, rewards, counts, cuGroups);
+  const counts = needsCounts ? gather(tokenCounts(inputs.tokenCounts, sequences), groupOrder) : undefined;
+  return scatter(estimateAdvantages(rule, gather(rewards, groupOrder), counts, cuGroups), groupOrder);
 }

@@ -9,9 +9,25 @@ export type RlvrErrorCode =
   | 'ERR_DISPOSED'
   | 'ERR_ABORTED';
 
-/** Every error this package throws on purpose. Its message names the argument, what was expected and what came. */
+/**
+ * Every error this package throws on purpose. Its message names the argument, what was expected and what came.
+ *
+ * @example
+ * ```ts
+ * import { RlvrError, tokenLogProbsSync } from 'rlvr-kernels';
+ *
+ * try {
+ *   tokenLogProbsSync({ logits: new Float32Array(6), targets: Int32Array.of(0, 7) });
+ * } catch (error) {
+ *   if (!(error instanceof RlvrError)) throw error;
+ *   console.log(error.code, error.message); // => ERR_RANGE targets: expected ids in [0, 3), got 7 at index 1
+ * }
+ * ```
+ */
 export class RlvrError extends Error {
+  /** `'RlvrError'`. */
   override readonly name = 'RlvrError';
+  /** What went wrong, for programs. */
   readonly code: RlvrErrorCode;
 
   constructor(code: RlvrErrorCode, message: string, options?: ErrorOptions) {

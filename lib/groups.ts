@@ -13,7 +13,7 @@ export type GroupIds = Int32Array | readonly number[] | readonly string[];
 
 /** Groups of sequences that need not be adjacent. */
 export interface DenseGroups {
-  /** [G + 1]: group g is sequences `groupOrder[cuGroups[g]] ... groupOrder[cuGroups[g + 1] - 1]`. */
+  /** [G + 1], group g is sequences `groupOrder[cuGroups[g]] ... groupOrder[cuGroups[g + 1] - 1]`. */
   cuGroups: Int32Array;
   /**
    * [N] a permutation of the sequences that brings each group together; undefined where they are together as they stand
@@ -30,8 +30,11 @@ export interface DenseGroups {
  *
  * @example
  * ```ts
- * fromDense(['a', 'b', 'a']); // { cuGroups: [0, 2, 3], groupOrder: [0, 2, 1] }
- * fromDense([7, 7, 3]); // { cuGroups: [0, 2, 3], groupOrder: undefined }
+ * import { fromDense } from 'rlvr-kernels';
+ *
+ * const { cuGroups, groupOrder } = fromDense(['a', 'b', 'a']); // [N] which prompt each sequence answers
+ * console.log(cuGroups, groupOrder); // => Int32Array(3) [ 0, 2, 3 ] Int32Array(3) [ 0, 2, 1 ]
+ * console.log(fromDense([7, 7, 3]).groupOrder); // => undefined
  * ```
  *
  * @throws RlvrError `ERR_DTYPE` for anything but an `Int32Array`, an array of numbers or an array of strings;

@@ -8,7 +8,7 @@ import { finiteNumber, objectArgument, oneOf, typedArray } from './validate.js';
 export interface HostTensor {
   /** f32: `Float32Array`. bf16 and f16: the bits in a `Uint16Array` (or, for f16, a `Float16Array` where there is one). */
   data: Float32Array | Uint16Array;
-  /** [T, V]: tokens, vocabulary. */
+  /** [T, V], tokens, vocabulary. */
   shape: readonly [tokens: number, vocab: number];
   /** Default: f32 for a `Float32Array`, f16 for a `Float16Array`; a `Uint16Array` needs it. */
   dtype?: DType;
@@ -93,7 +93,7 @@ function asBits(half: ArrayBufferView): Uint16Array {
   return new Uint16Array(half.buffer, half.byteOffset, half.byteLength / 2);
 }
 
-/** [T, V]: V is at least 1 where there are rows. */
+/** [T, V], V is at least 1 where there are rows. */
 export function tensorShape(name: string, shape: unknown): [number, number] {
   if (!Array.isArray(shape) || shape.length !== 2) throw badArgument('ERR_SHAPE', name, '[T, V]', describe(shape));
   return [

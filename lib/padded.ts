@@ -14,7 +14,7 @@ export interface PaddedTensor extends Omit<HostTensor, 'shape'> {
 export type PaddedLogits = Logits | PaddedTensor;
 
 interface PaddedSequences {
-  /** [B, L]: sequences, and the length that all of them are padded to. */
+  /** [B, L], sequences, and the length that all of them are padded to. */
   shape: readonly [sequences: number, length: number];
   /** [B * L]; 1 for a token that counts, 0 for padding and prompt. Padding may be on either side, or in between. */
   mask: Uint8Array;
@@ -24,18 +24,23 @@ interface PaddedSequences {
   cuSeqlens?: undefined;
 }
 
+/** @inline */
 interface PaddedFromLogits extends PaddedSequences {
   /** [B * L, V]; row t scores the token at `targets[t]`. */
   logits: PaddedLogits;
   /** [B * L] sampled token ids; any value where masked. */
   targets: Int32Array;
+  /** Not with logits. */
   logProbs?: undefined;
 }
 
+/** @inline */
 interface PaddedFromLogProbs extends PaddedSequences {
   /** [B * L] log-probs of the sampled tokens, in place of logits and targets. */
   logProbs: FloatArray;
+  /** Not with log-probs. */
   logits?: undefined;
+  /** Not with log-probs. */
   targets?: undefined;
 }
 
@@ -52,7 +57,7 @@ type PackedLogits<L> = L extends { shape: readonly number[] }
 /** What {@link padded} makes of a batch `B`: the same, without `shape` and with `cuSeqlens`. */
 export type Packed<B> = B extends unknown
   ? { [K in keyof B as Exclude<K, 'shape' | 'cuSeqlens'>]: K extends 'logits' ? PackedLogits<B[K]> : B[K] } & {
-      /** [B + 1]: 0, L, 2L, ... B * L. */
+      /** [B + 1], 0, L, 2L, ... B * L. */
       cuSeqlens: Int32Array;
     }
   : never;
@@ -69,9 +74,18 @@ export type Packed<B> = B extends unknown
  *
  * @example
  * ```ts
- * const { loss, gradLogits } = await conspo(
- *   padded({ shape: [B, L], logits, targets, mask, rewards, ...fromDense(promptIds) }),
- * );
+ * import { conspo, fromDense, padded } from 'rlvr-kernels';
+ *
+ * const batch = padded({
+ *   shape: [2, 3], // [B, L]: two sequences, padded to three tokens
+ *   logProbs: Float32Array.of(-0.1, 0, 0, -0.5, -0.9, 0), // [B * L]; or logits [B * L, V] and targets
+ *   mask: Uint8Array.of(1, 0, 0, 1, 1, 0), // [B * L]
+ *   rewards: Float32Array.of(1, 0), // [B]
+ *   ...fromDense(['a prompt', 'a prompt']),
+ * });
+ * const { scores, gradLogProbs } = await conspo(batch);
+ * console.log(batch.cuSeqlens); // => Int32Array(3) [ 0, 3, 6 ]
+ * console.log(scores, gradLogProbs.length); // => Float64Array(2) [ -0.1, -0.7 ] 6
  * ```
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE` for arrays that are not of the shape or type; `ERR_RANGE` for a shape of

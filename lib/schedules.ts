@@ -11,6 +11,16 @@ export interface CosineMarginParameters {
 /**
  * ConSPO's curriculum margin (arXiv 2605.12969): `m = (M / 2) * (1 - cos(pi * min(progress / warmup, 1)))`.
  *
+ * Progress and warm-up are fractions of the training; the margin is in units of the score (for ConSPO, nats per token).
+ *
+ * @example
+ * ```ts
+ * import { cosineMargin } from 'rlvr-kernels';
+ *
+ * const marginAt = cosineMargin({ target: 0.2, warmup: 0.5 });
+ * console.log([0, 0.25, 0.5, 1].map(marginAt)); // => [ 0, 0.1, 0.2, 0.2 ]
+ * ```
+ *
  * @returns a function of training progress in [0, 1], for the `margin` option of a loss.
  * @throws RlvrError `ERR_RANGE`.
  */

@@ -26,11 +26,27 @@ export let deviceTensor: (parts: Parts) => DeviceTensor;
  * A [T, V] array of f32, bf16 or f16 in device memory, row t at element `t * rowStride`: logits for every loss, and where
  * their gradient goes. It comes from a {@link Device} (`upload`, `empty`, `wrap`). Its memory is given back by `dispose()`
  * (or a `using` declaration), at the latest when it is collected.
+ *
+ * @example
+ * ```ts
+ * import { tokenLogProbs } from 'rlvr-kernels';
+ * import { openDevice } from 'rlvr-kernels/cuda';
+ *
+ * const device = openDevice(0);
+ * const tensor = await device.upload({ data: Float32Array.of(0, 0, 2, 0), shape: [2, 2] });
+ * const { logProbs } = await tokenLogProbs({ logits: tensor, targets: Int32Array.of(0, 0) });
+ * console.log(logProbs); // => Float64Array(2) [ -0.693, -0.127 ]
+ * console.log(await tensor.download()); // => Float32Array(4) [ 0, 0, 2, 0 ]
+ * tensor.dispose();
+ * device.dispose();
+ * ```
  */
 export class DeviceTensor {
+  /** Whose memory it is in. */
   readonly device: Device;
-  /** [T, V]: tokens, vocabulary. */
+  /** [T, V], tokens, vocabulary. */
   readonly shape: readonly [rows: number, columns: number];
+  /** Type of its elements. */
   readonly dtype: DType;
   /** Elements from one row to the next. */
   readonly rowStride: number;
@@ -78,7 +94,7 @@ export class DeviceTensor {
 
   /**
    * The elements as [T * V] contiguous values, after everything enqueued so far: a `Float32Array` for f32, the bits in a
-   * `Uint16Array` for bf16 and f16. `out` is filled and returned if given.
+   * `Uint16Array` for bf16 and f16. `out` is filled and returned if given. Await it before what writes to the tensor next.
    *
    * @throws RlvrError `ERR_DISPOSED`, `ERR_SHAPE`, `ERR_DTYPE`, `ERR_CUDA`.
    */
@@ -115,6 +131,7 @@ export class DeviceTensor {
     this.#owner = undefined;
   }
 
+  /** As `dispose()`, for `using` declarations. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -18,8 +18,9 @@ export interface DeviceOptions {
 export interface ForeignMemory {
   /** Address of the first element, in this device's memory and aligned to its elements. */
   pointer: bigint;
-  /** [T, V]: tokens, vocabulary. */
+  /** [T, V], tokens, vocabulary. */
   shape: readonly [rows: number, columns: number];
+  /** Type of its elements. */
   dtype: DType;
   /** Elements from one row to the next, at least V. Default V. */
   rowStride?: number;
@@ -36,12 +37,30 @@ export function deviceBackendOf(device: Device): Backend {
 
 /**
  * A CUDA device with a stream. Losses and ops on its tensors are enqueued on that stream, in the order of the calls, and
- * so is everything below; what another library does on a stream of its own has to be waited for by the caller.
+ * so is everything below that blocks. `upload` and `download` copy at some time before their promise is settled: await
+ * them before other calls on the same tensor. What another library does on a stream of its own has to be waited for by the
+ * caller.
+ *
+ * @example
+ * ```ts
+ * import { openDevice } from 'rlvr-kernels/cuda';
+ *
+ * const device = openDevice(0);
+ * const tensor = device.empty([4, 1000], 'bf16'); // contents not set; upload copies, wrap takes memory of another library
+ * await device.upload({ data: new Uint16Array(4000), shape: [4, 1000], dtype: 'bf16' }, { out: tensor });
+ * const view = device.wrap({ pointer: tensor.pointer, shape: [4, 500], rowStride: 1000, dtype: 'bf16', owner: tensor });
+ * console.log(view.shape, view.rowStride, device.allocatedBytes >= 8000); // => [ 4, 500 ] 1000 true
+ * await device.synchronize();
+ * tensor.dispose();
+ * device.dispose();
+ * ```
  */
 export class Device {
+  /** Its number among the devices that the process sees, from 0. */
   readonly index: number;
   /** Name of the device. */
   readonly name: string;
+  /** Compute capability, major.minor. */
   readonly computeCapability: string;
   /** Memory of the device in bytes. */
   readonly memory: number;
@@ -179,13 +198,36 @@ export class Device {
     this.#native = undefined;
   }
 
+  /** As `dispose()`, for `using` declarations. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 }
 
 /**
- * Opens a CUDA device, for tensors in its memory.
+ * Opens a CUDA device, for tensors in its memory. `index` counts the devices that the process sees, from 0.
+ *
+ * @example
+ * ```ts
+ * import { conspo } from 'rlvr-kernels';
+ * import { openDevice } from 'rlvr-kernels/cuda';
+ *
+ * const device = openDevice(0);
+ * const logits = await device.upload({ data: Float32Array.of(2, 0, 0, 0, 2, 0, 0, 0, 2), shape: [3, 3] });
+ * const { loss, gradLogits } = await conspo(
+ *   {
+ *     logits, // a DeviceTensor: the loss runs where it is
+ *     targets: Int32Array.of(0, 1, 2),
+ *     cuSeqlens: Int32Array.of(0, 1, 3),
+ *     cuGroups: Int32Array.of(0, 2),
+ *     rewards: Float32Array.of(1, 0),
+ *   },
+ *   { gradient: 'in-place' },
+ * );
+ * console.log(loss, gradLogits === logits); // => 0.069 true
+ * logits.dispose();
+ * device.dispose();
+ * ```
  *
  * @throws RlvrError `ERR_BACKEND`, saying why, when there is no such device or this build has no CUDA; `ERR_RANGE`;
  * `ERR_CUDA`.

@@ -23,7 +23,7 @@ import {
 } from '../validate.js';
 
 interface PackedSequences {
-  /** [N + 1]: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty sequences are legal. */
+  /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty sequences are legal. */
   cuSeqlens: Int32Array;
   /** [T]; 0 drops a token: its logits are never read, its gradient is 0. */
   mask?: Uint8Array;
@@ -34,27 +34,42 @@ interface PackedSequences {
 }
 
 interface FromLogits<L extends Logits> extends PackedSequences {
-  /** [T, V] */
+  /** [T, V] unscaled; row t scores `targets[t]`, `-Infinity` marks a banned token. */
   logits: L;
   /** [T] sampled token ids. */
   targets: Int32Array;
+  /** Not with logits. */
   logProbs?: undefined;
 }
 
 interface FromLogProbs<P extends FloatArray> extends PackedSequences {
   /** [T] log-probs of the sampled tokens, in place of logits and targets. */
   logProbs: P;
+  /** Not with log-probs. */
   logits?: undefined;
+  /** Not with log-probs. */
   targets?: undefined;
 }
 
-/** Sequences, from logits or from log-probs. */
+/**
+ * T tokens in N sequences, from logits or from log-probs:
+ *
+ * | field | what |
+ * |---|---|
+ * | `logits`, `targets` | [T, V] {@link Logits}, row t for `targets[t]`; [T] `Int32Array` of sampled token ids |
+ * | or `logProbs` | [T] {@link FloatArray} of the sampled tokens' log-probs |
+ * | `cuSeqlens` | [N + 1] `Int32Array`: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty ones are legal |
+ * | `mask` | [T] `Uint8Array`, optional; 0 drops a token: its logits are never read, its gradient is 0 |
+ * | `oldLogProbs` | [T] optional, under the behaviour policy, constants; omitted: on-policy, every ratio is 1 |
+ * | `rolloutLogProbs` | [T] optional, the inference engine's own, constants: for metrics and rollout correction |
+ */
 export type SequenceBatch<L extends Logits = Logits, P extends FloatArray = FloatArray> =
   | FromLogits<L>
   | FromLogProbs<P>;
 
+/** @inline */
 interface Rewarded {
-  /** [G + 1]: group g (one prompt) is sequences `cuGroups[g] ... cuGroups[g + 1]`; groups may be empty. */
+  /** [G + 1], group g (one prompt) is sequences `cuGroups[g] ... cuGroups[g + 1]`; groups may be empty. */
   cuGroups: Int32Array;
   /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
   groupOrder?: Int32Array | undefined;
@@ -62,7 +77,7 @@ interface Rewarded {
   rewards: FloatArray;
 }
 
-/** A batch of groups of rewarded rollouts: what the losses take. */
+/** A batch of G groups of N rewarded rollouts of T tokens: what the losses take. Packed; {@link padded} makes it of a padded one. */
 export type Batch<L extends Logits = Logits, P extends FloatArray = FloatArray> = SequenceBatch<L, P> & Rewarded;
 
 /** A validated batch of sequences. */

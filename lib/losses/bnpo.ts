@@ -15,12 +15,34 @@ const loss = defineLoss<AdvantageParameters & ClippedRatioParameters, AdvantageI
  * BNPO, as TRL has it: GRPO's clipped ratios, every token weighted alike over the *local* batch (`token-mean`). Without a
  * `normalizer`, micro-batches are normalised one by one, and their mean is not the whole batch's loss.
  *
+ * `loss = -sum_i w_i A_i s_i`, A and s as in {@link grpo}, `w_i = n_i / sum_j n_j` over this call's sequences.
+ *
  * Returns loss, scores [N], advantages, metrics, and the gradient of the loss to the logits [T, V] (in their form and
  * dtype) or to the log-probs [T], whichever the batch holds.
  *
+ * @example
+ * ```ts
+ * import { bnpo } from 'rlvr-kernels';
+ *
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const alone = await bnpo(batch); // divided by its own 3 tokens
+ * const part = await bnpo(batch, { normalizer: 12 }); // as one of several micro-batches, of 12 tokens together
+ * console.log(alone.loss, part.loss); // => 0.141 0.035
+ * ```
+ *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @function
  */
 export const bnpo = loss.run;
 
-/** {@link bnpo}, blocking. */
+/**
+ * {@link bnpo}, blocking.
+ * @function
+ */
 export const bnpoSync = loss.runSync;

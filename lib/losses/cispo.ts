@@ -24,12 +24,35 @@ const loss = defineLoss<AdvantageParameters & CispoParameters, AdvantageInputs, 
  * constant, so that no token loses its gradient. The bounds are absolute: other projects give them as 1 - epsilon and
  * 1 + epsilon.
  *
+ * `loss = -sum_i w_i A_i s_i` with `s_i = mean_t clamp(r_t, ratioMin, ratioMax) * logProbs[t]`, the clamped ratio a constant, and
+ * `w_i = n_i / sum_j n_j`; A as in {@link grpo}.
+ *
  * Returns loss, scores [N], advantages, metrics, and the gradient of the loss to the logits [T, V] (in their form and
  * dtype) or to the log-probs [T], whichever the batch holds.
  *
+ * @example
+ * ```ts
+ * import { cispo } from 'rlvr-kernels';
+ *
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const { loss, gradLogProbs, metrics } = await cispo(batch, { ratioMax: 1.28 }); // verl's clip_ratio_high 0.28
+ * console.log(loss, metrics.clipFractionHigh); // => -0.245 0.333
+ * console.log(gradLogProbs); // => Float64Array(3) [ -0.302, 0.236, 0.175 ]
+ * ```
+ *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @function
  */
 export const cispo = loss.run;
 
-/** {@link cispo}, blocking. */
+/**
+ * {@link cispo}, blocking.
+ * @function
+ */
 export const cispoSync = loss.runSync;

@@ -28,7 +28,7 @@ import type { GradientOf } from './loss.js';
 
 /** Options of {@link forward}. */
 export interface ForwardOptions extends BackendOptions, TokenLevelOptions {
-  /** [N]: the sign says which side of a one-sided clip a sequence is on. Omitted or 0: neither is clipped. */
+  /** [N], the sign says which side of a one-sided clip a sequence is on. Omitted or 0: neither is clipped. */
   sides?: FloatArray;
   /** Also return the entropy of every row (from logits only). Default false. */
   entropy?: boolean;
@@ -110,7 +110,22 @@ function result({ level, channel, nonFiniteTokens }: State): ForwardResult {
 
 /**
  * Scores every sequence of a batch, and hands back the way to the gradient: write any objective of the scores, then call
- * `backward(dL/dscores)`.
+ * `backward(dL/dscores)`. To make a loss of it, with options, metrics and a blocking twin, see {@link defineLoss}.
+ *
+ * The score is `'logLikelihood'` (mean log-prob) or a {@link RatioScore}; T tokens in N sequences give scores [N]. The backward
+ * pass gives the gradient to the logits [T, V] or to the log-probs [T], whichever the batch holds, as often as it is called.
+ *
+ * @example
+ * ```ts
+ * import { forward } from 'rlvr-kernels';
+ *
+ * const logProbs = Float32Array.of(-0.1, -0.5, -0.9);
+ * const { scores, backward } = await forward({ logProbs, cuSeqlens: Int32Array.of(0, 1, 3) }, 'logLikelihood');
+ * const loss = (scores[0] - scores[1]) ** 2; // any function of the scores
+ * const slope = 2 * (scores[0] - scores[1]);
+ * const { gradLogProbs } = await backward(Float64Array.of(slope, -slope));
+ * console.log(loss, gradLogProbs); // => 0.36 Float64Array(3) [ 1.2, -0.6, -0.6 ]
+ * ```
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */

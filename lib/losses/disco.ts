@@ -25,12 +25,35 @@ const loss = defineLoss<DiscoLossParameters, unknown, 'groupLosses'>({
  * DisCO (arXiv 2505.12366): per group, the mean positive score against the soft maximum of the negative ones, without clip
  * or difficulty weight; optionally with its squared-hinge constraint on KL to the behaviour policy.
  *
+ * `loss = -(1/G) sum_g (mean s+ - tau * log(mean exp(s- / tau)))` over the positives and the negatives of group g, with `tau: null`
+ * `-(1/G) sum_g (mean s+ - mean s-)`; `+ beta/2 * max(KL - delta, 0)^2` with `klConstraint`.
+ *
  * Returns loss, scores [N], groupLosses [G], metrics, and the gradient of the loss to the logits [T, V] (in their form
  * and dtype) or to the log-probs [T], whichever the batch holds.
  *
+ * @example
+ * ```ts
+ * import { disco } from 'rlvr-kernels';
+ *
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const { loss, groupLosses } = await disco(batch);
+ * const onRatios = await disco(batch, { score: 'ratio', klConstraint: { beta: 1e3, delta: 1e-4 } });
+ * console.log(loss, groupLosses, onRatios.loss); // => -0.6 Float64Array(1) [ -0.6 ] -0.479
+ * ```
+ *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @function
  */
 export const disco = loss.run;
 
-/** {@link disco}, blocking. */
+/**
+ * {@link disco}, blocking.
+ * @function
+ */
 export const discoSync = loss.runSync;

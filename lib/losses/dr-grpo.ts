@@ -15,12 +15,33 @@ const loss = defineLoss<AdvantageParameters & ClippedRatioParameters, AdvantageI
  * Dr. GRPO (arXiv 2503.20783): clipped ratios, advantages R - mean, and a constant in place of each sequence's own length:
  * `maxLength` is required.
  *
+ * `loss = -sum_i w_i A_i s_i`, s as in {@link grpo}, `A = R - mean`, `w_i = n_i / (N * maxLength)`.
+ *
  * Returns loss, scores [N], advantages, metrics, and the gradient of the loss to the logits [T, V] (in their form and
  * dtype) or to the log-probs [T], whichever the batch holds.
  *
+ * @example
+ * ```ts
+ * import { drGrpo } from 'rlvr-kernels';
+ *
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const { loss, advantages } = await drGrpo(batch, { maxLength: 8 }); // the longest answer you allow, in tokens
+ * console.log(loss, advantages); // => 0.019 Float64Array(2) [ 0.5, -0.5 ]
+ * ```
+ *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @function
  */
 export const drGrpo = loss.run;
 
-/** {@link drGrpo}, blocking. */
+/**
+ * {@link drGrpo}, blocking.
+ * @function
+ */
 export const drGrpoSync = loss.runSync;

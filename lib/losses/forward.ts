@@ -95,7 +95,12 @@ export function* scoreTask(level: TokenLevel, score: Score, inputs: ScoreInputs 
   const { sides, tokenWeights } = inputs;
   if (score !== 'logLikelihood' && score.kind !== 'logLikelihood') {
     const arrays = { logProbs, oldLogProbs, cuSeqlens, mask, sides, tokenWeights };
-    return yield* ratio.forwardTask(arrays, ratio.scoreParameters(score), true);
+    const { clippedLow, clippedHigh, ...channel } = yield* ratio.forwardTask(
+      arrays,
+      ratio.scoreParameters(score),
+      true,
+    );
+    return CLIPPING.has(score.kind) ? { ...channel, clippedLow, clippedHigh } : channel;
   }
   if (!tokenWeights) return yield* meanTask(level, logProbs);
   // With weights it is the stopped ratio of an on-policy batch: every ratio is 1.
@@ -105,6 +110,9 @@ export function* scoreTask(level: TokenLevel, score: Score, inputs: ScoreInputs 
 }
 
 const STOPPED = { kind: 'stoppedRatio' } as const;
+
+/** The scores that have a clip, whose counts mean something. */
+const CLIPPING = new Set(['clippedRatio', 'sequenceRatio', 'geometricRatio', 'stoppedRatio']);
 
 /** The mean of per-token values over each sequence, as a score. */
 export function* meanTask({ checked, mask }: TokenLevel, values: Float64Array): Task<ScoreChannel> {

@@ -66,8 +66,12 @@ const loss = defineLoss<GrpoParameters, AdvantageInputs>({
  * ```
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @function
  */
 export const grpo = loss.run;
 
-/** {@link grpo}, blocking. */
+/**
+ * {@link grpo}, blocking.
+ * @function
+ */
 export const grpoSync = loss.runSync;

@@ -55,6 +55,7 @@ type GradientIn<B, G> = [G] extends ['none'] ? unknown : 'none' extends G ? Part
 
 /** What every loss returns, besides the gradient. */
 export interface LossValue {
+  /** The loss, with all its terms. */
   loss: number;
   /** [N] sequence scores. */
   scores: Float64Array;
@@ -66,6 +67,7 @@ export interface LossValue {
   logProbs?: Float64Array;
   /** [T] entropies, on request. */
   entropy?: Float64Array;
+  /** What trainers log. */
   metrics: Metrics;
 }
 
@@ -118,6 +120,7 @@ export type Objective<P, I = unknown> = (
 export interface LossRecipe<P, I> {
   /** How a sequence is scored; a function of the options where they have a say in it. */
   score: Score | ((options: Partial<P>) => Score);
+  /** What is done with the scores. */
   objective: Objective<P, I>;
   /** Values of parameters that the caller leaves out. */
   defaults?: Partial<P>;
@@ -125,10 +128,12 @@ export interface LossRecipe<P, I> {
 
 /** A loss: the async function and its blocking twin. `Always` names values that its result never lacks. */
 export interface Loss<P, I, Always extends keyof LossValue = never> {
+  /** The loss of a batch, without blocking. */
   run<B extends Batch & I, G extends BatchGradient<B> = 'new'>(
     batch: B,
     options?: Partial<P> & LossOptions & AsyncOptions & GradientOptions<G>,
   ): Promise<LossResult<B, G, Always>>;
+  /** As `run`, blocking. */
   runSync<B extends Batch & I, G extends BatchGradient<B> = 'new'>(
     batch: B,
     options?: Partial<P> & LossOptions & GradientOptions<G>,
@@ -141,9 +146,19 @@ export interface Loss<P, I, Always extends keyof LossValue = never> {
  *
  * @example
  * ```ts
+ * import { defineLoss, infoNCE } from 'rlvr-kernels';
+ *
  * // ConSPO's contrast on clipped-ratio scores, an ablation of its paper
- * const { run } = defineLoss({ score: { kind: 'clippedRatio' }, objective: infoNCE, defaults: { tau: 0.5 } });
- * const { loss, gradLogits } = await run(batch);
+ * const ablation = defineLoss({ score: { kind: 'clippedRatio' }, objective: infoNCE, defaults: { tau: 0.5 } });
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const { loss, gradLogProbs } = await ablation.run(batch, { margin: 0.1 }); // runSync blocks
+ * console.log(loss, gradLogProbs); // => 0.257 Float64Array(3) [ 0, 0.201, 0 ]
  * ```
  *
  * @throws RlvrError `ERR_DTYPE`, `ERR_RANGE` for a bad recipe.

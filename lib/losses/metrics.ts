@@ -1,5 +1,5 @@
 import { gather } from '../groups.js';
-import { importance } from '../objectives/rollout-correction.js';
+import { clamped, importance } from '../objectives/rollout-correction.js';
 import type { TokenLevel } from './forward.js';
 import type { CheckedBatch, ObjectiveResult } from './loss.js';
 
@@ -110,7 +110,7 @@ function ratioMetrics(stats: Float64Array, tokens: number) {
   return {
     ratioMean: ratio(ratios, tokens),
     ratioMax,
-    policyKl: ratio(-logRatios, tokens),
+    policyKl: ratio(0 - logRatios, tokens),
     effectiveSampleSize: ratio(ratios * ratios, tokens * squares),
   };
 }
@@ -121,7 +121,7 @@ function rolloutMetrics(differences: Float64Array, tokens: number) {
   let [weights, squares] = [tokens - differences.length, tokens - differences.length]; // takes the masked ones' e^0 off
   for (const difference of differences) {
     const weight = importance(difference);
-    total -= difference;
+    total -= clamped(difference); // equal and opposite infinities would add up to NaN
     absolute += Math.abs(difference);
     largest = Math.max(largest, Math.abs(difference));
     weights += weight;

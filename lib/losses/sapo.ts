@@ -22,12 +22,34 @@ const loss = defineLoss<AdvantageParameters & SapoParameters, AdvantageInputs, '
 /**
  * SAPO (arXiv 2511.20347): a sigmoid gate on each ratio, (4 / tau) * sigmoid(tau * (r - 1)), in place of the clip.
  *
+ * `loss = -(1/N) sum_i A_i s_i` with `s_i = mean_t (4 / tau) * sigmoid(tau * (r_t - 1))`, tau = `tauPos` where A_i > 0, else `tauNeg`; A as in
+ * {@link grpo}.
+ *
  * Returns loss, scores [N], advantages, metrics, and the gradient of the loss to the logits [T, V] (in their form and
  * dtype) or to the log-probs [T], whichever the batch holds.
  *
+ * @example
+ * ```ts
+ * import { sapo } from 'rlvr-kernels';
+ *
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const { loss, scores } = await sapo(batch);
+ * console.log(loss, scores); // => -0.202 Float64Array(2) [ 2.346, 1.776 ]
+ * ```
+ *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @function
  */
 export const sapo = loss.run;
 
-/** {@link sapo}, blocking. */
+/**
+ * {@link sapo}, blocking.
+ * @function
+ */
 export const sapoSync = loss.runSync;

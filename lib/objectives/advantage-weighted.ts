@@ -18,6 +18,7 @@ export interface AdvantageInputs extends KlInputs {
   advantages?: FloatArray;
 }
 
+/** Parameters of {@link advantageWeighted}. */
 export interface AdvantageParameters extends AggregationParameters, KlParameters, EntropyParameters, RolloutParameters {
   /** How rewards become advantages, unless the batch has them. Default: (R - mean) / (std + 1e-4), sample std. */
   advantage?: AdvantagesOptions;
@@ -29,6 +30,32 @@ interface AdvantageSource {
   task(level: TokenLevel): Task<Float64Array>;
 }
 
+/**
+ * The GRPO family's objective, for {@link defineLoss}: `loss = -sum_i w_i A_i s_i` on any score, with the weights of
+ * {@link Aggregation}, plus a KL penalty, minus an entropy bonus, under rollout correction, as the options say. Advantages are
+ * the batch's own, per sequence [N] or per token [T], else those of {@link advantages}.
+ *
+ * @example
+ * ```ts
+ * import { advantageWeighted, defineLoss } from 'rlvr-kernels';
+ *
+ * // GRPO on plain ratios, every token weighted alike, without a clip
+ * const unclipped = defineLoss({
+ *   score: { kind: 'ratio' },
+ *   objective: advantageWeighted,
+ *   defaults: { aggregation: 'token-mean', advantage: { estimator: 'rloo' } },
+ * });
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const { loss, advantages } = await unclipped.run(batch);
+ * console.log(loss, advantages); // => 0.130 Float64Array(2) [ 1, -1 ]
+ * ```
+ */
 export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> = (score, batch, checked, options) => {
   const weights = aggregationWeights(options, checked.sequences);
   const source = advantageSource(batch, checked, options);

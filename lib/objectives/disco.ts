@@ -8,6 +8,7 @@ import type { CheckedBatch, Objective } from '../losses/loss.js';
 import { finiteNumber, objectArgument } from '../validate.js';
 import { signs } from './sides.js';
 
+/** Parameters of `discoObjective`. */
 export interface DiscoParameters {
   /** Temperature of the soft maximum, > 0; null for the plain difference of means. Default 10. */
   tau?: number | null;
@@ -25,6 +26,26 @@ interface Checked {
   normalizer: number;
 }
 
+/**
+ * DisCO's objective (arXiv 2505.12366), for {@link defineLoss}: `loss = -(1/G) sum_g (mean s+ - tau * log(mean exp(s- / tau)))` on any
+ * score. `tau` defaults to 10, whatever the score.
+ *
+ * @example
+ * ```ts
+ * import { defineLoss, discoObjective } from 'rlvr-kernels';
+ *
+ * const hardest = defineLoss({ score: 'logLikelihood', objective: discoObjective, defaults: { tau: 0.01 } });
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const { loss, groupLosses } = await hardest.run(batch);
+ * console.log(loss, groupLosses); // => -0.6 Float64Array(1) [ -0.6 ]
+ * ```
+ */
 export const disco: Objective<DiscoParameters> = (score, _batch, checked, options) => {
   const tau = options.tau === null ? null : finiteNumber('tau', options.tau ?? 10, { above: 0 });
   const groups = Math.max(checked.cuGroups.length - 1, 1);
@@ -35,7 +56,7 @@ export const disco: Objective<DiscoParameters> = (score, _batch, checked, option
     *evaluate(level) {
       const channel = yield* scoreTask(level, score, { sides });
       const kl = constraint && (yield* klTask(level, 'k1', checked.oldLogProbs));
-      yield* readResults(level, [channel.scores, channel.tokenCounts, kl?.scores]);
+      yield* readResults(level, [channel.scores, channel.tokenCounts, kl?.scores, kl?.tokenCounts]);
       const { loss, groupLosses, gradScores } = contrast(channel, checked, sides, { tau, normalizer });
       const terms: Term[] = [{ of: 'logProbs', channel, gradScores }];
       if (!kl || !constraint) return { losses: [loss], channel, groupLosses, terms };

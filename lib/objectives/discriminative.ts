@@ -8,11 +8,33 @@ import { weightedSumTask } from '../ops/advantage-objective.js';
 import { finiteNumber } from '../validate.js';
 import { signs } from './sides.js';
 
+/** Parameters of {@link discriminative}. */
 export interface DiscriminativeParameters {
   /** What the sum over groups is divided by, > 0. Default G. */
   normalizer?: number;
 }
 
+/**
+ * GRPO's discriminative form (arXiv 2605.12969), for {@link defineLoss}, for binary rewards: `loss = -(1/G) sum_g sqrt(p (1 - p)) *
+ * (mean s+ - mean s-)` on any score, p the share of positives in group g. A group without both signs adds 0.
+ *
+ * @example
+ * ```ts
+ * import { defineLoss, discriminative } from 'rlvr-kernels';
+ *
+ * // The paper's linear ablation: GRPO's weights on ConSPO's scores
+ * const linear = defineLoss({ score: 'logLikelihood', objective: discriminative });
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const { loss, gradLogProbs } = await linear.run(batch);
+ * console.log(loss, gradLogProbs); // => -0.3 Float64Array(3) [ -0.5, 0.25, 0.25 ]
+ * ```
+ */
 export const discriminative: Objective<DiscriminativeParameters> = (score, _batch, checked, options) => {
   const { rewards, cuGroups, groupOrder, positiveThreshold } = checked;
   const normalizer = finiteNumber('normalizer', options.normalizer ?? Math.max(cuGroups.length - 1, 1), { above: 0 });

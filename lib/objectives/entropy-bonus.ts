@@ -6,6 +6,7 @@ import type { CheckedBatch, Extension } from '../losses/loss.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
 import { finiteNumber } from '../validate.js';
 
+/** Parameters of the entropy bonus: the loss gets `-entropyCoef * sum_i w_i * mean_t H_t`, with the weights of the policy term. */
 export interface EntropyParameters {
   /** Weight of the entropy bonus, >= 0; from logits only. Default 0. */
   entropyCoef?: number;

@@ -5,6 +5,26 @@ import type { Objective } from '../losses/loss.js';
 import { groupInfoNCETask, type InfoNCEParameters, infoNCEParameters } from '../ops/group-info-nce.js';
 import { signs } from './sides.js';
 
+/**
+ * ConSPO's objective (arXiv 2605.12969, eq. 10), for {@link defineLoss}: each positive against all negatives of its own group, on any
+ * score. {@link groupInfoNCE} has the formula and is the same on scores of your own.
+ *
+ * @example
+ * ```ts
+ * import { defineLoss, infoNCE } from 'rlvr-kernels';
+ *
+ * const onRatios = defineLoss({ score: { kind: 'sequenceRatio', epsilonLow: 1, epsilonHigh: 1 }, objective: infoNCE });
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const { loss, scores } = await onRatios.run(batch, { tau: 0.5 });
+ * console.log(loss, scores); // => 0.160 Float64Array(2) [ 1.350, 0.861 ]
+ * ```
+ */
 export const infoNCE: Objective<InfoNCEParameters> = (score, _batch, checked, options) => {
   const { rewards, cuGroups, positiveThreshold } = checked;
   infoNCEParameters(options, cuGroups.length - 1); // throws on bad options before any work

@@ -12,6 +12,7 @@ export interface KlInputs {
   refLogProbs?: FloatArray;
 }
 
+/** Parameters of the KL penalty: the loss gets `klCoef * sum_i w_i * mean_t k_t`, with the weights of the policy term. */
 export interface KlParameters {
   /** Weight of the KL penalty to `refLogProbs`, >= 0. Default 0. */
   klCoef?: number;

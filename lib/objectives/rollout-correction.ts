@@ -6,17 +6,22 @@ import type { CheckedSequences } from '../losses/batch.js';
 import { maskTask, type TokenLevel } from '../losses/forward.js';
 import { finiteNumber, objectArgument, oneOf } from '../validate.js';
 
+/**
+ * Importance weights rho = exp(oldLogProbs - rolloutLogProbs), constants that multiply the policy term (not the KL penalty, nor the
+ * entropy bonus); log-ratios are clamped to +-20.
+ */
 export interface RolloutCorrection {
   /** A weight for each token, or exp of the summed log-ratio for each sequence. Default `'token'`. */
   level?: 'token' | 'sequence';
   /** Clamp weights into [min, max], or drop (weight 0) what is outside. Default `'truncate'`. */
   mode?: 'truncate' | 'mask';
-  /** Default 0. */
+  /** Lower bound of a weight, >= 0. Default 0. */
   min?: number;
-  /** Default 2. */
+  /** Upper bound of a weight, >= min. Default 2. */
   max?: number;
 }
 
+/** Parameters of the correction for the mismatch between trainer and inference engine. */
 export interface RolloutParameters {
   /** Correct for the mismatch to the batch's `rolloutLogProbs`. Default: no correction. */
   rolloutCorrection?: RolloutCorrection;
@@ -64,9 +69,14 @@ export function rolloutCorrection(
   };
 }
 
-/** The ratio of a log-ratio, clamped as every other (spec section 6). */
+/** A log-ratio, clamped as every other (spec section 6). */
+export function clamped(logRatio: number): number {
+  return Math.min(Math.max(logRatio, -LOG_RATIO_LIMIT), LOG_RATIO_LIMIT);
+}
+
+/** The ratio of a log-ratio. */
 export function importance(logRatio: number): number {
-  return Math.exp(Math.min(Math.max(logRatio, -LOG_RATIO_LIMIT), LOG_RATIO_LIMIT));
+  return Math.exp(clamped(logRatio));
 }
 
 /** oldLogProbs (on-policy: the current ones) - rolloutLogProbs, 0 for tokens that do not count. [T] */

@@ -1,8 +1,8 @@
 // An objective that the user writes in TypeScript, on scores.
-import { RlvrError } from '../errors.js';
+import { badArgument, describe, RlvrError } from '../errors.js';
 import { readResults, scoreTask } from '../losses/forward.js';
 import type { LossOptions, Objective } from '../losses/loss.js';
-import { finiteFloats, finiteNumber, objectArgument } from '../validate.js';
+import { finiteFloats, objectArgument, optional } from '../validate.js';
 import { signs } from './sides.js';
 
 /** What an objective of scores gets to know of the batch. Not to be changed. */
@@ -15,7 +15,7 @@ export interface ScoredBatch {
   sides: Float64Array;
   /** [N] tokens that count in each sequence. */
   tokenCounts: Float64Array;
-  /** [G + 1]: group g is sequences `cuGroups[g] ... cuGroups[g + 1]` (of `groupOrder`, where there is one). */
+  /** [G + 1], group g is sequences `cuGroups[g] ... cuGroups[g + 1]` (of `groupOrder`, where there is one). */
   cuGroups: Int32Array;
   /** [N] */
   groupOrder: Int32Array | undefined;
@@ -23,6 +23,7 @@ export interface ScoredBatch {
 
 /** The value of an objective of scores, and its gradient. */
 export interface ObjectiveValue {
+  /** Its value. */
   loss: number;
   /** [N] dloss/dscores. */
   gradScores: Float64Array;
@@ -32,7 +33,31 @@ export interface ObjectiveValue {
 
 /**
  * An objective for {@link defineLoss} from a function of the scores: its value and its gradient by each score. `P` are the
- * loss's own parameters, as the caller gave them (or the loss's defaults).
+ * loss's own parameters, as the caller gave them (or the loss's defaults). The function gets float64 arrays on the host, whatever
+ * the backend: N numbers, read once per call.
+ *
+ * @example
+ * ```ts
+ * import { defineLoss, scoreObjective } from 'rlvr-kernels';
+ *
+ * // The rewards themselves as weights, over a baseline: REINFORCE on mean log-probs
+ * const reinforce = defineLoss({
+ *   score: 'logLikelihood',
+ *   objective: scoreObjective<{ baseline: number }>(({ scores, rewards }, { baseline = 0 }) => {
+ *     const gradScores = rewards.map((reward) => -(reward - baseline) / rewards.length);
+ *     return { loss: scores.reduce((sum, s, i) => sum + s * gradScores[i], 0), gradScores };
+ *   }),
+ * });
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9), // an answer of one token, and one of two
+ *   oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // when they were sampled
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ *   cuGroups: Int32Array.of(0, 2), // both answer the same question
+ *   rewards: Float32Array.of(1, 0),
+ * };
+ * const { loss, gradLogProbs } = await reinforce.run(batch, { baseline: 0.5 });
+ * console.log(loss, gradLogProbs); // => -0.15 Float64Array(3) [ -0.25, 0.125, 0.125 ]
+ * ```
  *
  * @throws RlvrError (when the loss runs) `ERR_NONFINITE`, `ERR_SHAPE` or `ERR_DTYPE` for what the function returns.
  */
@@ -52,12 +77,20 @@ export function scoreObjective<P extends object = object>(
         yield* readResults(level, [scores, tokenCounts]);
         const batch = { scores, rewards, sides, tokenCounts, cuGroups, groupOrder };
         const value = objectArgument('the objective', evaluate(batch, options));
-        const loss = Float64Array.of(finiteNumber('loss of the objective', value.loss));
+        const loss = Float64Array.of(finiteLoss(value.loss));
         // A copy: the function may keep its array and change it while a device still reads it.
         const gradScores = finiteFloats('gradScores', value.gradScores, sequences, 'N, one per score').slice();
-        const { groupLosses } = value;
+        const groupLosses = optional(value.groupLosses, (losses) =>
+          finiteFloats('groupLosses', losses, cuGroups.length - 1, 'G, one per group').slice(),
+        );
         return { losses: [loss], channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };
       },
     };
   };
+}
+
+function finiteLoss(loss: unknown): number {
+  if (typeof loss !== 'number') throw badArgument('ERR_DTYPE', 'loss of the objective', 'a number', describe(loss));
+  if (Number.isFinite(loss)) return loss;
+  throw badArgument('ERR_NONFINITE', 'loss of the objective', 'a finite number', String(loss));
 }

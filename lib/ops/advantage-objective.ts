@@ -48,6 +48,7 @@ export interface AdvantageObjectiveOptions extends BackendOptions, AggregationPa
 
 /** Result of {@link advantageObjective}. */
 export interface AdvantageObjective {
+  /** -sum_i w_i A_i s_i. */
   loss: number;
   /** [N] dloss/dscores = -w_i * A_i. */
   gradScores: Float64Array;
@@ -116,6 +117,21 @@ function* op(inputs: AdvantageObjectiveInputs, options?: AdvantageObjectiveOptio
 
 /**
  * The objective of the GRPO family: `loss = -sum_i w_i * A_i * s_i`, with the weights of the chosen aggregation.
+ *
+ * @example
+ * ```ts
+ * import { advantageObjective } from 'rlvr-kernels';
+ *
+ * const { loss, gradScores } = await advantageObjective(
+ *   {
+ *     scores: Float64Array.of(1.2, 0.9), // [N] of two sequences
+ *     advantages: Float64Array.of(0.7, -0.7), // [N]
+ *     tokenCounts: Float64Array.of(1, 2), // [N]
+ *   },
+ *   { aggregation: 'token-mean' },
+ * );
+ * console.log(loss, gradScores); // => 0.14 Float64Array(2) [ -0.233, 0.467 ]
+ * ```
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */

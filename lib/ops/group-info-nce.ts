@@ -27,7 +27,7 @@ export interface GroupInfoNCEInputs {
   rewards: FloatArray;
   /** [N] unmasked tokens of each sequence: a group without any adds 0. Omitted: every sequence has some. */
   tokenCounts?: FloatArray;
-  /** [G + 1]: group g is sequences `cuGroups[g] ... cuGroups[g + 1]`. */
+  /** [G + 1], group g is sequences `cuGroups[g] ... cuGroups[g + 1]`. */
   cuGroups: Int32Array;
   /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
   groupOrder?: Int32Array | undefined;
@@ -50,6 +50,7 @@ export interface GroupInfoNCEOptions extends BackendOptions, InfoNCEParameters {
 
 /** Result of {@link groupInfoNCE}. */
 export interface GroupInfoNCE {
+  /** The sum of the group losses over the normalizer. */
   loss: number;
   /** [G] -J of each group; 0 for a group without both signs, or without any token. */
   groupLosses: Float64Array;
@@ -121,6 +122,22 @@ function* op(inputs: GroupInfoNCEInputs, options?: GroupInfoNCEOptions): Task<Gr
  * ConSPO's objective (arXiv 2605.12969, eq. 10): each positive against all negatives of its own group, and no other
  * positive. `J_g = (1/N+) sum_i -tau * softplus((b - (s_i - margin)) / tau)` with `b = tau * logsumexp_j(s_j / tau)`;
  * `loss = -sum_g J_g / normalizer`.
+ *
+ * @example
+ * ```ts
+ * import { groupInfoNCE } from 'rlvr-kernels';
+ *
+ * const { loss, groupLosses, gradScores } = await groupInfoNCE(
+ *   {
+ *     scores: Float64Array.of(-0.1, -0.7, -0.4, -0.2), // [N]
+ *     rewards: Float32Array.of(1, 0, 1, 1), // [N]
+ *     cuGroups: Int32Array.of(0, 2, 4), // the second group has no negative: it adds 0
+ *   },
+ *   { tau: 0.5 },
+ * );
+ * console.log(loss, groupLosses); // => 0.066 Float64Array(2) [ 0.132, 0 ]
+ * console.log(gradScores); // => Float64Array(4) [ -0.116, 0.116, 0, 0 ]
+ * ```
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */

@@ -37,6 +37,7 @@ import {
  * | `k1`, `k2`, `k3` | estimators of KL to the policy of `oldLogProbs`: d, d^2 / 2, exp(-d) + d - 1 | KL penalties |
  */
 export interface RatioScore {
+  /** Which score. */
   kind: RatioScoreKind;
   /** Width of the lower clip, >= 0. Default 0.2 (sequenceRatio 3e-4, geometricRatio 0.4). */
   epsilonLow?: number;
@@ -64,11 +65,11 @@ export interface RatioScoresInputs {
   logProbs: FloatArray;
   /** [T] log-probs of the behaviour policy (for k1, k2, k3: of the reference). Omitted: on-policy, every ratio is 1. */
   oldLogProbs?: FloatArray;
-  /** [N + 1]: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
+  /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
   cuSeqlens: Int32Array;
   /** [T]; 0 drops a token. */
   mask?: Uint8Array;
-  /** [N]: the sign says which side is clipped (advantages, or +1 / -1). 0: neither. Omitted: `tokenWeights` say. */
+  /** [N], the sign says which side is clipped (advantages, or +1 / -1). 0: neither. Omitted: `tokenWeights` say. */
   sides?: FloatArray;
   /**
    * [T] constants that multiply a token's term of the mean, such as per-token advantages or importance weights; without
@@ -235,6 +236,22 @@ function* backwardOp(inputs: RatioScoresBackwardInputs): Task<{ gradLogProbs: Fl
 /**
  * Sequence scores on importance ratios, and the KL estimators: see {@link RatioScore} for the formulas.
  *
+ * @example
+ * ```ts
+ * import { ratioScores } from 'rlvr-kernels';
+ *
+ * const { scores, clippedHigh } = await ratioScores(
+ *   {
+ *     logProbs: Float32Array.of(-0.1, -0.5, -0.9), // [T]
+ *     oldLogProbs: Float32Array.of(-0.4, -0.5, -0.6), // [T]
+ *     cuSeqlens: Int32Array.of(0, 1, 3),
+ *     sides: Float64Array.of(1, -1), // [N] the sign of each sequence's advantage
+ *   },
+ *   { score: { kind: 'clippedRatio', epsilonHigh: 0.28 } },
+ * );
+ * console.log(scores, clippedHigh); // => Float64Array(2) [ 1.28, 0.9 ] Int32Array(2) [ 1, 0 ]
+ * ```
+ *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */
 export async function ratioScores(
@@ -251,6 +268,19 @@ export function ratioScoresSync(inputs: RatioScoresInputs, options?: RatioScores
 
 /**
  * `gradLogProbs[t] = gradScores[i] * scoreGrads[t]` for every token t of sequence i, [T].
+ *
+ * Works on the `scoreGrads` of {@link ratioScores}, whatever the score.
+ *
+ * @example
+ * ```ts
+ * import { ratioScores, ratioScoresBackward } from 'rlvr-kernels';
+ *
+ * const logProbs = Float32Array.of(-0.1, -0.5, -0.9);
+ * const cuSeqlens = Int32Array.of(0, 1, 3);
+ * const { scoreGrads } = await ratioScores({ logProbs, cuSeqlens }); // on-policy: every ratio is 1
+ * const { gradLogProbs } = await ratioScoresBackward({ gradScores: Float64Array.of(2, -2), scoreGrads, cuSeqlens });
+ * console.log(gradLogProbs); // => Float64Array(3) [ 2, -1, -1 ]
+ * ```
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */

@@ -14,7 +14,7 @@ import {
 export interface SequenceLogProbsInputs {
   /** [T] log-probs; finite wherever the mask keeps the token. */
   logProbs: FloatArray;
-  /** [N + 1]: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
+  /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
   cuSeqlens: Int32Array;
   /** [T]; 0 drops a token. */
   mask?: Uint8Array;
@@ -91,6 +91,18 @@ function* backwardOp(inputs: SequenceLogProbsBackwardInputs): Task<{ gradLogProb
 /**
  * The log-likelihood score of ConSPO and DisCO: `scores[i] = sum_t m_t * logProbs[t] / max(n_i, 1)`.
  *
+ * @example
+ * ```ts
+ * import { sequenceLogProbs } from 'rlvr-kernels';
+ *
+ * const { scores, tokenCounts } = await sequenceLogProbs({
+ *   logProbs: Float32Array.of(-0.1, -0.5, -0.9, -8), // [T]
+ *   cuSeqlens: Int32Array.of(0, 1, 4),
+ *   mask: Uint8Array.of(1, 1, 1, 0), // [T] the last token does not count
+ * });
+ * console.log(scores, tokenCounts); // => Float64Array(2) [ -0.1, -0.7 ] Float64Array(2) [ 1, 2 ]
+ * ```
+ *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */
 export async function sequenceLogProbs(
@@ -107,6 +119,18 @@ export function sequenceLogProbsSync(inputs: SequenceLogProbsInputs, options?: B
 
 /**
  * `gradLogProbs[t] = gradScores[i] * m_t / max(n_i, 1)` for every token t of sequence i, [T].
+ *
+ * @example
+ * ```ts
+ * import { sequenceLogProbsBackward } from 'rlvr-kernels';
+ *
+ * const { gradLogProbs } = await sequenceLogProbsBackward({
+ *   gradScores: Float64Array.of(2, -2), // [N] dL/dscores
+ *   tokenCounts: Float64Array.of(1, 2), // [N] from the forward pass
+ *   cuSeqlens: Int32Array.of(0, 1, 3),
+ * });
+ * console.log(gradLogProbs); // => Float64Array(3) [ 2, -1, -1 ]
+ * ```
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */

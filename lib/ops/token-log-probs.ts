@@ -224,6 +224,23 @@ function* backwardOp<L extends Logits>(
  *
  * With z = logits / temperature: `logProbs[t] = z[t, targets[t]] - logSumExp[t]`, `logSumExp[t] = log sum_v exp z[t, v]`.
  *
+ * The entropy is `H[t] = logSumExp[t] - sum_v p_v z[t, v]`, in nats.
+ *
+ * @example
+ * ```ts
+ * import { tokenLogProbs } from 'rlvr-kernels';
+ *
+ * const { logProbs, logSumExp, entropy } = await tokenLogProbs(
+ *   {
+ *     logits: Float32Array.of(0, 0, 0, 2, 0, -Infinity), // [T, V] = [2, 3]; -Infinity bans a token
+ *     targets: Int32Array.of(1, 0), // [T]
+ *   },
+ *   { entropy: true },
+ * );
+ * console.log(logProbs, logSumExp); // => Float64Array(2) [ -1.099, -0.127 ] Float64Array(2) [ 1.099, 2.127 ]
+ * console.log(entropy); // => Float64Array(2) [ 1.099, 0.365 ]
+ * ```
+ *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE` for bad arguments; `ERR_NONFINITE` naming the first row without
  * a finite log-prob, unless `onNonFinite` is `'skip'`; `ERR_ABORTED`.
  */
@@ -243,6 +260,18 @@ export function tokenLogProbsSync(inputs: TokenLogProbsInputs, options?: TokenLo
  * Gradient of a loss to the logits from its gradients to log-probs (and entropies):
  * `gradLogits[t, v] = (g_t * ([v = y_t] - p_v) - h_t * p_v * (log p_v + H_t)) / temperature`.
  * It comes back in the form and dtype of the logits.
+ *
+ * @example
+ * ```ts
+ * import { tokenLogProbs, tokenLogProbsBackward } from 'rlvr-kernels';
+ *
+ * const logits = Float32Array.of(0, 0, 0, 2, 0, 0); // [T, V] = [2, 3]
+ * const targets = Int32Array.of(1, 0);
+ * const { logSumExp } = await tokenLogProbs({ logits, targets });
+ * const gradLogProbs = Float64Array.of(1, 0); // [T] dL/dlogProbs: the second token does not matter
+ * const { gradLogits } = await tokenLogProbsBackward({ logits, targets, logSumExp, gradLogProbs });
+ * console.log(gradLogits); // => Float32Array(6) [ -0.333, 0.667, -0.333, 0, 0, 0 ]
+ * ```
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  */
