@@ -2,7 +2,9 @@ import { defineConfig } from 'vitest/config';
 
 const report = process.env.RLVR_TEST_REPORT;
 
-const ALONE = ['abort', 'event-loop', 'garbage', 'memory'].map((name) => `test/boundary/${name}.test.ts`);
+const ALONE = ['abort', 'event-loop', 'garbage', 'memory', 'device-garbage'].map(
+  (name) => `test/boundary/${name}.test.ts`,
+);
 
 export default defineConfig({
   test: {

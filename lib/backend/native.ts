@@ -54,11 +54,12 @@ function load(): Addon | Absent {
   }
 }
 
-/** What scripts/install.mjs wrote when it could not build the addon. */
-function installReport(): string | undefined {
+/** What scripts/install.mjs says of the missing addon; of the one there is, if that is about `subject`. */
+function installReport(subject?: RegExp): string | undefined {
   try {
     const report = JSON.parse(readFileSync(`${packageRoot}/build/install-report.json`, 'utf8'));
-    return report.ok === false && typeof report.reason === 'string' ? report.reason : undefined;
+    const said = typeof report.reason === 'string' && (subject ? subject.test(report.reason) : report.ok === false);
+    return said ? report.reason : undefined;
   } catch {
     return undefined; // installed without running scripts
   }
@@ -90,7 +91,7 @@ export function cpuBackend(): Present<CpuInfo> | Absent {
 export function nativeCuda(): NativeCuda | Absent {
   const native = nativeAddon();
   if ('reason' in native) return native;
-  if (!native.cuda.info) return { reason: 'the addon was built without CUDA (no nvcc then)' };
+  if (!native.cuda.info) return { reason: installReport(/CUDA/) ?? 'the addon was built without CUDA' };
   return native.cuda;
 }
 

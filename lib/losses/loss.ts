@@ -4,6 +4,7 @@ import {
   type AsyncOptions,
   type BackendOptions,
   optionsArgument,
+  read,
   runAsync,
   runSync,
   type Task,
@@ -179,8 +180,9 @@ export function defineLoss<P extends object, I = unknown, Always extends keyof L
     const outcome = yield* evaluate(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms);
     const logProbs = options.logProbs === true ? level.logProbs : undefined;
-    const arrays = [...outcomeArrays(outcome), logProbs, level.entropy, gradient.array];
-    const nonFiniteTokens = yield* readResults(level, arrays);
+    const nonFiniteTokens = yield* readResults(level, [...outcomeArrays(outcome), logProbs, level.entropy]);
+    // After the check: where non-finite rows are an error, a gradient in host memory stays as it was.
+    if (ArrayBuffer.isView(gradient.array)) yield* read(gradient.array);
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
     const metrics = batchMetrics({ level, checked, outcome, nonFiniteTokens, differences });
     const entropy = options.entropy === true ? level.entropy : undefined;

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "binding/deferred.h"
+
 namespace rlvr::binding {
 
 class Background : public Napi::AsyncWorker {
@@ -15,13 +17,17 @@ class Background : public Napi::AsyncWorker {
   using Work = std::function<std::string()>;  // returns what went wrong, or an empty string
   using Done = std::function<void()>;         // after work that went well, on the JS thread
 
-  // Every value in `held` stays alive until the promise is settled.
-  static Napi::Promise start(Napi::Env env, const std::vector<napi_value>& held, Work work, Done done = {}) {
+  // Every value in `held` stays alive until the promise is settled. Empty, and nothing is done, while the environment
+  // ends.
+  static Napi::Value start(Napi::Env env, const std::vector<napi_value>& held, Work work, Done done = {}) {
     Napi::Array references = Napi::Array::New(env, held.size());
     for (size_t i = 0; i < held.size(); ++i) references.Set(static_cast<uint32_t>(i), held[i]);
     auto* worker = new Background(env, references, std::move(work), std::move(done));  // deletes itself when done
-    const Napi::Promise promise = worker->deferred_.Promise();
-    worker->Queue();
+    const Napi::Value promise = worker->deferred_.promise();
+    if (promise.IsEmpty())
+      delete worker;
+    else
+      worker->Queue();
     return promise;
   }
 
@@ -32,9 +38,9 @@ class Background : public Napi::AsyncWorker {
   }
   void OnOK() override {
     if (done_) done_();
-    deferred_.Resolve(Env().Undefined());
+    deferred_.resolve();
   }
-  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+  void OnError(const Napi::Error& error) override { deferred_.reject(error.Value()); }
 
  private:
   Background(Napi::Env env, Napi::Object held, Work work, Done done)
@@ -42,12 +48,12 @@ class Background : public Napi::AsyncWorker {
         held_(Napi::Persistent(held)),
         work_(std::move(work)),
         done_(std::move(done)),
-        deferred_(Napi::Promise::Deferred::New(env)) {}
+        deferred_(env) {}
 
   Napi::ObjectReference held_;
   Work work_;
   Done done_;
-  Napi::Promise::Deferred deferred_;
+  Deferred deferred_;
 };
 
 }  // namespace rlvr::binding

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "binding/arguments.h"
+#include "binding/deferred.h"
 #include "binding/exports.h"
 
 // The CUDA version of an op in the export lists below; nothing in a build without CUDA.
@@ -41,22 +42,19 @@ template <class Op, Kernel<Op> kRun>
 class Worker : public Napi::AsyncWorker {
  public:
   Worker(Napi::Env env, const Op& op, Napi::Object arguments)
-      : Napi::AsyncWorker(env, "rlvr-kernels"),
-        op_(op),
-        arguments_(Napi::Persistent(arguments)),
-        deferred_(Napi::Promise::Deferred::New(env)) {}
+      : Napi::AsyncWorker(env, "rlvr-kernels"), op_(op), arguments_(Napi::Persistent(arguments)), deferred_(env) {}
 
-  Napi::Promise promise() const { return deferred_.Promise(); }
+  Napi::Value promise() const { return deferred_.promise(); }
 
  protected:
   void Execute() override { kRun(op_); }
-  void OnOK() override { deferred_.Resolve(Env().Undefined()); }
-  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+  void OnOK() override { deferred_.resolve(); }
+  void OnError(const Napi::Error& error) override { deferred_.reject(error.Value()); }
 
  private:
   Op op_;
   Napi::ObjectReference arguments_;
-  Napi::Promise::Deferred deferred_;
+  Deferred deferred_;
 };
 
 template <class Op, Reader<Op> kRead, Kernel<Op> kRun>
@@ -65,8 +63,11 @@ Napi::Value run_async(const Napi::CallbackInfo& info) {
   const Op op = kRead(arguments);
   if (!arguments.ok()) return info.Env().Undefined();
   auto* worker = new Worker<Op, kRun>(info.Env(), op, arguments.object());  // deletes itself when done
-  const Napi::Promise promise = worker->promise();
-  worker->Queue();
+  const Napi::Value promise = worker->promise();                            // empty while the environment ends
+  if (promise.IsEmpty())
+    delete worker;
+  else
+    worker->Queue();
   return promise;
 }
 

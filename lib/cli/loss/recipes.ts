@@ -109,7 +109,8 @@ export function recipeOf(name: LossName): Recipe {
 
 /** The flags with the loss's own defaults, if the loss has them all and none stands without what it needs. */
 export function completeFlags(name: LossName, given: LossFlags): LossFlags {
-  const flags = { ...recipeOf(name).defaults, ...given };
+  const { defaults: own } = recipeOf(name);
+  const flags = given.form === 'discriminative' ? given : { ...own, ...given }; // that form has no advantages
   for (const flag of Object.keys(given) as FlagName[]) {
     if (!recipeOf(name).flags.includes(flag)) throw misplaced(flag, `a loss that has it, got --loss ${name}`);
     const [needed, value] = flagOf(flag).needs ?? [];

@@ -1,0 +1,84 @@
+// What happens when an allocation fails, every one in turn: only the emulation can tell.
+import { afterAll, describe, expect, test } from 'vitest';
+import { type Device, type DeviceTensor, openDevice } from '../lib/cuda/index.js';
+import { conspo, conspoSync, disco, forward, grpoSync, tokenLogProbs } from '../lib/index.js';
+import { collectUntil, DEVICES, emulation, roundedBatch } from './support/device.js';
+
+const { host, batch } = roundedBatch(51, { vocab: 12 });
+
+type Job = (device: Device) => Promise<unknown> | unknown;
+
+/** Fails every allocation of a job in turn; the number of them. */
+async function failEveryAllocation(job: Job): Promise<number> {
+  for (let n = 1; ; n++) {
+    const device = openDevice();
+    emulation!.failAllocation(n);
+    try {
+      await job(device);
+      return n - 1;
+    } catch (error) {
+      expect(error).toMatchObject({
+        name: 'RlvrError',
+        code: 'ERR_CUDA',
+        message: 'cudaErrorMemoryAllocation: out of memory',
+      });
+    } finally {
+      emulation!.failAllocation(0);
+    }
+    await job(device); // works again
+  }
+}
+
+describe.runIf(emulation && DEVICES > 0)('out of memory', () => {
+  afterAll(() => {
+    expect(emulation!.misuses()).toBeUndefined();
+  });
+
+  const onDevice = (run: (logits: DeviceTensor) => unknown) => (device: Device) => run(device.uploadSync(host));
+
+  test.each<[name: string, least: number, job: Job]>([
+    ['upload', 1, (device) => device.upload(host)],
+    ['uploadSync, downloadSync', 1, (device) => device.uploadSync(host).downloadSync()],
+    ['conspo', 10, onDevice((logits) => conspo({ ...batch, logits }))],
+    ['conspoSync in place', 10, onDevice((logits) => conspoSync({ ...batch, logits }, { gradient: 'in-place' }))],
+    ['disco', 10, onDevice((logits) => disco({ ...batch, logits }))],
+    [
+      'grpoSync, KL',
+      10,
+      onDevice((logits) => grpoSync({ ...batch, logits }, { klCoef: 0.1, aggregation: 'token-mean' })),
+    ],
+    ['tokenLogProbs', 5, onDevice((logits) => tokenLogProbs({ ...batch, logits }, { entropy: true }))],
+    [
+      'forward and backward',
+      15,
+      onDevice(async (logits) => {
+        const { scores, backward } = await forward({ ...batch, logits }, 'logLikelihood');
+        return backward(scores);
+      }),
+    ],
+    ['conspo on host arrays', 10, () => conspo(batch, { backend: 'cuda' })],
+    ['conspoSync on host arrays', 10, () => conspoSync(batch, { backend: 'cuda' })],
+  ])('%s: an error each time, nothing leaks, and the next call works', async (_name, least, job) => {
+    await conspo(batch, { backend: 'cuda' }); // its device and pinned memory stay
+    await collectUntil(() => false); // what earlier tests left
+    const before = emulation!.liveAllocations();
+    expect(await failEveryAllocation(job)).toBeGreaterThanOrEqual(least);
+    expect(await collectUntil(() => emulation!.liveAllocations() <= before)).toBe(true);
+  });
+
+  test('what a loss that failed had taken is there again at once', async () => {
+    const device = openDevice();
+    const logits = device.uploadSync(host);
+    const before = device.allocatedBytes;
+    for (let n = 1; n < 12; n++) {
+      emulation!.failAllocation(n);
+      await expect(conspo({ ...batch, logits }, { gradient: 'in-place' })).rejects.toThrow('out of memory');
+      expect(device.allocatedBytes).toBe(before);
+      emulation!.failAllocation(n);
+      expect(() => conspoSync({ ...batch, logits }, { gradient: 'in-place' })).toThrow('out of memory');
+      expect(device.allocatedBytes).toBe(before);
+    }
+    emulation!.failAllocation(0);
+    expect(logits.downloadSync()).toEqual(host.data);
+  });
+});

@@ -1,0 +1,145 @@
+// Every loss with a name, as one list: what all of them must do is tested on all of them.
+import {
+  type AsyncOptions,
+  type Batch,
+  type BatchGradient,
+  type BnpoOptions,
+  bnpo,
+  bnpoSync,
+  type CispoOptions,
+  type ConspoOptions,
+  cispo,
+  cispoSync,
+  conspo,
+  conspoSync,
+  type DiscoOptions,
+  dapo,
+  dapoSync,
+  disco,
+  discoSync,
+  drGrpo,
+  drGrpoSync,
+  type GradientOptions,
+  type GrpoOptions,
+  gmpo,
+  gmpoSync,
+  grpo,
+  grpoSync,
+  gspo,
+  gspoSync,
+  type LossResult,
+  type PolicyBatch,
+  type SapoOptions,
+  sapo,
+  sapoSync,
+} from '../../lib/index.js';
+import { generator, normal, randomBatch } from './random.js';
+
+/** Options of any of them. */
+export type AnyOptions = BnpoOptions &
+  CispoOptions &
+  SapoOptions &
+  Omit<GrpoOptions & ConspoOptions, 'tau'> &
+  Pick<DiscoOptions, 'score' | 'klConstraint'> & { tau?: number };
+
+type Run = <B extends PolicyBatch, G extends BatchGradient<B> = 'new'>(
+  batch: B,
+  options?: AnyOptions & AsyncOptions & GradientOptions<G>,
+) => Promise<LossResult<B, G>>;
+
+type RunSync = <B extends PolicyBatch, G extends BatchGradient<B> = 'new'>(
+  batch: B,
+  options?: AnyOptions & GradientOptions<G>,
+) => LossResult<B, G>;
+
+export interface NamedLoss {
+  name: string;
+  /** What it adds up over: groups, or sequences with advantages. */
+  over: 'groups' | 'advantages';
+  options: AnyOptions;
+  run: Run;
+  runSync: RunSync;
+}
+
+const named = (
+  name: string,
+  over: NamedLoss['over'],
+  [run, runSync]: [Run, RunSync],
+  options: AnyOptions = {},
+): NamedLoss => ({ name, over, options, run, runSync });
+
+/** With bounds narrow enough that random batches meet them. */
+export const POLICY_LOSSES: NamedLoss[] = [
+  named('grpo', 'advantages', [grpo, grpoSync]),
+  named('dapo', 'advantages', [dapo, dapoSync]),
+  named('bnpo', 'advantages', [bnpo, bnpoSync]),
+  named('drGrpo', 'advantages', [drGrpo, drGrpoSync], { maxLength: 16 }),
+  named('gspo', 'advantages', [gspo, gspoSync], { epsilonLow: 0.03, epsilonHigh: 0.05 }),
+  named('gmpo', 'advantages', [gmpo, gmpoSync], { epsilonLow: 0.3, epsilonHigh: 0.2 }),
+  named('cispo', 'advantages', [cispo, cispoSync], { ratioMin: 0.7, ratioMax: 1.3 }),
+  named('sapo', 'advantages', [sapo, sapoSync]),
+];
+
+export const GROUP_LOSSES: NamedLoss[] = [
+  named('conspo', 'groups', [conspo, conspoSync], { margin: 0.1 }),
+  named('grpo, discriminative', 'groups', [grpo, grpoSync], { form: 'discriminative' }),
+  named('disco', 'groups', [disco, discoSync]),
+  named('disco on ratios', 'groups', [disco, discoSync], { score: 'ratio' }),
+];
+
+/** DisCO's plain difference is `tau: null`, which no other loss knows. */
+const plainDifference = named('disco, plain difference', 'groups', [
+  (batch, options) => disco(batch, { ...options, tau: null }),
+  (batch, options) => discoSync(batch, { ...options, tau: null }),
+]);
+
+export const NAMED_LOSSES: NamedLoss[] = [...POLICY_LOSSES, ...GROUP_LOSSES, plainDifference];
+
+/** For `describe.each`. */
+export const byName = (losses: readonly NamedLoss[]): [name: string, loss: NamedLoss][] =>
+  losses.map((loss) => [loss.name, loss]);
+
+export type FullBatch = ReturnType<typeof fullBatch>;
+
+/** A random batch with everything a loss can take from it, and a group that teaches something if any can. */
+export function fullBatch(seed: number, { vocab = 5, groups = 3, spread = 0.3 } = {}) {
+  const batch = randomBatch(seed, { vocab, groups });
+  const random = generator(seed + 1);
+  const oldLogProbs = batch.oldLogProbs.map((old) => old + spread * normal(random));
+  const { cuGroups, cuSeqlens, mask, rewards } = batch;
+  for (let g = 0; g < groups; g++) {
+    const members = Array.from({ length: cuGroups[g + 1] - cuGroups[g] }, (_, k) => cuGroups[g] + k);
+    const [first, second] = members.filter((i) => mask.subarray(cuSeqlens[i], cuSeqlens[i + 1]).includes(1));
+    if (second === undefined) continue;
+    rewards[second] = 1 - rewards[first];
+    break;
+  }
+  return { ...batch, oldLogProbs, rolloutLogProbs: oldLogProbs.map((old) => old + 0.4 * normal(random)) };
+}
+
+/** The same batch of log-probs near the current ones. */
+export function fromLogProbs<B extends Batch & { refLogProbs: Float64Array }>(batch: B) {
+  const { logits: _logits, targets: _targets, ...rest } = batch;
+  return { ...rest, logProbs: batch.refLogProbs.map((ref, t) => ref + 0.2 * Math.sin(t)) };
+}
+
+/** Groups [first, last) of a batch as a batch of their own, without `groupOrder`. */
+export function groupsOf<B extends Batch>(batch: B, first: number, last: number): B {
+  const { cuGroups, cuSeqlens } = batch;
+  const [from, to] = [cuGroups[first], cuGroups[last]];
+  const [begin, end] = [cuSeqlens[from], cuSeqlens[to]];
+  const cut = (value: unknown): unknown => {
+    if (!ArrayBuffer.isView(value)) return value;
+    const array = value as Float64Array;
+    const tokens = cuSeqlens[cuSeqlens.length - 1];
+    const width = tokens === 0 ? 0 : array.length / tokens; // V for logits, 1 for anything per token
+    return array.slice(begin * width, end * width);
+  };
+  const perToken = Object.fromEntries(Object.entries(batch).map(([key, value]) => [key, cut(value)])) as unknown as B;
+  return {
+    ...perToken,
+    rewards: batch.rewards.slice(from, to),
+    cuSeqlens: cuSeqlens.slice(from, to + 1).map((offset) => offset - begin),
+    cuGroups: cuGroups.slice(first, last + 1).map((offset) => offset - from),
+  };
+}

@@ -1,0 +1,376 @@
+// An oracle that shares nothing with lib/: every loss as its authors publish it, token by token, on scalars that record
+// their own derivatives. It knows no scores, no objectives and no hand-written gradient.
+
+interface Step {
+  of: Scalar;
+  by: number;
+}
+
+let made = 0;
+
+/** A number that knows what it was made of. */
+export class Scalar {
+  readonly #order = made++;
+  gradient = 0;
+  constructor(
+    readonly value: number,
+    readonly parents: readonly Step[] = [],
+  ) {}
+
+  plus(other: Scalar): Scalar {
+    return new Scalar(this.value + other.value, [
+      { of: this, by: 1 },
+      { of: other, by: 1 },
+    ]);
+  }
+  minus(other: Scalar): Scalar {
+    return this.plus(other.times(-1));
+  }
+  times(factor: number | Scalar): Scalar {
+    if (typeof factor === 'number') return new Scalar(this.value * factor, [{ of: this, by: factor }]);
+    return new Scalar(this.value * factor.value, [
+      { of: this, by: factor.value },
+      { of: factor, by: this.value },
+    ]);
+  }
+  over(divisor: Scalar): Scalar {
+    return new Scalar(this.value / divisor.value, [
+      { of: this, by: 1 / divisor.value },
+      { of: divisor, by: -this.value / divisor.value ** 2 },
+    ]);
+  }
+  exp(): Scalar {
+    const value = Math.exp(this.value);
+    return new Scalar(value, [{ of: this, by: value }]);
+  }
+  log(): Scalar {
+    return new Scalar(Math.log(this.value), [{ of: this, by: 1 / this.value }]);
+  }
+  sigmoid(): Scalar {
+    return ONE.over(ONE.plus(this.times(-1).exp()));
+  }
+  min(other: Scalar): Scalar {
+    return new Scalar(Math.min(this.value, other.value), [{ of: this.value <= other.value ? this : other, by: 1 }]);
+  }
+  max(other: Scalar): Scalar {
+    return new Scalar(Math.max(this.value, other.value), [{ of: this.value >= other.value ? this : other, by: 1 }]);
+  }
+  clip(low: number, high: number): Scalar {
+    return this.max(new Scalar(low)).min(new Scalar(high));
+  }
+  /** sg: the same value, a constant. */
+  stop(): Scalar {
+    return new Scalar(this.value);
+  }
+
+  /** Fills in `gradient` of everything this was made of. */
+  backward(): void {
+    const seen = new Set<Scalar>([this]);
+    for (const node of seen) for (const { of } of node.parents) seen.add(of);
+    this.gradient = 1;
+    for (const node of [...seen].sort((a, b) => b.#order - a.#order)) {
+      for (const { of, by } of node.parents) if (node.gradient !== 0) of.gradient += node.gradient * by;
+    }
+  }
+}
+
+const ONE = new Scalar(1);
+const sum = (terms: readonly Scalar[]) => terms.reduce((total, term) => total.plus(term), new Scalar(0));
+const mean = (terms: readonly Scalar[]) => sum(terms).times(1 / Math.max(terms.length, 1));
+
+type Numbers = ArrayLike<number>;
+
+export interface OracleBatch {
+  logits?: Numbers | undefined;
+  targets?: Numbers | undefined;
+  logProbs?: Numbers | undefined;
+  oldLogProbs?: Numbers | undefined;
+  refLogProbs?: Numbers | undefined;
+  rolloutLogProbs?: Numbers | undefined;
+  advantages?: Numbers | undefined;
+  cuSeqlens: Numbers;
+  cuGroups: Numbers;
+  mask: Numbers;
+  rewards: Numbers;
+}
+
+/** The losses of the policy-gradient family; `reinforce` is the weighted log-likelihood. */
+export type Family = 'clipped' | 'gspo' | 'gmpo' | 'cispo' | 'sapo' | 'reinforce';
+
+export interface OracleOptions {
+  epsilonLow?: number | undefined;
+  epsilonHigh?: number | undefined;
+  dualClip?: number | undefined;
+  delta?: number | undefined;
+  ratioMin?: number | undefined;
+  ratioMax?: number | undefined;
+  tauPos?: number | undefined;
+  tauNeg?: number | undefined;
+  aggregation?: string | undefined;
+  maxLength?: number | undefined;
+  advantage?: { estimator?: string; ddof?: number; eps?: number } | undefined;
+  klCoef?: number | undefined;
+  klEstimator?: string | undefined;
+  entropyCoef?: number | undefined;
+  rolloutCorrection?: { level?: string; mode?: string; min?: number; max?: number } | undefined;
+}
+
+interface Token {
+  t: number; // its place in the batch
+  logProb: Scalar;
+  logRatio: Scalar; // clamped to +-20
+  entropy: Scalar;
+}
+
+interface OracleResult {
+  loss: number;
+  /** By the logits, or by the log-probs. */
+  gradient: Float64Array;
+}
+
+/** The unmasked tokens of every sequence, and the leaves that they hang on. */
+function tokensOf(batch: OracleBatch): { sequences: Token[][]; leaves: Scalar[] } {
+  const { cuSeqlens, mask, targets, oldLogProbs } = batch;
+  const leaves = Array.from(batch.logProbs ?? batch.logits!, (value) => new Scalar(value));
+  const vocab = targets ? leaves.length / Math.max(targets.length, 1) : 0;
+  const sequences = Array.from({ length: cuSeqlens.length - 1 }, (_, i) => {
+    const tokens: Token[] = [];
+    for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) {
+      if (mask[t] === 0) continue;
+      const row = targets ? leaves.slice(t * vocab, (t + 1) * vocab) : [];
+      const total = sum(row.map((z) => z.exp())).log();
+      const logProb = targets ? row[targets[t]].minus(total) : leaves[t];
+      const entropy = sum(row.map((z) => z.minus(total).exp().times(z.minus(total)))).times(-1);
+      const old = oldLogProbs ? new Scalar(oldLogProbs[t]) : logProb.stop();
+      tokens.push({ t, logProb, logRatio: logProb.minus(old).clip(-20, 20), entropy });
+    }
+    return tokens;
+  });
+  return { sequences, leaves };
+}
+
+function finish(loss: Scalar, leaves: Scalar[]): OracleResult {
+  loss.backward();
+  return { loss: loss.value, gradient: Float64Array.from(leaves, ({ gradient }) => gradient) };
+}
+
+/** Advantages from the rewards of each group. */
+export function oracleAdvantages(batch: OracleBatch, { estimator = 'grpo', ddof = 1, eps = 1e-4 } = {}): number[] {
+  const { cuGroups, cuSeqlens, mask, rewards } = batch;
+  const out = new Array<number>(rewards.length).fill(0);
+  for (let g = 0; g + 1 < cuGroups.length; g++) {
+    const members = Array.from({ length: cuGroups[g + 1] - cuGroups[g] }, (_, k) => cuGroups[g] + k);
+    if (new Set(members.map((i) => rewards[i])).size < 2) continue;
+    const n = members.length;
+    const mu = members.reduce((total, i) => total + rewards[i], 0) / n;
+    const std = Math.sqrt(members.reduce((total, i) => total + (rewards[i] - mu) ** 2, 0) / (n - ddof));
+    const length = (i: number) => {
+      let count = 0;
+      for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) count += mask[t];
+      return count;
+    };
+    const lengths = members.reduce((total, i) => total + length(i), 0);
+    const baseline = members.reduce((total, i) => total + length(i) * rewards[i], 0) / Math.max(lengths, 1);
+    const others = (i: number) => members.reduce((total, j) => total + (j === i ? 0 : rewards[j]), 0) / (n - 1);
+    for (const i of members) {
+      if (estimator === 'grpo') out[i] = (rewards[i] - mu) / (std + eps);
+      if (estimator === 'drGrpo') out[i] = rewards[i] - mu;
+      if (estimator === 'rloo') out[i] = rewards[i] - others(i); // leave one out
+      if (estimator === 'opo') out[i] = rewards[i] - baseline;
+    }
+  }
+  return out;
+}
+
+/** TRL's and verl's clipped surrogate of one ratio. */
+function surrogate(ratio: Scalar, A: number, options: OracleOptions): Scalar {
+  const { epsilonLow = 0.2, epsilonHigh = 0.2, dualClip, delta } = options;
+  const first = delta === undefined ? ratio : ratio.min(new Scalar(delta)); // TRL: coef_1 = clamp(coef_1, max=delta)
+  const second = ratio.clip(1 - epsilonLow, 1 + epsilonHigh);
+  const loss = first.times(A).min(second.times(A)).times(-1);
+  return dualClip !== undefined && A < 0 ? loss.min(new Scalar(-A * dualClip)) : loss; // verl: pg_losses3
+}
+
+/** GMPO as in its authors' code: a sign trick clips each log-ratio on one side. */
+function geometric(
+  tokens: readonly Token[],
+  A: number,
+  { epsilonLow = 0.4, epsilonHigh = 0.4 }: OracleOptions,
+): Scalar {
+  const sign = Math.sign(A);
+  const clipped = tokens.map(({ logRatio: d }) =>
+    d.times(sign).min(d.clip(-epsilonLow, epsilonHigh).times(sign)).times(sign),
+  );
+  return mean(clipped).exp().times(-A);
+}
+
+/** The policy loss of every token of a sequence, A per token. */
+function policyLosses(family: Family, tokens: Token[], A: number[], tokenForm: boolean, o: OracleOptions): Scalar[] {
+  const logS = mean(tokens.map(({ logRatio }) => logRatio));
+  return tokens.map(({ logProb, logRatio }, k) => {
+    switch (family) {
+      case 'clipped':
+        return surrogate(logRatio.exp(), A[k], o);
+      case 'gspo': {
+        const token = logRatio.minus(logRatio.stop()).plus(logS.stop()); // arXiv 2507.18071, eq. 14
+        return surrogate((tokenForm ? token : logS).exp(), A[k], { epsilonLow: 3e-4, epsilonHigh: 4e-4, ...o });
+      }
+      case 'gmpo':
+        return geometric(tokens, A[0], o);
+      case 'cispo':
+        return logProb
+          .times(
+            logRatio
+              .exp()
+              .clip(o.ratioMin ?? 0, o.ratioMax ?? 5)
+              .stop(),
+          )
+          .times(-A[k]);
+      case 'sapo': {
+        const tau = A[k] > 0 ? (o.tauPos ?? 1) : (o.tauNeg ?? 1.05);
+        return logRatio
+          .exp()
+          .minus(ONE)
+          .times(tau)
+          .sigmoid()
+          .times((-4 * A[k]) / tau);
+      }
+      default: // reinforce
+        return logProb.times(-A[k]);
+    }
+  });
+}
+
+const clamp20 = (x: number) => Math.min(Math.max(x, -20), 20);
+
+/** The rollout weights of a sequence's tokens. */
+function rolloutWeights(batch: OracleBatch, tokens: Token[], { rolloutCorrection }: OracleOptions): number[] {
+  if (!rolloutCorrection) return tokens.map(() => 1);
+  const { level = 'token', mode = 'truncate', min = 0, max = 2 } = rolloutCorrection;
+  const gaps = tokens.map(({ t, logProb }) => (batch.oldLogProbs?.[t] ?? logProb.value) - batch.rolloutLogProbs![t]);
+  const total = gaps.reduce((all, gap) => all + gap, 0);
+  return gaps.map((gap) => {
+    const rho = Math.exp(clamp20(level === 'token' ? gap : total));
+    if (mode === 'mask') return rho < min || rho > max ? 0 : rho;
+    return Math.min(Math.max(rho, min), max);
+  });
+}
+
+function klOf({ logProb }: Token, reference: number, estimator = 'k3'): Scalar {
+  const d = new Scalar(reference).minus(logProb).clip(-20, 20);
+  if (estimator === 'k1') return d.times(-1);
+  if (estimator === 'k2') return d.times(d).times(0.5);
+  return d.exp().minus(d).minus(ONE);
+}
+
+/** -sum_i w_i A_i s_i and its additions, as trainers write them: a loss per token, then an aggregation. */
+export function policyOracle(batch: OracleBatch, family: Family, options: OracleOptions): OracleResult {
+  const { sequences, leaves } = tokensOf(batch);
+  const { aggregation = 'sequence-mean', maxLength = 1, klCoef = 0, entropyCoef = 0 } = options;
+  const A = batch.advantages ?? oracleAdvantages(batch, options.advantage);
+  const perToken = A.length !== sequences.length;
+  const correction = options.rolloutCorrection;
+  const tokenForm = perToken || (correction !== undefined && (correction.level ?? 'token') === 'token');
+  const losses = sequences.map((tokens, i) => {
+    const own = tokens.map(({ t }) => A[perToken ? t : i]);
+    const rho = rolloutWeights(batch, tokens, options);
+    return policyLosses(family, tokens, own, tokenForm, options).map((policy, k) => {
+      let loss = policy.times(rho[k]);
+      if (klCoef > 0)
+        loss = loss.plus(klOf(tokens[k], batch.refLogProbs![tokens[k].t], options.klEstimator).times(klCoef));
+      return entropyCoef > 0 ? loss.minus(tokens[k].entropy.times(entropyCoef)) : loss;
+    });
+  });
+  const N = Math.max(sequences.length, 1);
+  const all = losses.flat();
+  if (aggregation === 'sequence-mean') return finish(sum(losses.map(mean)).times(1 / N), leaves);
+  const denominator = aggregation === 'token-mean' ? Math.max(all.length, 1) : N * maxLength;
+  return finish(sum(all).times(1 / denominator), leaves);
+}
+
+export interface GroupOracleOptions {
+  tau?: number | null | undefined;
+  margin?: number | undefined;
+  epsilonLow?: number | undefined;
+  epsilonHigh?: number | undefined;
+  klConstraint?: { beta: number; delta: number } | undefined;
+}
+
+/** A sequence's score: a mean over its tokens. `clipped` looks at one side, by the sign of the reward. */
+export type GroupScore = 'logLikelihood' | 'ratio' | 'clipped';
+
+function scoreOf(tokens: Token[], positive: boolean, score: GroupScore, options: GroupOracleOptions): Scalar {
+  const { epsilonLow = 0.2, epsilonHigh = 0.2 } = options;
+  return mean(
+    tokens.map(({ logProb, logRatio }) => {
+      if (score === 'logLikelihood') return logProb;
+      if (score === 'ratio') return logRatio.exp();
+      return positive
+        ? logRatio.exp().min(new Scalar(1 + epsilonHigh))
+        : logRatio.exp().max(new Scalar(1 - epsilonLow));
+    }),
+  );
+}
+
+type GroupForm = (positives: Scalar[], negatives: Scalar[], options: GroupOracleOptions) => Scalar;
+
+/** J_g of each group objective, as in its paper. */
+export const GROUP_FORMS = {
+  infoNCE: (positives, negatives, { tau, margin = 0 }) => {
+    const T = tau ?? 0.1;
+    // log(a / (a + sum b)) as -log(1 + sum b / a), whose derivative does not cancel where the contrast is won
+    const terms = positives.map((s) => {
+      const odds = negatives.map((other) =>
+        other
+          .minus(s)
+          .plus(new Scalar(margin))
+          .times(1 / T)
+          .exp(),
+      );
+      return ONE.plus(sum(odds)).log().times(-T);
+    });
+    return mean(terms);
+  },
+  disco: (positives, negatives, { tau = 10 }) => {
+    if (tau === null) return mean(positives).minus(mean(negatives));
+    return mean(positives).minus(
+      mean(negatives.map((s) => s.times(1 / tau).exp()))
+        .log()
+        .times(tau),
+    );
+  },
+  discriminative: (positives, negatives) => {
+    const p = positives.length / (positives.length + negatives.length);
+    return mean(positives)
+      .minus(mean(negatives))
+      .times(Math.sqrt(p * (1 - p)));
+  },
+} satisfies Record<string, GroupForm>;
+
+/** -(1/G) sum_g J_g; groups of one sign, or without any token, add 0. */
+export function groupOracle(
+  batch: OracleBatch,
+  form: keyof typeof GROUP_FORMS,
+  score: GroupScore,
+  options: GroupOracleOptions = {},
+): OracleResult {
+  const { sequences, leaves } = tokensOf(batch);
+  const { cuGroups, rewards } = batch;
+  const groups = Math.max(cuGroups.length - 1, 1);
+  let loss = new Scalar(0);
+  for (let g = 0; g + 1 < cuGroups.length; g++) {
+    const members = Array.from({ length: cuGroups[g + 1] - cuGroups[g] }, (_, k) => cuGroups[g] + k);
+    const sides = [true, false].map((positive) =>
+      members.filter((i) => rewards[i] > 0 === positive).map((i) => scoreOf(sequences[i], positive, score, options)),
+    );
+    if (sides.some((side) => side.length === 0) || members.every((i) => sequences[i].length === 0)) continue;
+    loss = loss.minus((GROUP_FORMS[form] as GroupForm)(sides[0], sides[1], options).times(1 / groups));
+  }
+  if (options.klConstraint) {
+    const { beta, delta } = options.klConstraint;
+    const kl = mean(sequences.flat().map(({ logRatio }) => logRatio.times(-1)));
+    const excess = kl.minus(new Scalar(delta)).max(new Scalar(0));
+    loss = loss.plus(excess.times(excess).times(beta / 2));
+  }
+  return finish(loss, leaves);
+}
