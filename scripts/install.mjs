@@ -1,15 +1,18 @@
-// npm's install step. An install never fails because of the addon: what went wrong is kept in build/install-report.json,
-// where `backends()` and `rlvr-kernels info` read it, and the reference backend answers.
+// npm's install step. An install never fails because of the addon, and says nothing where a prebuilt one loads. Else it goes
+// down these steps, with a line at the end of them:
 //
-//   prebuilt or already built binary that loads  →  nothing to do
-//   else compile, through node-gyp and binding.gyp, or cmake-js alone where node-gyp itself cannot run
-//   else a report with the reason
+//   1. a prebuilt addon, or one that was built here before, that loads
+//   2. compiled here, through node-gyp and binding.gyp, or cmake-js alone where node-gyp itself cannot run; with CUDA
+//      where there is an nvcc, and without where only that part fails
+//   3. none: the reference backend answers
+//
+// What came of it is kept in build/install-report.json, where `backends()` and `rlvr-kernels info` read why there is none.
 //
 // A git checkout always compiles, so that `npm ci` never leaves a binary older than its sources. So do
-// `npm install --build-from-source` and RLVR_BUILD_FROM_SOURCE=1.
+// `npm install --build-from-source[=rlvr-kernels]` and RLVR_BUILD_FROM_SOURCE=1. RLVR_CUDA and CUDA_ARCHS choose what for.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { missingTool } from './toolchain.mjs';
@@ -17,7 +20,12 @@ import { missingTool } from './toolchain.mjs';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const buildDir = join(root, 'build');
 
-/** @typedef {{ ok: boolean, reason?: string, log?: string }} Report what build/install-report.json holds */
+/**
+ * What build/install-report.json holds: whether an addon is there, of what kind, and why no better one. The log is that of
+ * a build that failed.
+ *
+ * @typedef {{ ok: boolean, addon?: 'prebuild' | 'source build', cuda?: boolean, reason?: string, log?: string }} Report
+ */
 
 /** @param {string[]} args arguments to node */
 function runNode(args) {
@@ -33,8 +41,26 @@ function runNode(args) {
 }
 
 /** Loads the addon as the package will, in a process of its own: a binary that crashes must not take the install along. */
-function loads() {
-  return runNode(['-e', `require('node-gyp-build')(${JSON.stringify(root)})`]);
+function load() {
+  const program = `
+    const build = require('node-gyp-build');
+    const { cuda } = build(process.argv[1]);
+    console.log(JSON.stringify({ file: build.resolve(process.argv[1]), cuda: Boolean(cuda.info) }));`;
+  const { ok, log } = runNode(['-e', program, root]);
+  if (ok) {
+    const { file, cuda } = JSON.parse(log.slice(log.lastIndexOf('{"file"')));
+    const addon = file.startsWith(join(root, 'prebuilds')) ? /** @type {const} */ ('prebuild') : 'source build';
+    return { ok, report: /** @type {Report} */ ({ ok, addon, cuda }), why: '', log };
+  }
+  const line = log.split('\n').find((text) => text.includes('Error:')) ?? log.trim().split('\n')[0];
+  return { ok, report: undefined, why: line.replace(/^\s*Error: /, '').trim(), log };
+}
+
+/** @param {string} why @returns {string} why there is no prebuilt addon */
+function prebuildMissing(why) {
+  if (!why.startsWith('No native build was found')) return `the prebuilt addon does not load: ${why}`;
+  const libc = /\blibc=(\w+)/.exec(why)?.[1];
+  return `no prebuilt addon for ${process.platform}-${process.arch}${libc && process.platform === 'linux' ? ` with ${libc}` : ''}`;
 }
 
 function wantsSourceBuild() {
@@ -53,6 +79,25 @@ function compile() {
   rmSync(buildDir, { recursive: true, force: true });
   const direct = runNode([join(root, 'scripts', 'build-addon.mjs')]);
   return { ok: direct.ok, log: `${viaGyp.log}\n${direct.log}` };
+}
+
+/** Whether the build that failed had found an nvcc, and would have done without. */
+function triedCuda() {
+  const cache = join(buildDir, 'cmake', 'CMakeCache.txt');
+  if (process.env.RLVR_CUDA === 'ON' || !existsSync(cache)) return false;
+  return /^CMAKE_CUDA_COMPILER:\w+=.*(?<!NOTFOUND)$/m.test(readFileSync(cache, 'utf8'));
+}
+
+/** @returns {{ ok: boolean, log: string, reason?: string }} the reason is that of the part that failed */
+function compileWhatCanBe() {
+  const whole = compile();
+  if (whole.ok) return whole;
+  const reason = firstError(whole.log);
+  if (!triedCuda()) return { ...whole, reason };
+  rmSync(buildDir, { recursive: true, force: true });
+  const withoutCuda = runNode([join(root, 'scripts', 'build-addon.mjs'), '--cuda', 'OFF']);
+  if (!withoutCuda.ok) return { ...withoutCuda, reason: firstError(withoutCuda.log) };
+  return { ok: true, log: whole.log, reason: `without CUDA: ${reason}` };
 }
 
 /**
@@ -77,27 +122,50 @@ function buildFromSource() {
   rmSync(buildDir, { recursive: true, force: true });
   const missing = missingTool();
   if (missing) return { ok: false, reason: missing, log: '' };
-  const built = compile();
-  if (!built.ok) return { ok: false, reason: firstError(built.log), log: built.log };
-  const loaded = loads();
-  if (!loaded.ok) {
-    rmSync(join(buildDir, 'Release'), { recursive: true }); // it may take down whoever tries it next
-    const line = loaded.log.split('\n').find((text) => text.includes('Error:')) ?? loaded.log.trim();
-    return { ok: false, reason: `built, but does not load: ${line.trim()}`, log: loaded.log };
-  }
-  return { ok: true };
+  const { ok, reason, log } = compileWhatCanBe();
+  if (!ok) return { ok, reason, log };
+  const loaded = load();
+  if (loaded.report) return { ...loaded.report, ...(reason && { reason, log }) };
+  rmSync(join(buildDir, 'Release'), { recursive: true }); // it may take down whoever tries it next
+  return { ok: false, reason: `built, but does not load: ${loaded.why}`, log: loaded.log };
 }
 
 /** @param {Report} report */
 function keep(report) {
   mkdirSync(buildDir, { recursive: true });
   writeFileSync(join(buildDir, 'install-report.json'), `${JSON.stringify(report, null, 2)}\n`);
-  if (report.ok) return;
-  console.error(`rlvr-kernels: no native addon (${report.reason}); the reference backend works without it`);
+}
+
+/** @param {string} line */
+function say(line) {
+  console.error(`rlvr-kernels: ${line}`);
+}
+
+/** Compiles because it was asked for: a prebuilt addon is only for when that fails. */
+function installFromSource() {
+  const built = buildFromSource();
+  const { reason, log } = built;
+  const other = built.ok ? undefined : load().report;
+  keep(other ? { ...other, reason, log } : built);
+  if (built.ok && reason) say(`the addon was compiled ${reason}`);
+  if (other) say(`the addon was not compiled (${reason}); the prebuilt one is used`);
+  if (!built.ok && !other) say(`no native addon (${reason}); the reference backend works without it`);
+}
+
+function install() {
+  if (wantsSourceBuild()) return installFromSource();
+  const { report, why } = load();
+  if (report) return keep(report);
+  const missing = prebuildMissing(why);
+  const built = buildFromSource();
+  const reason = [missing, built.reason].filter(Boolean).join('; ');
+  keep({ ...built, reason });
+  if (built.ok) say(`${reason}; compiled here for ${built.cuda ? 'the CPU and CUDA' : 'the CPU'}`);
+  else say(`no native addon (${reason}); the reference backend works without it`);
 }
 
 try {
-  if (wantsSourceBuild() || !loads().ok) keep(buildFromSource());
+  install();
 } catch (error) {
-  console.error(`rlvr-kernels: no native addon (${error}); the reference backend works without it`);
+  say(`no native addon (${error}); the reference backend works without it`);
 }

@@ -5,7 +5,8 @@
 //   node scripts/test-asan.mjs --cuda-emulated [vitest arguments]
 //
 // The second form runs the CUDA kernels, compiled as C++ against native/cuda/emulation: first the emulation's own tests,
-// then the tests of ops and losses, with the threads of a block in two orders.
+// then the tests of ops, losses and device tensors, twice: with the threads of a block in two orders, and with streams
+// that do their work at once or only when somebody waits for it. Some of them run dist: `npm run build:ts` first.
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -61,11 +62,19 @@ if (emulated) {
   must(join(native, 'test', 'native', 'cuda_emulation_test'), []);
   node([...build, '--cuda', 'EMULATED', '--work', join(product, 'cmake')]);
   const ops = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
-  const losses = ['conspo', 'grpo', 'custom-objective', 'degenerate-arguments', 'cuda-backend'];
-  const tests = [...ops, ...losses].map((name) => `test/${name}.test.ts`);
-  for (const order of ['forward', 'reverse']) {
-    const env = { TEST_BACKENDS: 'cuda', REQUIRE_BACKENDS: 'cuda', RLVR_EMULATION_ORDER: order };
-    runTests(given.length > 0 ? given : ['--project', 'default', ...tests], env);
+  const losses = ['conspo', 'grpo', 'disco', 'define-loss', 'custom-objective', 'policy-extensions', 'token-weights'];
+  const others = ['degenerate-arguments', 'cuda-backend', 'device-tensor', 'device-errors', 'device-out-of-memory'];
+  const slow = ['device-losses', 'device-workers']; // once is enough
+  for (const [order, late, more] of /** @type {const} */ ([
+    ['forward', '0', []],
+    ['reverse', '1', slow],
+  ])) {
+    const emulation = { RLVR_EMULATION_ORDER: order, RLVR_EMULATION_ASYNC: late, RLVR_EMULATION_DEVICES: '2' };
+    const env = { TEST_BACKENDS: 'cuda', REQUIRE_BACKENDS: 'cuda', ...emulation };
+    const files = [...ops, ...losses, ...others, ...more].map((name) => `test/${name}.test.ts`);
+    runTests(given.length > 0 ? given : ['--project', 'default', ...files], env);
+    // The whole file takes minutes under sanitizers; its golden cases run each named loss.
+    if (given.length === 0) runTests(['--project', 'default', 'test/policy-losses.test.ts', '-t', 'golden cases'], env);
   }
 } else {
   node([...build, '--cuda', 'OFF', '--work', join(product, 'cmake')]);

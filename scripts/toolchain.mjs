@@ -37,6 +37,20 @@ export function onlyNamedCxx() {
   return onPath('c++') ? 'c++' : undefined;
 }
 
+/** Debian's cross compilers. @type {Record<string, { prefix: string, processor: string }>} */
+const CROSS = { arm64: { prefix: 'aarch64-linux-gnu-', processor: 'aarch64' } };
+
+/**
+ * @param {string} arch as in process.arch
+ * @returns {{ cc: string, cxx: string, strip: string, processor: string }} the tools that build for it on another machine
+ */
+export function crossCompiler(arch) {
+  const cross = CROSS[arch];
+  if (!cross) throw new Error(`no cross compiler is known for ${arch}`);
+  const { prefix, processor } = cross;
+  return { cc: `${prefix}gcc`, cxx: `${prefix}g++`, strip: `${prefix}strip`, processor };
+}
+
 /** @returns {string | undefined} one line about the first tool that is missing */
 export function missingTool() {
   // Visual Studio is not on PATH: on Windows cmake-js searches for it, and says so itself when there is none.

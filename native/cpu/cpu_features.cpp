@@ -14,7 +14,11 @@ SimdLevel detect() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
     return SimdLevel::kAvx2;
 #endif
+#ifdef RLVR_HAVE_NEON
+  return SimdLevel::kNeon;
+#else
   return SimdLevel::kPortable;
+#endif
 }
 
 }  // namespace
@@ -24,6 +28,16 @@ SimdLevel simd_level() {
   return level;
 }
 
-const char* simd_name(SimdLevel level) { return level == SimdLevel::kAvx2 ? "avx2" : "portable"; }
+const char* simd_name(SimdLevel level) {
+  switch (level) {
+    case SimdLevel::kAvx2:
+      return "avx2";
+    case SimdLevel::kNeon:
+      return "neon";
+    case SimdLevel::kPortable:
+      break;
+  }
+  return "portable";
+}
 
 }  // namespace rlvr

@@ -3,7 +3,7 @@
 
 namespace rlvr {
 
-enum class SimdLevel { kPortable, kAvx2 };
+enum class SimdLevel { kPortable, kAvx2, kNeon };
 
 // The best level that this build and this processor have; RLVR_SIMD=portable picks the plain one.
 SimdLevel simd_level();

@@ -3,7 +3,6 @@
 #include <atomic>
 #include <cstring>
 
-#include "cpu/cpu_features.h"
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs_simd.h"
 
@@ -29,12 +28,7 @@ uint64_t xor_words(const unsigned char* source, int64_t bytes) {
 
 }  // namespace
 
-void simd_exp(const float* x, float* out, int64_t count) {
-#ifdef RLVR_HAVE_AVX2
-  if (simd_level() == SimdLevel::kAvx2) return token_log_probs_rows_avx2.exp(x, out, count);
-#endif
-  token_log_probs_rows_portable.exp(x, out, count);
-}
+void simd_exp(const float* x, float* out, int64_t count) { token_log_probs_rows().exp(x, out, count); }
 
 uint64_t read_memory(const void* source, int64_t bytes) {
   std::atomic<uint64_t> sum{0};

@@ -7,15 +7,20 @@
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs_simd.h"
 
-namespace rlvr::cpu {
-namespace {
+namespace rlvr {
 
-const TokenLogProbsRows& rows() {
+const TokenLogProbsRows& token_log_probs_rows() {
 #ifdef RLVR_HAVE_AVX2
   if (simd_level() == SimdLevel::kAvx2) return token_log_probs_rows_avx2;
 #endif
+#ifdef RLVR_HAVE_NEON
+  if (simd_level() == SimdLevel::kNeon) return token_log_probs_rows_neon;
+#endif
   return token_log_probs_rows_portable;
 }
+
+namespace cpu {
+namespace {
 
 // Rows per block of work: at least 16 Ki elements, about what outweighs handing out a block.
 int64_t grain(int64_t vocab) { return 1 + (int64_t{1} << 14) / std::max<int64_t>(vocab, 1); }
@@ -23,7 +28,8 @@ int64_t grain(int64_t vocab) { return 1 + (int64_t{1} << 14) / std::max<int64_t>
 }  // namespace
 
 void token_log_probs_forward(const TokenLogProbsForward& op) {
-  parallel_for(op.tokens, grain(op.vocab), [&](int64_t begin, int64_t end) { rows().forward(op, begin, end); });
+  const TokenLogProbsRows& rows = token_log_probs_rows();
+  parallel_for(op.tokens, grain(op.vocab), [&](int64_t begin, int64_t end) { rows.forward(op, begin, end); });
   int32_t non_finite = 0;
   for (int64_t t = 0; t < op.tokens; ++t)
     non_finite += op.kept[t] == 0 && (op.mask == nullptr || op.mask[t] != 0) ? 1 : 0;
@@ -32,7 +38,9 @@ void token_log_probs_forward(const TokenLogProbsForward& op) {
 
 void token_log_probs_backward(const TokenLogProbsBackward& op) {
   if (op.halt != nullptr && op.halt[0] != 0) return;
-  parallel_for(op.tokens, grain(op.vocab), [&](int64_t begin, int64_t end) { rows().backward(op, begin, end); });
+  const TokenLogProbsRows& rows = token_log_probs_rows();
+  parallel_for(op.tokens, grain(op.vocab), [&](int64_t begin, int64_t end) { rows.backward(op, begin, end); });
 }
 
-}  // namespace rlvr::cpu
+}  // namespace cpu
+}  // namespace rlvr

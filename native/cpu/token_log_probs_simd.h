@@ -17,5 +17,11 @@ extern const TokenLogProbsRows token_log_probs_rows_portable;
 #ifdef RLVR_HAVE_AVX2
 extern const TokenLogProbsRows token_log_probs_rows_avx2;
 #endif
+#ifdef RLVR_HAVE_NEON
+extern const TokenLogProbsRows token_log_probs_rows_neon;
+#endif
+
+// The version for this process.
+const TokenLogProbsRows& token_log_probs_rows();
 
 }  // namespace rlvr

@@ -1,0 +1,87 @@
+// Four floats at a time with NEON, which every AArch64 processor has. Included only by *_neon.cpp.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+
+#include "cpu/exp2_polynomial.h"
+
+namespace rlvr::neon {
+
+struct Simd {
+  using Float = float32x4_t;
+  static constexpr int kWidth = 4;
+
+  static Float set(float x) { return vdupq_n_f32(x); }
+  static Float load(const float* p) { return vld1q_f32(p); }
+  static void store(float* p, Float x) { vst1q_f32(p, x); }
+  static Float add(Float a, Float b) { return vaddq_f32(a, b); }
+  static Float sub(Float a, Float b) { return vsubq_f32(a, b); }
+  static Float mul(Float a, Float b) { return vmulq_f32(a, b); }
+  static Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
+  // The larger of the two; a NaN in `x` is ignored. Not vmaxnmq_f32, which keeps a signalling one.
+  static Float max_ignoring_nan(Float x, Float so_far) { return vbslq_f32(vcgtq_f32(x, so_far), x, so_far); }
+  // The larger of the two; a NaN in `x` is kept.
+  static Float max_keeping_nan(Float floor, Float x) { return vmaxq_f32(floor, x); }
+
+  static Float load_bf16(const uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+  // Eight bfloat16 as their even and their odd elements, which takes no shuffle. store_bf16_pair undoes it.
+  static void load_bf16_pair(const uint16_t* p, Float& even, Float& odd) {
+    const uint32x4_t bits = vreinterpretq_u32_u16(vld1q_u16(p));
+    even = vreinterpretq_f32_u32(vshlq_n_u32(bits, 16));
+    odd = vreinterpretq_f32_u32(vandq_u32(bits, vdupq_n_u32(0xffff0000u)));
+  }
+  static void store_bf16_pair(uint16_t* p, Float even, Float odd) {
+    vst1q_u16(p, vreinterpretq_u16_u32(vsriq_n_u32(round_bf16(odd), round_bf16(even), 16)));
+  }
+  static Float load_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+  // To nearest even, in the high half of each lane; x is finite.
+  static uint32x4_t round_bf16(Float x) {
+    const uint32x4_t bits = vreinterpretq_u32_f32(x);
+    const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+    return vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+  }
+  static void store_bf16(uint16_t* p, Float x) { vst1_u16(p, vshrn_n_u32(round_bf16(x), 16)); }
+  static void store_f16(uint16_t* p, Float x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
+
+  // The factor 1/temperature in base 2, split in two so that its rounding does not grow with |x|.
+  struct Scale {
+    Float high;
+    Float low;
+    Float floor;  // smallest argument: below it the result is 0 anyway
+    explicit Scale(double inverse_temperature) {
+      const double exact = inverse_temperature * kLog2E;
+      const auto rounded = static_cast<float>(exact);
+      high = set(rounded);
+      low = set(static_cast<float>(exact - static_cast<double>(rounded)));
+      floor = set(static_cast<float>(kLowestExponent / exact));
+    }
+  };
+
+  static Float clamp(Float x, const Scale& scale) { return max_keeping_nan(scale.floor, x); }
+
+  // The larger of two positive floats: as integers, as in simd_avx2.h, so that a NaN is treated alike.
+  static Float raise(Float a, Float b) {
+    return vreinterpretq_f32_s32(vmaxq_s32(vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b)));
+  }
+
+  // See simd_avx2.h.
+  template <int N>
+  static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
+                        Float (&shifted)[N]) {
+    const Float magic = set(kExponentMagic);
+    Float f[N];
+    for (int k = 0; k < N; ++k) shifted[k] = fma(x[k], scale.high, magic);
+    for (int k = 0; k < N; ++k) f[k] = sub(shifted[k], magic);
+    for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.high, vnegq_f32(f[k]));
+    for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
+    for (int k = 0; k < N; ++k) power[k] = set(kExp2Polynomial[kExp2Degree - 1]);
+    for (int d = kExp2Degree - 2; d >= 0; --d)
+      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(kExp2Polynomial[d]));
+    for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(1.0f));
+    for (int k = 0; k < N; ++k) factor[k] = vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(shifted[k]), 23));
+  }
+};
+
+}  // namespace rlvr::neon

