@@ -23,7 +23,8 @@ import { describePackage } from '../bench/support/machine.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const OPS = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
-const LOSSES = ['conspo', 'grpo', 'custom-objective'];
+const LOSSES = ['conspo', 'grpo', 'policy-losses', 'disco', 'define-loss', 'custom-objective', 'policy-extensions'];
+const MORE = ['token-weights', 'group-order', 'metrics', 'known-failures'];
 const DEVICE = ['cuda-backend', 'device-tensor', 'boundary/determinism', 'boundary/device-garbage'];
 const LARGE = 'degenerate-large';
 const BACKENDS = 'reference,cpu,cuda';
@@ -34,7 +35,7 @@ function allFiles(large) {
     const names = readdirSync(join(root, 'test', folder)).filter((name) => /^device-.*\.test\.ts$/.test(name));
     return names.map((name) => folder + name.replace(/\.test\.ts$/, ''));
   });
-  const names = new Set([...OPS, ...LOSSES, ...DEVICE, ...others, ...(large ? [LARGE] : [])]);
+  const names = new Set([...OPS, ...LOSSES, ...MORE, ...DEVICE, ...others, ...(large ? [LARGE] : [])]);
   return [...names].map((name) => `test/${name}.test.ts`);
 }
 
