@@ -46,7 +46,8 @@ struct Batch {
   std::vector<double> log_probs(rlvr::CancelFlag cancel = nullptr) const {
     std::vector<double> result(kTokens);
     std::vector<double> log_sum_exp(kTokens);
-    std::vector<uint8_t> status(kTokens);
+    std::vector<uint8_t> kept(kTokens);
+    int32_t non_finite = 0;
     rlvr::TokenLogProbsForward op{};
     op.logits = logits.data();
     op.tokens = kTokens;
@@ -56,7 +57,8 @@ struct Batch {
     op.temperature = 1;
     op.log_probs = result.data();
     op.log_sum_exp = log_sum_exp.data();
-    op.status = status.data();
+    op.kept = kept.data();
+    op.non_finite = &non_finite;
     op.cancel = cancel;
     rlvr::cpu::token_log_probs_forward(op);
     return result;
