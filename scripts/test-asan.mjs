@@ -76,6 +76,9 @@ if (emulated) {
     // The whole file takes minutes under sanitizers; its golden cases run each named loss.
     if (given.length === 0) runTests(['--project', 'default', 'test/policy-losses.test.ts', '-t', 'golden cases'], env);
   }
+  // Ten thousand forgotten tensors, by the emulated allocator.
+  const leaks = { TEST_BACKENDS: 'cuda', REQUIRE_BACKENDS: 'cuda', RLVR_EMULATION_ASYNC: '1' };
+  if (given.length === 0) runTests(['--project', 'alone', 'test/boundary/device-garbage.test.ts'], leaks);
 } else {
   node([...build, '--cuda', 'OFF', '--work', join(product, 'cmake')]);
   // The command line runs nothing of the addon that the ops miss; sanitizers change what memory and time are used.
