@@ -1,6 +1,9 @@
 // The kernels on a GPU, timed beside a copy on the device and beside PyTorch on the same device. See bench/README.md.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { LOGIT_DEVIATION } from '../dist/cli/bench/data.js';
+import { describeMachine, describePackage } from '../dist/cli/bench/machine.js';
+import { UsageError } from '../dist/cli/errors.js';
 import { measurePeers } from './peers/torch-cuda.mjs';
 import { collectDevices, openCuda } from './support/cuda-device.mjs';
 import { measureLosses } from './support/cuda-losses.mjs';
@@ -10,9 +13,6 @@ import { createCudaProblem, disposeProblem } from './support/cuda-problem.mjs';
 import { measureSmallOps } from './support/cuda-small-ops.mjs';
 import { cudaShapeName, renderLosses, renderRows, renderSmall } from './support/cuda-table.mjs';
 import { measureRows, tokenLevelContenders } from './support/cuda-token-level.mjs';
-import { LOGIT_DEVIATION } from './support/data.mjs';
-import { describeMachine, describePackage } from './support/machine.mjs';
-import { UsageError } from './support/options.mjs';
 
 /**
  * @typedef {import('./support/cuda-device.mjs').Cuda} Cuda

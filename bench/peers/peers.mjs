@@ -1,37 +1,12 @@
-// Opens the peers that are there, and says why the others are not.
+// The peers, as the benchmark opens them; those that are not there say why.
 import { openOnnxruntime } from './onnxruntime.mjs';
+import { openTensorflow } from './tensorflow.mjs';
 import { openTorch } from './torch.mjs';
 
-/**
- * @typedef {import('../support/contenders.mjs').Arrays} Arrays
- * @typedef {import('../support/data.mjs').Problem} Problem
- * @typedef {import('../support/timing.mjs').Contender} Contender
- * @typedef {object} Peer
- * @property {string} name
- * @property {string} version
- * @property {(problem: Problem, f32: Arrays) => Promise<Contender[]>} contenders for one shape; the last shape's are done with
- * @property {() => Promise<number>} cpuSeconds what it used so far outside this process
- * @property {() => Promise<void>} close
- * @typedef {{ name: string, reason: string }} AbsentPeer
- */
-
-const OPENERS = { 'onnxruntime-node': openOnnxruntime, PyTorch: openTorch };
-
-/**
- * @param {{ threads: number }} options
- * @returns {Promise<{ present: Peer[], absent: AbsentPeer[] }>}
- */
-export async function openPeers(options) {
-  /** @type {Peer[]} */
-  const present = [];
-  /** @type {AbsentPeer[]} */
-  const absent = [];
-  for (const [name, open] of Object.entries(OPENERS)) {
-    try {
-      present.push(await open(options));
-    } catch (error) {
-      absent.push({ name, reason: String(/** @type {Error} */ (error).message).split('\n')[0] });
-    }
-  }
-  return { present, absent };
-}
+/** @type {import('../../dist/cli/bench/peer.js').PeerProvider[]} */
+export const providers = [
+  { name: 'onnxruntime-node', open: openOnnxruntime },
+  { name: 'PyTorch', open: (options) => openTorch(options, 'eager') },
+  { name: 'PyTorch compiled', open: (options) => openTorch(options, 'compiled') },
+  { name: 'TensorFlow.js', open: openTensorflow },
+];

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { spreadOf } from '../support/timing.mjs';
+import { spreadOf } from '../../dist/cli/bench/timing.js';
 
 /**
  * @typedef {import('../support/cuda-options.mjs').CudaOptions} CudaOptions

@@ -5,25 +5,25 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { gradientError, requireWithin, valueError, WrongResult } from '../support/float64.mjs';
+import { WrongResult } from '../../dist/cli/bench/float64.js';
+import { forwardBackwardContender, forwardContender } from './contender.mjs';
 
 /**
- * @typedef {import('../support/contenders.mjs').Arrays} Arrays
- * @typedef {import('../support/data.mjs').Problem} Problem
- * @typedef {import('../support/float64.mjs').RowTruth} RowTruth
- * @typedef {import('../support/timing.mjs').Contender} Contender
- * @typedef {import('./peers.mjs').Peer} Peer
+ * @typedef {import('./contender.mjs').Contender} Contender
+ * @typedef {import('./contender.mjs').Peer} Peer
+ * @typedef {import('./contender.mjs').TokenArrays} TokenArrays
+ * @typedef {'eager' | 'compiled'} Mode
  * @typedef {(request: Record<string, unknown>) => Promise<any>} Ask
  */
 
-const NAME = 'PyTorch';
-/** It sums in float32. */
-const TOLERANCE = 1e-5;
+const NAMES = { eager: 'PyTorch', compiled: 'PyTorch compiled' };
 const SCRIPT = fileURLToPath(new URL('torch_log_softmax.py', import.meta.url));
 
-/** A process that answers each JSON line with one. @param {string} python */
-function startPython(python) {
-  const child = spawn(python, ['-u', SCRIPT], { stdio: ['pipe', 'pipe', 'pipe'] });
+/** A process that answers each JSON line with one. @param {string} python @param {Mode} mode */
+function startPython(python, mode) {
+  // Compiling in the process itself leaves no workers behind that would take part in the timings.
+  const env = { ...process.env, TORCHINDUCTOR_COMPILE_THREADS: '1' };
+  const child = spawn(python, ['-u', SCRIPT, mode], { stdio: ['pipe', 'pipe', 'pipe'], env });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   let lastWords = '';
   child.stderr.on('data', (chunk) => {
@@ -37,9 +37,9 @@ function startPython(python) {
   });
   const answer = async () => {
     const line = await Promise.race([lines.next(), ended.then((reason) => ({ done: true, value: reason }))]);
-    if (line.done) throw new Error(`${python}: ${await ended}`);
+    if (line.done) throw new Error(await ended);
     const reply = JSON.parse(String(line.value));
-    if (reply.error) throw new Error(`${NAME}: ${reply.error}`);
+    if (reply.error) throw new Error(reply.error);
     return reply;
   };
   /** @type {Ask} */
@@ -50,16 +50,15 @@ function startPython(python) {
   return { answer, ask, close: async () => void child.stdin.end() };
 }
 
-/** @param {{ threads: number }} options @returns {Promise<Peer>} */
-export async function openTorch({ threads }) {
-  const { answer, ask, close } = startPython(process.env.RLVR_BENCH_PYTHON || 'python3');
+/** @param {{ threads: number }} options @param {Mode} mode @returns {Promise<Peer>} */
+export async function openTorch({ threads }, mode) {
+  const { answer, ask, close } = startPython(process.env.RLVR_BENCH_PYTHON || 'python3', mode);
   const { version } = await answer();
   return {
-    name: NAME,
     version: String(version),
-    async contenders(problem, arrays) {
-      await load(ask, problem, threads);
-      const of = { ask, problem, truth: arrays.truth };
+    async contenders(arrays) {
+      await load(ask, arrays, threads);
+      const of = { ask, arrays, by: NAMES[mode], threads };
       return [forward(of, 'forward'), forward(of, 'forward by logsumexp'), forwardBackward(of)];
     },
     cpuSeconds: async () => Number((await ask({ do: 'cpu' })).seconds),
@@ -67,8 +66,8 @@ export async function openTorch({ threads }) {
   };
 }
 
-/** The logits go through a file, in memory where the system has one there. @param {Ask} ask @param {Problem} problem @param {number} threads */
-async function load(ask, { shape, slots, targets, upstream, logits }, threads) {
+/** The logits go through a file, in memory where the system has one there. @param {Ask} ask @param {TokenArrays} arrays @param {number} threads */
+async function load(ask, { problem: { shape, targets, upstream, logits }, slots }, threads) {
   const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'rlvr-bench-'));
   try {
     const path = join(folder, 'logits');
@@ -79,17 +78,12 @@ async function load(ask, { shape, slots, targets, upstream, logits }, threads) {
   }
 }
 
-/** @typedef {{ ask: Ask, problem: Problem, truth: RowTruth[] }} Side */
+/** @typedef {{ ask: Ask, arrays: TokenArrays, by: string, threads: number }} Side */
 
 /** @param {Side} side @param {string} op */
-function contender({ ask, problem: { shape } }, op) {
-  return {
-    by: NAME,
-    op,
-    dtype: /** @type {const} */ ('f32'),
-    bytes: shape.tokens * shape.vocab * 4,
-    run: async (/** @type {number} */ slot) => Number((await ask({ do: 'time', op, slot })).ms),
-  };
+function call({ ask, by, threads }, op) {
+  const run = async (/** @type {number} */ slot) => Number((await ask({ do: 'time', op, slot })).ms);
+  return { by, op, threads, run };
 }
 
 /** @param {string} text */
@@ -100,33 +94,18 @@ function floats(text) {
 
 /** @param {Side} side @param {string} op @returns {Contender} */
 function forward(side, op) {
-  return {
-    ...contender(side, op),
-    reads: 1,
-    copies: 0,
-    async check() {
-      const { logProbs } = await side.ask({ do: 'check', op, rows: [] });
-      const error = valueError(floats(logProbs), side.truth, 'logProb');
-      requireWithin(`${NAME} ${op}`, error, TOLERANCE);
-      return error;
-    },
-  };
+  return forwardContender(side.arrays, call(side, op), async () => {
+    const { logProbs } = await side.ask({ do: 'check', op, rows: [] });
+    return floats(logProbs);
+  });
 }
 
 /** @param {Side} side @returns {Contender} */
 function forwardBackward(side) {
   const op = 'forward + backward';
-  return {
-    ...contender(side, op),
-    reads: 1,
-    copies: 1,
-    async check() {
-      const rows = side.truth.map(({ row }) => row);
-      const reply = await side.ask({ do: 'check', op, rows });
-      if (reply.finite !== true) throw new WrongResult(`${NAME} ${op}: not finite`);
-      const error = gradientError((row) => Float64Array.from(floats(reply.rows[rows.indexOf(row)])), side.truth);
-      requireWithin(`${NAME} ${op}`, error, TOLERANCE);
-      return error;
-    },
-  };
+  return forwardBackwardContender(side.arrays, call(side, op), async (rows) => {
+    const reply = await side.ask({ do: 'check', op, rows });
+    if (reply.finite !== true) throw new WrongResult(`${side.by} ${op}: not finite`);
+    return reply.rows.map(floats);
+  });
 }

@@ -2,26 +2,23 @@
 // place of the logits. The token level is checked by cuda-token-level.mjs; here the loss and the gradient are, against the
 // reference backend's loss of the exact log-probs.
 import { conspo, conspoSync, grpo, grpoSync } from 'rlvr-kernels';
+import { normError, requireWithin } from '../../dist/cli/bench/float64.js';
+import { evenOffsets } from '../../dist/cli/bench/rollouts.js';
+import { spreadOf } from '../../dist/cli/bench/timing.js';
 import { timeCopy } from './cuda-device.mjs';
-import { checkGradient, normError } from './cuda-problem.mjs';
+import { checkGradient } from './cuda-problem.mjs';
 import { timeInRounds } from './cuda-token-level.mjs';
-import { requireWithin } from './float64.mjs';
-import { spreadOf } from './timing.mjs';
 
 /**
  * @typedef {import('./cuda-device.mjs').Cuda} Cuda
  * @typedef {import('./cuda-problem.mjs').CudaProblem} CudaProblem
- * @typedef {import('./timing.mjs').Spread} Spread
+ * @typedef {import('../../dist/cli/bench/report.js').Spread} Spread
  * @typedef {{ op: string, sequences: number, groups: number, error: number, milliseconds: Spread, gigabytesPerSecond: number }} LossRow
  */
 
 const SEQUENCE_TOKENS = 128;
 const GROUP = 8;
 const TOLERANCE = 1e-6;
-
-/** `count` parts of nearly one size: offsets, [count + 1]. @param {number} total @param {number} count */
-export const evenOffsets = (total, count) =>
-  Int32Array.from({ length: count + 1 }, (_, i) => Math.round((i * total) / count));
 
 /** Half the rollouts of each group verified; ratios near 1, so that none is clipped and every row has a gradient. @param {CudaProblem} problem */
 function batchOf({ shape: { tokens }, logProbs, targets, work }) {

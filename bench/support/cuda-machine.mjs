@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { nativeCuda } from '../../dist/backend/native.js';
-import { describeCommit } from './machine.mjs';
+import { describeCommit } from '../../dist/cli/bench/machine.js';
 
 /**
  * @typedef {object} DeviceDescription

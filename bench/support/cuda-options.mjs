@@ -1,9 +1,9 @@
 // The command line of the GPU benchmark.
 import { parseArgs } from 'node:util';
-import { UsageError } from './options.mjs';
+import { UsageError } from '../../dist/cli/errors.js';
 
 /**
- * @typedef {import('./data.mjs').DType} DType
+ * @typedef {import('rlvr-kernels').DType} DType
  * @typedef {{ tokens: number, vocab: number, dtype: DType }} CudaShape
  * @typedef {{ sequences: number, tokens: number }} SmallShape
  * @typedef {object} CudaOptions

@@ -1,16 +1,23 @@
 // Logits on the device, and what is right for them in float64. A block of random rows is made here and repeated there by
 // copies within the device, so that megabytes are uploaded and not gigabytes. Every row of [T, V] is memory of its own all
 // the same, and far more of it than any cache holds.
+
+import { allFinite, bytesPerElement, createProblem, roundTo, widen } from '../../dist/cli/bench/data.js';
+import {
+  gradientError,
+  normError,
+  requireWithin,
+  sampledRows,
+  softmaxSums,
+  WrongResult,
+} from '../../dist/cli/bench/float64.js';
 import { timeCopy } from './cuda-device.mjs';
-import { allFinite, bytesPerElement, createProblem, roundTo, widen } from './data.mjs';
-import { gradientError, requireWithin, sampledRows, WrongResult } from './float64.mjs';
 
 /**
  * @typedef {import('./cuda-device.mjs').Cuda} Cuda
  * @typedef {import('./cuda-device.mjs').DeviceTensor} DeviceTensor
  * @typedef {import('./cuda-options.mjs').CudaShape} CudaShape
- * @typedef {import('./float64.mjs').RowTruth} RowTruth
- * @typedef {{ maximum: number, logSum: number, entropy: number }} BlockRow logsumexp is maximum + logSum
+ * @typedef {import('../../dist/cli/bench/float64.js').RowTruth} RowTruth
  * @typedef {object} CudaProblem
  * @property {CudaShape} shape
  * @property {number} bytes of one [T, V] array
@@ -27,19 +34,6 @@ import { gradientError, requireWithin, sampledRows, WrongResult } from './float6
 const BLOCK_ROWS = 64;
 /** Spec section 8. */
 const TOLERANCE = { value: 1e-6, gradient: { f32: 2e-6, bf16: 4e-3, f16: 5e-4 } };
-
-/** @param {Float64Array} x @returns {BlockRow} */
-function blockRow(x) {
-  const maximum = x.reduce((a, b) => Math.max(a, b));
-  let sum = 0;
-  let weighted = 0;
-  for (const value of x) {
-    const e = Math.exp(value - maximum);
-    sum += e;
-    weighted += e * (value - maximum);
-  }
-  return { maximum, logSum: Math.log(sum), entropy: Math.log(sum) - weighted / sum };
-}
 
 /** @param {DeviceTensor} tensor @param {number} row @param {number} rows */
 function rowsOf(tensor, row, rows) {
@@ -68,13 +62,13 @@ function fill(cuda, tensor, block) {
 export function createCudaProblem(cuda, shape, seed) {
   const { tokens, vocab, dtype } = shape;
   const blockRows = Math.min(BLOCK_ROWS, tokens);
-  const block = createProblem({ tokens: blockRows, vocab }, { seed, cacheBytes: 0 });
+  const block = createProblem({ tokens: blockRows, vocab }, seed);
   const data = roundTo(block.logits, dtype);
   const targets = Int32Array.from({ length: tokens }, (_, t) => (Math.imul(t + 1, 2654435761) >>> 0) % vocab);
   const upstream = Float64Array.from({ length: tokens }, (_, t) => block.upstream[t % blockRows]);
   if (upstream.includes(0)) throw new Error(`seed ${seed} gives an upstream gradient of 0: choose another`);
 
-  const rows = Array.from({ length: blockRows }, (_, r) => blockRow(widen(data, dtype, r * vocab, (r + 1) * vocab)));
+  const rows = Array.from({ length: blockRows }, (_, r) => softmaxSums(widen(data, dtype, r * vocab, (r + 1) * vocab)));
   const logProbs = Float64Array.from(targets, (target, t) => {
     const { maximum, logSum } = rows[t % blockRows];
     const at = (t % blockRows) * vocab + target;
@@ -101,17 +95,6 @@ export function createCudaProblem(cuda, shape, seed) {
 /** Gives the memory back. @param {CudaProblem} problem */
 export function disposeProblem({ logits, work, out }) {
   for (const tensor of [logits, work, out]) tensor.dispose();
-}
-
-/** Relative, in the norm. @param {ArrayLike<number>} values @param {ArrayLike<number>} exact */
-export function normError(values, exact) {
-  let difference = values.length === exact.length ? 0 : Number.NaN;
-  let size = 0;
-  for (let i = 0; i < exact.length; ++i) {
-    difference += (values[i] - exact[i]) ** 2;
-    size += exact[i] ** 2;
-  }
-  return Math.sqrt(difference / (size || 1));
 }
 
 /** The error over all rows. @param {string} name @param {ArrayLike<number>} values [T] @param {Float64Array} exact [T] */

@@ -9,19 +9,18 @@ import {
   sequenceLogProbsSync,
 } from 'rlvr-kernels';
 import { RATIO_SCORE_CODES } from '../../dist/backend/kernels.js';
+import { createProblem } from '../../dist/cli/bench/data.js';
+import { normError, requireWithin } from '../../dist/cli/bench/float64.js';
+import { evenOffsets } from '../../dist/cli/bench/rollouts.js';
+import { spreadOf } from '../../dist/cli/bench/timing.js';
 import { timeKernel } from './cuda-device.mjs';
-import { evenOffsets } from './cuda-losses.mjs';
-import { normError } from './cuda-problem.mjs';
 import { captureOne, timeInRounds } from './cuda-token-level.mjs';
-import { createProblem } from './data.mjs';
-import { requireWithin } from './float64.mjs';
-import { spreadOf } from './timing.mjs';
 
 /**
  * @typedef {import('./cuda-device.mjs').Cuda} Cuda
  * @typedef {import('./cuda-device.mjs').KernelCall} KernelCall
  * @typedef {import('./cuda-options.mjs').SmallShape} SmallShape
- * @typedef {import('./timing.mjs').Spread} Spread
+ * @typedef {import('../../dist/cli/bench/report.js').Spread} Spread
  * @typedef {import('rlvr-kernels').BackendName} BackendName
  * @typedef {'ratio' | 'clippedRatio'} RatioKind
  * @typedef {{ op: string, error: number, launched: Spread, graph: Spread }} SmallRow times in microseconds
@@ -46,7 +45,7 @@ function resultError(result, exact) {
 
 /** @param {SmallShape} shape @param {number} seed */
 function smallBatch({ sequences, tokens }, seed) {
-  const { upstream } = createProblem({ tokens: 2 * tokens + 2 * sequences, vocab: 1 }, { seed, cacheBytes: 0 });
+  const { upstream } = createProblem({ tokens: 2 * tokens + 2 * sequences, vocab: 1 }, seed);
   const oldLogProbs = upstream.slice(0, tokens).map((x) => -2 - Math.abs(x));
   return {
     cuSeqlens: evenOffsets(tokens, sequences),

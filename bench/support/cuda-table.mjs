@@ -6,7 +6,7 @@
  * @typedef {import('./cuda-options.mjs').SmallShape} SmallShape
  * @typedef {import('./cuda-small-ops.mjs').SmallRow} SmallRow
  * @typedef {import('./cuda-token-level.mjs').CudaRow} CudaRow
- * @typedef {import('./timing.mjs').Spread} Spread
+ * @typedef {import('../../dist/cli/bench/report.js').Spread} Spread
  */
 
 /** @param {number} value */

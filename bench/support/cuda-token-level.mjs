@@ -1,14 +1,14 @@
 // The token-level kernels on one shape, beside a copy of the same bytes in the same rounds.
 import { tokenLogProbsBackwardSync, tokenLogProbsSync } from 'rlvr-kernels';
+import { spreadOf } from '../../dist/cli/bench/timing.js';
 import { captureKernels, timeCopy, timeKernel } from './cuda-device.mjs';
 import { checkGradient, checkValues, requireNonZero } from './cuda-problem.mjs';
-import { spreadOf } from './timing.mjs';
 
 /**
  * @typedef {import('./cuda-device.mjs').Cuda} Cuda
  * @typedef {import('./cuda-device.mjs').KernelCall} KernelCall
  * @typedef {import('./cuda-problem.mjs').CudaProblem} CudaProblem
- * @typedef {import('./timing.mjs').Spread} Spread
+ * @typedef {import('../../dist/cli/bench/report.js').Spread} Spread
  * @typedef {object} Timed what takes part in the rounds
  * @property {string} by
  * @property {string} op

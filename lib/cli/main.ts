@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
+import { addBenchCommand } from './bench.js';
 import { addDemoCommand } from './demo.js';
 import { exitCode, Interrupted, report } from './errors.js';
 import { addInfoCommand } from './info.js';
@@ -25,6 +26,7 @@ function createProgram(signal: AbortSignal): Command {
   addDemoCommand(program, signal);
   addLossCommand(program, signal);
   addVerifyCommand(program);
+  addBenchCommand(program, signal);
   return program;
 }
 

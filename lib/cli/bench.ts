@@ -1,0 +1,107 @@
+import type { Command } from 'commander';
+import { addBenchOptions, type BenchExtras, type BenchOptions, settingsOf } from './bench/arguments.js';
+import { readReport, renderChanges } from './bench/compare.js';
+import { renderMarkdown } from './bench/markdown.js';
+import type { BenchReport } from './bench/report.js';
+import { runBench } from './bench/run.js';
+import { defaultSections, sectionNames } from './bench/sections.js';
+import { renderFinding, renderMachine } from './bench/table.js';
+import { UsageError } from './errors.js';
+import { OutputFile } from './output-file.js';
+
+const help = `
+Sections:
+  token       log-probs of logits, forward and backward, in every dtype
+  scores      mean log-probs and every ratio score, forward and backward
+  objectives  group InfoNCE, advantages; sequence and group level together
+  losses      losses from logits to their gradient in place, beside the token level alone
+  groups      group InfoNCE against group size, at two numbers of sequences
+  threads     the token level on one thread, two, and so on
+  sweep       many shapes, small ones too, against the reference backend
+
+Every result is checked against float64 before and after it is timed; a wrong one ends the run with
+exit code 1. % mem: of the memory's speed, which the same rounds measure.`;
+
+const noExtras: BenchExtras = { peers: [], losses: {} };
+/** Where results go says nothing about them. */
+const outputOptions: readonly string[] = ['json', 'markdown', 'html', 'compare', 'installPeers'];
+
+export function addBenchCommand(program: Command, signal: AbortSignal, extras = noExtras): void {
+  const command = program
+    .command('bench')
+    .description('measure the kernels on this machine, against its memory')
+    .argument('[sections...]', `all, or some of ${sectionNames.join(', ')} (${defaultSections.join(', ')})`);
+  addBenchOptions(command, extras);
+  command
+    .addHelpText('after', help)
+    .action((sections: readonly string[], options: BenchOptions) =>
+      runCommand(command, sections, options, extras, signal),
+    );
+}
+
+async function runCommand(
+  command: Command,
+  sections: readonly string[],
+  options: BenchOptions,
+  extras: BenchExtras,
+  signal: AbortSignal,
+): Promise<void> {
+  if (options.installPeers) extras.installPeers?.();
+  const settings = settingsOf(sections, options, extras, commandLine(command, sections, options));
+  const outputs = await openOutputs(options);
+  const previous = options.compare === undefined ? undefined : await readReport('--compare', options.compare);
+  const print = (text: string) => {
+    if (!outputs.some(({ file }) => file === undefined)) process.stdout.write(text);
+  };
+  const report = await runBench(settings, signal, (finding) => print(`\n${renderFinding(finding)}`));
+  print(`\n${renderMachine(report)}`);
+  if (previous) print(`\n${renderChanges(report, previous)}`);
+  for (const { file, render } of outputs) {
+    const text = await render(report);
+    if (file === undefined) process.stdout.write(text);
+    else await file.write([text], signal);
+  }
+}
+
+interface Output {
+  readonly file: OutputFile | undefined; // undefined: standard output
+  readonly render: (report: BenchReport) => string | Promise<string>;
+}
+
+/** What cannot be written is known before the work is done. */
+async function openOutputs({ json, markdown, html }: BenchOptions): Promise<Output[]> {
+  const outputs: Output[] = [];
+  const add = async (option: string, path: string | undefined, render: Output['render']) => {
+    if (path === undefined) return;
+    if (path === '-' && outputs.some(({ file }) => file === undefined)) {
+      throw new UsageError(`${option}: expected a file, got -, which another option has`);
+    }
+    outputs.push({ file: path === '-' ? undefined : await OutputFile.open(option, path), render });
+  };
+  await add('--json', json, (report) => `${JSON.stringify(report, null, 2)}\n`);
+  await add('--markdown', markdown, renderMarkdown);
+  await add('--html', html, async (report) => {
+    const { renderHtml } = await import('./bench/html/page.js'); // its charts are not needed otherwise
+    return renderHtml(report);
+  });
+  return outputs;
+}
+
+/** As it was given, without the files. */
+function commandLine(command: Command, sections: readonly string[], options: BenchOptions): string {
+  const given = Object.entries(options).filter(
+    ([name]) => command.getOptionValueSource(name) === 'cli' && !outputOptions.includes(name),
+  );
+  const spelled = given.map(([name, value]) => {
+    const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    if (value === true) return `--${flag}`;
+    return value === false ? `--no-${flag}` : `--${flag} ${spellValue(value)}`;
+  });
+  return ['rlvr-kernels bench', ...sections, ...spelled].join(' ');
+}
+
+function spellValue(value: unknown): string {
+  if (typeof value === 'object' && value !== null && 'min' in value && 'max' in value)
+    return `${value.min}-${value.max}`;
+  return String(value); // lists with commas
+}

@@ -1,0 +1,123 @@
+// What changed between an earlier report and this one, row by row.
+import { readFile } from 'node:fs/promises';
+import { UsageError } from '../errors.js';
+import { renderTable } from '../table.js';
+import { type BenchReport, type Row, reportFormat, type Section } from './report.js';
+import { shortShape } from './table.js';
+import { shapeText, shareText, significant, whoText } from './text.js';
+
+interface Change {
+  readonly row: Row;
+  readonly before: Row;
+}
+
+/** Refuses what is no report, and reports of another format, which would be misread. */
+export async function readReport(option: string, path: string): Promise<BenchReport> {
+  const wrong = (got: string) => new UsageError(`${option}: expected a file that bench --json wrote, got ${got}`);
+  let report: Partial<BenchReport>;
+  try {
+    report = JSON.parse(await readFile(path, 'utf8'));
+  } catch (error) {
+    throw wrong(`${path} (${(error as Error).message})`);
+  }
+  if (report?.benchmark !== 'rlvr-kernels bench' || !Array.isArray(report.rows)) throw wrong(path);
+  if (report.format !== reportFormat) {
+    throw wrong(`${path}, whose format is ${report.format} and not ${reportFormat}`);
+  }
+  return report as BenchReport;
+}
+
+/** Two rows that measured the same. Threads tell rows apart only where they are what is measured. */
+function keyOf({ section, op, by, backend, dtype, shape, threads }: Row): string {
+  const { tokens, vocab, sequences, groupSize } = shape;
+  const own = section === 'threads' || by === 'memory' ? threads : null;
+  return JSON.stringify([section, op, by, backend, dtype, tokens, vocab, sequences, groupSize, own]);
+}
+
+/** By key; a yardstick is there once for each time it was measured, in order. */
+function changesOf(report: BenchReport, previous: BenchReport): Change[] {
+  const before = new Map<string, Row[]>();
+  for (const row of previous.rows) before.set(keyOf(row), [...(before.get(keyOf(row)) ?? []), row]);
+  return report.rows.flatMap((row) => {
+    const match = before.get(keyOf(row))?.shift();
+    return match ? [{ row, before: match }] : [];
+  });
+}
+
+/** Facts that make figures differ without the code having changed. */
+function differences(report: BenchReport, previous: BenchReport): string[] {
+  const facts = ({ machine, node, backends }: BenchReport): Record<string, unknown> => ({
+    ...machine,
+    node,
+    threads: backends.find(({ name }) => name === 'cpu')?.threads,
+    simd: backends.find(({ name }) => name === 'cpu')?.simd,
+  });
+  const [now, then] = [facts(report), facts(previous)];
+  return Object.keys(now)
+    .filter((key) => now[key] !== then[key])
+    .map((key) => `${key} was ${then[key]}, is ${now[key]}`);
+}
+
+const HEADER = ['dtype', 'ms before', 'ms now', 'speed', '% mem'];
+/** Of sections with a row per shape, only so many: those that changed for the worse. */
+const MOST_LINES = 20;
+
+function cells({ row, before }: Change): string[] {
+  const share = row.ofBandwidth === null ? '' : `${shareText(before.ofBandwidth)} > ${shareText(row.ofBandwidth)}`;
+  return [
+    row.dtype,
+    significant(before.milliseconds.median),
+    significant(row.milliseconds.median),
+    `${speedOf({ row, before }).toFixed(2)} x`,
+    share,
+  ];
+}
+
+const speedOf = ({ row, before }: Change) => before.milliseconds.median / row.milliseconds.median;
+
+function tableOf(labels: readonly string[], changes: readonly Change[], label: (row: Row) => string[]): string {
+  const columns = [...labels, ...HEADER].map((header, c) => {
+    const align = c <= labels.length ? ('left' as const) : ('right' as const);
+    return { header, align };
+  });
+  return renderTable(
+    columns,
+    changes.map((change) => [...label(change.row), ...cells(change)]),
+  );
+}
+
+/** A table for each shape; one for all of them where each shape has few rows. */
+function renderSection(section: Section, changes: readonly Change[]): string {
+  if (section === 'groups' || section === 'sweep') {
+    const worst = [...changes].sort((a, b) => speedOf(a) - speedOf(b)).slice(0, MOST_LINES);
+    const table = tableOf(['op', 'shape', 'by'], worst, (row) => [row.op, shortShape(row.shape), whoText(row)]);
+    return `${section}, least gained first\n\n${table}\n`;
+  }
+  const shapes = [...new Set(changes.map(({ row }) => shapeText(row.shape)))];
+  const tables = shapes.map((shape) => {
+    const own = changes.filter(({ row }) => shapeText(row.shape) === shape);
+    return `${section}, ${shape}\n\n${tableOf(['op', 'by'], own, (row) => [row.op, whoText(row)])}\n`;
+  });
+  return tables.join('\n');
+}
+
+/** As text within 100 columns. */
+export function renderChanges(report: BenchReport, previous: BenchReport): string {
+  const changes = changesOf(report, previous);
+  const differing = differences(report, previous);
+  const commit = previous.git.commit === null ? '' : `, commit ${previous.git.commit.slice(0, 12)}`;
+  const missing = report.rows.length - changes.length;
+  const sections = [...new Set(changes.map(({ row }) => row.section))];
+  const head = [
+    `against ${previous.date}${commit}\n`,
+    ...differing.map((difference) => `not the same machine or setting: ${difference}\n`),
+    ...(missing > 0 ? [`${missing} of ${report.rows.length} rows have no counterpart there\n`] : []),
+  ].join('');
+  const tables = sections.map((section) =>
+    renderSection(
+      section,
+      changes.filter(({ row }) => row.section === section),
+    ),
+  );
+  return [head, ...tables].join('\n');
+}

@@ -1,0 +1,117 @@
+// Logits to measure on: seeded normal random numbers in every dtype.
+import type { DType, HostTensor } from '../../index.js';
+import { Random } from '../demo/random.js';
+
+/** [T, V] */
+export interface TokenShape {
+  readonly tokens: number;
+  readonly vocab: number;
+}
+
+export interface TokenProblem {
+  readonly shape: TokenShape;
+  readonly targets: Int32Array; // [T]
+  readonly upstream: Float64Array; // [T] dL/dlogProbs, each a float32 value
+  readonly logits: Float32Array; // [T, V] the values in float32
+}
+
+export type Elements = Float32Array | Uint16Array;
+
+/** Spread of the logits, about that of a language model's. */
+export const LOGIT_DEVIATION = 3;
+const BYTES: Record<DType, number> = { f32: 4, bf16: 2, f16: 2 };
+
+export const bytesPerElement = (dtype: DType): number => BYTES[dtype];
+
+export function fillNormal(out: Float32Array | Float64Array, deviation: number, random: Random): void {
+  for (let i = 0; i < out.length; i += 2) {
+    const radius = deviation * Math.sqrt(-2 * Math.log(1 - random.uniform()));
+    const angle = 2 * Math.PI * random.uniform();
+    out[i] = radius * Math.cos(angle);
+    if (i + 1 < out.length) out[i + 1] = radius * Math.sin(angle);
+  }
+}
+
+export function createProblem(shape: TokenShape, seed: number): TokenProblem {
+  const { tokens, vocab } = shape;
+  const random = new Random(seed);
+  const logits = new Float32Array(tokens * vocab);
+  fillNormal(logits, LOGIT_DEVIATION, random);
+  const upstream = new Float32Array(tokens);
+  fillNormal(upstream, 1, random);
+  const targets = Int32Array.from({ length: tokens }, () => Math.floor(random.uniform() * vocab));
+  return { shape, targets, upstream: Float64Array.from(upstream), logits };
+}
+
+/** The logits in another dtype, rounded to nearest even. */
+export function roundTo(logits: Float32Array, dtype: DType): Elements {
+  if (dtype === 'f32') return logits;
+  const bits = new Uint32Array(logits.buffer, logits.byteOffset, logits.length);
+  const out = new Uint16Array(logits.length);
+  const round = dtype === 'bf16' ? bf16Bits : f16Bits;
+  for (let i = 0; i < out.length; i++) out[i] = round(bits[i], logits[i]);
+  return out;
+}
+
+function bf16Bits(bits: number): number {
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
+
+/** For |value| below 65504, which normal logits are. */
+function f16Bits(bits: number, value: number): number {
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude < 0x38800000) return sign | roundHalfEven(Math.abs(value) * 2 ** 24); // subnormal
+  return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+}
+
+function roundHalfEven(x: number): number {
+  const floor = Math.floor(x);
+  const rest = x - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
+}
+
+/** Elements [begin, end) as float64. */
+export function widen(data: Elements, dtype: DType, begin: number, end: number): Float64Array {
+  if (dtype === 'f32') return Float64Array.from(data.subarray(begin, end));
+  const value = dtype === 'bf16' ? bf16Value : f16Value;
+  return Float64Array.from(data.subarray(begin, end), value);
+}
+
+const scratch = new DataView(new ArrayBuffer(4));
+
+function bf16Value(bits: number): number {
+  scratch.setUint32(0, bits << 16);
+  return scratch.getFloat32(0);
+}
+
+function f16Value(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  return sign * (1024 + fraction) * 2 ** (exponent - 25);
+}
+
+/** Whether every element is finite. */
+export function allFinite(data: Elements | Float64Array, dtype: DType | 'f64'): boolean {
+  if (dtype === 'f32' || dtype === 'f64') {
+    for (let i = 0; i < data.length; i++) if (!Number.isFinite(data[i])) return false;
+    return true;
+  }
+  const exponent = dtype === 'bf16' ? 0x7f80 : 0x7c00;
+  for (let i = 0; i < data.length; i++) if ((data[i] & exponent) === exponent) return false;
+  return true;
+}
+
+/** One [T, V] array per slot, carved from one allocation, each a copy of `source`. */
+export function slotCopies({ tokens, vocab }: TokenShape, dtype: DType, source: Elements, slots: number): HostTensor[] {
+  const size = tokens * vocab;
+  const arena = dtype === 'f32' ? new Float32Array(size * slots) : new Uint16Array(size * slots);
+  return Array.from({ length: slots }, (_, k) => {
+    const data = arena.subarray(k * size, (k + 1) * size);
+    data.set(source);
+    return { data, shape: [tokens, vocab], dtype };
+  });
+}

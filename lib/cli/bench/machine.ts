@@ -1,0 +1,92 @@
+// Where a result was measured, and how busy the machine was.
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import os from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Machine } from './report.js';
+
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+const DEFAULT_CACHE = 32 * 2 ** 20;
+const LOAD_MS = 300;
+
+/** Bytes of the last-level cache, where the system tells; otherwise a large guess. */
+export function lastLevelCacheBytes(): number {
+  try {
+    const text = readFileSync('/sys/devices/system/cpu/cpu0/cache/index3/size', 'utf8').trim();
+    const kibibytes = /^(\d+)K$/.exec(text)?.[1];
+    return kibibytes ? Number(kibibytes) * 1024 : DEFAULT_CACHE;
+  } catch {
+    return DEFAULT_CACHE;
+  }
+}
+
+export function describeMachine(): Machine {
+  const cpus = os.cpus();
+  return {
+    cpu: cpus[0]?.model.trim() ?? 'unknown',
+    cores: cpus.length,
+    memoryGiB: Math.round((os.totalmem() / 2 ** 30) * 10) / 10,
+    lastLevelCacheMiB: lastLevelCacheBytes() / 2 ** 20,
+    platform: `${os.platform()} ${os.arch()}`,
+  };
+}
+
+export function describePackage(): { name: string; version: string } {
+  const { name, version } = JSON.parse(readFileSync(`${ROOT}/package.json`, 'utf8'));
+  return { name: String(name), version: String(version) };
+}
+
+/** The commit, and whether the code measured differs from it; nulls outside a checkout of this package. */
+export function describeCommit(): { commit: string | null; dirty: boolean | null } {
+  const git = (...args: string[]) =>
+    execFileSync('git', ['-C', ROOT, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  try {
+    // Installed in somebody's node_modules, the repository around it is theirs.
+    if (git('ls-files', '--', 'package.json') === '') return { commit: null, dirty: null };
+    return {
+      commit: git('rev-parse', 'HEAD'),
+      dirty: git('status', '--porcelain', '--', 'lib', 'native', 'bench') !== '',
+    };
+  } catch {
+    return { commit: null, dirty: null };
+  }
+}
+
+/** Bytes that arrays may still take: what the system, or the container's limit, has left. */
+export function availableMemory(): number {
+  return process.availableMemory?.() ?? os.freemem();
+}
+
+/**
+ * Starts to watch how many cores others keep busy. The function it returns ends that. `ownSeconds`: processor time of this
+ * benchmark so far, outside this process.
+ */
+export async function watchOthers(ownSeconds: () => Promise<number>): Promise<() => Promise<number>> {
+  const own = async () => process.cpuUsage().user / 1e6 + process.cpuUsage().system / 1e6 + (await ownSeconds());
+  const before = { ...cpuTimes(), own: await own(), time: performance.now() };
+  return async () => {
+    const after = { ...cpuTimes(), own: await own(), time: performance.now() };
+    const seconds = (after.time - before.time) / 1e3;
+    const all = after.all - before.all;
+    if (all === 0) return 0;
+    const busy = ((all - (after.idle - before.idle)) / all) * os.cpus().length;
+    return Math.max(0, Math.round((busy - (after.own - before.own) / seconds) * 100) / 100);
+  };
+}
+
+/** Cores that others keep busy while this process sleeps. */
+export async function othersBusyNow(signal?: AbortSignal): Promise<number> {
+  const stop = await watchOthers(async () => 0);
+  await sleep(LOAD_MS, undefined, { signal });
+  return stop();
+}
+
+function cpuTimes(): { idle: number; all: number } {
+  const total = { idle: 0, all: 0 };
+  for (const { times } of os.cpus()) {
+    total.idle += times.idle;
+    total.all += Object.values(times).reduce((a, b) => a + b, 0);
+  }
+  return total;
+}

@@ -1,0 +1,75 @@
+// Other packages that do the token level too. They live in the repository (bench/peers) and are not shipped.
+import type { TokenArrays } from './arrays.js';
+import { WrongResult } from './float64.js';
+import type { Contender } from './timing.js';
+
+export interface Peer {
+  readonly version: string;
+  /** For one shape, f32; those of the last shape are done with. */
+  contenders(arrays: TokenArrays): Promise<Contender[]>;
+  /** Processor time so far outside this process. */
+  cpuSeconds(): Promise<number>;
+  close(): Promise<void>;
+}
+
+export interface PeerProvider {
+  readonly name: string;
+  /** Throws, saying why, where it is not there. */
+  open(options: { threads: number }): Promise<Peer>;
+}
+
+/** One that takes part. */
+export interface OpenPeer extends Peer {
+  readonly name: string;
+  /** What of it cannot run: op and reason. */
+  readonly failures: Map<string, string>;
+}
+
+export interface AbsentPeer {
+  readonly name: string;
+  readonly reason: string;
+}
+
+export async function openPeers(
+  providers: readonly PeerProvider[],
+  threads: number,
+): Promise<{ present: OpenPeer[]; absent: AbsentPeer[] }> {
+  const present: OpenPeer[] = [];
+  const absent: AbsentPeer[] = [];
+  for (const { name, open } of providers) {
+    try {
+      present.push({ name, failures: new Map(), ...(await open({ threads })) });
+    } catch (error) {
+      absent.push({ name, reason: firstLine(error) });
+    }
+  }
+  return { present, absent };
+}
+
+const firstLine = (error: unknown) => (error instanceof Error ? error.message : String(error)).split('\n')[0];
+
+/**
+ * Those of its contenders that can run. One that throws is a failure of the peer, which the report names; one that answers
+ * wrongly ends the run, as a wrong result of this package does.
+ */
+export async function usableContenders(peer: OpenPeer, arrays: TokenArrays): Promise<Contender[]> {
+  const usable: Contender[] = [];
+  const attempt = async (what: string, work: () => Promise<void>) => {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof WrongResult) throw error;
+      const { tokens, vocab } = arrays.problem.shape;
+      peer.failures.set(`${what}${tokens} x ${vocab}`, firstLine(error));
+    }
+  };
+  await attempt('', async () => {
+    for (const contender of await peer.contenders(arrays)) {
+      await attempt(`${contender.op}, `, async () => {
+        await contender.check();
+        usable.push(contender);
+      });
+    }
+  });
+  return usable;
+}

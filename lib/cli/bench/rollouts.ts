@@ -1,0 +1,72 @@
+// Rollouts to measure the sequence and group levels on: sequences of seeded lengths, half of each group verified.
+import { Random } from '../demo/random.js';
+import { fillNormal } from './data.js';
+
+/** Tokens of a sequence, inclusive. */
+export interface Lengths {
+  readonly min: number;
+  readonly max: number;
+}
+
+export interface Rollouts {
+  readonly cuSeqlens: Int32Array; // [N + 1]
+  readonly cuGroups: Int32Array; // [G + 1]
+  readonly rewards: Float64Array; // [N]
+}
+
+/** What the ops of those levels take. */
+export interface ScoredRollouts extends Rollouts {
+  readonly logProbs: Float64Array; // [T]
+  readonly oldLogProbs: Float64Array; // [T]; some ratios to them are clipped
+  readonly advantages: Float64Array; // [N], as many above as below 0, none 0
+  readonly gradScores: Float64Array; // [N]
+}
+
+/** Offsets of `count` nearly equal parts, [count + 1]. */
+export function evenOffsets(total: number, count: number): Int32Array {
+  return Int32Array.from({ length: count + 1 }, (_, i) => Math.round((i * total) / count));
+}
+
+/** Groups of `groupSize` sequences, or a few more where it does not divide their number. */
+function group(cuSeqlens: Int32Array, groupSize: number): Rollouts {
+  const sequences = cuSeqlens.length - 1;
+  return {
+    cuSeqlens,
+    cuGroups: evenOffsets(sequences, Math.max(1, Math.floor(sequences / groupSize))),
+    rewards: Float64Array.from({ length: sequences }, (_, i) => (i + 1) % 2),
+  };
+}
+
+const draw = ({ min, max }: Lengths, random: Random) => min + Math.floor(random.uniform() * (max - min + 1));
+
+/** As many sequences as `tokens` suffice for, the last one cut; at least two, if there are two tokens. */
+export function rolloutsOfTokens(tokens: number, lengths: Lengths, groupSize: number, seed: number): Rollouts {
+  const random = new Random(seed);
+  const offsets = [0];
+  while (offsets[offsets.length - 1] < tokens) {
+    offsets.push(Math.min(tokens, offsets[offsets.length - 1] + draw(lengths, random)));
+  }
+  if (offsets.length === 2 && tokens > 1) offsets.splice(1, 0, Math.floor(tokens / 2));
+  return group(Int32Array.from(offsets), groupSize);
+}
+
+export function scoredRollouts(sequences: number, lengths: Lengths, groupSize: number, seed: number): ScoredRollouts {
+  const random = new Random(seed);
+  const cuSeqlens = new Int32Array(sequences + 1);
+  for (let i = 0; i < sequences; i++) cuSeqlens[i + 1] = cuSeqlens[i] + draw(lengths, random);
+  const tokens = cuSeqlens[sequences];
+  const normal = (count: number) => {
+    const values = new Float64Array(count);
+    fillNormal(values, 1, random);
+    return values;
+  };
+  const oldLogProbs = normal(tokens).map((x) => -2 - Math.abs(x));
+  const steps = normal(tokens);
+  return {
+    ...group(cuSeqlens, groupSize),
+    oldLogProbs,
+    logProbs: oldLogProbs.map((x, t) => x + 0.2 * steps[t]),
+    advantages: normal(sequences).map((x, i) => (i % 2 === 0 ? 0.1 + Math.abs(x) : -0.1 - Math.abs(x))),
+    gradScores: normal(sequences),
+  };
+}

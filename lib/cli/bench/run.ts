@@ -1,0 +1,162 @@
+// Runs the sections that were asked for, one experiment after the other, and gathers the report.
+import { backends } from '../../index.js';
+import { describeCommit, describeMachine, describePackage, othersBusyNow, watchOthers } from './machine.js';
+import { type AbsentPeer, type OpenPeer, openPeers, type PeerProvider } from './peer.js';
+import { startProgress } from './progress.js';
+import { type BenchReport, type Comparison, type PeerEntry, type Row, reportFormat } from './report.js';
+import { rowsOf } from './results.js';
+import { type Experiment, experimentsOf, type Plan, type SectionName } from './sections.js';
+import { measure, type RoundWatch } from './timing.js';
+import { threadsOf } from './token-level.js';
+
+/** Above this, others are at work, and the figures say little. */
+const BUSY_CORES = 0.2;
+
+export interface BenchSettings extends Plan {
+  readonly sections: readonly SectionName[];
+  readonly repeats: number;
+  readonly warmup: number;
+  readonly quiet: boolean;
+  /** As the report repeats it. */
+  readonly command: string;
+  readonly peers: readonly PeerProvider[];
+}
+
+/** What one experiment found. */
+export interface Finding {
+  readonly title: string;
+  readonly rows: readonly Row[];
+  readonly comparisons: readonly Comparison[];
+}
+
+const note = (text: string) => void process.stderr.write(`${text}\n`);
+
+function warnIfBusy(cores: number): void {
+  if (cores > BUSY_CORES) note(`warning: others keep ${cores} cores busy, so these figures are off`);
+}
+
+export async function runBench(
+  settings: BenchSettings,
+  signal: AbortSignal,
+  onFinding: (finding: Finding) => void,
+): Promise<BenchReport> {
+  const date = new Date().toISOString();
+  const wantsPeers = settings.sections.includes('token') && settings.dtypes.includes('f32');
+  const { present, absent } = await openPeers(wantsPeers ? settings.peers : [], threadsOf('cpu') ?? 1);
+  try {
+    for (const { name, reason } of absent) note(`${name}: not run: ${reason}`);
+    const before = await othersBusyNow(signal);
+    warnIfBusy(before);
+    const load = { during: 0 };
+    const rows: Row[] = [];
+    const comparisons: Comparison[] = [];
+    for (const experiment of plannedExperiments(settings, present)) {
+      const finding = await runExperiment(experiment, settings, present, load, signal);
+      onFinding(finding);
+      rows.push(...finding.rows);
+      comparisons.push(...finding.comparisons);
+    }
+    warnIfBusy(load.during);
+    const after = await othersBusyNow(signal);
+    return {
+      benchmark: 'rlvr-kernels bench',
+      format: reportFormat,
+      date,
+      machine: describeMachine(),
+      node: process.version,
+      package: describePackage(),
+      git: describeCommit(),
+      backends: describeBackends(rows),
+      load: { before, during: load.during, after },
+      settings: {
+        command: settings.command,
+        repeats: settings.repeats,
+        warmup: settings.warmup,
+        seed: settings.seed,
+        quiet: settings.quiet,
+      },
+      peers: peerEntries(present, absent),
+      rows,
+      comparisons,
+    };
+  } finally {
+    for (const peer of present) await peer.close();
+  }
+}
+
+function plannedExperiments(settings: BenchSettings, peers: readonly OpenPeer[]): Experiment[] {
+  const planned = settings.sections.flatMap((section) => {
+    const experiments = experimentsOf(section, settings, peers);
+    if (Array.isArray(experiments)) return experiments;
+    note(`${section}: not run: ${experiments.reason}`);
+    return [];
+  });
+  if (planned.length === 0) throw new Error('none of the sections can run here');
+  return planned;
+}
+
+async function runExperiment(
+  experiment: Experiment,
+  { repeats, warmup, quiet }: BenchSettings,
+  peers: readonly OpenPeer[],
+  load: { during: number },
+  signal: AbortSignal,
+): Promise<Finding> {
+  const { title, rounds } = experiment;
+  const progress = startProgress(title);
+  if (experiment.note) note(experiment.note);
+  try {
+    const measurements = await measure(await experiment.open(), {
+      repeats: Math.min(repeats, rounds?.repeats ?? repeats),
+      warmup: Math.min(warmup, rounds?.warmup ?? warmup),
+      pauseMs: rounds?.pauseMs,
+      budgetSeconds: rounds?.budgetSeconds,
+      signal,
+      othersAtWork: roundWatch(quiet, peers, load),
+      onProgress: progress.update,
+    });
+    const rows = rowsOf(measurements);
+    noteFailures(peers);
+    return { title, rows, comparisons: experiment.compare(rows) };
+  } finally {
+    progress.stop();
+    experiment.close?.();
+  }
+}
+
+function noteFailures(peers: readonly OpenPeer[]): void {
+  for (const { name, failures } of peers) {
+    for (const [what, reason] of failures) note(`${name}: not run: ${what}: ${reason}`);
+  }
+}
+
+/** Keeps the most cores that others used in a round that counts; with `quiet`, busy rounds do not. */
+function roundWatch(quiet: boolean, peers: readonly OpenPeer[], load: { during: number }): RoundWatch {
+  const peerSeconds = async () => {
+    const seconds = await Promise.all(peers.map((peer) => peer.cpuSeconds()));
+    return seconds.reduce((sum, s) => sum + s, 0);
+  };
+  return async (round) => {
+    const stop = await watchOthers(peerSeconds);
+    await round();
+    const cores = await stop();
+    const discard = quiet && cores > BUSY_CORES;
+    if (!discard) load.during = Math.max(load.during, cores);
+    return discard;
+  };
+}
+
+function describeBackends(rows: readonly Row[]): BenchReport['backends'] {
+  return backends()
+    .filter(({ name }) => rows.some(({ backend }) => backend === name))
+    .map(({ available, reason, ...info }) => info);
+}
+
+function peerEntries(present: readonly OpenPeer[], absent: readonly AbsentPeer[]): PeerEntry[] {
+  const failures = ({ failures }: OpenPeer) => [...failures].map(([what, reason]) => `${what}: ${reason}`);
+  const entries = present.map((peer): PeerEntry => {
+    const { name, version } = peer;
+    return peer.failures.size === 0 ? { name, version } : { name, version, reason: failures(peer).join('; ') };
+  });
+  return [...entries, ...absent];
+}

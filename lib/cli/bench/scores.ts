@@ -1,0 +1,134 @@
+// The sequence level: the mean log-prob and every ratio score, forward and backward.
+import {
+  type RatioScoreKind,
+  ratioScoresBackwardSync,
+  ratioScoresSync,
+  sequenceLogProbsBackwardSync,
+  sequenceLogProbsSync,
+} from '../../index.js';
+import { type ExactScores, exactBackward, exactMeans, exactRatioScores } from './exact.js';
+import { normError, requireWithin } from './float64.js';
+import type { Shape } from './report.js';
+import type { ScoredRollouts } from './rollouts.js';
+import type { Contender, Traffic } from './timing.js';
+import { ownIdentity, type Setting } from './token-level.js';
+
+/** The kernels compute in float64. */
+export const FLOAT64_TOLERANCE = 1e-10;
+
+export const RATIO_KINDS: readonly RatioScoreKind[] = [
+  'ratio',
+  'clippedRatio',
+  'sequenceRatio',
+  'geometricRatio',
+  'stoppedRatio',
+  'softGate',
+  'k1',
+  'k2',
+  'k3',
+];
+
+export function shapeOf({ cuSeqlens, cuGroups }: ScoredRollouts): Shape {
+  const sequences = cuSeqlens.length - 1;
+  return { tokens: cuSeqlens[sequences], sequences, groupSize: Math.round(sequences / (cuGroups.length - 1)) };
+}
+
+/** A contender whose answer is a few arrays, each known exactly. */
+export function exactContender(
+  setting: Setting,
+  op: string,
+  moves: Traffic,
+  run: () => readonly ArrayLike<number>[],
+  exact: () => readonly ArrayLike<number>[],
+): Contender {
+  return {
+    ...ownIdentity(setting),
+    op,
+    dtype: 'f64',
+    moves,
+    memoryBound: false,
+    brief: true,
+    check() {
+      const got = run();
+      const errors = exact().map((values, k) => normError(got[k], values));
+      for (const error of errors) requireWithin(`${op}, ${setting.backend}`, error, FLOAT64_TOLERANCE);
+      return Math.max(...errors);
+    },
+    run,
+  };
+}
+
+export function scoreContenders(
+  rollouts: ScoredRollouts,
+  setting: Setting,
+  kinds: readonly RatioScoreKind[] = RATIO_KINDS,
+): Contender[] {
+  return [
+    ...meanContenders(rollouts, setting),
+    ...kinds.map((kind) => ratioContender(rollouts, setting, kind)),
+    ratioBackward(rollouts, setting, kinds[0]),
+  ];
+}
+
+function meanContenders(rollouts: ScoredRollouts, setting: Setting): Contender[] {
+  const { gradScores, cuSeqlens, logProbs } = rollouts;
+  const { backend } = setting;
+  const bytes = logProbs.byteLength;
+  const tokenCounts = Float64Array.from(gradScores, (_, i) => cuSeqlens[i + 1] - cuSeqlens[i]);
+  const inputs = { gradScores, tokenCounts, cuSeqlens };
+  return [
+    exactContender(
+      setting,
+      'logLikelihood',
+      { read: bytes, copied: 0 },
+      () => {
+        const { scores, tokenCounts: counts } = sequenceLogProbsSync({ logProbs, cuSeqlens }, { backend });
+        return [scores, counts];
+      },
+      () => [exactMeans(rollouts).scores, tokenCounts],
+    ),
+    exactContender(
+      setting,
+      'logLikelihood backward',
+      { read: 0, copied: 0, written: bytes },
+      () => [sequenceLogProbsBackwardSync(inputs, { backend }).gradLogProbs],
+      () => [exactBackward(gradScores, exactMeans(rollouts).scoreGrads, cuSeqlens)],
+    ),
+  ];
+}
+
+/** The KL estimators take no sides. */
+export function ratioInputs({ logProbs, oldLogProbs, cuSeqlens, advantages }: ScoredRollouts, kind: RatioScoreKind) {
+  const inputs = { logProbs, oldLogProbs, cuSeqlens };
+  return /^k\d$/.test(kind) ? inputs : { ...inputs, sides: advantages };
+}
+
+function ratioContender(rollouts: ScoredRollouts, setting: Setting, kind: RatioScoreKind): Contender {
+  const inputs = ratioInputs(rollouts, kind);
+  const { byteLength } = rollouts.logProbs;
+  return exactContender(
+    setting,
+    kind,
+    { read: byteLength, copied: byteLength },
+    () => {
+      const { scores, scoreGrads } = ratioScoresSync(inputs, { score: { kind }, backend: setting.backend });
+      return [scores, scoreGrads];
+    },
+    () => arraysOf(exactRatioScores(kind, rollouts)),
+  );
+}
+
+const arraysOf = ({ scores, scoreGrads }: ExactScores) => [scores, scoreGrads];
+
+/** The same for every kind. */
+function ratioBackward(rollouts: ScoredRollouts, setting: Setting, kind: RatioScoreKind): Contender {
+  const { gradScores, cuSeqlens, logProbs } = rollouts;
+  const { scoreGrads } = exactRatioScores(kind, rollouts);
+  return exactContender(
+    setting,
+    'any ratio, backward',
+    { read: 0, copied: logProbs.byteLength },
+    () => [ratioScoresBackwardSync({ gradScores, scoreGrads, cuSeqlens }, { backend: setting.backend }).gradLogProbs],
+    () => [exactBackward(gradScores, scoreGrads, cuSeqlens)],
+  );
+}

@@ -1,0 +1,189 @@
+// What a section measures: experiments, each one set of contenders that take turns.
+import type { BackendName, DType } from '../../index.js';
+import { createArrays, requireMemory } from './arrays.js';
+import {
+  againstReference,
+  groupComparisons,
+  lossComparisons,
+  threadComparisons,
+  tokenComparisons,
+} from './comparisons.js';
+import { createProblem, type TokenShape } from './data.js';
+import { type LossFunction, lossContenders } from './losses.js';
+import { infoNceContender, objectiveContenders } from './objectives.js';
+import { type OpenPeer, usableContenders } from './peer.js';
+import type { Comparison, Row, Section } from './report.js';
+import { type Lengths, scoredRollouts } from './rollouts.js';
+import { scoreContenders, shapeOf } from './scores.js';
+import { sweepExperiments } from './sweep.js';
+import type { Contender, MeasureOptions } from './timing.js';
+import { tokenContenders } from './token-level.js';
+import { benchAddon, yardsticks } from './yardsticks.js';
+
+/** What can be asked for, in the order in which it runs. */
+export const sectionNames = ['token', 'scores', 'objectives', 'losses', 'groups', 'threads', 'sweep'] as const;
+export type SectionName = (typeof sectionNames)[number];
+export const defaultSections: readonly SectionName[] = ['token', 'scores', 'objectives', 'losses'];
+
+export interface Plan {
+  readonly shapes: readonly TokenShape[];
+  readonly dtypes: readonly DType[];
+  /** f32 alone unless dtypes were asked for. */
+  readonly lossDtypes: readonly DType[];
+  readonly backends: readonly BackendName[];
+  readonly sequences: number;
+  readonly lengths: Lengths | undefined;
+  readonly groupSize: number;
+  readonly losses: Readonly<Record<string, LossFunction>>;
+  readonly seed: number;
+}
+
+export interface Experiment {
+  readonly section: Section;
+  readonly title: string;
+  /** Makes the data. */
+  open(): Contender[] | Promise<Contender[]>;
+  compare(rows: readonly Row[]): Comparison[];
+  close?(): void;
+  readonly rounds?: Partial<MeasureOptions>;
+  /** What the reader should know of it. */
+  readonly note?: string;
+}
+
+/** Why a section cannot run here. */
+export interface Omission {
+  readonly section: SectionName;
+  readonly reason: string;
+}
+
+const defaultScoreLengths: Lengths = { min: 128, max: 384 };
+const defaultLossLengths: Lengths = { min: 32, max: 32 };
+const PEER_BUDGET_SECONDS = 20;
+
+export function experimentsOf(section: SectionName, plan: Plan, peers: readonly OpenPeer[]): Experiment[] | Omission {
+  switch (section) {
+    case 'token':
+      return plan.shapes.map((shape) => tokenExperiment(shape, plan, peers));
+    case 'scores':
+      return [rolloutExperiment('scores', plan, scoreContenders)];
+    case 'objectives':
+      return [rolloutExperiment('objectives', plan, objectiveContenders)];
+    case 'losses':
+      return plan.shapes.map((shape) => lossExperiment(shape, plan));
+    case 'groups':
+      return [groupExperiment(plan)];
+    case 'threads':
+      return threadExperiment(plan);
+    case 'sweep':
+      return sweepExperiments(plan);
+  }
+}
+
+const nameOf = ({ tokens, vocab }: TokenShape) => `T x V = ${tokens} x ${vocab}`;
+
+function tokenExperiment(shape: TokenShape, plan: Plan, peers: readonly OpenPeer[]): Experiment {
+  return {
+    section: 'token',
+    title: `token level, ${nameOf(shape)}`,
+    rounds: { budgetSeconds: PEER_BUDGET_SECONDS },
+    async open() {
+      requireMemory(shape, plan.dtypes);
+      const problem = createProblem(shape, plan.seed);
+      const all = plan.dtypes.map((dtype) => createArrays(problem, dtype));
+      const contenders = yardsticks(all[0], shape);
+      for (const backend of plan.backends) {
+        for (const arrays of all) contenders.push(...tokenContenders(arrays, { section: 'token', shape, backend }));
+      }
+      const f32 = all.find(({ dtype }) => dtype === 'f32');
+      if (f32) for (const peer of peers) contenders.push(...(await usableContenders(peer, f32)));
+      return contenders;
+    },
+    compare: tokenComparisons,
+  };
+}
+
+function rolloutExperiment(section: 'scores' | 'objectives', plan: Plan, make: typeof scoreContenders): Experiment {
+  const rollouts = scoredRollouts(plan.sequences, plan.lengths ?? defaultScoreLengths, plan.groupSize, plan.seed);
+  const shape = shapeOf(rollouts);
+  return {
+    section,
+    title: `${section}, N = ${shape.sequences}, T = ${shape.tokens}, groups of ${shape.groupSize}`,
+    rounds: { budgetSeconds: PEER_BUDGET_SECONDS },
+    open: () => plan.backends.flatMap((backend) => make(rollouts, { section, shape, backend })),
+    compare: (rows) => againstReference(section, rows),
+  };
+}
+
+function lossExperiment(shape: TokenShape, plan: Plan): Experiment {
+  const { lossDtypes, backends, losses, seed, groupSize, lengths = defaultLossLengths } = plan;
+  return {
+    section: 'losses',
+    title: `losses, ${nameOf(shape)}`,
+    rounds: { budgetSeconds: PEER_BUDGET_SECONDS },
+    open() {
+      requireMemory(shape, lossDtypes);
+      const problem = createProblem(shape, seed);
+      const all = lossDtypes.map((dtype) => createArrays(problem, dtype));
+      const own = backends.flatMap((backend) =>
+        all.flatMap((arrays) =>
+          lossContenders(arrays, { section: 'losses', shape, backend }, losses, { lengths, groupSize, seed }),
+        ),
+      );
+      return [...yardsticks(all[0], shape), ...own];
+    },
+    compare: lossComparisons,
+  };
+}
+
+const GROUP_SIZES = [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+const MORE_SEQUENCES = 8;
+
+function groupExperiment({ sequences, backends, seed }: Plan): Experiment {
+  const sizes = GROUP_SIZES.filter((size) => size <= sequences);
+  return {
+    section: 'groups',
+    title: `group InfoNCE against group size, N = ${sequences} and ${MORE_SEQUENCES * sequences}`,
+    rounds: { budgetSeconds: PEER_BUDGET_SECONDS },
+    open: () =>
+      [sequences, MORE_SEQUENCES * sequences].flatMap((n) =>
+        sizes.flatMap((size) => {
+          const rollouts = scoredRollouts(n, { min: 1, max: 1 }, size, seed);
+          const shape = shapeOf(rollouts);
+          return backends.map((backend) => infoNceContender(rollouts, { section: 'groups', shape, backend }));
+        }),
+      ),
+    compare: groupComparisons,
+  };
+}
+
+/** 1, 2, 4, … and all. */
+function threadCounts(most: number): number[] {
+  const powers = Array.from({ length: 10 }, (_, k) => 2 ** k).filter((count) => count < most);
+  return [...powers, most];
+}
+
+function threadExperiment({ shapes: [shape], dtypes, backends, seed }: Plan): Experiment[] | Omission {
+  const addon = benchAddon();
+  const limit = addon?.limitThreads;
+  if (!addon || !backends.includes('cpu')) return { section: 'threads', reason: 'it needs the cpu backend' };
+  if (!limit) return { section: 'threads', reason: 'this addon cannot limit its threads while it runs' };
+  const setLimit = (threads: number) => limit.call(addon, { threads });
+  return [
+    {
+      section: 'threads',
+      title: `threads, ${nameOf(shape)}`,
+      open() {
+        requireMemory(shape, dtypes.slice(0, 1));
+        const arrays = createArrays(createProblem(shape, seed), dtypes[0]);
+        return threadCounts(addon.cpuInfo().threads).flatMap((threads) =>
+          [
+            ...yardsticks(arrays, shape, threads),
+            ...tokenContenders(arrays, { section: 'threads', shape, backend: 'cpu' }),
+          ].map((one): Contender => ({ ...one, section: 'threads', threads, prepare: () => setLimit(threads) })),
+        );
+      },
+      compare: threadComparisons,
+      close: () => setLimit(0),
+    },
+  ];
+}

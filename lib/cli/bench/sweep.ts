@@ -1,0 +1,118 @@
+// Many shapes, most of them small, on the fastest backend here and on the reference: no shape may be slower than that.
+import { type BackendName, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../../index.js';
+import { againstReference } from './comparisons.js';
+import { createProblem, type TokenShape } from './data.js';
+import { gradientError, type RowTruth, requireWithin, truthOf, valueError } from './float64.js';
+import { infoNceContender } from './objectives.js';
+import type { Shape } from './report.js';
+import { scoredRollouts } from './rollouts.js';
+import { scoreContenders, shapeOf } from './scores.js';
+import type { Experiment, Omission, Plan } from './sections.js';
+import type { Contender } from './timing.js';
+import { ownIdentity, TOLERANCE } from './token-level.js';
+
+const TOKENS = [1, 2, 4, 16, 33, 64, 128, 1024, 4096];
+const VOCABULARIES = [1, 2, 3, 8, 31, 32, 64, 128, 257, 512, 1024, 4096, 10007, 32768, 131072, 262144];
+const GROUP_SIZES = [2, 3, 4, 5, 8, 16, 32, 64];
+const GROUPS = [1, 64];
+/** The reference takes a fraction of a second for so many. */
+const MOST_ELEMENTS = 2 ** 24;
+const ROUNDS = { repeats: 5, warmup: 1, pauseMs: 1, budgetSeconds: 0.5 };
+
+export function sweepExperiments({ backends, seed }: Plan): Experiment[] | Omission {
+  const fast = backends.find((backend) => backend !== 'reference');
+  if (!fast) return { section: 'sweep', reason: 'there is nothing here to hold against the reference' };
+  const pair = [fast, 'reference'] as const;
+  const all = TOKENS.flatMap((tokens) => VOCABULARIES.map((vocab) => ({ tokens, vocab })));
+  const shapes = all.filter(({ tokens, vocab }) => tokens * vocab <= MOST_ELEMENTS);
+  return [
+    {
+      section: 'sweep',
+      title: `sweep, ${shapes.length} shapes of logits f32, ${fast} against reference`,
+      note: `${all.length - shapes.length} shapes of more than 2^24 elements are left out: the reference is slow`,
+      rounds: ROUNDS,
+      open: () => tokenSweep(shapes, pair, seed),
+      compare: (rows) => againstReference('sweep', rows),
+    },
+    {
+      section: 'sweep',
+      title: `sweep, sequences in groups of 2 to 64, ${fast} against reference`,
+      rounds: ROUNDS,
+      open: () => rolloutSweep(pair, seed),
+      compare: (rows) => againstReference('sweep', rows),
+    },
+  ];
+}
+
+/** All shapes are views of one array, so that memory does not grow with their number. */
+function tokenSweep(shapes: readonly TokenShape[], backends: readonly BackendName[], seed: number): Contender[] {
+  const most = { tokens: 1, vocab: Math.max(...shapes.map(({ tokens, vocab }) => tokens * vocab)) };
+  const source = createProblem(most, seed).logits;
+  const target = new Float32Array(source.length);
+  return shapes.flatMap((shape) => {
+    const problem = { ...createProblem({ tokens: shape.tokens, vocab: 1 }, seed), shape };
+    const targets = problem.targets.map((_, t) => (7919 * (t + 1)) % shape.vocab);
+    const logits = source.subarray(0, shape.tokens * shape.vocab);
+    const exact = () => truthOf({ ...problem, targets }, 'f32', logits);
+    const arrays = { shape, targets, upstream: problem.upstream, logits, out: target.subarray(0, logits.length) };
+    return backends.flatMap((backend) => sweepContenders({ ...arrays, exact }, backend));
+  });
+}
+
+interface SweepArrays {
+  readonly shape: Shape & TokenShape;
+  readonly targets: Int32Array;
+  readonly upstream: Float64Array;
+  readonly logits: Float32Array;
+  readonly out: Float32Array;
+  exact(): RowTruth[];
+}
+
+function sweepContenders({ shape, targets, upstream, exact, ...arrays }: SweepArrays, backend: BackendName) {
+  const dims: [number, number] = [shape.tokens, shape.vocab];
+  const logits = { data: arrays.logits, shape: dims };
+  const out = { data: arrays.out, shape: dims };
+  const common = {
+    ...ownIdentity({ section: 'sweep', shape, backend }),
+    dtype: 'f32' as const,
+    memoryBound: false,
+    brief: true,
+  };
+  const name = (op: string) => `${op} ${shape.tokens} x ${shape.vocab}, ${backend}`;
+  const forward = () => tokenLogProbsSync({ logits, targets }, { backend });
+  let logSumExp: Float64Array | undefined; // not before it is needed: the contenders are many
+  const backward = () => {
+    logSumExp ??= forward().logSumExp;
+    const inputs = { logits, targets, logSumExp, gradLogProbs: upstream };
+    return tokenLogProbsBackwardSync(inputs, { gradient: { out }, backend });
+  };
+  const checkForward = () => {
+    const error = valueError(forward().logProbs, exact(), 'logProb');
+    requireWithin(name('forward'), error, TOLERANCE.value);
+    return error;
+  };
+  const checkBackward = () => {
+    backward();
+    const error = gradientError((row) => out.data.subarray(row * shape.vocab, (row + 1) * shape.vocab), exact());
+    requireWithin(name('backward'), error, TOLERANCE.gradient.f32);
+    return error;
+  };
+  const bytes = arrays.logits.byteLength;
+  return [
+    { ...common, op: 'forward', moves: { read: bytes, copied: 0 }, check: checkForward, run: forward },
+    { ...common, op: 'backward second array', moves: { read: 0, copied: bytes }, check: checkBackward, run: backward },
+  ];
+}
+
+function rolloutSweep(backends: readonly BackendName[], seed: number): Contender[] {
+  return GROUP_SIZES.flatMap((groupSize) =>
+    GROUPS.flatMap((groups) => {
+      const rollouts = scoredRollouts(groupSize * groups, { min: 1, max: 32 }, groupSize, seed);
+      const shape = shapeOf(rollouts);
+      return backends.flatMap((backend) => [
+        infoNceContender(rollouts, { section: 'sweep', shape, backend }),
+        ...scoreContenders(rollouts, { section: 'sweep', shape, backend }, ['clippedRatio']),
+      ]);
+    }),
+  );
+}

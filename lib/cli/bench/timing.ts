@@ -1,0 +1,191 @@
+// Contenders take turns: every round calls each of them once, in an order that shifts from round to round, so that
+// whatever the machine does meanwhile falls on all of them alike.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Row, Spread } from './report.js';
+
+/** Bytes that a task must move at least, whoever does it. */
+export interface Traffic {
+  /** Read, and nothing written for it. */
+  readonly read: number;
+  /** Read, and as many written. */
+  readonly copied: number;
+  /** Written, and nothing read for it. Default 0. */
+  readonly written?: number;
+}
+
+/** Whose code does what on what: the part of a result's row that is known beforehand. */
+export type Identity = Pick<Row, 'section' | 'op' | 'by' | 'backend' | 'threads' | 'dtype' | 'shape'>;
+
+export interface Contender extends Identity {
+  readonly moves: Traffic;
+  /** Whether the memory's speed is the measure of it. */
+  readonly memoryBound: boolean;
+  /** Copies of its arrays; consecutive calls use different ones. Default 1. */
+  readonly slots?: number;
+  /** Takes so little time that several calls are timed together. */
+  readonly brief?: boolean;
+  /** Runs once; the error against float64 (null: no answer to check). Throws if wrong. */
+  check(): number | null | Promise<number | null>;
+  /** Untimed, before its calls. */
+  prepare?(): void;
+  /** The timed call; a promised number is its own time, in milliseconds. */
+  run(slot: number): unknown;
+  /** Untimed, after each call. */
+  restore?(slot: number): void;
+}
+
+export interface Measurement {
+  readonly contender: Contender;
+  readonly error: number | null;
+  readonly milliseconds: Spread;
+}
+
+/** Runs a round, and tells whether others were at work, so that it does not count. */
+export type RoundWatch = (round: () => Promise<void>) => Promise<boolean>;
+
+export interface MeasureOptions {
+  readonly repeats: number;
+  readonly warmup: number;
+  readonly signal?: AbortSignal;
+  readonly othersAtWork?: RoundWatch;
+  /** Long enough for a peer's threads to stop spinning after its last call. */
+  readonly pauseMs?: number;
+  /** A contender that would take longer sits out rounds, evenly, but never so many that fewer than three count. */
+  readonly budgetSeconds?: number;
+  /** Fraction done. */
+  readonly onProgress?: (done: number) => void;
+}
+
+const RETRY_MS = 1000;
+const MAX_RETRIES = 20;
+const BRIEF_MS = 0.5;
+const MANY_MS = 10;
+const MOST_CALLS = 2000;
+
+export function spreadOf(samples: readonly number[]): Spread {
+  const sorted = [...samples].sort((a, b) => a - b);
+  const at = (q: number) => {
+    const position = q * (sorted.length - 1);
+    const low = Math.floor(position);
+    return sorted[low] + (position - low) * (sorted[Math.ceil(position)] - sorted[low]);
+  };
+  return { median: at(0.5), p10: at(0.1), p90: at(0.9), min: at(0), max: at(1) };
+}
+
+async function call({ run, restore }: Contender, slot: number): Promise<number> {
+  const start = performance.now();
+  const running = run(slot);
+  const own = running instanceof Promise ? await running : undefined;
+  const elapsed = performance.now() - start;
+  restore?.(slot);
+  return typeof own === 'number' ? own : elapsed;
+}
+
+/** Milliseconds of one of `calls` in a row. */
+async function callOften(contender: Contender, calls: number): Promise<number> {
+  const start = performance.now();
+  for (let i = 0; i < calls; i++) {
+    const running = contender.run(0);
+    if (running instanceof Promise) await running;
+  }
+  return (performance.now() - start) / calls;
+}
+
+/** One contender's part in the rounds: how often it is called, and what that took. */
+class Entrant {
+  readonly samples: number[] = [];
+  error: number | null = null;
+  private calls = 1; // of a brief one, timed together
+  private turns = 0;
+  private spentMs = 0;
+
+  constructor(readonly contender: Contender) {}
+
+  async check(): Promise<number | null> {
+    this.contender.prepare?.();
+    return this.contender.check();
+  }
+
+  async calibrate(): Promise<void> {
+    if (!this.contender.brief) return;
+    this.contender.prepare?.();
+    const first = await callOften(this.contender, 1);
+    if (first > MANY_MS) return; // one call tells enough
+    const milliseconds = await callOften(this.contender, 3);
+    this.calls = Math.min(MOST_CALLS, Math.max(1, Math.ceil(BRIEF_MS / milliseconds)));
+  }
+
+  /** Whether its budget, spread over the rounds, lets it take part in this one. */
+  takesPart(round: number, { repeats, warmup, budgetSeconds = Infinity }: MeasureOptions): boolean {
+    const rounds = warmup + repeats;
+    if ([warmup, warmup + Math.floor(repeats / 2), rounds - 1].includes(round)) return true;
+    return this.spentMs / 1e3 / budgetSeconds <= round / rounds;
+  }
+
+  /** The time of the second of two calls in a row: the first wakes its threads, which may have slept through the pause. */
+  async time(): Promise<number> {
+    const { contender, calls } = this;
+    const slot = () => this.turns++ % (contender.slots ?? 1);
+    const start = performance.now();
+    contender.prepare?.();
+    if (contender.brief) await callOften(contender, calls);
+    else await call(contender, slot());
+    const milliseconds = contender.brief ? await callOften(contender, calls) : await call(contender, slot());
+    this.spentMs += performance.now() - start;
+    return milliseconds;
+  }
+}
+
+/**
+ * Checks every contender, then times them all, then checks them again. A round in which others were at work is thrown
+ * away, whatever its times, and done again; at most `MAX_RETRIES` times as often as asked.
+ */
+export async function measure(contenders: readonly Contender[], options: MeasureOptions): Promise<Measurement[]> {
+  const { repeats, warmup, signal, onProgress } = options;
+  const entrants = contenders.map((contender) => new Entrant(contender));
+  const checkAll = async (keep: (entrant: Entrant, error: number | null) => void) => {
+    for (const entrant of entrants) {
+      signal?.throwIfAborted();
+      keep(entrant, await entrant.check());
+    }
+  };
+  await checkAll((entrant, error) => {
+    entrant.error = error;
+  });
+  for (const entrant of entrants) await entrant.calibrate();
+  let discarded = 0;
+  for (let round = 0; round < warmup + repeats; ) {
+    const times = await runRound(entrants, round, options);
+    if (times === 'discard' && round >= warmup) {
+      if (++discarded > MAX_RETRIES * repeats) throw new Error('the machine does not get quiet');
+      await sleep(RETRY_MS, undefined, { signal });
+      continue;
+    }
+    if (times !== 'discard' && round >= warmup) for (const [entrant, time] of times) entrant.samples.push(time);
+    round++;
+    onProgress?.(round / (warmup + repeats));
+  }
+  await checkAll(() => {});
+  return entrants.map(({ contender, error, samples }) => ({ contender, error, milliseconds: spreadOf(samples) }));
+}
+
+async function runRound(
+  entrants: readonly Entrant[],
+  round: number,
+  options: MeasureOptions,
+): Promise<Map<Entrant, number> | 'discard'> {
+  const { signal, othersAtWork, pauseMs = 10, onProgress, repeats, warmup } = options;
+  const times = new Map<Entrant, number>();
+  const all = async () => {
+    for (let k = 0; k < entrants.length; k++) {
+      const entrant = entrants[(k + round) % entrants.length];
+      if (!entrant.takesPart(round, options)) continue;
+      await sleep(pauseMs, undefined, { signal });
+      times.set(entrant, await entrant.time());
+      onProgress?.((round + (k + 1) / entrants.length) / (warmup + repeats));
+    }
+  };
+  if (!othersAtWork) await all();
+  else if (await othersAtWork(all)) return 'discard';
+  return times;
+}

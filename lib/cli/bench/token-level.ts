@@ -1,0 +1,148 @@
+// The token-level op through the package's public functions.
+import {
+  type BackendName,
+  type DType,
+  type HostTensor,
+  tokenLogProbsBackwardSync,
+  tokenLogProbsSync,
+} from '../../index.js';
+import { finiteRows, restoring, type TokenArrays } from './arrays.js';
+import { gradientError, requireWithin, valueError } from './float64.js';
+import type { Section, Shape } from './report.js';
+import type { Contender } from './timing.js';
+import { benchAddon } from './yardsticks.js';
+
+export const OWN = 'rlvr-kernels';
+
+/** Spec section 8. */
+export const TOLERANCE: { readonly value: number; readonly gradient: Readonly<Record<DType, number>> } = {
+  value: 1e-6,
+  gradient: { f32: 2e-6, bf16: 4e-3, f16: 5e-4 },
+};
+
+export interface Setting {
+  readonly section: Section;
+  readonly shape: Shape;
+  readonly backend: BackendName;
+}
+
+export type TokenOp =
+  | 'forward'
+  | 'forward with entropy'
+  | 'backward in place'
+  | 'backward second array'
+  | 'forward + backward';
+
+export const TOKEN_OPS: readonly TokenOp[] = [
+  'forward',
+  'forward with entropy',
+  'backward in place',
+  'backward second array',
+  'forward + backward',
+];
+
+/** Threads that a backend of this package uses. */
+export function threadsOf(backend: BackendName): number | null {
+  if (backend === 'reference') return 1;
+  return backend === 'cpu' ? (benchAddon()?.cpuInfo().threads ?? null) : null;
+}
+
+export function ownIdentity({ section, shape, backend }: Setting) {
+  return { section, shape, backend, by: OWN, threads: threadsOf(backend) };
+}
+
+export function tokenContenders(arrays: TokenArrays, setting: Setting, ops = TOKEN_OPS): Contender[] {
+  const makers: Record<TokenOp, () => Contender> = {
+    forward: () => forward(arrays, setting, false),
+    'forward with entropy': () => forward(arrays, setting, true),
+    'backward in place': () => backward(arrays, setting, true),
+    'backward second array': () => backward(arrays, setting, false),
+    'forward + backward': () => forwardBackward(arrays, setting),
+  };
+  return ops.map((op) => makers[op]());
+}
+
+function common({ dtype, slots }: TokenArrays, setting: Setting) {
+  return { ...ownIdentity(setting), dtype, slots, memoryBound: true };
+}
+
+function forward(arrays: TokenArrays, setting: Setting, entropy: boolean): Contender {
+  const { logits, truth, bytes, dtype } = arrays;
+  const { targets } = arrays.problem;
+  const { backend } = setting;
+  const op = entropy ? 'forward with entropy' : 'forward';
+  const run = (slot: number) => tokenLogProbsSync({ logits: logits[slot], targets }, { entropy, backend });
+  return {
+    ...common(arrays, setting),
+    op,
+    moves: { read: bytes, copied: 0 },
+    check() {
+      const result = run(0);
+      const errors = [valueError(result.logProbs, truth, 'logProb')];
+      if (entropy) errors.push(valueError(result.entropy ?? [], truth, 'entropy'));
+      for (const error of errors) requireWithin(`${op} ${dtype}, ${backend}`, error, TOLERANCE.value);
+      return Math.max(...errors);
+    },
+    run,
+  };
+}
+
+function checkGradient(arrays: TokenArrays, gradient: HostTensor, name: string): number {
+  const error = gradientError(finiteRows(arrays, gradient, name), arrays.truth);
+  requireWithin(name, error, TOLERANCE.gradient[arrays.dtype]);
+  return error;
+}
+
+function backward(arrays: TokenArrays, setting: Setting, inPlace: boolean): Contender {
+  const { targets, upstream: gradLogProbs } = arrays.problem;
+  const { backend } = setting;
+  const { logSumExp } = tokenLogProbsSync({ logits: arrays.logits[0], targets }, { backend });
+  const from = inPlace ? arrays.work : arrays.logits;
+  const to = inPlace ? arrays.work : arrays.out;
+  const restore = inPlace ? restoring(arrays) : undefined;
+  const op = inPlace ? 'backward in place' : 'backward second array';
+  const run = (slot: number) =>
+    tokenLogProbsBackwardSync(
+      { logits: from[slot], targets, logSumExp, gradLogProbs },
+      { gradient: inPlace ? 'in-place' : { out: to[slot] }, backend },
+    );
+  return {
+    ...common(arrays, setting),
+    op,
+    moves: { read: 0, copied: arrays.bytes },
+    check() {
+      run(0);
+      const error = checkGradient(arrays, to[0], `${op} ${arrays.dtype}, ${backend}`);
+      restore?.(0);
+      return error;
+    },
+    run,
+    ...(restore && { restore }),
+  };
+}
+
+/** The latter in place. */
+function forwardBackward(arrays: TokenArrays, setting: Setting): Contender {
+  const { targets, upstream: gradLogProbs } = arrays.problem;
+  const { backend } = setting;
+  const restore = restoring(arrays);
+  const op = 'forward + backward';
+  const run = (slot: number) => {
+    const logits = arrays.work[slot];
+    const { logSumExp } = tokenLogProbsSync({ logits, targets }, { backend });
+    tokenLogProbsBackwardSync({ logits, targets, logSumExp, gradLogProbs }, { gradient: 'in-place', backend });
+  };
+  return {
+    ...common(arrays, setting),
+    op,
+    moves: { read: arrays.bytes, copied: arrays.bytes },
+    check() {
+      run(0);
+      const error = checkGradient(arrays, arrays.work[0], `${op} ${arrays.dtype}, ${backend}`);
+      restore(0);
+      return error;
+    },
+    run,
+    restore,
+  };
+}

@@ -1,0 +1,65 @@
+// The memory yardsticks of the addon: reading a [T, V] array with all threads of the package's pool, and copying one to
+// another. What no kernel can beat by much.
+import { type Addon, nativeAddon } from '../../backend/native.js';
+import type { HostTensor } from '../../index.js';
+import type { TokenArrays } from './arrays.js';
+import type { Shape } from './report.js';
+import type { Contender, Traffic } from './timing.js';
+
+interface CopyArguments {
+  source: Uint8Array;
+  destination: Uint8Array;
+  bytes: number;
+}
+
+/** Of addons that have them. */
+export interface BenchAddon extends Addon {
+  /** Copies with stores that go past the cache. */
+  streamMemory?(args: CopyArguments): void;
+  /** How many threads of the pool take part from now on; 0: all of them. */
+  limitThreads?(args: { threads: number }): void;
+}
+
+export function benchAddon(): BenchAddon | undefined {
+  const addon = nativeAddon();
+  return 'reason' in addon ? undefined : addon;
+}
+
+const asBytes = ({ data }: HostTensor) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+
+/** None without the addon. */
+export function yardsticks(
+  arrays: TokenArrays,
+  shape: Shape,
+  threads = benchAddon()?.cpuInfo().threads ?? 1,
+): Contender[] {
+  const addon = benchAddon();
+  if (!addon) return [];
+  const { bytes, slots, dtype } = arrays;
+  const sources = arrays.logits.map(asBytes);
+  const destinations = arrays.out.map(asBytes);
+  const copyArguments = (k: number) => ({ source: sources[k], destination: destinations[k], bytes });
+  const yardstick = (op: string, moves: Traffic, run: Contender['run']): Contender => ({
+    section: 'memory',
+    op,
+    by: 'memory',
+    backend: null,
+    threads,
+    dtype,
+    shape,
+    moves,
+    memoryBound: true,
+    slots,
+    check: () => null,
+    run,
+  });
+  const reading = { read: bytes, copied: 0 };
+  const copying = { read: 0, copied: bytes };
+  return [
+    yardstick('read', reading, (k) => addon.readMemory({ source: sources[k], bytes })),
+    yardstick('copy', copying, (k) => addon.copyMemory(copyArguments(k))),
+    ...(addon.streamMemory
+      ? [yardstick('copy, streaming', copying, (k) => addon.streamMemory?.(copyArguments(k)))]
+      : []),
+  ];
+}

@@ -1,0 +1,210 @@
+import { describe, expect, test } from 'vitest';
+import { createArrays } from '../../lib/cli/bench/arrays.js';
+import { createProblem, roundTo, widen } from '../../lib/cli/bench/data.js';
+import { normError, requireWithin, WrongResult } from '../../lib/cli/bench/float64.js';
+import { type OpenPeer, openPeers, type Peer, usableContenders } from '../../lib/cli/bench/peer.js';
+import type { Row } from '../../lib/cli/bench/report.js';
+import { rowsOf } from '../../lib/cli/bench/results.js';
+import { rolloutsOfTokens, scoredRollouts } from '../../lib/cli/bench/rollouts.js';
+import { sweepExperiments } from '../../lib/cli/bench/sweep.js';
+import { renderFinding } from '../../lib/cli/bench/table.js';
+import { countText, significant, spreadText } from '../../lib/cli/bench/text.js';
+import { type Contender, measure, spreadOf } from '../../lib/cli/bench/timing.js';
+
+const shape = { tokens: 4, vocab: 8 };
+
+function contender(op: string, more: Partial<Contender> = {}): Contender {
+  const identity = { section: 'token', by: 'a peer', backend: null, threads: 1, dtype: 'f32', shape } as const;
+  const moves = { read: 128, copied: 0 };
+  return { ...identity, op, moves, memoryBound: true, check: () => 0, run: () => {}, ...more };
+}
+
+describe('measure', () => {
+  test('each round calls every contender twice, in an order that shifts, between two checks', async () => {
+    const log: string[] = [];
+    const named = (op: string) =>
+      contender(op, {
+        check: () => {
+          log.push(`?${op}`);
+          return null;
+        },
+        run: () => log.push(op),
+        restore: () => log.push('-'),
+        prepare: () => log.push('+'),
+      });
+    await measure([named('a'), named('b')], { repeats: 1, warmup: 1, pauseMs: 0 });
+    expect(log.join('')).toBe('+?a+?b+a-a-+b-b-+b-b-+a-a-+?a+?b');
+  });
+
+  test('consecutive calls use different slots', async () => {
+    const slots: number[] = [];
+    const one = contender('a', { slots: 3, run: (slot) => slots.push(slot) });
+    await measure([one], { repeats: 3, warmup: 0, pauseMs: 0 });
+    expect(slots.every((slot, i) => slot < 3 && slot !== slots[i - 1])).toBe(true);
+    expect(new Set(slots).size).toBe(3);
+  });
+
+  test("a promised number is the call's own time", async () => {
+    const [{ milliseconds }] = await measure([contender('a', { run: async () => 42 })], { repeats: 3, warmup: 0 });
+    expect(milliseconds).toEqual({ median: 42, p10: 42, p90: 42, min: 42, max: 42 });
+  });
+
+  test('who exceeds the budget sits out rounds, but three count', async () => {
+    let calls = 0;
+    const slow = contender('slow', {
+      run: () => {
+        calls++;
+        const end = performance.now() + 2;
+        while (performance.now() < end);
+      },
+    });
+    await measure([slow], { repeats: 20, warmup: 2, pauseMs: 0, budgetSeconds: 1e-3 });
+    expect(calls).toBeGreaterThanOrEqual(2 * 3);
+    expect(calls).toBeLessThanOrEqual(2 * 5);
+  });
+
+  test('a busy round is thrown away and repeated', async () => {
+    let rounds = 0;
+    const othersAtWork = async (round: () => Promise<void>) => {
+      await round();
+      return ++rounds === 2;
+    };
+    const times = [1, 100, 3, 5];
+    const one = contender('a', { run: async () => times[rounds] });
+    const [{ milliseconds }] = await measure([one], { repeats: 3, warmup: 0, pauseMs: 0, othersAtWork });
+    expect(milliseconds).toEqual(spreadOf([1, 3, 5]));
+  });
+
+  test('an abort stops it', async () => {
+    const controller = new AbortController();
+    const one = contender('a', { run: () => controller.abort(new Error('enough')) });
+    await expect(measure([one], { repeats: 9, warmup: 0, signal: controller.signal })).rejects.toThrow('abort');
+  });
+});
+
+describe('results', () => {
+  test('the share of the bandwidth is of the fastest read and the fastest copy', () => {
+    const spread = (median: number) => spreadOf([median]);
+    const yardstick = (op: string, moves: Contender['moves'], ms: number) => {
+      return { contender: contender(op, { by: 'memory', moves }), error: null, milliseconds: spread(ms) };
+    };
+    const both = contender('both', { moves: { read: 1e6, copied: 1e6 } });
+    const rows = rowsOf([
+      yardstick('read', { read: 1e6, copied: 0 }, 1),
+      yardstick('copy', { read: 0, copied: 1e6 }, 4),
+      yardstick('copy, streaming', { read: 0, copied: 1e6 }, 3),
+      { contender: both, error: 0, milliseconds: spread(8) },
+    ]);
+    expect(rows.map(({ ofBandwidth }) => ofBandwidth)).toEqual([1, 0.75, 1, 0.5].map((x) => expect.closeTo(x, 12)));
+    expect(rows[3]).toMatchObject({ bytes: 3e6, gigabytesPerSecond: 0.375, rowsPerSecond: 500 });
+  });
+
+  test('a NaN is not within any tolerance', () => {
+    expect(() => requireWithin('x', Number.NaN, 1)).toThrow(WrongResult);
+    expect(normError([1, Number.NaN], [1, 2])).toBeNaN();
+    expect(normError([1], [1, 2])).toBeNaN();
+    expect(normError([0, 0], [0, 0])).toBe(0);
+  });
+
+  test('numbers as text', () => {
+    expect([1234567, 39100, 999.6, 0.5, 2.1e9, 5e12].map(countText)).toEqual([
+      '1.23M',
+      '39.1k',
+      '1000',
+      '0.500',
+      '2.10G',
+      '5000G',
+    ]);
+    expect([12345, 1.234, 0.00123, 0.000123].map(significant)).toEqual(['12345', '1.23', '0.00123', '1.2e-4']);
+    expect(spreadText({ median: 2, p10: 1, p90: 300, min: 1, max: 300 })).toBe('-50% >10x');
+  });
+
+  test('the widest table fits 100 columns', () => {
+    const row: Row = {
+      section: 'token',
+      op: 'backward second array',
+      by: 'PyTorch compiled',
+      backend: null,
+      threads: 2,
+      dtype: 'bf16',
+      shape,
+      milliseconds: { median: 123456, p10: 1, p90: 12345678, min: 1, max: 12345678 },
+      rowsPerSecond: 123456789,
+      bytes: 1,
+      gigabytesPerSecond: 1234.5,
+      ofBandwidth: 1.234,
+      error: 1.2345e-10,
+    };
+    const rows = [row, { ...row, op: 'logLikelihood backward' }];
+    const text = renderFinding({ title: 'widest', rows, comparisons: [] });
+    expect(Math.max(...text.split('\n').map((line) => [...line].length))).toBeLessThanOrEqual(100);
+  });
+});
+
+describe('data', () => {
+  test('is the same for the same seed, and rounds to 16 bits within half a unit', () => {
+    const { logits } = createProblem({ tokens: 3, vocab: 101 }, 7);
+    expect(createProblem({ tokens: 3, vocab: 101 }, 7).logits).toEqual(logits);
+    for (const [dtype, unit] of [['bf16', 2 ** -8] as const, ['f16', 2 ** -11] as const]) {
+      widen(roundTo(logits, dtype), dtype, 0, logits.length).forEach((x, i) => {
+        expect(Math.abs(x - logits[i])).toBeLessThanOrEqual(unit * Math.abs(logits[i]) + 2 ** -25);
+      });
+    }
+  });
+
+  test('rollouts have the lengths, tokens and groups asked for', () => {
+    const { cuSeqlens, cuGroups, rewards } = rolloutsOfTokens(100, { min: 7, max: 9 }, 4, 1);
+    expect(cuSeqlens.at(-1)).toBe(100);
+    expect(cuGroups.at(-1)).toBe(rewards.length);
+    expect(cuSeqlens.length).toBe(rewards.length + 1);
+    const scored = scoredRollouts(64, { min: 3, max: 5 }, 8, 1);
+    const lengths = Array.from(scored.cuSeqlens.subarray(1), (end, i) => end - scored.cuSeqlens[i]);
+    expect(new Set(lengths)).toEqual(new Set([3, 4, 5]));
+    expect(scored.cuGroups).toEqual(Int32Array.from({ length: 9 }, (_, g) => 8 * g));
+  });
+});
+
+describe('peers', () => {
+  const arrays = createArrays(createProblem(shape, 1), 'f32');
+  const peer = (contenders: Peer['contenders']): Peer => {
+    return { version: '1', contenders, cpuSeconds: async () => 0, close: async () => {} };
+  };
+  const broken = () => {
+    throw new Error('no such kernel\n  at …');
+  };
+
+  test('one that does not open is absent, with the reason', async () => {
+    const providers = [
+      { name: 'there', open: async () => peer(async () => []) },
+      { name: 'gone', open: async () => broken() },
+    ];
+    const { present, absent } = await openPeers(providers, 1);
+    expect(present.map(({ name }) => name)).toEqual(['there']);
+    expect(absent).toEqual([{ name: 'gone', reason: 'no such kernel' }]);
+  });
+
+  test('one that cannot do a shape keeps what it can do', async () => {
+    const open: OpenPeer = {
+      name: 'half',
+      failures: new Map(),
+      ...peer(async () => [contender('forward'), contender('backward', { check: broken })]),
+    };
+    expect((await usableContenders(open, arrays)).map(({ op }) => op)).toEqual(['forward']);
+    expect([...open.failures]).toEqual([['backward, 4 x 8', 'no such kernel']]);
+  });
+
+  test('one that answers wrongly ends the run', async () => {
+    const wrong = contender('forward', { check: () => requireWithin('forward', 1, 1e-5) as never });
+    const open: OpenPeer = { name: 'wrong', failures: new Map(), ...peer(async () => [wrong]) };
+    await expect(usableContenders(open, arrays)).rejects.toThrow(WrongResult);
+  });
+});
+
+test('the sweep of groups checks out on every shape', async () => {
+  const experiments = sweepExperiments({
+    ...{ shapes: [], dtypes: [], lossDtypes: [], losses: {}, lengths: undefined },
+    ...{ sequences: 2, groupSize: 2, seed: 1, backends: ['cpu'] },
+  });
+  if (!Array.isArray(experiments)) throw new Error('no sweep');
+  for (const one of await experiments[1].open()) expect(await one.check(), one.op).toBeLessThan(1e-10);
+});
