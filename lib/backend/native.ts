@@ -18,6 +18,8 @@ export interface Addon extends SyncKernels, AsyncKernels {
   simdExp(args: { x: Float32Array; out: Float32Array; count: number }): void;
   readMemory(args: { source: Uint8Array; bytes: number }): number;
   copyMemory(args: { source: Uint8Array; destination: Uint8Array; bytes: number }): void;
+  streamMemory(args: { source: Uint8Array; destination: Uint8Array; bytes: number }): void;
+  limitThreads(args: { threads: number }): void;
 }
 
 /**
