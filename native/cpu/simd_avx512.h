@@ -13,10 +13,13 @@ namespace rlvr::avx512 {
 struct Simd {
   using Float = __m512;
   static constexpr int kWidth = 16;
+  static constexpr bool kStreams = true;
 
   static Float set(float x) { return _mm512_set1_ps(x); }
   static Float load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, Float x) { _mm512_storeu_ps(p, x); }
+  static void stream(float* p, Float x) { _mm512_stream_ps(p, x); }
+  static void fence() { _mm_sfence(); }
   static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
   static Float sub(Float a, Float b) { return _mm512_sub_ps(a, b); }
   static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
@@ -33,9 +36,12 @@ struct Simd {
     even = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
     odd = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-65536)));
   }
-  static void store_bf16_pair(uint16_t* p, Float even, Float odd) {
-    const __m512i low = _mm512_srli_epi32(round_bf16(even), 16);
-    _mm512_storeu_si512(p, _mm512_mask_blend_epi16(0xaaaaaaaau, low, round_bf16(odd)));
+  static __m512i bf16_pair(Float even, Float odd) {
+    return _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(round_bf16(even), 16), round_bf16(odd));
+  }
+  static void store_bf16_pair(uint16_t* p, Float even, Float odd) { _mm512_storeu_si512(p, bf16_pair(even, odd)); }
+  static void stream_bf16_pair(uint16_t* p, Float even, Float odd) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), bf16_pair(even, odd));
   }
   static Float load_f16(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -50,6 +56,11 @@ struct Simd {
   }
   static void store_f16(uint16_t* p, Float x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static void stream_f16_pair(uint16_t* p, Float a, Float b) {
+    const __m256i low = _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT);
+    const __m256i high = _mm512_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
   }
 
   struct Scale {
@@ -71,7 +82,7 @@ struct Simd {
     return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
   }
 
-  template <int N>
+  template <class Exp2, int N>
   static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
                         Float (&shifted)[N]) {
     const Float magic = set(kExponentMagic);
@@ -79,10 +90,11 @@ struct Simd {
     for (int k = 0; k < N; ++k) shifted[k] = fma(x[k], scale.high, magic);
     for (int k = 0; k < N; ++k) f[k] = sub(shifted[k], magic);
     for (int k = 0; k < N; ++k) f[k] = _mm512_fmsub_ps(x[k], scale.high, f[k]);
-    for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
-    for (int k = 0; k < N; ++k) power[k] = set(kExp2Polynomial[kExp2Degree - 1]);
-    for (int d = kExp2Degree - 2; d >= 0; --d)
-      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(kExp2Polynomial[d]));
+    if constexpr (Exp2::kExactScale)
+      for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
+    for (int k = 0; k < N; ++k) power[k] = set(Exp2::kPolynomial[Exp2::kDegree - 1]);
+    for (int d = Exp2::kDegree - 2; d >= 0; --d)
+      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(Exp2::kPolynomial[d]));
     for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(1.0f));
     for (int k = 0; k < N; ++k) factor[k] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted[k]), 23));
   }
