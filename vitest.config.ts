@@ -36,7 +36,7 @@ export default defineConfig({
         extends: true as const,
         test: {
           name: `${level}-simd`,
-          include: ['test/{token-log-probs,simd-exp,conspo}.test.ts'],
+          include: ['test/{token-log-probs,simd-exp,conspo,streamed-gradient}.test.ts'],
           env: { RLVR_SIMD: level },
         },
       })),
