@@ -1,6 +1,7 @@
 // The element types of logits, as vectors of a SIMD wrapper `S`. A pair of vectors holds 2 * kWidth consecutive
 // elements in an order of the type's own, the same for loading and storing. Included by token_log_probs_rows.h.
-// Where S::kStreams, a pair can also be stored past the caches, to an address that is a multiple of a vector's size.
+// Where S::kMasks, the first elements of a vector can be loaded, the others being -inf. Where S::kStreams, a pair can also
+// be stored past the caches, to an address that is a multiple of a vector's size.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,7 @@ struct F32 {
   using Exp2ForSums = Exp2Full;
   using Exp2ForGradient = Exp2Full;
   static typename S::Float load(const float* p) { return S::load(p); }
+  static typename S::Float load_first(const float* p, int n) { return S::load_first(p, n); }
   static void store(float* p, typename S::Float x) { S::store(p, x); }
   static void load_pair(const float* p, typename S::Float& a, typename S::Float& b) {
     a = S::load(p);
@@ -41,6 +43,7 @@ struct Bf16 {
   using Exp2ForSums = Exp2Close;
   using Exp2ForGradient = Exp2Rough;
   static typename S::Float load(const uint16_t* p) { return S::load_bf16(p); }
+  static typename S::Float load_first(const uint16_t* p, int n) { return S::load_first_bf16(p, n); }
   static void store(uint16_t* p, typename S::Float x) { S::store_bf16(p, x); }
   static void load_pair(const uint16_t* p, typename S::Float& a, typename S::Float& b) { S::load_bf16_pair(p, a, b); }
   static void store_pair(uint16_t* p, typename S::Float a, typename S::Float b) { S::store_bf16_pair(p, a, b); }
@@ -55,6 +58,7 @@ struct F16 {
   using Exp2ForSums = Exp2Close;
   using Exp2ForGradient = Exp2Rough;
   static typename S::Float load(const uint16_t* p) { return S::load_f16(p); }
+  static typename S::Float load_first(const uint16_t* p, int n) { return S::load_first_f16(p, n); }
   static void store(uint16_t* p, typename S::Float x) { S::store_f16(p, x); }
   static void load_pair(const uint16_t* p, typename S::Float& a, typename S::Float& b) {
     a = S::load_f16(p);

@@ -13,6 +13,7 @@ struct Simd {
   using Float = __m256;
   static constexpr int kWidth = 8;
   static constexpr bool kStreams = true;
+  static constexpr bool kMasks = false;
 
   static Float set(float x) { return _mm256_set1_ps(x); }
   static Float load(const float* p) { return _mm256_loadu_ps(p); }

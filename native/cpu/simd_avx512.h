@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include <cmath>
 #include <cstdint>
 
 #include "cpu/exp2_polynomial.h"
@@ -14,9 +15,20 @@ struct Simd {
   using Float = __m512;
   static constexpr int kWidth = 16;
   static constexpr bool kStreams = true;
+  static constexpr bool kMasks = true;
 
   static Float set(float x) { return _mm512_set1_ps(x); }
   static Float load(const float* p) { return _mm512_loadu_ps(p); }
+  // The first n of a vector, the others -inf. What a mask leaves out is not touched.
+  static __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
+  static Float load_first(const float* p, int n) { return _mm512_mask_loadu_ps(set(-INFINITY), first(n), p); }
+  static Float load_first_bf16(const uint16_t* p, int n) {
+    const __m256i bits = _mm256_mask_loadu_epi16(_mm256_set1_epi16(static_cast<short>(0xff80)), first(n), p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  static Float load_first_f16(const uint16_t* p, int n) {
+    return _mm512_cvtph_ps(_mm256_mask_loadu_epi16(_mm256_set1_epi16(static_cast<short>(0xfc00)), first(n), p));
+  }
   static void store(float* p, Float x) { _mm512_storeu_ps(p, x); }
   static void stream(float* p, Float x) { _mm512_stream_ps(p, x); }
   static void fence() { _mm_sfence(); }

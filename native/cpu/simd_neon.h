@@ -13,6 +13,7 @@ struct Simd {
   using Float = float32x4_t;
   static constexpr int kWidth = 4;
   static constexpr bool kStreams = false;
+  static constexpr bool kMasks = false;
 
   static Float set(float x) { return vdupq_n_f32(x); }
   static Float load(const float* p) { return vld1q_f32(p); }

@@ -13,6 +13,7 @@ namespace rlvr::portable {
 struct Simd {
   static constexpr int kWidth = 8;
   static constexpr bool kStreams = false;
+  static constexpr bool kMasks = false;
   struct Float {
     float lane[kWidth];
   };

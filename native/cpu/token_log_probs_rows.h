@@ -65,10 +65,14 @@ struct Rows {
   template <class Visit>
   static void tail(const Element* x, int64_t begin, int64_t count, Visit visit) {
     if (begin >= count) return;
-    float padded[kWidth];
-    for (float& lane : padded) lane = -kInfinity;
-    for (int64_t i = begin; i < count; ++i) padded[i - begin] = E::widen(x[i]);
-    visit(S::load(padded));
+    if constexpr (S::kMasks) {
+      visit(E::load_first(x + begin, static_cast<int>(count - begin)));
+    } else {
+      float padded[kWidth];
+      for (float& lane : padded) lane = -kInfinity;
+      for (int64_t i = begin; i < count; ++i) padded[i - begin] = E::widen(x[i]);
+      visit(S::load(padded));
+    }
   }
 
   // The largest element, NaNs ignored; -inf if there is none.
@@ -213,6 +217,11 @@ struct Rows {
   template <bool kWeighted>
   static bool row_sums(const Element* x, int64_t count, double inverse_temperature, const Scale& scale,
                        float& reference, Sums& rest) {
+    if (count == 1) {
+      reference = E::widen(x[0]);
+      rest = Sums{};
+      return std::isfinite(reference);
+    }
     Progress row;
     for (int64_t begin = 0; begin < count; begin += kBlock)
       if (!add_block<kWeighted>(x, begin, block_length(count, begin), inverse_temperature, scale, row)) return false;
