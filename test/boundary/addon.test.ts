@@ -1,6 +1,7 @@
 // The addon's own functions, called wrongly: each throws a TypeError and touches nothing. In child processes: a mistake here
 // ends the process.
 import { expect, test } from 'vitest';
+import { packageVersion } from '../../lib/version.js';
 import { childJson } from './child.js';
 
 const ADDON = `
@@ -60,6 +61,13 @@ const junk = () => [
   detached(Float32Array), detached(Float64Array), detached(Int32Array), detached(Uint8Array), detached(Uint16Array),
 ];
 `;
+
+test("the addon carries the package's version", async () => {
+  const { version } = await childJson<{ version: string }>(
+    `${ADDON} console.log(JSON.stringify({ version: addon.version }));`,
+  );
+  expect(version).toBe(packageVersion());
+});
 
 test('valid calls are accepted', async () => {
   const { accepted } = await childJson<{ accepted: string[] }>(`${ADDON}
