@@ -18,14 +18,14 @@ interface Column<Item> {
   readonly header: string;
   readonly cell: (item: Item) => Content;
   readonly numeric?: boolean;
-  /** Breaks wherever it must, so that a phone shows the whole row. */
+  /** May be long: breaks wherever it must, where all else stays on one line. */
   readonly text?: boolean;
 }
 
 const rowColumns: readonly Column<Row>[] = [
   { header: 'shape', cell: ({ shape }) => shapeName(shape) },
   { header: 'op', cell: ({ op }) => op },
-  { header: 'by', cell: contenderName },
+  { header: 'by', cell: contenderName, text: true },
   { header: 'type', cell: ({ dtype }) => dtype },
   { header: 'threads', cell: ({ threads }) => threads ?? '–', numeric: true },
   { header: 'ms', cell: ({ milliseconds }) => formatMilliseconds(milliseconds.median), numeric: true },
