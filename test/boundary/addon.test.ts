@@ -40,8 +40,10 @@ const VALID = {
   simdExp: () => ({ x: new Float32Array(9), out: new Float32Array(9), count: 9 }),
   readMemory: () => ({ source: new Uint8Array(99), bytes: 99 }),
   copyMemory: () => ({ source: new Uint8Array(99), destination: new Uint8Array(99), bytes: 99 }),
+  streamMemory: () => ({ source: new Uint8Array(99), destination: new Uint8Array(99), bytes: 99 }),
+  limitThreads: () => ({ threads: 0 }),
 };
-const DIAGNOSTICS = ['simdExp', 'readMemory', 'copyMemory'];
+const DIAGNOSTICS = ['simdExp', 'readMemory', 'copyMemory', 'streamMemory', 'limitThreads'];
 const OPS = Object.entries(VALID).flatMap(([name, make]) =>
   DIAGNOSTICS.includes(name) ? [[name, make]] : [[name, make], [name + 'Async', () => ({ ...make(), cancel: new Int32Array(1) })]]);
 const covered = ['cpuInfo', ...OPS.map(([name]) => name)].sort();
