@@ -6,6 +6,8 @@ const ALONE = ['abort', 'event-loop', 'garbage', 'memory', 'device-garbage'].map
   (name) => `test/boundary/${name}.test.ts`,
 );
 
+const OTHER_SIMD = process.arch === 'x64' ? ['portable', 'avx2'] : ['portable'];
+
 export default defineConfig({
   test: {
     // Processes, not threads: the addon's own threads, its environment cleanup and a preloaded sanitizer runtime
@@ -29,15 +31,15 @@ export default defineConfig({
           exclude: ['test/native/**', '**/node_modules/**', ...ALONE],
         },
       },
-      {
-        // The token level again, on the path for processors without AVX2.
-        extends: true,
+      ...OTHER_SIMD.map((level) => ({
+        // The token level again, on the paths for lesser processors.
+        extends: true as const,
         test: {
-          name: 'portable-simd',
-          include: ['test/{token-log-probs,simd-exp,conspo}.test.ts'],
-          env: { RLVR_SIMD: 'portable' },
+          name: `${level}-simd`,
+          include: ['test/{token-log-probs,simd-exp,conspo,streamed-gradient}.test.ts'],
+          env: { RLVR_SIMD: level },
         },
-      },
+      })),
       {
         // What looks at time or memory, after all the others and one file at a time.
         extends: true,

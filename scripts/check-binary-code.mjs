@@ -44,8 +44,10 @@ export function findUnstripped(file) {
 /** @param {RegExp} pattern @returns {(mnemonic: string) => boolean} */
 const named = (pattern) => (mnemonic) => pattern.test(mnemonic);
 
-/** Ours that use AVX2, FMA and F16C where the processor has them. @param {Code} code */
-const inAvx2File = ({ source }) => /_avx2\.cpp$/.test(source);
+/** Ours that use AVX2, FMA and F16C, or AVX-512, where the processor has them. @param {Code} code */
+const inAvxFile = ({ source }) => /_avx(2|512)\.cpp$/.test(source);
+/** @param {Code} code */
+const inAvx512File = ({ source }) => /_avx512\.cpp$/.test(source);
 /** libgcc's atomics, which ask the processor themselves. @param {Code} code */
 const isOutlineAtomic = ({ name }) => name.startsWith('__aarch64_');
 const never = () => false;
@@ -67,13 +69,13 @@ const RULES = {
   x64: [
     {
       kind: 'AVX-512',
-      allowed: never,
+      allowed: inAvx512File,
       found: (_, operands) => /%zmm|%[xy]mm(1[6-9]|2\d|3[01])\b|%k[0-7]\b/.test(operands),
     },
     // Every mnemonic with v has a VEX or EVEX prefix, but for those that ask about segments and virtual machines.
     {
       kind: 'AVX',
-      allowed: inAvx2File,
+      allowed: inAvxFile,
       found: named(/^v(?!err$|erw$|m(call|clear|launch|resume|ptr|read|write|x|func))/),
     },
     { kind: 'BMI', allowed: never, found: named(BMI) },

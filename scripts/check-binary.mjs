@@ -11,12 +11,14 @@ import { readFileSync, statSync } from 'node:fs';
 import { relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { findUnstripped, instructionReport, readelf, rowsOf } from './check-binary-code.mjs';
+import { gpuReport } from './check-binary-gpu.mjs';
 import { compareVersions } from './prebuild-glibc.mjs';
 
 /**
  * @typedef {{ name: string, version?: string, weak: boolean }} Wanted
  * @typedef {{ file: string, arch: string, bytes: number, glibc: string, newest: string[], libraries: string[],
- *   unversioned: { nodeApi: number, weak: string[] }, instructions: string[], failures: string[] }} Report
+ *   unversioned: { nodeApi: number, weak: string[] }, instructions: string[],
+ *   gpu: Record<string, number>, failures: string[] }} Report
  */
 
 const LIBRARIES =
@@ -86,6 +88,7 @@ function check(file, maxGlibc) {
     libraries: libraries.libraries,
     unversioned: { nodeApi: unversioned.nodeApi, weak: unversioned.weak },
     instructions: code.lines,
+    gpu: gpuReport(file),
     failures: [...glibc.failures, ...libraries.failures, ...unversioned.failures, ...code.failures],
   };
 }
@@ -93,12 +96,14 @@ function check(file, maxGlibc) {
 /** @param {Report} report @param {string} maxGlibc */
 function render(report, maxGlibc) {
   const { nodeApi, weak } = report.unversioned;
+  const gpu = Object.entries(report.gpu).map(([name, bytes]) => `${name} ${(bytes / 1e6).toFixed(2)} MB`);
   const lines = [
     `${relative('.', report.file)}: ${report.arch}, ${(report.bytes / 1e6).toFixed(2)} MB`,
     `  newest glibc symbols  ${report.glibc} (${report.newest.join(' ')}); the limit is ${maxGlibc}`,
     `  shared libraries      ${report.libraries.join(' ')}`,
     `  without a version     ${nodeApi} of Node-API, ${weak.length} weak ones of the compiler's`,
     ...report.instructions.map((line) => `  instructions          ${line}`),
+    `  GPU code              ${gpu.join(', ') || 'none'}`,
     ...report.failures.map((failure) => `  FAILS: ${failure}`),
   ];
   return lines.join('\n');

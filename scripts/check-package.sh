@@ -2,18 +2,19 @@
 # Packs the package and installs it as users do, each time into an empty folder with a HOME of its own:
 #
 #   1. no compiler, cmake, python or nvcc on PATH: the prebuilt addon, in less than 20 s, without a word
-#   2. the same with --ignore-scripts
+#   2. the same with --ignore-scripts, in less than 20 s too
 #   3. asked to compile all the same: a line that says why not, and the prebuilt addon
 #   4. no prebuilt addon for this machine and no compiler: a line that says so, and the reference backend
 #   5. asked to compile, with a compiler: compiled although there is a prebuilt addon; without CUDA, which saves time
 #   6. no prebuilt addon, and a compiler: compiled, with CUDA where there is an nvcc
+#   7. a prebuilt addon of another version, and no compiler: a line that says so, and the reference backend
 #
 # Needs the prebuilt addon of this machine (npm run prebuild). Cases can be named: scripts/check-package.sh 1 2
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 root=$PWD
-cases=("${@:-1 2 3 4 5 6}")
+cases=("${@:-1 2 3 4 5 6 7}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -44,6 +45,10 @@ npx --no-install attw "$whole" --profile node16
 bare="$work/without-prebuilds.tgz"
 tar -xzf "$whole" -C "$work"
 [ -d "$work/package/prebuilds" ] || { echo 'the package has no prebuilt addons: npm run prebuild' >&2; exit 1; }
+other="$work/another-version.tgz"
+sed -i 's/^  "version": .*/  "version": "99.0.0",/' "$work/package/package.json"
+tar -czf "$other" -C "$work" package
+tar -xzf "$whole" -C "$work"
 rm -r "$work/package/prebuilds"
 tar -czf "$bare" -C "$work" package
 rm -r "$work/package"
@@ -99,15 +104,20 @@ END_OF_CHECK
   cd "$work"
 }
 
+expect_quick() {
+  [ "$milliseconds" -lt 20000 ] || { echo 'that is not less than 20 s' >&2; exit 1; }
+}
+
 case_1() {
   install 1 'a prebuilt addon, and no compiler' "$whole" "$work/bin"
-  [ "$milliseconds" -lt 20000 ] || { echo 'that is not less than 20 s' >&2; exit 1; }
+  expect_quick
   cat node_modules/rlvr-kernels/build/install-report.json
   node "$root/scripts/check-loading.mjs" "$PWD"
   expect cpu prebuild ''
 }
 case_2() {
   install 2 'the same with --ignore-scripts' "$whole" "$work/bin" --ignore-scripts
+  expect_quick
   [ ! -e node_modules/rlvr-kernels/build ] || { echo 'a script ran' >&2; exit 1; }
   expect cpu prebuild ''
 }
@@ -128,6 +138,10 @@ case_6() {
   local for_what='the CPU$'
   type -P nvcc >/dev/null && for_what='the CPU and CUDA$'
   expect cpu 'source build' "no prebuilt addon for .*compiled here for $for_what"
+}
+case_7() {
+  install 7 'a prebuilt addon of another version, and no compiler' "$other" "$work/bin"
+  expect reference none 'the addon of version .*, this is version 99\.0\.0.*no C\+\+ compiler found.*reference backend'
 }
 
 for number in ${cases[*]}; do "case_$number"; done

@@ -44,7 +44,9 @@ function runNode(args) {
 function load() {
   const program = `
     const build = require('node-gyp-build');
-    const { cuda } = build(process.argv[1]);
+    const { cuda, version } = build(process.argv[1]);
+    const own = require(process.argv[1] + '/package.json').version;
+    if (version !== own) throw new Error('it is the addon of version ' + version + ', this is version ' + own);
     console.log(JSON.stringify({ file: build.resolve(process.argv[1]), cuda: Boolean(cuda.info) }));`;
   const { ok, log } = runNode(['-e', program, root]);
   if (ok) {

@@ -43,7 +43,7 @@ function allFiles(large) {
 function runVitest(files) {
   const folder = mkdtempSync(join(tmpdir(), 'rlvr-verify-'));
   const report = join(folder, 'report.json');
-  // Without portable-simd, which runs the cpu backend once more.
+  // Without the *-simd projects, which run the cpu backend once more.
   const projects = ['--project', 'default', '--project', 'alone'];
   try {
     const { error, status } = spawnSync(

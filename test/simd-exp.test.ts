@@ -15,7 +15,7 @@ function simdExp(x: Float32Array): Float32Array {
 
 test('this run is on the path that was asked for', () => {
   if (process.env.RLVR_SIMD !== undefined) expect(addon.cpuInfo().simd).toBe(process.env.RLVR_SIMD);
-  expect(['avx2', 'neon', 'portable']).toContain(addon.cpuInfo().simd);
+  expect(['avx512', 'avx2', 'neon', 'portable']).toContain(addon.cpuInfo().simd);
 });
 
 test('within 2 ulp of exp from 0 down to the smallest normal float32', () => {

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { packageVersion } from '../version.js';
 import { type CudaInfo, deviceBackend, type NativeCuda } from './cuda.js';
 import type { KernelArguments, KernelCall, KernelName } from './kernels.js';
 import type { Backend } from './select.js';
@@ -13,11 +14,14 @@ type AsyncKernels = {
 
 /** The addon's export table, native/binding/exports.h. */
 export interface Addon extends SyncKernels, AsyncKernels {
+  version: string; // of the package it was built from
   cuda: NativeCuda | { info?: undefined }; // empty in a build without CUDA
   cpuInfo(): { simd: string; threads: number };
   simdExp(args: { x: Float32Array; out: Float32Array; count: number }): void;
   readMemory(args: { source: Uint8Array; bytes: number }): number;
   copyMemory(args: { source: Uint8Array; destination: Uint8Array; bytes: number }): void;
+  streamMemory(args: { source: Uint8Array; destination: Uint8Array; bytes: number }): void;
+  limitThreads(args: { threads: number }): void;
 }
 
 /**
@@ -45,13 +49,19 @@ function load(): Addon | Absent {
   try {
     const path = process.env.RLVR_ADDON;
     const loaded: Partial<Addon> = path ? require(path) : require('node-gyp-build')(packageRoot);
-    if (typeof loaded.cpuInfo !== 'function' || typeof loaded.cuda !== 'object') {
-      return { reason: `the addon did not load: ${path ?? 'the binary'} is not this version's addon` };
-    }
-    return loaded as Addon;
+    return loaded.version === packageVersion()
+      ? (loaded as Addon)
+      : { reason: wrongAddon(path ?? require('node-gyp-build').resolve(packageRoot), loaded) };
   } catch (error) {
     return { reason: installReport() ?? `the addon did not load: ${(error as Error).message.split('\n')[0]}` };
   }
+}
+
+/** Kernels of another version may take other arguments, and would fail at the first call that uses them. */
+function wrongAddon(file: string, { version, cpuInfo }: Partial<Addon>): string {
+  if (typeof cpuInfo !== 'function') return `the addon did not load: ${file} is not an addon of rlvr-kernels`;
+  const of = typeof version === 'string' ? `of version ${version}` : 'of a version that does not say its number';
+  return `the addon did not load: ${file} is the addon ${of}, this is version ${packageVersion()}`;
 }
 
 /** What scripts/install.mjs says of the missing addon; of the one there is, if that is about `subject`. */

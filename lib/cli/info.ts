@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { selectBackend } from '../backend/select.js';
 import { type BackendInfo, backends } from '../index.js';
+import { packageVersion } from '../version.js';
 import { jsonOption } from './options.js';
-import { packageVersion } from './version.js';
 
 export function addInfoCommand(program: Command): void {
   program

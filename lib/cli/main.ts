@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
+import { packageVersion } from '../version.js';
 import { addBenchCommand } from './bench.js';
 import { addDemoCommand } from './demo.js';
 import { exitCode, Interrupted, report } from './errors.js';
 import { addInfoCommand } from './info.js';
 import { addLossCommand } from './loss.js';
 import { addVerifyCommand } from './verify.js';
-import { packageVersion } from './version.js';
 
 const help = `
 Exit codes: 0 done, 1 failed, 2 wrong usage (unknown option, bad value, bad input file).

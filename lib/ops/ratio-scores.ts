@@ -1,4 +1,5 @@
 import { RATIO_SCORE_CODES, type RatioScoreKind, type RatioScoresForwardArguments } from '../backend/kernels.js';
+import { outputArray } from '../backend/outputs.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -168,7 +169,7 @@ export function* forwardTask(
   const result: RatioArrays = {
     scores: new Float64Array(sequences),
     tokenCounts: new Float64Array(sequences),
-    scoreGrads: new Float64Array(inputs.logProbs.length),
+    scoreGrads: outputArray(inputs.logProbs.length),
     clippedLow: new Int32Array(sequences),
     clippedHigh: new Int32Array(sequences),
     ratioStats: stats ? new Float64Array(4 * sequences) : undefined,
@@ -227,7 +228,7 @@ function* backwardOp(inputs: RatioScoresBackwardInputs): Task<{ gradLogProbs: Fl
   const tokens = cuSeqlens[sequences];
   const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
   const scoreGrads = finiteFloats('scoreGrads', inputs.scoreGrads, tokens, 'T, one value per token');
-  const gradLogProbs = new Float64Array(tokens);
+  const gradLogProbs = outputArray(tokens);
   yield* backwardTask(gradScores, scoreGrads, cuSeqlens, gradLogProbs, false);
   yield* read(gradLogProbs);
   return { gradLogProbs };

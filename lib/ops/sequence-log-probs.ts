@@ -1,3 +1,4 @@
+import { outputArray } from '../backend/outputs.js';
 import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../backend/task.js';
 import {
   type FloatArray,
@@ -60,7 +61,7 @@ export function* backwardTask(
   mask: Uint8Array | undefined,
 ): Task<Float64Array> {
   const sequences = cuSeqlens.length - 1;
-  const gradLogProbs = new Float64Array(cuSeqlens[sequences]);
+  const gradLogProbs = outputArray(cuSeqlens[sequences]);
   const args = { gradScores, tokenCounts, cuSeqlens, mask, sequences, gradLogProbs };
   yield { kernel: 'sequenceLogProbsBackward', args };
   return gradLogProbs;

@@ -1,4 +1,5 @@
 import type { TokenLogProbsBackwardArguments, TokenLogProbsForwardArguments } from '../backend/kernels.js';
+import { outputArray } from '../backend/outputs.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -125,9 +126,9 @@ export function* forwardTask(rows: Rows, entropy: boolean): Task<ForwardArrays> 
   const { tokens } = rows.view;
   const args: TokenLogProbsForwardArguments = {
     ...kernelRows(rows),
-    logProbs: new Float64Array(tokens),
-    logSumExp: new Float64Array(tokens),
-    entropy: entropy ? new Float64Array(tokens) : undefined,
+    logProbs: outputArray(tokens),
+    logSumExp: outputArray(tokens),
+    entropy: entropy ? outputArray(tokens) : undefined,
     kept: new Uint8Array(tokens),
     nonFinite: new Int32Array(1),
   };

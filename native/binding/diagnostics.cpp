@@ -1,6 +1,8 @@
 // What the addon says of itself, and the yardsticks of the tests and benchmarks.
 #include "cpu/diagnostics.h"
 
+#include <algorithm>
+
 #include "binding/arguments.h"
 #include "binding/exports.h"
 #include "cpu/cpu_features.h"
@@ -45,13 +47,34 @@ Napi::Value copy_memory(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// streamMemory: the same with stores that pass the caches by
+Napi::Value stream_memory(const Napi::CallbackInfo& info) {
+  Arguments a(info);
+  const int64_t bytes = a.integer("bytes");
+  const auto* source = a.array<const uint8_t>("source", bytes);
+  auto* destination = a.array<uint8_t>("destination", bytes);
+  if (a.ok()) cpu::stream_memory(source, destination, bytes);
+  return info.Env().Undefined();
+}
+
+// limitThreads({ threads }): no more than these take part in the loops of this process from now on; 0: as configured
+Napi::Value limit_threads_to(const Napi::CallbackInfo& info) {
+  Arguments a(info);
+  const int64_t threads = a.integer("threads");
+  if (a.ok()) limit_threads(static_cast<int>(std::clamp<int64_t>(threads, 0, thread_count())));
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void export_diagnostics(Napi::Env env, const Exports& exports) {
+  exports.cpu.Set("version", RLVR_VERSION);  // lib/backend/native.ts takes no other than its own
   exports.cpu.Set("cpuInfo", Napi::Function::New<cpu_info>(env, "cpuInfo"));
   exports.cpu.Set("simdExp", Napi::Function::New<simd_exp>(env, "simdExp"));
   exports.cpu.Set("readMemory", Napi::Function::New<read_memory>(env, "readMemory"));
   exports.cpu.Set("copyMemory", Napi::Function::New<copy_memory>(env, "copyMemory"));
+  exports.cpu.Set("streamMemory", Napi::Function::New<stream_memory>(env, "streamMemory"));
+  exports.cpu.Set("limitThreads", Napi::Function::New<limit_threads_to>(env, "limitThreads"));
 }
 
 }  // namespace rlvr::binding

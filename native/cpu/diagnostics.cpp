@@ -3,13 +3,17 @@
 #include <atomic>
 #include <cstring>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs_simd.h"
 
 namespace rlvr::cpu {
 namespace {
 
-constexpr int64_t kChunk = int64_t{1} << 18;  // bytes handed to a thread at a time
+constexpr double kNanosecondsPerByte = kBlockNanoseconds / (1 << 18);  // so that a block is 256 KiB
 
 // The xor of the 64-bit words: independent accumulators keep several loads in flight.
 uint64_t xor_words(const unsigned char* source, int64_t bytes) {
@@ -26,6 +30,30 @@ uint64_t xor_words(const unsigned char* source, int64_t bytes) {
   return sum;
 }
 
+// Past the cache, where the instruction set has such stores: the lines that are overwritten are not read.
+void copy_streaming(const unsigned char* from, unsigned char* to, int64_t bytes) {
+#ifdef __SSE2__
+  while (bytes > 0 && reinterpret_cast<uintptr_t>(to) % 16 != 0) {
+    *to++ = *from++;
+    --bytes;
+  }
+  for (; bytes >= 64; bytes -= 64, from += 64, to += 64) {
+    const auto* source = reinterpret_cast<const __m128i*>(from);
+    auto* destination = reinterpret_cast<__m128i*>(to);
+    const __m128i a = _mm_loadu_si128(source);
+    const __m128i b = _mm_loadu_si128(source + 1);
+    const __m128i c = _mm_loadu_si128(source + 2);
+    const __m128i d = _mm_loadu_si128(source + 3);
+    _mm_stream_si128(destination, a);
+    _mm_stream_si128(destination + 1, b);
+    _mm_stream_si128(destination + 2, c);
+    _mm_stream_si128(destination + 3, d);
+  }
+  _mm_sfence();
+#endif
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
 }  // namespace
 
 void simd_exp(const float* x, float* out, int64_t count) { token_log_probs_rows().exp(x, out, count); }
@@ -33,16 +61,23 @@ void simd_exp(const float* x, float* out, int64_t count) { token_log_probs_rows(
 uint64_t read_memory(const void* source, int64_t bytes) {
   std::atomic<uint64_t> sum{0};
   const auto* data = static_cast<const unsigned char*>(source);
-  parallel_for(bytes, kChunk, [&](int64_t begin, int64_t end) { sum ^= xor_words(data + begin, end - begin); });
+  parallel_for(bytes, kNanosecondsPerByte, [&](int64_t begin, int64_t end) { sum ^= xor_words(data + begin, end - begin); });
   return sum;
 }
 
 void copy_memory(const void* source, void* destination, int64_t bytes) {
   const auto* from = static_cast<const unsigned char*>(source);
   auto* to = static_cast<unsigned char*>(destination);
-  parallel_for(bytes, kChunk, [&](int64_t begin, int64_t end) {
+  parallel_for(bytes, kNanosecondsPerByte, [&](int64_t begin, int64_t end) {
     std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin));
   });
+}
+
+void stream_memory(const void* source, void* destination, int64_t bytes) {
+  const auto* from = static_cast<const unsigned char*>(source);
+  auto* to = static_cast<unsigned char*>(destination);
+  parallel_for(bytes, kNanosecondsPerByte,
+               [&](int64_t begin, int64_t end) { copy_streaming(from + begin, to + begin, end - begin); });
 }
 
 }  // namespace rlvr::cpu

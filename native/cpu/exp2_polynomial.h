@@ -1,13 +1,33 @@
-// 2^f on [-0.5, 0.5] as 1 + f * (c1 + f * (c2 + ...)): minimax in units in the last place (0.04 of them before
-// rounding; degree 5 has 1.06, too much for 2 in all), each coefficient refitted after those before it were
-// rounded to float32. The constant term is 1, so the largest logit of a row contributes exactly 1.
+// 2^f on [-0.5, 0.5] as 1 + f * (c1 + f * (c2 + ...)): minimax in relative error, each coefficient refitted after those
+// before it were rounded to float32. The constant term is 1, so the largest logit of a row contributes exactly 1.
 #pragma once
 
 namespace rlvr {
 
-constexpr int kExp2Degree = 6;
-constexpr float kExp2Polynomial[kExp2Degree] = {0.6931471824645996f,   0.24022646248340607f,   0.05550359562039375f,
-                                                0.009618652053177357f, 0.0013390982057899237f, 0.0001529201545054093f};
+// 3e-9: with the rounding of float32, exp within 2 ulp.
+struct Exp2Full {
+  static constexpr int kDegree = 6;
+  static constexpr float kPolynomial[kDegree] = {0.6931471824645996f,   0.24022646248340607f,   0.05550359562039375f,
+                                                 0.009618652053177357f, 0.0013390982057899237f, 0.0001529201545054093f};
+  static constexpr bool kExactScale = true;
+};
+
+// 9e-8: for sums over 16-bit logits, where instructions are the limit and not the memory.
+struct Exp2Close {
+  static constexpr int kDegree = 5;
+  static constexpr float kPolynomial[kDegree] = {0.6931470036506653f, 0.24022246897220612f, 0.0555071085691452f,
+                                                 0.009671291336417198f, 0.0013269521296024323f};
+  static constexpr bool kExactScale = true;
+};
+
+// 3e-6, and as much again from the scale's rounding at the most: for what will be rounded to 16 bits, where half a unit in
+// the last place is 2e-4 or more.
+struct Exp2Rough {
+  static constexpr int kDegree = 4;
+  static constexpr float kPolynomial[kDegree] = {0.6931241750717163f, 0.2402409166097641f, 0.05590648949146271f,
+                                                 0.009583127684891224f};
+  static constexpr bool kExactScale = false;
+};
 
 // Adding this to x in (-2^22, 2^22) rounds x to an integer n and leaves n + 127 in the low bits of the
 // sum: shifted left by 23 they are the bits of 2^n.

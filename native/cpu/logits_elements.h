@@ -1,10 +1,13 @@
 // The element types of logits, as vectors of a SIMD wrapper `S`. A pair of vectors holds 2 * kWidth consecutive
 // elements in an order of the type's own, the same for loading and storing. Included by token_log_probs_rows.h.
+// Where S::kMasks, the first elements of a vector can be loaded, the others being -inf. Where S::kStreams, a pair can also
+// be stored past the caches, to an address that is a multiple of a vector's size.
 #pragma once
 
 #include <cstdint>
 #include <limits>
 
+#include "cpu/exp2_polynomial.h"
 #include "cpu/float16.h"
 
 namespace rlvr {
@@ -13,7 +16,10 @@ namespace {
 template <class S>
 struct F32 {
   using Element = float;
+  using Exp2ForSums = Exp2Full;
+  using Exp2ForGradient = Exp2Full;
   static typename S::Float load(const float* p) { return S::load(p); }
+  static typename S::Float load_first(const float* p, int n) { return S::load_first(p, n); }
   static void store(float* p, typename S::Float x) { S::store(p, x); }
   static void load_pair(const float* p, typename S::Float& a, typename S::Float& b) {
     a = S::load(p);
@@ -23,6 +29,10 @@ struct F32 {
     S::store(p, a);
     S::store(p + S::kWidth, b);
   }
+  static void stream_pair(float* p, typename S::Float a, typename S::Float b) {
+    S::stream(p, a);
+    S::stream(p + S::kWidth, b);
+  }
   static float widen(float x) { return x; }
   static float narrow(float x) { return x; }
 };
@@ -30,10 +40,14 @@ struct F32 {
 template <class S>
 struct Bf16 {
   using Element = uint16_t;
+  using Exp2ForSums = Exp2Close;
+  using Exp2ForGradient = Exp2Rough;
   static typename S::Float load(const uint16_t* p) { return S::load_bf16(p); }
+  static typename S::Float load_first(const uint16_t* p, int n) { return S::load_first_bf16(p, n); }
   static void store(uint16_t* p, typename S::Float x) { S::store_bf16(p, x); }
   static void load_pair(const uint16_t* p, typename S::Float& a, typename S::Float& b) { S::load_bf16_pair(p, a, b); }
   static void store_pair(uint16_t* p, typename S::Float a, typename S::Float b) { S::store_bf16_pair(p, a, b); }
+  static void stream_pair(uint16_t* p, typename S::Float a, typename S::Float b) { S::stream_bf16_pair(p, a, b); }
   static float widen(uint16_t x) { return bf16_to_float(x); }
   static uint16_t narrow(float x) { return float_to_bf16(x); }
 };
@@ -41,7 +55,10 @@ struct Bf16 {
 template <class S>
 struct F16 {
   using Element = uint16_t;
+  using Exp2ForSums = Exp2Close;
+  using Exp2ForGradient = Exp2Rough;
   static typename S::Float load(const uint16_t* p) { return S::load_f16(p); }
+  static typename S::Float load_first(const uint16_t* p, int n) { return S::load_first_f16(p, n); }
   static void store(uint16_t* p, typename S::Float x) { S::store_f16(p, x); }
   static void load_pair(const uint16_t* p, typename S::Float& a, typename S::Float& b) {
     a = S::load_f16(p);
@@ -51,6 +68,7 @@ struct F16 {
     S::store_f16(p, a);
     S::store_f16(p + S::kWidth, b);
   }
+  static void stream_pair(uint16_t* p, typename S::Float a, typename S::Float b) { S::stream_f16_pair(p, a, b); }
   static float widen(uint16_t x) { return f16_to_float(x); }
   static uint16_t narrow(float x) { return float_to_f16(x); }
 };

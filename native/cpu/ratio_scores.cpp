@@ -20,7 +20,17 @@ double token_form_score(const RatioScoresForward& op, int64_t i, int64_t begin, 
   return sums.value / divisor;
 }
 
-void score_sequence(const RatioScoresForward& op, int64_t i, int64_t begin, int64_t end) {
+// A copy of the op whose choices are constants: no branch on them is left in the loops, and no store can change it.
+template <RatioScore kKind, bool kStats>
+RatioScoresForward specialized(RatioScoresForward op) {
+  op.kind = kKind;
+  if (!kStats) op.ratio_stats = nullptr;
+  return op;
+}
+
+template <RatioScore kKind, bool kStats>
+void score_sequence(const RatioScoresForward& general, int64_t i, int64_t begin, int64_t end) {
+  const RatioScoresForward op = specialized<kKind, kStats>(general);
   Sums sums;
   for (int64_t t = begin; t < end; ++t) {
     op.score_grads[t] = 0;
@@ -43,11 +53,37 @@ void score_sequence(const RatioScoresForward& op, int64_t i, int64_t begin, int6
   write_stats(op, i, sums);
 }
 
+template <RatioScore kKind>
+void score_sequences(const RatioScoresForward& op) {
+  for_each_sequence(op.cu_seqlens, op.sequences, op.cancel, [&](int64_t i, int64_t begin, int64_t end) {
+    op.ratio_stats == nullptr ? score_sequence<kKind, false>(op, i, begin, end)
+                              : score_sequence<kKind, true>(op, i, begin, end);
+  });
+}
+
 }  // namespace
 
 void ratio_scores_forward(const RatioScoresForward& op) {
-  for_each_sequence(op.cu_seqlens, op.sequences, op.cancel,
-                    [&](int64_t i, int64_t begin, int64_t end) { score_sequence(op, i, begin, end); });
+  switch (op.kind) {
+    case RatioScore::kRatio:
+      return score_sequences<RatioScore::kRatio>(op);
+    case RatioScore::kClipped:
+      return score_sequences<RatioScore::kClipped>(op);
+    case RatioScore::kSequence:
+      return score_sequences<RatioScore::kSequence>(op);
+    case RatioScore::kGeometric:
+      return score_sequences<RatioScore::kGeometric>(op);
+    case RatioScore::kStopped:
+      return score_sequences<RatioScore::kStopped>(op);
+    case RatioScore::kSoftGate:
+      return score_sequences<RatioScore::kSoftGate>(op);
+    case RatioScore::kK1:
+      return score_sequences<RatioScore::kK1>(op);
+    case RatioScore::kK2:
+      return score_sequences<RatioScore::kK2>(op);
+    case RatioScore::kK3:
+      return score_sequences<RatioScore::kK3>(op);
+  }
 }
 
 void ratio_scores_backward(const RatioScoresBackward& op) {

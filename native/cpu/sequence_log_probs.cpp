@@ -1,16 +1,27 @@
-// See ops/sequence_log_probs.h. Masked log-probs are never read: they may hold NaN or -inf.
+// See ops/sequence_log_probs.h. A masked log-prob counts for nothing: it may be NaN or -inf.
 #include "cpu/ops.h"
 #include "cpu/sequences.h"
 
 namespace rlvr::cpu {
+namespace {
+
+// Eight sums side by side: an addition waits for the one before it.
+double sum(const double* x, const uint8_t* mask, int64_t begin, int64_t end) {
+  constexpr int kLanes = 8;
+  double lane[kLanes] = {};
+  int64_t t = begin;
+  for (; t + kLanes <= end; t += kLanes)
+    for (int k = 0; k < kLanes; ++k) lane[k] += unmasked(mask, t + k) ? x[t + k] : 0;
+  for (; t < end; ++t) lane[0] += unmasked(mask, t) ? x[t] : 0;
+  return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+}
+
+}  // namespace
 
 void sequence_log_probs_forward(const SequenceLogProbsForward& op) {
   for_each_sequence(op.cu_seqlens, op.sequences, op.cancel, [&](int64_t i, int64_t begin, int64_t end) {
-    double sum = 0;
-    for (int64_t t = begin; t < end; ++t)
-      if (unmasked(op.mask, t)) sum += op.log_probs[t];
     op.token_counts[i] = count_unmasked(op.mask, begin, end);
-    op.scores[i] = sum / std::max(op.token_counts[i], 1.0);
+    op.scores[i] = sum(op.log_probs, op.mask, begin, end) / std::max(op.token_counts[i], 1.0);
   });
 }
 

@@ -17,13 +17,13 @@ inline double count_unmasked(const uint8_t* mask, int64_t begin, int64_t end) {
   return static_cast<double>(count);
 }
 
-// Calls body(i, first token, end token) for every sequence, in parallel: at least 8 Ki tokens a block on
-// average. One thread sums one sequence, front to back, so the result does not depend on the threads.
+// Calls body(i, first token, end token) for every sequence, in parallel. One thread sums one sequence, front to back, so the result does not depend on the threads.
 template <class Body>
 void for_each_sequence(const int32_t* cu_seqlens, int64_t sequences, CancelFlag cancel, Body&& body) {
   const int64_t tokens = sequences > 0 ? cu_seqlens[sequences] : 0;
-  const int64_t grain = sequences * 8192 / std::max<int64_t>(tokens, 1) + 1;
-  parallel_for(sequences, grain, [&](int64_t begin, int64_t end) {
+  constexpr double kNanosecondsPerToken = 1;
+  const double each = kNanosecondsPerToken * static_cast<double>(tokens) / static_cast<double>(sequences);
+  parallel_for(sequences, each, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end && !cancelled(cancel); ++i) body(i, cu_seqlens[i], cu_seqlens[i + 1]);
   });
 }

@@ -12,10 +12,15 @@ namespace rlvr::avx2 {
 struct Simd {
   using Float = __m256;
   static constexpr int kWidth = 8;
+  static constexpr bool kStreams = true;
+  static constexpr bool kMasks = false;
 
   static Float set(float x) { return _mm256_set1_ps(x); }
   static Float load(const float* p) { return _mm256_loadu_ps(p); }
   static void store(float* p, Float x) { _mm256_storeu_ps(p, x); }
+  // Past the caches, to a multiple of 32; fence() comes before others may look.
+  static void stream(float* p, Float x) { _mm256_stream_ps(p, x); }
+  static void fence() { _mm_sfence(); }
   static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
   static Float sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
   static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
@@ -35,10 +40,14 @@ struct Simd {
     even = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
     odd = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(-65536)));
   }
+  static __m256i bf16_pair(Float even, Float odd) {
+    return _mm256_blend_epi16(_mm256_srli_epi32(round_bf16(even), 16), round_bf16(odd), 0xaa);
+  }
   static void store_bf16_pair(uint16_t* p, Float even, Float odd) {
-    const __m256i low = _mm256_srli_epi32(round_bf16(even), 16);
-    const __m256i both = _mm256_blend_epi16(low, round_bf16(odd), 0xaa);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), both);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bf16_pair(even, odd));
+  }
+  static void stream_bf16_pair(uint16_t* p, Float even, Float odd) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), bf16_pair(even, odd));
   }
   static Float load_f16(const uint16_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -56,6 +65,11 @@ struct Simd {
   }
   static void store_f16(uint16_t* p, Float x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static void stream_f16_pair(uint16_t* p, Float a, Float b) {
+    const __m128i low = _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT);
+    const __m128i high = _mm256_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT);
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), _mm256_set_m128i(high, low));
   }
 
   // The factor 1/temperature in base 2, split in two so that its rounding does not grow with |x|.
@@ -79,10 +93,10 @@ struct Simd {
     return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
   }
 
-  // exp(x / temperature) = power * factor for a clamped x, within 2 ulp, for N vectors stage by stage: the chain of one
+  // exp(x / temperature) = power * factor for a clamped x, as precise as Exp2, for N vectors stage by stage: the chain of one
   // fills the waits of the others. `shifted` is kExponentMagic + log2(factor); above 127 the result means nothing.
   // NaN gives NaN.
-  template <int N>
+  template <class Exp2, int N>
   static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
                         Float (&shifted)[N]) {
     const Float magic = set(kExponentMagic);
@@ -90,10 +104,11 @@ struct Simd {
     for (int k = 0; k < N; ++k) shifted[k] = fma(x[k], scale.high, magic);
     for (int k = 0; k < N; ++k) f[k] = sub(shifted[k], magic);
     for (int k = 0; k < N; ++k) f[k] = _mm256_fmsub_ps(x[k], scale.high, f[k]);
-    for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
-    for (int k = 0; k < N; ++k) power[k] = set(kExp2Polynomial[kExp2Degree - 1]);
-    for (int d = kExp2Degree - 2; d >= 0; --d)
-      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(kExp2Polynomial[d]));
+    if constexpr (Exp2::kExactScale)
+      for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
+    for (int k = 0; k < N; ++k) power[k] = set(Exp2::kPolynomial[Exp2::kDegree - 1]);
+    for (int d = Exp2::kDegree - 2; d >= 0; --d)
+      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(Exp2::kPolynomial[d]));
     for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(1.0f));
     for (int k = 0; k < N; ++k) factor[k] = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted[k]), 23));
   }

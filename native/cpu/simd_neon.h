@@ -12,6 +12,8 @@ namespace rlvr::neon {
 struct Simd {
   using Float = float32x4_t;
   static constexpr int kWidth = 4;
+  static constexpr bool kStreams = false;
+  static constexpr bool kMasks = false;
 
   static Float set(float x) { return vdupq_n_f32(x); }
   static Float load(const float* p) { return vld1q_f32(p); }
@@ -67,7 +69,7 @@ struct Simd {
   }
 
   // See simd_avx2.h.
-  template <int N>
+  template <class Exp2, int N>
   static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
                         Float (&shifted)[N]) {
     const Float magic = set(kExponentMagic);
@@ -75,10 +77,11 @@ struct Simd {
     for (int k = 0; k < N; ++k) shifted[k] = fma(x[k], scale.high, magic);
     for (int k = 0; k < N; ++k) f[k] = sub(shifted[k], magic);
     for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.high, vnegq_f32(f[k]));
-    for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
-    for (int k = 0; k < N; ++k) power[k] = set(kExp2Polynomial[kExp2Degree - 1]);
-    for (int d = kExp2Degree - 2; d >= 0; --d)
-      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(kExp2Polynomial[d]));
+    if constexpr (Exp2::kExactScale)
+      for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
+    for (int k = 0; k < N; ++k) power[k] = set(Exp2::kPolynomial[Exp2::kDegree - 1]);
+    for (int d = Exp2::kDegree - 2; d >= 0; --d)
+      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(Exp2::kPolynomial[d]));
     for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(1.0f));
     for (int k = 0; k < N; ++k) factor[k] = vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(shifted[k]), 23));
   }

@@ -12,6 +12,8 @@ namespace rlvr::portable {
 
 struct Simd {
   static constexpr int kWidth = 8;
+  static constexpr bool kStreams = false;
+  static constexpr bool kMasks = false;
   struct Float {
     float lane[kWidth];
   };
@@ -87,7 +89,7 @@ struct Simd {
   }
 
   // See simd_avx2.h. Without FMA the argument is reduced in double instead.
-  template <int N>
+  template <class Exp2, int N>
   static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
                         Float (&shifted)[N]) {
     for (int k = 0; k < N; ++k)
@@ -96,8 +98,8 @@ struct Simd {
         const float s = static_cast<float>(exponent) + kExponentMagic;
         const float n = s - kExponentMagic;
         const auto f = static_cast<float>(exponent - static_cast<double>(n));
-        float q = kExp2Polynomial[kExp2Degree - 1];
-        for (int d = kExp2Degree - 2; d >= 0; --d) q = q * f + kExp2Polynomial[d];
+        float q = Exp2::kPolynomial[Exp2::kDegree - 1];
+        for (int d = Exp2::kDegree - 2; d >= 0; --d) q = q * f + Exp2::kPolynomial[d];
         power[k].lane[i] = q * f + 1.0f;
         factor[k].lane[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(s) << 23);
         shifted[k].lane[i] = s;

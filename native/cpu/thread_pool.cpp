@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <mutex>
@@ -32,12 +33,37 @@ int configured_threads() {
   return usable_cores();
 }
 
+// A hint to the processor that this is a wait.
+void relax() {
+#if defined(__x86_64__) || defined(_M_X64)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Looks at `done` for a few tens of microseconds. To put a thread to sleep and wake it takes about as long.
+template <class Done>
+bool spin_until(Done done) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point end = Clock::now() + std::chrono::microseconds(50);
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) return true;
+      relax();
+    }
+  } while (Clock::now() < end);
+  return false;
+}
+
+// A loop is open while there may be blocks to take; a thread enters it, takes blocks until there are none, and leaves.
+// The caller closes it and waits for those inside, not for threads that have not woken yet: a late one finds it closed.
 class Pool {
  public:
   explicit Pool(int workers) {
     threads_.reserve(static_cast<size_t>(workers));
     try {
-      for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
+      for (int i = 0; i < workers; ++i) threads_.emplace_back([this, i] { work(i); });
     } catch (const std::system_error&) {
       // The system gives no more threads: go on with those there are, down to none.
     }
@@ -47,27 +73,37 @@ class Pool {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       stopping_ = true;
+      loops_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
     for (std::thread& thread : threads_) thread.join();
   }
 
+  // Whether some worker would see a loop without being woken.
+  bool awake() const { return asleep_.load(std::memory_order_relaxed) < static_cast<int>(threads_.size()); }
+
   // One loop at a time; the owner of the pool's submit lock calls this.
-  void run(int64_t count, int64_t grain, void* body, detail::BlockFunction function) {
+  void run(int64_t count, int64_t grain, int workers, void* body, detail::BlockFunction function) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       count_ = count;
       grain_ = grain;
+      workers_ = workers;
       body_ = body;
       function_ = function;
       next_.store(0, std::memory_order_relaxed);
-      running_ = static_cast<int>(threads_.size());
-      ++generation_;
+      open_ = true;
+      loops_.fetch_add(1, std::memory_order_release);
     }
-    wake_.notify_all();
+    if (asleep_.load(std::memory_order_relaxed) > 0) wake_.notify_all();
     take_blocks();
     std::unique_lock<std::mutex> lock(mutex_);
-    done_.wait(lock, [this] { return running_ == 0; });
+    open_ = false;
+    if (inside_.load(std::memory_order_relaxed) == 0) return;
+    lock.unlock();
+    spin_until([this] { return inside_.load(std::memory_order_acquire) == 0; });
+    lock.lock();
+    left_.wait(lock, [this] { return inside_.load(std::memory_order_relaxed) == 0; });
   }
 
  private:
@@ -79,28 +115,41 @@ class Pool {
     }
   }
 
-  void work() {
+  void work(int index) {
     uint64_t seen = 0;
+    const auto changed = [&] { return loops_.load(std::memory_order_acquire) != seen; };
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
+      if (!changed()) {
+        lock.unlock();
+        spin_until(changed);
+        lock.lock();
+        asleep_.fetch_add(1, std::memory_order_relaxed);
+        wake_.wait(lock, changed);
+        asleep_.fetch_sub(1, std::memory_order_relaxed);
+      }
       if (stopping_) return;
-      seen = generation_;
+      seen = loops_.load(std::memory_order_relaxed);
+      if (!open_ || index >= workers_) continue;
+      inside_.fetch_add(1, std::memory_order_relaxed);
       lock.unlock();
       take_blocks();
       lock.lock();
-      if (--running_ == 0) done_.notify_one();
+      if (inside_.fetch_sub(1, std::memory_order_release) == 1) left_.notify_one();
     }
   }
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::condition_variable done_;
+  std::condition_variable left_;
   bool stopping_ = false;
-  uint64_t generation_ = 0;
-  int running_ = 0;
+  bool open_ = false;
+  std::atomic<uint64_t> loops_{0};  // changed under the mutex
+  std::atomic<int> inside_{0};      // changed under the mutex
+  std::atomic<int> asleep_{0};
   int64_t count_ = 0;
   int64_t grain_ = 1;
+  int workers_ = 0;  // those of a lower index may take part
   void* body_ = nullptr;
   detail::BlockFunction function_ = nullptr;
   std::atomic<int64_t> next_{0};
@@ -110,6 +159,7 @@ class Pool {
 std::mutex submit_mutex;  // held for the length of a loop, and to start or stop the pool
 std::unique_ptr<Pool> pool;
 int holders = 0;
+std::atomic<int> limit{0};
 
 }  // namespace
 
@@ -117,6 +167,8 @@ int thread_count() {
   static const int threads = configured_threads();
   return threads;
 }
+
+void limit_threads(int threads) { limit.store(threads, std::memory_order_relaxed); }
 
 void acquire_thread_pool() {
   std::lock_guard<std::mutex> lock(submit_mutex);
@@ -128,15 +180,18 @@ void release_thread_pool() {
   if (--holders == 0) pool.reset();
 }
 
-void detail::run_blocks(int64_t count, int64_t grain, void* body, BlockFunction function) {
-  grain = std::max<int64_t>(grain, 1);
+void detail::run_blocks(int64_t count, int64_t grain, bool wake, void* body, BlockFunction function) {
   if (count <= 0) return;
-  if (count > grain && thread_count() > 1) {
+  const int limited = limit.load(std::memory_order_relaxed);
+  const int threads = limited > 0 ? std::min(limited, thread_count()) : thread_count();
+  if (count > grain && threads > 1) {
     std::unique_lock<std::mutex> submit(submit_mutex, std::try_to_lock);
     if (submit.owns_lock() && holders > 0) {
-      if (!pool) pool = std::make_unique<Pool>(thread_count() - 1);
-      pool->run(count, grain, body, function);
-      return;
+      if (!pool && wake) pool = std::make_unique<Pool>(thread_count() - 1);
+      if (pool && (wake || pool->awake())) {
+        pool->run(count, grain, threads - 1, body, function);
+        return;
+      }
     }
   }
   for (int64_t begin = 0; begin < count; begin += grain) function(body, begin, std::min(begin + grain, count));

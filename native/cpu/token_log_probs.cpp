@@ -11,6 +11,7 @@ namespace rlvr {
 
 const TokenLogProbsRows& token_log_probs_rows() {
 #ifdef RLVR_HAVE_AVX2
+  if (simd_level() == SimdLevel::kAvx512) return token_log_probs_rows_avx512;
   if (simd_level() == SimdLevel::kAvx2) return token_log_probs_rows_avx2;
 #endif
 #ifdef RLVR_HAVE_NEON
@@ -22,14 +23,14 @@ const TokenLogProbsRows& token_log_probs_rows() {
 namespace cpu {
 namespace {
 
-// Rows per block of work: at least 16 Ki elements, about what outweighs handing out a block.
-int64_t grain(int64_t vocab) { return 1 + (int64_t{1} << 14) / std::max<int64_t>(vocab, 1); }
+// About what a row takes where the memory is no limit.
+double nanoseconds(int64_t vocab) { return 20 + 0.25 * static_cast<double>(vocab); }
 
 }  // namespace
 
 void token_log_probs_forward(const TokenLogProbsForward& op) {
   const TokenLogProbsRows& rows = token_log_probs_rows();
-  parallel_for(op.tokens, grain(op.vocab), [&](int64_t begin, int64_t end) { rows.forward(op, begin, end); });
+  parallel_for(op.tokens, nanoseconds(op.vocab), [&](int64_t begin, int64_t end) { rows.forward(op, begin, end); });
   int32_t non_finite = 0;
   for (int64_t t = 0; t < op.tokens; ++t)
     non_finite += op.kept[t] == 0 && (op.mask == nullptr || op.mask[t] != 0) ? 1 : 0;
@@ -39,7 +40,7 @@ void token_log_probs_forward(const TokenLogProbsForward& op) {
 void token_log_probs_backward(const TokenLogProbsBackward& op) {
   if (op.halt != nullptr && op.halt[0] != 0) return;
   const TokenLogProbsRows& rows = token_log_probs_rows();
-  parallel_for(op.tokens, grain(op.vocab), [&](int64_t begin, int64_t end) { rows.backward(op, begin, end); });
+  parallel_for(op.tokens, nanoseconds(op.vocab), [&](int64_t begin, int64_t end) { rows.backward(op, begin, end); });
 }
 
 }  // namespace cpu

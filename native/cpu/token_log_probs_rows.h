@@ -24,6 +24,7 @@ namespace {
 
 constexpr int64_t kBlock = 1024;  // elements: 4 KiB of f32, still in L1 if they must be read again
 constexpr float kSlack = 2;       // how far, in powers of 2, an element may rise above the reference
+constexpr int64_t kStreamed = int64_t{1} << 23;  // elements of a gradient that outgrows the caches
 constexpr int kMany = 4;          // vectors in one go
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -64,10 +65,14 @@ struct Rows {
   template <class Visit>
   static void tail(const Element* x, int64_t begin, int64_t count, Visit visit) {
     if (begin >= count) return;
-    float padded[kWidth];
-    for (float& lane : padded) lane = -kInfinity;
-    for (int64_t i = begin; i < count; ++i) padded[i - begin] = E::widen(x[i]);
-    visit(S::load(padded));
+    if constexpr (S::kMasks) {
+      visit(E::load_first(x + begin, static_cast<int>(count - begin)));
+    } else {
+      float padded[kWidth];
+      for (float& lane : padded) lane = -kInfinity;
+      for (int64_t i = begin; i < count; ++i) padded[i - begin] = E::widen(x[i]);
+      visit(S::load(padded));
+    }
   }
 
   // The largest element, NaNs ignored; -inf if there is none.
@@ -99,7 +104,7 @@ struct Rows {
     Float factor[N];
     Float shifted[N];
     for (int k = 0; k < N; ++k) u[k] = S::clamp(S::sub(u[k], reference), scale);
-    S::exp_parts(u, scale, power, factor, shifted);
+    S::template exp_parts<typename E::Exp2ForSums>(u, scale, power, factor, shifted);
     for (int k = 0; k < N; ++k) lanes.top[k & 1] = S::raise(lanes.top[k & 1], shifted[k]);
     if constexpr (kWeighted) {
       for (int k = 0; k < N; ++k) power[k] = S::mul(power[k], factor[k]);
@@ -212,6 +217,11 @@ struct Rows {
   template <bool kWeighted>
   static bool row_sums(const Element* x, int64_t count, double inverse_temperature, const Scale& scale,
                        float& reference, Sums& rest) {
+    if (count == 1) {
+      reference = E::widen(x[0]);
+      rest = Sums{};
+      return std::isfinite(reference);
+    }
     Progress row;
     for (int64_t begin = 0; begin < count; begin += kBlock)
       if (!add_block<kWeighted>(x, begin, block_length(count, begin), inverse_temperature, scale, row)) return false;
@@ -263,8 +273,8 @@ struct Rows {
     }
   }
 
-  // out[v] = exp((x[v] - m) / T) * (alpha + beta * (x[v] - m))
-  template <bool kEntropy>
+  // out[v] = exp((x[v] - m) / T) * (alpha + beta * (x[v] - m)). With kStream the stores pass the caches by.
+  template <bool kEntropy, bool kStream>
   static void gradient(const Element* x, Element* out, int64_t count, float shift, float alpha, float beta,
                        const Scale& scale) {
     const Float m = S::set(shift);
@@ -275,7 +285,7 @@ struct Rows {
       Float factor[N];
       Float shifted[N];
       for (int k = 0; k < N; ++k) u[k] = S::clamp(S::sub(u[k], m), scale);
-      S::exp_parts(u, scale, power, factor, shifted);
+      S::template exp_parts<typename E::Exp2ForGradient>(u, scale, power, factor, shifted);
       for (int k = 0; k < N; ++k) power[k] = S::mul(power[k], factor[k]);
       const Float zero = S::set(0.0f);  // added, so that a banned token gets 0, not -0
       for (int k = 0; k < N; ++k) u[k] = S::fma(power[k], kEntropy ? S::fma(b, u[k], a) : a, zero);
@@ -285,21 +295,41 @@ struct Rows {
       elements(u);
       return u[0];
     };
+    const auto few = [&](int64_t begin, int64_t end) {  // at most kWidth
+      tail(x, begin, end, [&](Float v) {
+        float lane[kWidth];
+        S::store(lane, element(v));
+        for (int64_t k = begin; k < end; ++k) out[k] = E::narrow(lane[k - begin]);
+      });
+    };
     int64_t i = 0;
+    if constexpr (kStream) {
+      const int64_t aligned = until_aligned(out) < count ? until_aligned(out) : count;
+      for (; i < aligned; i += kWidth) few(i, aligned - i < kWidth ? aligned : i + kWidth);
+      i = aligned;
+    }
     for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
       Float u[kMany];
       for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
       elements(u);
-      for (int k = 0; k < kMany; k += 2) E::store_pair(out + i + k * kWidth, u[k], u[k + 1]);
+      for (int k = 0; k < kMany; k += 2) {
+        if constexpr (kStream)
+          E::stream_pair(out + i + k * kWidth, u[k], u[k + 1]);
+        else
+          E::store_pair(out + i + k * kWidth, u[k], u[k + 1]);
+      }
     }
     for (; i + kWidth <= count; i += kWidth) E::store(out + i, element(E::load(x + i)));
-    tail(x, i, count, [&](Float v) {
-      float lane[kWidth];
-      S::store(lane, element(v));
-      for (int64_t k = i; k < count; ++k) out[k] = E::narrow(lane[k - i]);
-    });
+    few(i, count);
   }
 
+  // Elements before the next address that a vector may be streamed to.
+  static int64_t until_aligned(const Element* p) {
+    const auto bytes = static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % sizeof(Float));
+    return bytes == 0 ? 0 : (static_cast<int64_t>(sizeof(Float)) - bytes) / static_cast<int64_t>(sizeof(Element));
+  }
+
+  template <bool kStream>
   static void backward_row(const TokenLogProbsBackward& op, int64_t t, const Scale& scale) {
     const auto* x = static_cast<const Element*>(op.logits) + t * op.row_stride;
     auto* out = static_cast<Element*>(op.grad_logits) + t * op.grad_row_stride;
@@ -320,11 +350,11 @@ struct Rows {
     const double log_prob = static_cast<double>(E::widen(x[target])) * inverse_temperature - op.log_sum_exp[t];
     double at_target = -g * std::expm1(log_prob);
     if (h == 0) {
-      gradient<false>(x, out, op.vocab, shift, saturate(-g * factor), 0.0f, scale);
+      gradient<false, kStream>(x, out, op.vocab, shift, saturate(-g * factor), 0.0f, scale);
     } else {
       const double alpha = -(g + h * (entropy - residual)) * factor;
       const double beta = -h * inverse_temperature * factor;
-      gradient<true>(x, out, op.vocab, shift, saturate(alpha), saturate(beta), scale);
+      gradient<true, kStream>(x, out, op.vocab, shift, saturate(alpha), saturate(beta), scale);
       if (std::isfinite(log_prob)) at_target -= h * std::exp(log_prob) * (log_prob + entropy);
     }
     out[target] = E::narrow(saturate(at_target * inverse_temperature + 0.0));
@@ -332,7 +362,11 @@ struct Rows {
 
   static void backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
     const Scale scale(1 / op.temperature);
-    for (int64_t t = begin; t < end && !cancelled(op.cancel); ++t) backward_row(op, t, scale);
+    // A gradient that no cache will hold until it is used need not be fetched first, nor push out what is there.
+    const bool stream = S::kStreams && op.grad_logits != op.logits && op.tokens * op.vocab >= kStreamed;
+    for (int64_t t = begin; t < end && !cancelled(op.cancel); ++t)
+      stream ? backward_row<S::kStreams>(op, t, scale) : backward_row<false>(op, t, scale);
+    if constexpr (S::kStreams) S::fence();
   }
 };
 
@@ -370,7 +404,7 @@ void exp_all(const float* x, float* out, int64_t count) {
     typename S::Float power[1];
     typename S::Float factor[1];
     typename S::Float shifted[1];
-    S::exp_parts(u, scale, power, factor, shifted);
+    S::template exp_parts<Exp2Full>(u, scale, power, factor, shifted);
     S::store(lane, S::mul(power[0], factor[0]));
     for (int64_t k = i; k < count && k < i + S::kWidth; ++k) out[k] = lane[k - i];
   }

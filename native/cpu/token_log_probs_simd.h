@@ -16,6 +16,7 @@ struct TokenLogProbsRows {
 extern const TokenLogProbsRows token_log_probs_rows_portable;
 #ifdef RLVR_HAVE_AVX2
 extern const TokenLogProbsRows token_log_probs_rows_avx2;
+extern const TokenLogProbsRows token_log_probs_rows_avx512;
 #endif
 #ifdef RLVR_HAVE_NEON
 extern const TokenLogProbsRows token_log_probs_rows_neon;

@@ -84,26 +84,37 @@ RLVR_HOST_DEVICE inline Term geometric_term(double d, double side, double low, d
   return {d, 1, clip};
 }
 
-RLVR_HOST_DEVICE inline Term token_term(const RatioScoresForward& op, double d, double side, int64_t t) {
+RLVR_HOST_DEVICE inline Term k3_term(double d, double inverse_ratio_minus_1) {
+  return {inverse_ratio_minus_1 + d, -inverse_ratio_minus_1};
+}
+
+// Whether a token's term is made of its ratio.
+RLVR_HOST_DEVICE inline bool uses_ratio(RatioScore kind) {
+  return kind == RatioScore::kRatio || kind == RatioScore::kClipped || kind == RatioScore::kStopped ||
+         kind == RatioScore::kSoftGate;
+}
+
+// `ratio` is exp(d) where uses_ratio.
+RLVR_HOST_DEVICE inline Term token_term(const RatioScoresForward& op, double d, double ratio, double side, int64_t t) {
   switch (op.kind) {
     case RatioScore::kRatio:
-      return {exp(d), exp(d)};
+      return {ratio, ratio};
     case RatioScore::kClipped:
-      return capped_term(op, exp(d), side);
+      return capped_term(op, ratio, side);
     case RatioScore::kSequence:
       return {d, 1};
     case RatioScore::kGeometric:
       return geometric_term(d, side, -op.epsilon_low, op.epsilon_high);
     case RatioScore::kStopped:
-      return stopped_term(exp(d), op.log_probs[t], op.ratio_min, op.ratio_max);
+      return stopped_term(ratio, op.log_probs[t], op.ratio_min, op.ratio_max);
     case RatioScore::kSoftGate:
-      return soft_gate_term(exp(d), side > 0 ? op.tau_pos : op.tau_neg);
+      return soft_gate_term(ratio, side > 0 ? op.tau_pos : op.tau_neg);
     case RatioScore::kK1:
       return {d, 1};
     case RatioScore::kK2:
       return {d * d / 2, d};
     case RatioScore::kK3:
-      return {expm1(-d) + d, -expm1(-d)};
+      return k3_term(d, expm1(-d));
   }
   return {0, 0};
 }
@@ -140,7 +151,8 @@ RLVR_HOST_DEVICE inline void add_clip(Sums& sums, Clip clip) {
 // Adds an unmasked token of sequence i, and writes its derivative before the sequence's factor.
 RLVR_HOST_DEVICE inline void add_token(const RatioScoresForward& op, int64_t i, int64_t t, Sums& sums) {
   const LogRatio d = log_ratio(op, t);
-  const Term term = token_term(op, d.value, token_side(op, i, t), t);
+  const double ratio = op.ratio_stats != nullptr || uses_ratio(op.kind) ? exp(d.value) : 0;
+  const Term term = token_term(op, d.value, ratio, token_side(op, i, t), t);
   const double weight = token_form(op) ? 1 : token_weight(op, t);
   sums.count += 1;
   sums.value += weight * term.value;
@@ -149,7 +161,6 @@ RLVR_HOST_DEVICE inline void add_token(const RatioScoresForward& op, int64_t i, 
   const bool flows = !d.clamped || op.kind == RatioScore::kStopped;
   op.score_grads[t] = flows ? weight * term.derivative : 0;
   if (op.ratio_stats == nullptr) return;
-  const double ratio = exp(d.value);
   sums.ratio += ratio;
   sums.ratio_square += ratio * ratio;
   sums.log_ratio += d.value;

@@ -1,6 +1,7 @@
 // The addon's own functions, called wrongly: each throws a TypeError and touches nothing. In child processes: a mistake here
 // ends the process.
 import { expect, test } from 'vitest';
+import { packageVersion } from '../../lib/version.js';
 import { childJson } from './child.js';
 
 const ADDON = `
@@ -39,8 +40,10 @@ const VALID = {
   simdExp: () => ({ x: new Float32Array(9), out: new Float32Array(9), count: 9 }),
   readMemory: () => ({ source: new Uint8Array(99), bytes: 99 }),
   copyMemory: () => ({ source: new Uint8Array(99), destination: new Uint8Array(99), bytes: 99 }),
+  streamMemory: () => ({ source: new Uint8Array(99), destination: new Uint8Array(99), bytes: 99 }),
+  limitThreads: () => ({ threads: 0 }),
 };
-const DIAGNOSTICS = ['simdExp', 'readMemory', 'copyMemory'];
+const DIAGNOSTICS = ['simdExp', 'readMemory', 'copyMemory', 'streamMemory', 'limitThreads'];
 const OPS = Object.entries(VALID).flatMap(([name, make]) =>
   DIAGNOSTICS.includes(name) ? [[name, make]] : [[name, make], [name + 'Async', () => ({ ...make(), cancel: new Int32Array(1) })]]);
 const covered = ['cpuInfo', ...OPS.map(([name]) => name)].sort();
@@ -61,12 +64,19 @@ const junk = () => [
 ];
 `;
 
+test("the addon carries the package's version", async () => {
+  const { version } = await childJson<{ version: string }>(
+    `${ADDON} console.log(JSON.stringify({ version: addon.version }));`,
+  );
+  expect(version).toBe(packageVersion());
+});
+
 test('valid calls are accepted', async () => {
   const { accepted } = await childJson<{ accepted: string[] }>(`${ADDON}
     const accepted = [];
     for (const [name, make] of OPS) { await addon[name](make()); accepted.push(name); }
     console.log(JSON.stringify({ accepted }));`);
-  expect(accepted.length).toBe(19);
+  expect(accepted.length).toBe(21);
 });
 
 test('no arguments, or something else than an object', async () => {

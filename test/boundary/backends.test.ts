@@ -1,5 +1,8 @@
 // Choosing a backend: by option, by RLVR_BACKEND, and what is said of those that are not there.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { backends, groupInfoNCE, groupInfoNCESync, RlvrError } from '../../lib/index.js';
 import { childJson } from './child.js';
@@ -89,5 +92,24 @@ test.each([
 ])('an addon %s', async (_name, path) => {
   const result = await answer({ RLVR_ADDON: path });
   expect(result.infos[1]).toMatchObject({ name: 'cpu', available: false, reason: expect.any(String) });
+  expect(result.loss).toBeDefined(); // by the reference
+});
+
+// Modules of other versions, in the addon's place: what tells them apart is read before any kernel is called.
+test.each([
+  [
+    'of an older version',
+    `version: '0.0.1',`,
+    /old\.cjs is the addon of version 0\.0\.1, this is version \d+\.\d+\.\d+/,
+  ],
+  ['from before versions', '', /old\.cjs is the addon of a version that does not say its number, this is version \d/],
+])('an addon %s', async (_name, version, reason) => {
+  const folder = mkdtempSync(join(tmpdir(), 'rlvr-'));
+  const path = join(folder, 'old.cjs');
+  writeFileSync(path, `module.exports = { ${version} cpuInfo: () => ({ simd: 'avx2', threads: 1 }), cuda: {} };`);
+  const result = await answer({ RLVR_ADDON: path });
+  rmSync(folder, { recursive: true });
+  expect(result.infos[1]).toMatchObject({ available: false, reason: expect.stringMatching(reason) });
+  expect(result.infos[0]).toMatchObject({ available: false, reason: expect.stringMatching(reason) });
   expect(result.loss).toBeDefined(); // by the reference
 });

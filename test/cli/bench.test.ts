@@ -163,7 +163,7 @@ describe.runIf(cpu)('bench on another addon', () => {
     expect(existsSync(json)).toBe(false);
   });
 
-  test('that can limit its threads: a row for each number of them', async () => {
+  test('threads: a row for each number of them, and no limit left behind', async () => {
     const env = addonWith(
       'threads.cjs',
       'addon.limitThreads = ({ threads }) => process.stderr.write("<" + threads + ">");',
@@ -176,13 +176,6 @@ describe.runIf(cpu)('bench on another addon', () => {
     expect(rows.every(({ section }) => section === 'threads')).toBe(true);
     expect(comparisons.map(({ claim }) => claim)).toContain('forward f32, 3 threads against 1');
     expect(stderr.match(/<\d>/g)?.at(-1)).toBe('<0>'); // no limit is left behind
-  });
-
-  test('that cannot: the reason', async () => {
-    const env = addonWith('plain.cjs', 'delete addon.limitThreads;');
-    const { status, stderr } = await runCli(['bench', 'threads', ...TINY], { env });
-    expect(status).toBe(1);
-    expect(stderr).toContain('threads: not run: this addon cannot limit its threads while it runs\n');
   });
 });
 

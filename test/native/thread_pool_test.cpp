@@ -21,7 +21,7 @@ void check(bool ok, const char* what) {
 
 void every_index_once(int64_t count, int64_t grain) {
   std::vector<std::atomic<int>> visits(static_cast<size_t>(count));
-  rlvr::parallel_for(count, grain, [&](int64_t begin, int64_t end) {
+  rlvr::parallel_for(count, rlvr::kBlockNanoseconds / static_cast<double>(grain), [&](int64_t begin, int64_t end) {
     check(end - begin <= grain, "a block is no larger than the grain");
     for (int64_t i = begin; i < end; ++i) visits[static_cast<size_t>(i)].fetch_add(1);
   });

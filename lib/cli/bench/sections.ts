@@ -164,10 +164,8 @@ function threadCounts(most: number): number[] {
 
 function threadExperiment({ shapes: [shape], dtypes, backends, seed }: Plan): Experiment[] | Omission {
   const addon = benchAddon();
-  const limit = addon?.limitThreads;
   if (!addon || !backends.includes('cpu')) return { section: 'threads', reason: 'it needs the cpu backend' };
-  if (!limit) return { section: 'threads', reason: 'this addon cannot limit its threads while it runs' };
-  const setLimit = (threads: number) => limit.call(addon, { threads });
+  const setLimit = (threads: number) => addon.limitThreads({ threads });
   return [
     {
       section: 'threads',

@@ -6,21 +6,7 @@ import type { TokenArrays } from './arrays.js';
 import type { Shape } from './report.js';
 import type { Contender, Traffic } from './timing.js';
 
-interface CopyArguments {
-  source: Uint8Array;
-  destination: Uint8Array;
-  bytes: number;
-}
-
-/** Of addons that have them. */
-export interface BenchAddon extends Addon {
-  /** Copies with stores that go past the cache. */
-  streamMemory?(args: CopyArguments): void;
-  /** How many threads of the pool take part from now on; 0: all of them. */
-  limitThreads?(args: { threads: number }): void;
-}
-
-export function benchAddon(): BenchAddon | undefined {
+export function benchAddon(): Addon | undefined {
   const addon = nativeAddon();
   return 'reason' in addon ? undefined : addon;
 }
@@ -58,8 +44,6 @@ export function yardsticks(
   return [
     yardstick('read', reading, (k) => addon.readMemory({ source: sources[k], bytes })),
     yardstick('copy', copying, (k) => addon.copyMemory(copyArguments(k))),
-    ...(addon.streamMemory
-      ? [yardstick('copy, streaming', copying, (k) => addon.streamMemory?.(copyArguments(k)))]
-      : []),
+    yardstick('copy, streaming', copying, (k) => addon.streamMemory(copyArguments(k))), // past the caches
   ];
 }

@@ -1,0 +1,115 @@
+// Sixteen floats at a time with AVX-512 (F, BW, DQ, VL). Included only by *_avx512.cpp. What the functions promise is said
+// in simd_avx2.h. Its gain is not the width alone: with 32 registers the constants and four vectors in flight fit.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstdint>
+
+#include "cpu/exp2_polynomial.h"
+
+namespace rlvr::avx512 {
+
+struct Simd {
+  using Float = __m512;
+  static constexpr int kWidth = 16;
+  static constexpr bool kStreams = true;
+  static constexpr bool kMasks = true;
+
+  static Float set(float x) { return _mm512_set1_ps(x); }
+  static Float load(const float* p) { return _mm512_loadu_ps(p); }
+  // The first n of a vector, the others -inf. What a mask leaves out is not touched.
+  static __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
+  static Float load_first(const float* p, int n) { return _mm512_mask_loadu_ps(set(-INFINITY), first(n), p); }
+  static Float load_first_bf16(const uint16_t* p, int n) {
+    const __m256i bits = _mm256_mask_loadu_epi16(_mm256_set1_epi16(static_cast<short>(0xff80)), first(n), p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  static Float load_first_f16(const uint16_t* p, int n) {
+    return _mm512_cvtph_ps(_mm256_mask_loadu_epi16(_mm256_set1_epi16(static_cast<short>(0xfc00)), first(n), p));
+  }
+  static void store(float* p, Float x) { _mm512_storeu_ps(p, x); }
+  static void stream(float* p, Float x) { _mm512_stream_ps(p, x); }
+  static void fence() { _mm_sfence(); }
+  static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
+  static Float sub(Float a, Float b) { return _mm512_sub_ps(a, b); }
+  static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
+  static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  static Float max_ignoring_nan(Float x, Float so_far) { return _mm512_max_ps(x, so_far); }
+  static Float max_keeping_nan(Float floor, Float x) { return _mm512_max_ps(floor, x); }
+
+  static Float load_bf16(const uint16_t* p) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  static void load_bf16_pair(const uint16_t* p, Float& even, Float& odd) {
+    const __m512i bits = _mm512_loadu_si512(p);
+    even = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+    odd = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-65536)));
+  }
+  static __m512i bf16_pair(Float even, Float odd) {
+    return _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(round_bf16(even), 16), round_bf16(odd));
+  }
+  static void store_bf16_pair(uint16_t* p, Float even, Float odd) { _mm512_storeu_si512(p, bf16_pair(even, odd)); }
+  static void stream_bf16_pair(uint16_t* p, Float even, Float odd) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), bf16_pair(even, odd));
+  }
+  static Float load_f16(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static __m512i round_bf16(Float x) {
+    const __m512i bits = _mm512_castps_si512(x);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    return _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  }
+  static void store_bf16(uint16_t* p, Float x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf16(x), 16)));
+  }
+  static void store_f16(uint16_t* p, Float x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static void stream_f16_pair(uint16_t* p, Float a, Float b) {
+    const __m256i low = _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT);
+    const __m256i high = _mm512_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+  }
+
+  struct Scale {
+    Float high;
+    Float low;
+    Float floor;
+    explicit Scale(double inverse_temperature) {
+      const double exact = inverse_temperature * kLog2E;
+      const auto rounded = static_cast<float>(exact);
+      high = set(rounded);
+      low = set(static_cast<float>(exact - static_cast<double>(rounded)));
+      floor = set(static_cast<float>(kLowestExponent / exact));
+    }
+  };
+
+  static Float clamp(Float x, const Scale& scale) { return max_keeping_nan(scale.floor, x); }
+
+  static Float raise(Float a, Float b) {
+    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+  }
+
+  template <class Exp2, int N>
+  static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
+                        Float (&shifted)[N]) {
+    const Float magic = set(kExponentMagic);
+    Float f[N];
+    for (int k = 0; k < N; ++k) shifted[k] = fma(x[k], scale.high, magic);
+    for (int k = 0; k < N; ++k) f[k] = sub(shifted[k], magic);
+    for (int k = 0; k < N; ++k) f[k] = _mm512_fmsub_ps(x[k], scale.high, f[k]);
+    if constexpr (Exp2::kExactScale)
+      for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
+    for (int k = 0; k < N; ++k) power[k] = set(Exp2::kPolynomial[Exp2::kDegree - 1]);
+    for (int d = Exp2::kDegree - 2; d >= 0; --d)
+      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(Exp2::kPolynomial[d]));
+    for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(1.0f));
+    for (int k = 0; k < N; ++k) factor[k] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted[k]), 23));
+  }
+};
+
+}  // namespace rlvr::avx512

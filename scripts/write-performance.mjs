@@ -1,0 +1,261 @@
+// docs/performance.md from a result of `rlvr-kernels bench --json`: every number in it comes from that file.
+//
+//   node scripts/write-performance.mjs [bench/results/NAME.json]   the file that the document names, or the only one, by default
+//   node scripts/write-performance.mjs --check                     fails unless the document is what the file it names gives
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import {
+  contenderName,
+  formatComparison,
+  formatCores,
+  formatError,
+  formatGigabytesPerSecond,
+  formatMilliseconds,
+  formatRate,
+  formatShare,
+  groupBy,
+  sectionTitles,
+  shapeName,
+} from '../dist/cli/bench/format.js';
+
+/**
+ * @typedef {import('../dist/cli/bench/report.js').BenchReport} BenchReport
+ * @typedef {import('../dist/cli/bench/report.js').Row} Row
+ * @typedef {{ header: string, cell: (row: Row) => string, right?: boolean }} Column
+ */
+
+const DOCUMENT = 'docs/performance.md';
+const RESULTS = 'bench/results';
+/** From this share of the memory's speed on, a row is said to run at it. */
+const AT_MEMORY = 0.7;
+/** Half the bytes, and less than this many times the rows per second: the time did not follow the bytes. */
+const FOLLOWS_BYTES = 1.15;
+/** A section with more shapes than this has them in a column, not as headings. */
+const HEADINGS = 6;
+
+/** @type {Column[]} */
+const COLUMNS = [
+  { header: 'op', cell: ({ op }) => op },
+  { header: 'by', cell: contenderName },
+  { header: 'type', cell: ({ dtype }) => dtype },
+  { header: 'threads', cell: ({ threads }) => `${threads ?? '–'}`, right: true },
+  { header: 'ms', cell: ({ milliseconds }) => formatMilliseconds(milliseconds.median), right: true },
+  {
+    header: 'p10 – p90',
+    cell: ({ milliseconds: { p10, p90 } }) => `${formatMilliseconds(p10)} – ${formatMilliseconds(p90)}`,
+    right: true,
+  },
+  { header: 'rows/s', cell: ({ rowsPerSecond }) => formatRate(rowsPerSecond), right: true },
+  { header: 'GB/s', cell: ({ gigabytesPerSecond }) => formatGigabytesPerSecond(gigabytesPerSecond), right: true },
+  { header: 'of memory', cell: ({ ofBandwidth }) => formatShare(ofBandwidth), right: true },
+  { header: 'error', cell: ({ error }) => formatError(error), right: true },
+];
+
+/** The whole document. @param {BenchReport} report @param {string} file where it lies, from the root */
+export function performanceDocument(report, file) {
+  return [
+    `<!-- Generated from ${file} by scripts/write-performance.mjs (npm run docs:performance). Do not edit. -->`,
+    '# Performance',
+    `Generated from [\`${file}\`](../${file}) by \`npm run docs:performance\`. Figures of one run on one machine: ratios within it travel, figures do not.`,
+    ...method(report),
+    ...machine(report),
+    ...limits(report.rows),
+    ...comparisons(report),
+    '## Results',
+    ...results(report.rows),
+    '',
+  ]
+    .join('\n\n')
+    .trimEnd()
+    .concat('\n');
+}
+
+/** @param {BenchReport} report */
+function method({ settings: { command, repeats, warmup, seed, quiet }, peers }) {
+  const ran = peers.filter(({ reason }) => reason === undefined);
+  const missing = peers.filter(({ reason }) => reason !== undefined);
+  const names = ran.map(({ name, version }) => text([name, version].filter(Boolean).join(' ')));
+  return [
+    '## Method',
+    `\`${command.replaceAll('`', "'")}\`: each contender's result is checked against float64, then ${repeats} rounds (after ${warmup} to warm up) time every contender once, in turn, on the same data (seed ${seed}).` +
+      `${quiet ? ' Rounds in which other processes were at work were thrown away and repeated.' : ''} [bench/README.md](../bench/README.md) says more.`,
+    "`ms` is the median, `p10 – p90` leaves out the fastest and the slowest tenth. GB/s counts the bytes that the task must move; `of memory` is the time that reading and copying those bytes took in the same rounds, over the row's. `error` is relative, against float64.",
+    ...(names.length > 0 ? [`Peers: ${names.join(', ')}.`] : []),
+    ...missing.map(({ name, reason }) => `Not run: ${text(name)} (${text(reason ?? '')}).`),
+  ];
+}
+
+/** @param {BenchReport} report */
+function machine({ machine: m, node, package: { name, version }, git, load, date }) {
+  const commit = `${git.commit?.slice(0, 12) ?? 'not a checkout'}${git.dirty ? ', with changes that are not in it' : ''}`;
+  const facts = [
+    ['processor', `${m.cpu}, ${m.cores} cores, ${m.lastLevelCacheMiB} MiB last-level cache`],
+    ['memory', `${m.memoryGiB} GiB`],
+    ['system', `${m.platform}, Node ${node}`],
+    ['package', `${name} ${version}, commit ${commit}`],
+    [
+      "others' load",
+      `${formatCores(load.before)} before, at most ${formatCores(load.during)} in a round that counts, ${formatCores(load.after)} after`,
+    ],
+    ['date', date.slice(0, 10)],
+  ];
+  return ['## Machine', table([{ header: '' }, { header: '' }], facts)];
+}
+
+/** What the figures say of the memory and of the arithmetic. @param {readonly Row[]} rows */
+function limits(rows) {
+  const measured = rows.filter(
+    ({ backend, ofBandwidth }) => backend !== null && backend !== 'reference' && ofBandwidth !== null,
+  );
+  if (measured.length === 0) return ['## What the limit is', 'No row of this run was held against the memory.'];
+  const below = measured.filter((row) => share(row) < AT_MEMORY);
+  const shares = measured.map(share);
+  const summary =
+    `${measured.length - below.length} of the ${measured.length} rows of this package that are held against the memory run at ${formatShare(AT_MEMORY)} of its speed or more: there the memory is the limit.` +
+    ` The lowest is at ${formatShare(Math.min(...shares))}, the highest at ${formatShare(Math.max(...shares))}.`;
+  if (below.length === 0) return ['## What the limit is', summary];
+  const columns = [
+    { header: 'shape' },
+    { header: 'row' },
+    { header: 'of memory', right: true },
+    { header: 'what the run shows' },
+  ];
+  const cells = below.map((row) => [
+    shapeName(row.shape),
+    `${row.op}, ${contenderName(row)} ${row.dtype}`,
+    formatShare(row.ofBandwidth),
+    evidence(row, rows),
+  ]);
+  return [
+    '## What the limit is',
+    summary,
+    `Below that, arithmetic is a candidate where halving the bytes (16-bit logits in place of f32) gave less than ${FOLLOWS_BYTES} × the rows per second:`,
+    table(columns, cells),
+  ];
+}
+
+const share = (/** @type {Row} */ { ofBandwidth }) => ofBandwidth ?? Number.NaN;
+
+/** Compares a row with the same op on logits of the other width. @param {Row} row @param {readonly Row[]} rows */
+function evidence(row, rows) {
+  const key = (/** @type {Row} */ { section, op, by, backend, threads, shape }) =>
+    JSON.stringify([section, op, by, backend, threads, shapeName(shape)]);
+  const same = rows.filter((other) => key(other) === key(row));
+  const wide = same.find(({ dtype }) => dtype === 'f32');
+  const narrow = row.dtype === 'f32' ? same.find(({ dtype }) => dtype === 'bf16' || dtype === 'f16') : row;
+  if (wide === undefined || narrow === undefined || wide === narrow) return 'nothing to compare with in this run';
+  const gain = narrow.rowsPerSecond / wide.rowsPerSecond;
+  const says = `${narrow.dtype} has ${formatComparison({ value: gain, unit: 'times' })} the rows/s of f32`;
+  return `${gain < FOLLOWS_BYTES ? 'compute-bound candidate' : 'the time still follows the bytes'}: ${says}`;
+}
+
+/** @param {BenchReport} report */
+function comparisons({ comparisons: all }) {
+  if (all.length === 0) return [];
+  const columns = [{ header: 'claim' }, { header: 'shape' }, { header: 'value', right: true }];
+  return [
+    '## Comparisons',
+    table(
+      columns,
+      all.map((one) => [one.claim, shapeName(one.shape), formatComparison(one)]),
+    ),
+  ];
+}
+
+/** A table for each section and shape. @param {readonly Row[]} rows */
+function results(rows) {
+  return [...groupBy(rows, ({ section }) => section).values()].flatMap((ofSection) => {
+    const heading = `### ${sectionTitles[ofSection[0].section]}`;
+    const shapes = groupBy(ofSection, ({ shape }) => shapeName(shape));
+    if (shapes.size > HEADINGS)
+      return [heading, rowTable(ofSection, [{ header: 'shape', cell: ({ shape }) => shapeName(shape) }])];
+    return [heading, ...[...shapes].flatMap(([shape, ofShape]) => [`**${shape}**`, rowTable(ofShape)])];
+  });
+}
+
+/** @param {readonly Row[]} rows @param {Column[]} before */
+function rowTable(rows, before = []) {
+  const columns = [...before, ...COLUMNS];
+  return table(
+    columns,
+    rows.map((row) => columns.map(({ cell }) => cell(row))),
+  );
+}
+
+/** @param {readonly { header: string, right?: boolean }[]} columns @param {readonly (readonly string[])[]} rows */
+function table(columns, rows) {
+  const line = (/** @type {readonly string[]} */ cells) => `| ${cells.join(' | ')} |`;
+  const rule = `|${columns.map(({ right }) => (right ? '---:' : '---')).join('|')}|`;
+  return [line(columns.map(({ header }) => header)), rule, ...rows.map((cells) => line(cells.map(text)))].join('\n');
+}
+
+/** A peer's name or reason may hold anything. @param {string} value */
+function text(value) {
+  const visible = value.replace(/\p{C}/gu, '\ufffd').replaceAll('&', '&amp;').replaceAll('<', '&lt;');
+  return visible.replace(/[\\`*_[\]|~]/g, (character) => `\\${character}`);
+}
+
+/** @param {string} path @returns {BenchReport | undefined} undefined for a file of another form */
+function readReport(path) {
+  const value = JSON.parse(readFileSync(path, 'utf8'));
+  return value.benchmark === 'rlvr-kernels bench' ? value : undefined;
+}
+
+/** The result files of the form that the document is made from. @param {string} root */
+function reportFiles(root) {
+  const folder = join(root, RESULTS);
+  const files = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('.json')) : [];
+  return files.filter((name) => readReport(join(folder, name)) !== undefined).map((name) => `${RESULTS}/${name}`);
+}
+
+/** The file that the document names. @param {string} root */
+function namedFile(root) {
+  const path = join(root, DOCUMENT);
+  return existsSync(path) ? /^<!-- Generated from (\S+) by/.exec(readFileSync(path, 'utf8'))?.[1] : undefined;
+}
+
+/** Why the committed document is not what it says it is; undefined if all is well. @param {string} root */
+export function problemWithDocument(root) {
+  const again = 'npm run docs:performance';
+  const path = join(root, DOCUMENT);
+  if (!existsSync(path)) {
+    const [file] = reportFiles(root);
+    return file && `${DOCUMENT} is missing, and there is ${file}: ${again} -- ${file}`;
+  }
+  const file = namedFile(root);
+  const report = file !== undefined && existsSync(join(root, file)) ? readReport(join(root, file)) : undefined;
+  if (file === undefined || report === undefined)
+    return `${DOCUMENT} names no result file that is there: ${again} -- FILE`;
+  const same = readFileSync(path, 'utf8') === performanceDocument(report, file);
+  return same ? undefined : `${DOCUMENT} is not what ${file} gives: ${again}`;
+}
+
+/** @param {string} root @param {string | undefined} asked */
+export function writeDocument(root, asked) {
+  const files = reportFiles(root);
+  const file = asked?.replace(/^\.\//, '') ?? namedFile(root) ?? (files.length === 1 ? files[0] : undefined);
+  if (file === undefined)
+    throw new Error(`name the result file to write from; there are: ${files.join(', ') || 'none'}`);
+  const report = readReport(join(root, file));
+  if (report === undefined) throw new Error(`${file} is not a result of \`rlvr-kernels bench --json\``);
+  writeFileSync(join(root, DOCUMENT), performanceDocument(report, file));
+  return `${DOCUMENT} from ${file}`;
+}
+
+function main() {
+  const root = fileURLToPath(new URL('..', import.meta.url));
+  const [argument] = process.argv.slice(2);
+  if (argument !== '--check') return console.log(writeDocument(root, argument));
+  const problem = problemWithDocument(root);
+  if (problem !== undefined) throw new Error(problem);
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  try {
+    main();
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 1;
+  }
+}

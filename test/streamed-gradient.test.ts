@@ -1,0 +1,41 @@
+// A gradient that outgrows the caches goes to a second array by stores that pass them by, in whole aligned vectors: the same
+// bits as in place, from wherever a row starts, and nothing between the rows is touched.
+import { expect, test } from 'vitest';
+import { type DType, type HostTensor, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../lib/index.js';
+import { generator } from './support/random.js';
+
+const TOKENS = 67;
+const VOCAB = 131_077; // odd, and 67 rows of it are more than 2^23 elements
+const OUT_STRIDE = VOCAB + 6;
+
+test.each<[DType, number]>([
+  ['f32', 1],
+  ['f32', 0],
+  ['bf16', 3],
+  ['f16', 5],
+])('%s, %i elements after an aligned address', (dtype, offset) => {
+  const random = generator(5);
+  const create = (length: number) => (dtype === 'f32' ? new Float32Array(length) : new Uint16Array(length));
+  const data = create(TOKENS * VOCAB);
+  const one = dtype === 'bf16' ? 0x3f80 : 0x3c00; // 1 in 16 bits: those after it are a little more
+  for (let i = 0; i < data.length; i++) data[i] = dtype === 'f32' ? 8 * random() : one + Math.floor(256 * random());
+  const targets = Int32Array.from({ length: TOKENS }, (_, t) => t * 1900);
+  const logits: HostTensor = { data, shape: [TOKENS, VOCAB], dtype };
+  const options = { backend: 'cpu' } as const;
+  const { logSumExp } = tokenLogProbsSync({ logits, targets }, options);
+  const gradLogProbs = Float64Array.from({ length: TOKENS }, (_, t) => (t % 9 === 4 ? 0 : random() - 0.5));
+  const inputs = { logits, targets, logSumExp, gradLogProbs };
+
+  const memory = create(offset + TOKENS * OUT_STRIDE).fill(7);
+  const out: HostTensor = { data: memory.subarray(offset), shape: [TOKENS, VOCAB], rowStride: OUT_STRIDE, dtype };
+  tokenLogProbsBackwardSync(inputs, { ...options, gradient: { out } });
+  tokenLogProbsBackwardSync(inputs, { ...options, gradient: 'in-place' });
+  const bytes = (array: typeof data, from: number) =>
+    Buffer.from(array.buffer, array.byteOffset + from * array.BYTES_PER_ELEMENT, VOCAB * array.BYTES_PER_ELEMENT);
+  for (let t = 0; t < TOKENS; t++) {
+    const row = offset + t * OUT_STRIDE;
+    if (!bytes(memory, row).equals(bytes(data, t * VOCAB))) expect.fail(`row ${t} differs`);
+    expect(Array.from(memory.subarray(row + VOCAB, row + OUT_STRIDE)), `after row ${t}`).toEqual(Array(6).fill(7));
+  }
+  expect(Array.from(memory.subarray(0, offset))).toEqual(Array(offset).fill(7));
+});
