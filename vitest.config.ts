@@ -21,6 +21,7 @@ export default defineConfig({
     env: {
       // A backend that is absent fails the run instead of passing unseen; set the variable to ask for fewer or more.
       REQUIRE_BACKENDS: process.env.REQUIRE_BACKENDS ?? 'reference,cpu',
+      RLVR_TINY_NATIVE: '1', // small cases are to test the addon's kernels, not to run in TypeScript (lib/backend/tiny.ts)
     },
     projects: [
       {

@@ -2,10 +2,12 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { runReference } from '../reference/backend.js';
 import { packageVersion } from '../version.js';
 import { type CudaInfo, deviceBackend, type NativeCuda } from './cuda.js';
 import type { KernelArguments, KernelCall, KernelName } from './kernels.js';
 import type { Backend } from './select.js';
+import { isTiny } from './tiny.js';
 
 type SyncKernels = { [K in KernelName]: (args: KernelArguments[K]) => void };
 type AsyncKernels = {
@@ -118,7 +120,7 @@ function findCuda(native: NativeCuda | Absent): Present<CudaInfo> | Absent {
   return { backend: deviceBackend(native, () => new native.Device(0, undefined)), info };
 }
 
-/** Kernels on arrays as they are. */
+/** Kernels on arrays as they are; the tiny ones without a call into the addon. */
 function hostBackend(native: Addon): Backend {
   const sync = native as { [K in KernelName]: (args: KernelCall['args']) => void };
   const async = native as unknown as Record<
@@ -126,8 +128,9 @@ function hostBackend(native: Addon): Backend {
     (args: KernelCall['args'] & { cancel: Int32Array }) => Promise<void>
   >;
   const run = {
-    kernel: ({ kernel, args }: KernelCall) => sync[kernel](args),
-    kernelAsync: ({ kernel, args }: KernelCall, cancel: Int32Array) => async[`${kernel}Async`]({ ...args, cancel }),
+    kernel: (call: KernelCall) => (isTiny(call) ? runReference(call) : sync[call.kernel](call.args)),
+    kernelAsync: (call: KernelCall, cancel: Int32Array) =>
+      isTiny(call) ? runReference(call) : async[`${call.kernel}Async`]({ ...call.args, cancel }),
     read() {},
     readAsync: () => undefined,
     close() {},

@@ -26,11 +26,13 @@ function start({ kernel, args }: KernelCall): Pauses {
   return (kernels[kernel] as (args: KernelCall['args']) => Pauses)(args);
 }
 
+export function runReference(call: KernelCall): undefined {
+  const pauses = start(call);
+  while (pauses.next().done !== true);
+}
+
 const run: Run = {
-  kernel(call) {
-    const pauses = start(call);
-    while (pauses.next().done !== true);
-  },
+  kernel: runReference,
   async kernelAsync(call, cancel) {
     const pauses = start(call);
     let sliceEnd = performance.now() + SLICE_MS;

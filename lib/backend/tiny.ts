@@ -1,0 +1,37 @@
+// A call into the addon costs 2 to 4 µs, an asynchronous one a trip to another thread: work that plain TypeScript does in
+// less is better left to it. The bounds are from `rlvr-kernels bench sweep`, where the two are level.
+import type { KernelCall } from './kernels.js';
+
+let enabled = process.env.RLVR_TINY_NATIVE !== '1';
+
+/** Whether the reference's kernel is done before the addon's would have begun. */
+export function isTiny(call: KernelCall): boolean {
+  return enabled && fits(call);
+}
+
+function fits({ kernel, args }: KernelCall): boolean {
+  switch (kernel) {
+    case 'tokenLogProbsForward':
+    case 'tokenLogProbsBackward':
+      return args.tokens * (args.vocab + 1) <= 48;
+    case 'sequenceLogProbsForward':
+    case 'sequenceLogProbsBackward':
+    case 'ratioScoresBackward':
+      return args.cuSeqlens[args.sequences] + args.sequences <= 200;
+    case 'groupInfoNCE':
+      return args.scores.length <= 16;
+    default:
+      return false;
+  }
+}
+
+/** Runs `check` with every kernel in the addon: for those who examine it. */
+export function withoutTiny<T>(check: () => T): T {
+  const before = enabled;
+  enabled = false;
+  try {
+    return check();
+  } finally {
+    enabled = before;
+  }
+}
