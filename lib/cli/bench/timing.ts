@@ -58,9 +58,8 @@ export interface MeasureOptions {
 
 const RETRY_MS = 1000;
 const MAX_RETRIES = 20;
-const BRIEF_MS = 0.5;
-const MANY_MS = 10;
-const MOST_CALLS = 2000;
+const BRIEF_MS = 2;
+const MOST_CALLS = 4096;
 
 export function spreadOf(samples: readonly number[]): Spread {
   const sorted = [...samples].sort((a, b) => a - b);
@@ -106,13 +105,13 @@ class Entrant {
     return this.contender.check();
   }
 
+  /** How many calls take BRIEF_MS; the first ones, which are compiled on the way, do not tell. */
   async calibrate(): Promise<void> {
     if (!this.contender.brief) return;
     this.contender.prepare?.();
-    const first = await callOften(this.contender, 1);
-    if (first > MANY_MS) return; // one call tells enough
-    const milliseconds = await callOften(this.contender, 3);
-    this.calls = Math.min(MOST_CALLS, Math.max(1, Math.ceil(BRIEF_MS / milliseconds)));
+    while (this.calls < MOST_CALLS && (await callOften(this.contender, this.calls)) * this.calls < BRIEF_MS) {
+      this.calls *= 2;
+    }
   }
 
   /** Whether its budget, spread over the rounds, lets it take part in this one. */
