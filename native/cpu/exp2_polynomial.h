@@ -4,6 +4,8 @@
 
 namespace rlvr {
 
+constexpr double kLog2E = 1.4426950408889634074;
+
 // 3e-9: with the rounding of float32, exp within 2 ulp.
 struct Exp2Full {
   static constexpr int kDegree = 6;
@@ -20,6 +22,18 @@ struct Exp2Close {
   static constexpr bool kExactScale = true;
 };
 
+// The same where rounding the scale to float32 loses next to nothing, as at temperature 1.
+struct Exp2CloseScale : Exp2Close {
+  static constexpr bool kExactScale = false;
+};
+
+// Whether it does: terms of 2^-100 of the largest, which no sum feels unless it has no others, are off by less than 1e-6.
+inline bool scale_is_close(double inverse_temperature) {
+  const double exact = inverse_temperature * kLog2E;
+  const double error = (static_cast<double>(static_cast<float>(exact)) - exact) / exact;
+  return error < 1.4e-8 && error > -1.4e-8;
+}
+
 // 3e-6, and as much again from the scale's rounding at the most: for what will be rounded to 16 bits, where half a unit in
 // the last place is 2e-4 or more.
 struct Exp2Rough {
@@ -35,7 +49,5 @@ constexpr float kExponentMagic = 12582912.0f + 127.0f;
 
 // Exponents are clamped here, where 2^n comes out as exactly 0: a logit of -inf has probability 0, not 1e-38.
 constexpr double kLowestExponent = -127.0;
-
-constexpr double kLog2E = 1.4426950408889634074;
 
 }  // namespace rlvr

@@ -54,7 +54,7 @@ double horizontal_sum(typename S::Float x) {
   return sum;
 }
 
-template <class S, class E>
+template <class S, class E, class Exp2ForSums = typename E::Exp2ForSums>
 struct Rows {
   using Element = typename E::Element;
   using Float = typename S::Float;
@@ -104,7 +104,7 @@ struct Rows {
     Float factor[N];
     Float shifted[N];
     for (int k = 0; k < N; ++k) u[k] = S::clamp(S::sub(u[k], reference), scale);
-    S::template exp_parts<typename E::Exp2ForSums>(u, scale, power, factor, shifted);
+    S::template exp_parts<Exp2ForSums>(u, scale, power, factor, shifted);
     for (int k = 0; k < N; ++k) lanes.top[k & 1] = S::raise(lanes.top[k & 1], shifted[k]);
     if constexpr (kWeighted) {
       for (int k = 0; k < N; ++k) power[k] = S::mul(power[k], factor[k]);
@@ -302,12 +302,10 @@ struct Rows {
         for (int64_t k = begin; k < end; ++k) out[k] = E::narrow(lane[k - begin]);
       });
     };
-    int64_t i = 0;
-    if constexpr (kStream) {
-      const int64_t aligned = until_aligned(out) < count ? until_aligned(out) : count;
-      for (; i < aligned; i += kWidth) few(i, aligned - i < kWidth ? aligned : i + kWidth);
-      i = aligned;
-    }
+    // Up to an aligned address first: a streamed store needs one, any other is slow where it crosses a cache line.
+    const int64_t aligned = until_aligned(out) < count ? until_aligned(out) : count;
+    for (int64_t k = 0; k < aligned; k += kWidth) few(k, aligned - k < kWidth ? aligned : k + kWidth);
+    int64_t i = aligned;
     for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
       Float u[kMany];
       for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
@@ -323,7 +321,7 @@ struct Rows {
     few(i, count);
   }
 
-  // Elements before the next address that a vector may be streamed to.
+  // Elements before the next address that is a multiple of a vector's size.
   static int64_t until_aligned(const Element* p) {
     const auto bytes = static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % sizeof(Float));
     return bytes == 0 ? 0 : (static_cast<int64_t>(sizeof(Float)) - bytes) / static_cast<int64_t>(sizeof(Element));
@@ -370,15 +368,22 @@ struct Rows {
   }
 };
 
+// 16-bit logits are bound by instructions: the correction of the scale is left out where it does not matter.
+template <class S, class E>
+void forward_16_bit_rows(const TokenLogProbsForward& op, int64_t begin, int64_t end) {
+  if (scale_is_close(1 / op.temperature)) return Rows<S, E, Exp2CloseScale>::forward_rows(op, begin, end);
+  Rows<S, E>::forward_rows(op, begin, end);
+}
+
 template <class S>
 void forward_rows(const TokenLogProbsForward& op, int64_t begin, int64_t end) {
   switch (op.dtype) {
     case DType::kF32:
       return Rows<S, F32<S>>::forward_rows(op, begin, end);
     case DType::kBF16:
-      return Rows<S, Bf16<S>>::forward_rows(op, begin, end);
+      return forward_16_bit_rows<S, Bf16<S>>(op, begin, end);
     case DType::kF16:
-      return Rows<S, F16<S>>::forward_rows(op, begin, end);
+      return forward_16_bit_rows<S, F16<S>>(op, begin, end);
   }
 }
 

@@ -15,20 +15,20 @@ export interface LossCallOptions {
 export type LossFunction = (
   batch: api.Batch & { oldLogProbs: Float64Array },
   options: LossCallOptions,
-) => Promise<{ loss: number; gradLogProbs?: api.FloatArray }>;
+) => { loss: number; gradLogProbs?: api.FloatArray };
 
 /** With tau 1 no score is so far ahead that its gradient is 0: such rows are not read. */
 export const LOSSES = {
-  conspo: (batch, options) => api.conspo(batch, { tau: 1, ...options }),
-  grpo: (batch, options) => api.grpo(batch, options),
-  dapo: (batch, options) => api.dapo(batch, options),
-  bnpo: (batch, options) => api.bnpo(batch, options),
-  drGrpo: (batch, options) => api.drGrpo(batch, { maxLength: 1024, ...options }),
-  gspo: (batch, options) => api.gspo(batch, options),
-  gmpo: (batch, options) => api.gmpo(batch, options),
-  cispo: (batch, options) => api.cispo(batch, options),
-  sapo: (batch, options) => api.sapo(batch, options),
-  disco: (batch, options) => api.disco(batch, options),
+  conspo: (batch, options) => api.conspoSync(batch, { tau: 1, ...options }),
+  grpo: (batch, options) => api.grpoSync(batch, options),
+  dapo: (batch, options) => api.dapoSync(batch, options),
+  bnpo: (batch, options) => api.bnpoSync(batch, options),
+  drGrpo: (batch, options) => api.drGrpoSync(batch, { maxLength: 1024, ...options }),
+  gspo: (batch, options) => api.gspoSync(batch, options),
+  gmpo: (batch, options) => api.gmpoSync(batch, options),
+  cispo: (batch, options) => api.cispoSync(batch, options),
+  sapo: (batch, options) => api.sapoSync(batch, options),
+  disco: (batch, options) => api.discoSync(batch, options),
 } satisfies Record<string, LossFunction>;
 
 export const DEFAULT_LOSSES: readonly (keyof typeof LOSSES)[] = ['conspo', 'grpo'];
@@ -87,11 +87,11 @@ function lossContender(
   const run = (slot: number) =>
     loss({ ...rollouts, logits: arrays.work[slot], targets }, { gradient: 'in-place', backend });
   const name = `${op} ${dtype}, ${backend}`;
-  const check = async () => {
-    const expected = await loss({ ...rollouts, logProbs }, { backend: 'reference' });
+  const check = () => {
+    const expected = loss({ ...rollouts, logProbs }, { backend: 'reference' });
     const upstream = Float64Array.from(expected.gradLogProbs ?? []);
     if (upstream.includes(0)) throw new WrongResult(`${name}: rows without a gradient, which are not read`);
-    const { loss: value } = await run(0);
+    const { loss: value } = run(0);
     // Near 0 a loss is a difference of larger terms: its error is against them.
     requireWithin(`${name}: loss`, Math.abs(value - expected.loss) / Math.max(1, Math.abs(expected.loss)), 1e-6);
     const truth = truthOf({ ...problem, upstream }, dtype, arrays.logits[0].data);

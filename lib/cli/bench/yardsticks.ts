@@ -11,7 +11,8 @@ export function benchAddon(): Addon | undefined {
   return 'reason' in addon ? undefined : addon;
 }
 
-const asBytes = ({ data }: HostTensor) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+/** What the addon's diagnostics take. */
+export const asBytes = ({ data }: HostTensor) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
 /** None without the addon. */
 export function yardsticks(
