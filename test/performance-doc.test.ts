@@ -91,12 +91,12 @@ describe('the document', () => {
     const limits = parts['What the limit is'];
     expect(limits).toMatch(/^36 of the 51 rows .* 70 % .*lowest is at 42 %, the highest at 130 %/m);
     const rows = tableRows(limits);
-    expect(rows.filter((row) => row.includes('compute-bound candidate'))).toHaveLength(10);
+    expect(rows.filter((row) => row.includes('mostly arithmetic'))).toHaveLength(10);
     expect(rows).toContain(
-      '| T=512, V=32000 | forward, cpu bf16 | 48 % | compute-bound candidate: bf16 has 1.07 × the rows/s of f32 |',
+      '| T=512, V=32000 | forward, cpu bf16 | 48 % | mostly arithmetic: bf16 has 1.07 × the rows/s of f32 |',
     );
     expect(rows).toContain(
-      '| T=512, V=32000 | forward with entropy, cpu f16 | 60 % | the time still follows the bytes: f16 has 1.52 × the rows/s of f32 |',
+      '| T=512, V=32000 | forward with entropy, cpu f16 | 60 % | mostly the bytes: f16 has 1.52 × the rows/s of f32 |',
     );
   });
 

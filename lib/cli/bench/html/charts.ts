@@ -188,13 +188,15 @@ function groupCharts(rows: readonly Row[]): ChartSpec[] {
   if (sized.length === 0) return [];
   const lookOf = looks();
   const sizeOf = (row: Row) => row.shape.groupSize ?? 1;
-  const series = [...groupBy(sized, (row) => `${row.op} ${kindOf(row)}`)].map(([name, ofKind]): Series => {
-    const points = ofKind.map((row): Point => {
-      const { median, p10, p90 } = row.milliseconds;
-      return { x: sizeOf(row), y: median, low: p10, high: p90, note: noteOf(row) };
-    });
-    return { name: short(name), look: lookOf(name), points: points.sort((a, b) => a.x - b.x) };
-  });
+  const series = [...groupBy(sized, (row) => `${row.op} ${kindOf(row)}, N=${row.shape.sequences}`)].map(
+    ([name, ofKind]): Series => {
+      const points = ofKind.map((row): Point => {
+        const { median, p10, p90 } = row.milliseconds;
+        return { x: sizeOf(row), y: median, low: p10, high: p90, note: noteOf(row) };
+      });
+      return { name: short(name), look: lookOf(name), points: points.sort((a, b) => a.x - b.x) };
+    },
+  );
   return [
     {
       id: 'groups',

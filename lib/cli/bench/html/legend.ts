@@ -6,8 +6,9 @@ import { html, Markup } from './markup.js';
 const colourCount = 6;
 const dashes: readonly (readonly number[])[] = [[], [7, 3], [2, 3]];
 const guideDashes: readonly (readonly number[])[] = [
-  [9, 4],
-  [3, 3],
+  [7, 4],
+  [2, 3],
+  [10, 3, 2, 3],
 ];
 const markerPaths: Record<Marker, string> = {
   circle: 'M9 7a4 4 0 1 0 8 0a4 4 0 1 0-8 0z',
