@@ -63,7 +63,7 @@ export function floats(name: string, value: unknown, length: number, meaning: st
 }
 
 /** Whether every value is finite: 0 times one that is not is NaN. Four sums, since an addition waits for the one before. */
-function allFinite(array: Float64Array): boolean {
+export function allFinite(array: Float64Array): boolean {
   let [a, b, c, d] = [0, 0, 0, 0];
   const rest = array.length % 4;
   for (let i = 0; i < rest; i++) a += 0 * array[i];

@@ -1,5 +1,6 @@
 // The packed batch (spec section 1) that every loss takes, and its validation.
 
+import { outputArray } from '../backend/outputs.js';
 import { badArgument } from '../errors.js';
 import { checkGroupOrder, type Groups } from '../groups.js';
 import { type Logits, logitsView } from '../logits.js';
@@ -11,6 +12,7 @@ import {
   tokenRows,
 } from '../ops/token-log-probs.js';
 import {
+  allFinite,
   type FloatArray,
   finiteFloats,
   floats,
@@ -155,7 +157,10 @@ export function givenLogProbs(checked: CheckedSequences): {
   nonFinite: Int32Array;
 } {
   const { mask, onNonFinite } = checked;
-  const logProbs = Float64Array.from(checked.logProbs ?? []);
+  const given = checked.logProbs ?? new Float64Array();
+  const logProbs = outputArray(given.length);
+  logProbs.set(given);
+  if (mask === undefined && allFinite(logProbs)) return { logProbs, mask, nonFinite: new Int32Array(1) };
   const kept = new Uint8Array(logProbs.length).fill(1);
   let first = -1;
   let count = 0;
