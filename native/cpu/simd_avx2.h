@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "cpu/exp2_polynomial.h"
+#include "cpu/simd_exp.h"
 
 namespace rlvr::avx2 {
 
@@ -25,6 +25,7 @@ struct Simd {
   static Float sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
   static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
   static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  static Float fms(Float a, Float b, Float c) { return _mm256_fmsub_ps(a, b, c); }
   // The larger of the two; a NaN in `x` is ignored.
   static Float max_ignoring_nan(Float x, Float so_far) { return _mm256_max_ps(x, so_far); }
   // The larger of the two; a NaN in `x` is kept.
@@ -72,17 +73,15 @@ struct Simd {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(p), _mm256_set_m128i(high, low));
   }
 
-  // The factor 1/temperature in base 2, split in two so that its rounding does not grow with |x|.
   struct Scale {
     Float high;
     Float low;
-    Float floor;  // smallest argument: below it the result is 0 anyway
+    Float floor;
     explicit Scale(double inverse_temperature) {
-      const double exact = inverse_temperature * kLog2E;
-      const auto rounded = static_cast<float>(exact);
-      high = set(rounded);
-      low = set(static_cast<float>(exact - static_cast<double>(rounded)));
-      floor = set(static_cast<float>(kLowestExponent / exact));
+      const SplitScale parts(inverse_temperature);
+      high = set(parts.high);
+      low = set(parts.low);
+      floor = set(parts.floor);
     }
   };
 
@@ -93,24 +92,16 @@ struct Simd {
     return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
   }
 
-  // exp(x / temperature) = power * factor for a clamped x, as precise as Exp2, for N vectors stage by stage: the chain of one
-  // fills the waits of the others. `shifted` is kExponentMagic + log2(factor); above 127 the result means nothing.
-  // NaN gives NaN.
+  // The bits of kExponentMagic + n as those of 2^n.
+  static Float to_exponent(Float shifted) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
+  }
+
+  // See simd_exp.h.
   template <class Exp2, int N>
   static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
                         Float (&shifted)[N]) {
-    const Float magic = set(kExponentMagic);
-    Float f[N];
-    for (int k = 0; k < N; ++k) shifted[k] = fma(x[k], scale.high, magic);
-    for (int k = 0; k < N; ++k) f[k] = sub(shifted[k], magic);
-    for (int k = 0; k < N; ++k) f[k] = _mm256_fmsub_ps(x[k], scale.high, f[k]);
-    if constexpr (Exp2::kExactScale)
-      for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
-    for (int k = 0; k < N; ++k) power[k] = set(Exp2::kPolynomial[Exp2::kDegree - 1]);
-    for (int d = Exp2::kDegree - 2; d >= 0; --d)
-      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(Exp2::kPolynomial[d]));
-    for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(1.0f));
-    for (int k = 0; k < N; ++k) factor[k] = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted[k]), 23));
+    split_exp<Simd, Exp2>(x, scale, power, factor, shifted);
   }
 };
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "cpu/exp2_polynomial.h"
+#include "cpu/simd_exp.h"
 
 namespace rlvr::avx512 {
 
@@ -36,6 +36,7 @@ struct Simd {
   static Float sub(Float a, Float b) { return _mm512_sub_ps(a, b); }
   static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
   static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  static Float fms(Float a, Float b, Float c) { return _mm512_fmsub_ps(a, b, c); }
   static Float max_ignoring_nan(Float x, Float so_far) { return _mm512_max_ps(x, so_far); }
   static Float max_keeping_nan(Float floor, Float x) { return _mm512_max_ps(floor, x); }
 
@@ -80,11 +81,10 @@ struct Simd {
     Float low;
     Float floor;
     explicit Scale(double inverse_temperature) {
-      const double exact = inverse_temperature * kLog2E;
-      const auto rounded = static_cast<float>(exact);
-      high = set(rounded);
-      low = set(static_cast<float>(exact - static_cast<double>(rounded)));
-      floor = set(static_cast<float>(kLowestExponent / exact));
+      const SplitScale parts(inverse_temperature);
+      high = set(parts.high);
+      low = set(parts.low);
+      floor = set(parts.floor);
     }
   };
 
@@ -94,21 +94,16 @@ struct Simd {
     return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
   }
 
+  // The bits of kExponentMagic + n as those of 2^n.
+  static Float to_exponent(Float shifted) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted), 23));
+  }
+
+  // See simd_exp.h.
   template <class Exp2, int N>
   static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
                         Float (&shifted)[N]) {
-    const Float magic = set(kExponentMagic);
-    Float f[N];
-    for (int k = 0; k < N; ++k) shifted[k] = fma(x[k], scale.high, magic);
-    for (int k = 0; k < N; ++k) f[k] = sub(shifted[k], magic);
-    for (int k = 0; k < N; ++k) f[k] = _mm512_fmsub_ps(x[k], scale.high, f[k]);
-    if constexpr (Exp2::kExactScale)
-      for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
-    for (int k = 0; k < N; ++k) power[k] = set(Exp2::kPolynomial[Exp2::kDegree - 1]);
-    for (int d = Exp2::kDegree - 2; d >= 0; --d)
-      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(Exp2::kPolynomial[d]));
-    for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(1.0f));
-    for (int k = 0; k < N; ++k) factor[k] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted[k]), 23));
+    split_exp<Simd, Exp2>(x, scale, power, factor, shifted);
   }
 };
 

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "cpu/exp2_polynomial.h"
+#include "cpu/simd_exp.h"
 
 namespace rlvr::neon {
 
@@ -22,6 +22,7 @@ struct Simd {
   static Float sub(Float a, Float b) { return vsubq_f32(a, b); }
   static Float mul(Float a, Float b) { return vmulq_f32(a, b); }
   static Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
+  static Float fms(Float a, Float b, Float c) { return vfmaq_f32(vnegq_f32(c), a, b); }
   // The larger of the two; a NaN in `x` is ignored. Not vmaxnmq_f32, which keeps a signalling one.
   static Float max_ignoring_nan(Float x, Float so_far) { return vbslq_f32(vcgtq_f32(x, so_far), x, so_far); }
   // The larger of the two; a NaN in `x` is kept.
@@ -47,17 +48,15 @@ struct Simd {
   static void store_bf16(uint16_t* p, Float x) { vst1_u16(p, vshrn_n_u32(round_bf16(x), 16)); }
   static void store_f16(uint16_t* p, Float x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
 
-  // The factor 1/temperature in base 2, split in two so that its rounding does not grow with |x|.
   struct Scale {
     Float high;
     Float low;
-    Float floor;  // smallest argument: below it the result is 0 anyway
+    Float floor;
     explicit Scale(double inverse_temperature) {
-      const double exact = inverse_temperature * kLog2E;
-      const auto rounded = static_cast<float>(exact);
-      high = set(rounded);
-      low = set(static_cast<float>(exact - static_cast<double>(rounded)));
-      floor = set(static_cast<float>(kLowestExponent / exact));
+      const SplitScale parts(inverse_temperature);
+      high = set(parts.high);
+      low = set(parts.low);
+      floor = set(parts.floor);
     }
   };
 
@@ -68,22 +67,16 @@ struct Simd {
     return vreinterpretq_f32_s32(vmaxq_s32(vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b)));
   }
 
-  // See simd_avx2.h.
+  // The bits of kExponentMagic + n as those of 2^n.
+  static Float to_exponent(Float shifted) {
+    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(shifted), 23));
+  }
+
+  // See simd_exp.h.
   template <class Exp2, int N>
   static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
                         Float (&shifted)[N]) {
-    const Float magic = set(kExponentMagic);
-    Float f[N];
-    for (int k = 0; k < N; ++k) shifted[k] = fma(x[k], scale.high, magic);
-    for (int k = 0; k < N; ++k) f[k] = sub(shifted[k], magic);
-    for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.high, vnegq_f32(f[k]));
-    if constexpr (Exp2::kExactScale)
-      for (int k = 0; k < N; ++k) f[k] = fma(x[k], scale.low, f[k]);
-    for (int k = 0; k < N; ++k) power[k] = set(Exp2::kPolynomial[Exp2::kDegree - 1]);
-    for (int d = Exp2::kDegree - 2; d >= 0; --d)
-      for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(Exp2::kPolynomial[d]));
-    for (int k = 0; k < N; ++k) power[k] = fma(power[k], f[k], set(1.0f));
-    for (int k = 0; k < N; ++k) factor[k] = vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(shifted[k]), 23));
+    split_exp<Simd, Exp2>(x, scale, power, factor, shifted);
   }
 };
 

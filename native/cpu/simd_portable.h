@@ -88,7 +88,7 @@ struct Simd {
     return each([&](int i) { return b.lane[i] > a.lane[i] ? b.lane[i] : a.lane[i]; });
   }
 
-  // See simd_avx2.h. Without FMA the argument is reduced in double instead.
+  // See simd_exp.h. Without FMA the argument is reduced in double instead.
   template <class Exp2, int N>
   static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
                         Float (&shifted)[N]) {
