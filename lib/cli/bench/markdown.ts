@@ -1,32 +1,11 @@
 // The report as GitHub Markdown: a table per section and shape.
+import { sectionTitles } from './format.js';
 import type { BenchReport, Comparison, Row, Section } from './report.js';
 import { sweepLines } from './table.js';
-import {
-  comparisonText,
-  countText,
-  errorText,
-  machineText,
-  rateText,
-  shapeText,
-  shareText,
-  significant,
-  spreadText,
-  whoText,
-} from './text.js';
+import { comparisonText, machineText, rowCells, shapeText } from './text.js';
 
 const HEADER = ['op', 'by', 'dtype', 'ms', 'p10 p90', 'rows/s', 'GB/s', '% mem', 'error'];
 const TEXT_COLUMNS = 3;
-
-const TITLES: Record<Section, string> = {
-  memory: 'Memory',
-  token: 'Token level',
-  scores: 'Scores',
-  objectives: 'Objectives',
-  losses: 'Losses, gradient in place',
-  groups: 'Group InfoNCE against group size',
-  threads: 'Threads',
-  sweep: 'Sweep',
-};
 
 const escaped = (text: string) => text.replace(/[|\\]/g, '\\$&').replace(/\s+/g, ' ');
 
@@ -38,20 +17,6 @@ export function markdownTable(
   const line = (cells: readonly string[]) => `| ${cells.map(escaped).join(' | ')} |`;
   const rule = `|${header.map((_, c) => (c < textColumns ? '---' : '---:')).join('|')}|`;
   return [line(header), rule, ...rows.map(line)].join('\n');
-}
-
-function cells(row: Row): string[] {
-  return [
-    row.op,
-    whoText(row),
-    row.dtype,
-    significant(row.milliseconds.median),
-    spreadText(row.milliseconds),
-    countText(row.rowsPerSecond),
-    rateText(row.gigabytesPerSecond),
-    shareText(row.ofBandwidth),
-    errorText(row.error),
-  ];
 }
 
 const claims = (comparisons: readonly Comparison[]) =>
@@ -68,14 +33,18 @@ function shapesOf(report: BenchReport, section: Section): string {
     .map((shape) => {
       const at = <T extends { readonly shape: Row['shape'] }>(list: readonly T[]) =>
         list.filter((one) => shapeText(one.shape) === shape);
-      const table = markdownTable(HEADER, at(rows).map(cells), TEXT_COLUMNS);
+      const table = markdownTable(
+        HEADER,
+        at(rows).map((row) => rowCells(row)),
+        TEXT_COLUMNS,
+      );
       return `### ${escaped(shape)}\n\n${table}\n\n${claims(at(comparisons))}`;
     })
     .join('\n');
 }
 
 function groups(rows: readonly Row[]): string {
-  const lines = rows.map((row) => [shapeText(row.shape), ...cells(row).slice(1)]);
+  const lines = rows.map((row) => [shapeText(row.shape), ...rowCells(row).slice(1)]);
   return markdownTable(['shape', ...HEADER.slice(1)], lines, TEXT_COLUMNS);
 }
 
@@ -86,7 +55,7 @@ function sweep(comparisons: readonly Comparison[]): string {
 }
 
 export function renderMarkdown(report: BenchReport): string {
-  const sections = (Object.keys(TITLES) as Section[]).filter((section) =>
+  const sections = (Object.keys(sectionTitles) as Section[]).filter((section) =>
     report.rows.some((row) => row.section === section),
   );
   const peers = report.peers.map(({ name, version, reason }) =>
@@ -96,6 +65,6 @@ export function renderMarkdown(report: BenchReport): string {
     `# ${report.package.name} ${report.package.version}, benchmark of ${report.date.slice(0, 10)}\n`,
     `${escaped(machineText(report))}.\n`,
     `\`${report.settings.command}\`: medians of ${report.settings.repeats} calls after ${report.settings.warmup}, interleaved.${peers.length > 0 ? ` Peers: ${escaped(peers.join('; '))}.` : ''}\n`,
-    ...sections.map((section) => `## ${TITLES[section]}\n\n${shapesOf(report, section)}`),
+    ...sections.map((section) => `## ${sectionTitles[section]}\n\n${shapesOf(report, section)}`),
   ].join('\n');
 }

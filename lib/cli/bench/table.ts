@@ -2,17 +2,7 @@
 import { type Column, renderTable } from '../table.js';
 import type { BenchReport, Comparison, Row, Shape } from './report.js';
 import type { Finding } from './run.js';
-import {
-  comparisonText,
-  countText,
-  errorText,
-  machineText,
-  rateText,
-  shareText,
-  significant,
-  spreadText,
-  whoText,
-} from './text.js';
+import { comparisonText, machineText, rowCells } from './text.js';
 
 const WIDTH = 100;
 const left = (header: string): Column => ({ header, align: 'left' });
@@ -30,24 +20,10 @@ const COLUMNS: readonly Column[] = [
   right('error'),
 ];
 
-/** Of a sweep, only so many: the slowest shapes, which are the ones in question. */
 /** What two runs of the same microseconds of code differ by. */
 const SWEEP_NOISE = 0.1;
+/** Of a sweep, only so many: the slowest shapes, which are the ones in question. */
 const SWEEP_LINES = 20;
-
-function cells(row: Row, op = row.op): string[] {
-  return [
-    op,
-    whoText(row),
-    row.dtype,
-    significant(row.milliseconds.median),
-    spreadText(row.milliseconds),
-    countText(row.rowsPerSecond),
-    rateText(row.gigabytesPerSecond),
-    shareText(row.ofBandwidth),
-    errorText(row.error),
-  ];
-}
 
 export function renderFinding({ title, rows, comparisons }: Finding): string {
   const section = rows.find(({ by }) => by !== 'memory')?.section;
@@ -55,7 +31,7 @@ export function renderFinding({ title, rows, comparisons }: Finding): string {
   const label = section === 'groups' ? ({ shape }: Row) => shortShape(shape) : undefined;
   const table = renderTable(
     COLUMNS,
-    rows.map((row) => cells(row, label?.(row))),
+    rows.map((row) => rowCells(row, label?.(row))),
   );
   const claims = comparisons.map((one) => `${comparisonText(one).padStart(9)}  ${one.claim}\n`).join('');
   return `${title}\n\n${table}\n${claims === '' ? '' : `\n${claims}`}`;

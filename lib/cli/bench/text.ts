@@ -39,6 +39,21 @@ export function whoText({ by, backend, threads, section }: Row): string {
   return section === 'threads' ? `${who}, ${threads} thr.` : who;
 }
 
+/** A row as the terminal and Markdown show it: op, who, dtype, ms, spread, rows/s, GB/s, share of the memory, error. */
+export function rowCells(row: Row, op = row.op): string[] {
+  return [
+    op,
+    whoText(row),
+    row.dtype,
+    significant(row.milliseconds.median),
+    spreadText(row.milliseconds),
+    countText(row.rowsPerSecond),
+    rateText(row.gigabytesPerSecond),
+    shareText(row.ofBandwidth),
+    errorText(row.error),
+  ];
+}
+
 export function shapeText({ tokens, vocab, sequences, groupSize }: Shape): string {
   if (vocab !== undefined && sequences === undefined) return `T x V = ${tokens} x ${vocab}`;
   const parts = [
