@@ -1,5 +1,6 @@
 // TensorFlow.js on its wasm backend (SIMD; in Node it runs on one thread), in this process. Its tensors live in the memory of
 // the wasm module: the logits are copied there beforehand, untimed.
+import { createRequire } from 'node:module';
 import { forwardContender } from './contender.mjs';
 
 /**
@@ -15,8 +16,9 @@ const TOLERANCE = 1e-4;
 
 /** @returns {Promise<Peer>} */
 export async function openTensorflow() {
-  const tf = await import('@tensorflow/tfjs-core'); // throws where it is not installed
-  await import('@tensorflow/tfjs-backend-wasm');
+  const require = createRequire(import.meta.url);
+  const tf = require('@tensorflow/tfjs-core'); // throws where it is not installed
+  require('@tensorflow/tfjs-backend-wasm');
   await tf.setBackend('wasm');
   await tf.ready();
   /** @type {any[]} */
