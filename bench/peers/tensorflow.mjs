@@ -10,6 +10,7 @@ import { forwardContender } from './contender.mjs';
  */
 
 const NAME = 'TensorFlow.js';
+const PACKAGES = { core: '@tensorflow/tfjs-core', wasm: '@tensorflow/tfjs-backend-wasm' };
 const THREADS = 1;
 /** It sums a row in float32 term after term: at 151936 of them its error is just above 1e-5. */
 const TOLERANCE = 1e-4;
@@ -17,8 +18,8 @@ const TOLERANCE = 1e-4;
 /** @returns {Promise<Peer>} */
 export async function openTensorflow() {
   const require = createRequire(import.meta.url);
-  const tf = require('@tensorflow/tfjs-core'); // throws where it is not installed
-  require('@tensorflow/tfjs-backend-wasm');
+  const tf = require(PACKAGES.core); // throws where it is not installed
+  require(PACKAGES.wasm);
   await tf.setBackend('wasm');
   await tf.ready();
   /** @type {any[]} */
