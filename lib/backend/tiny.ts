@@ -13,7 +13,7 @@ function fits({ kernel, args }: KernelCall): boolean {
   switch (kernel) {
     case 'tokenLogProbsForward':
     case 'tokenLogProbsBackward':
-      return args.tokens * (args.vocab + 1) <= 48;
+      return args.tokens * (args.vocab + 1) <= 66;
     case 'sequenceLogProbsForward':
     case 'sequenceLogProbsBackward':
     case 'ratioScoresBackward':
