@@ -1,7 +1,7 @@
 // The element types of logits, as vectors of a SIMD wrapper `S`. A pair of vectors holds 2 * kWidth consecutive
 // elements in an order of the type's own, the same for loading and storing. Included by token_log_probs_rows.h.
-// Where S::kMasks, the first elements of a vector can be loaded, the others being -inf. Where S::kStreams, a pair can also
-// be stored past the caches, to an address that is a multiple of a vector's size.
+// Where S::kMasks, the first elements of a vector can be loaded, the others being -inf. Where S::kStreams, a pair can
+// also be stored past the caches, to an address that is a multiple of a vector's size.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,9 @@ namespace {
 template <class S>
 struct F32 {
   using Element = float;
-  using Exp2ForSums = Exp2Full;
-  using Exp2ForGradient = Exp2Full;
+  static constexpr Precision kSums = Precision::kFull;
+  static constexpr Precision kGradient = Precision::kFull;
+  static constexpr bool kExactGradient = true;  // the factor 1/temperature is not rounded
   static typename S::Float load(const float* p) { return S::load(p); }
   static typename S::Float load_first(const float* p, int n) { return S::load_first(p, n); }
   static void store(float* p, typename S::Float x) { S::store(p, x); }
@@ -40,8 +41,9 @@ struct F32 {
 template <class S>
 struct Bf16 {
   using Element = uint16_t;
-  using Exp2ForSums = Exp2Close;
-  using Exp2ForGradient = Exp2Rough;
+  static constexpr Precision kSums = S::kBf16Sums;
+  static constexpr Precision kGradient = Precision::kRough;
+  static constexpr bool kExactGradient = false;
   static typename S::Float load(const uint16_t* p) { return S::load_bf16(p); }
   static typename S::Float load_first(const uint16_t* p, int n) { return S::load_first_bf16(p, n); }
   static void store(uint16_t* p, typename S::Float x) { S::store_bf16(p, x); }
@@ -55,8 +57,9 @@ struct Bf16 {
 template <class S>
 struct F16 {
   using Element = uint16_t;
-  using Exp2ForSums = Exp2Close;
-  using Exp2ForGradient = Exp2Rough;
+  static constexpr Precision kSums = Precision::kClose;
+  static constexpr Precision kGradient = Precision::kRough;
+  static constexpr bool kExactGradient = false;
   static typename S::Float load(const uint16_t* p) { return S::load_f16(p); }
   static typename S::Float load_first(const uint16_t* p, int n) { return S::load_first_f16(p, n); }
   static void store(uint16_t* p, typename S::Float x) { S::store_f16(p, x); }
@@ -72,6 +75,23 @@ struct F16 {
   static float widen(uint16_t x) { return f16_to_float(x); }
   static uint16_t narrow(float x) { return float_to_f16(x); }
 };
+
+constexpr int kMany = 4;  // vectors in one go: one alone waits for its own chain of operations
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Calls visit(vector) with elements [begin, count), fewer than a vector holds, the others -inf.
+template <class S, class E, class Visit>
+void visit_tail(const typename E::Element* x, int64_t begin, int64_t count, Visit visit) {
+  if (begin >= count) return;
+  if constexpr (S::kMasks) {
+    visit(E::load_first(x + begin, static_cast<int>(count - begin)));
+  } else {
+    float padded[S::kWidth];
+    for (float& lane : padded) lane = -kInfinity;
+    for (int64_t i = begin; i < count; ++i) padded[i - begin] = E::widen(x[i]);
+    visit(S::load(padded));
+  }
+}
 
 // The nearest finite float32: an upstream gradient beyond its range must not meet p = 0 as infinity.
 inline float saturate(double x) {

@@ -9,11 +9,12 @@
 
 namespace rlvr::avx2 {
 
-struct Simd {
+struct Simd : FmaExp<Simd> {
   using Float = __m256;
   static constexpr int kWidth = 8;
   static constexpr bool kStreams = true;
   static constexpr bool kMasks = false;
+  static constexpr Precision kBf16Sums = Precision::kClose;
 
   static Float set(float x) { return _mm256_set1_ps(x); }
   static Float load(const float* p) { return _mm256_loadu_ps(p); }
@@ -73,35 +74,19 @@ struct Simd {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(p), _mm256_set_m128i(high, low));
   }
 
-  struct Scale {
-    Float high;
-    Float low;
-    Float floor;
-    explicit Scale(double inverse_temperature) {
-      const SplitScale parts(inverse_temperature);
-      high = set(parts.high);
-      low = set(parts.low);
-      floor = set(parts.floor);
-    }
-  };
-
-  static Float clamp(Float x, const Scale& scale) { return max_keeping_nan(scale.floor, x); }
-
   // The larger of two positive floats: their bits compare as integers, on ports that fma leaves free.
   static Float raise(Float a, Float b) {
     return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
   }
 
-  // The bits of kExponentMagic + n as those of 2^n.
-  static Float to_exponent(Float shifted) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
-  }
-
-  // See simd_exp.h.
-  template <class Exp2, int N>
-  static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
-                        Float (&shifted)[N]) {
-    split_exp<Simd, Exp2>(x, scale, power, factor, shifted);
+  // No table: its shuffles and registers cost more than the terms that it saves.
+  static constexpr int entries(Precision) { return 1; }
+  struct Table {};
+  static Table table() { return {}; }
+  // 2^x of kExponentMagic + x, a multiple of 1/kEntries.
+  template <int kEntries>
+  static Float exp2(Float shifted, Table) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), kExponentShift<kEntries>));
   }
 };
 

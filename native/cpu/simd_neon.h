@@ -9,11 +9,12 @@
 
 namespace rlvr::neon {
 
-struct Simd {
+struct Simd : FmaExp<Simd> {
   using Float = float32x4_t;
   static constexpr int kWidth = 4;
   static constexpr bool kStreams = false;
   static constexpr bool kMasks = false;
+  static constexpr Precision kBf16Sums = Precision::kClose;
 
   static Float set(float x) { return vdupq_n_f32(x); }
   static Float load(const float* p) { return vld1q_f32(p); }
@@ -48,35 +49,17 @@ struct Simd {
   static void store_bf16(uint16_t* p, Float x) { vst1_u16(p, vshrn_n_u32(round_bf16(x), 16)); }
   static void store_f16(uint16_t* p, Float x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
 
-  struct Scale {
-    Float high;
-    Float low;
-    Float floor;
-    explicit Scale(double inverse_temperature) {
-      const SplitScale parts(inverse_temperature);
-      high = set(parts.high);
-      low = set(parts.low);
-      floor = set(parts.floor);
-    }
-  };
-
-  static Float clamp(Float x, const Scale& scale) { return max_keeping_nan(scale.floor, x); }
-
   // The larger of two positive floats: as integers, as in simd_avx2.h, so that a NaN is treated alike.
   static Float raise(Float a, Float b) {
     return vreinterpretq_f32_s32(vmaxq_s32(vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b)));
   }
 
-  // The bits of kExponentMagic + n as those of 2^n.
-  static Float to_exponent(Float shifted) {
-    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(shifted), 23));
-  }
-
-  // See simd_exp.h.
-  template <class Exp2, int N>
-  static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
-                        Float (&shifted)[N]) {
-    split_exp<Simd, Exp2>(x, scale, power, factor, shifted);
+  static constexpr int entries(Precision) { return 1; }
+  struct Table {};
+  static Table table() { return {}; }
+  template <int kEntries>
+  static Float exp2(Float shifted, Table) {
+    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(shifted), kExponentShift<kEntries>));
   }
 };
 

@@ -12,8 +12,10 @@ namespace rlvr::portable {
 
 struct Simd {
   static constexpr int kWidth = 8;
+  static constexpr int entries(Precision) { return 1; }
   static constexpr bool kStreams = false;
   static constexpr bool kMasks = false;
+  static constexpr Precision kBf16Sums = Precision::kClose;
   struct Float {
     float lane[kWidth];
   };
@@ -89,19 +91,21 @@ struct Simd {
   }
 
   // See simd_exp.h. Without FMA the argument is reduced in double instead.
-  template <class Exp2, int N>
+  template <Precision kPrecision, bool, int N>
   static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
                         Float (&shifted)[N]) {
+    using Polynomial = Exp2<1, kPrecision>;
+    constexpr float kMagic = kExponentMagic<1>;
     for (int k = 0; k < N; ++k)
       for (int i = 0; i < kWidth; ++i) {
         const double exponent = static_cast<double>(x[k].lane[i]) * scale.exact;
-        const float s = static_cast<float>(exponent) + kExponentMagic;
-        const float n = s - kExponentMagic;
+        const float s = static_cast<float>(exponent) + kMagic;
+        const float n = s - kMagic;
         const auto f = static_cast<float>(exponent - static_cast<double>(n));
-        float q = Exp2::kPolynomial[Exp2::kDegree - 1];
-        for (int d = Exp2::kDegree - 2; d >= 0; --d) q = q * f + Exp2::kPolynomial[d];
+        float q = Polynomial::kPolynomial[Polynomial::kDegree - 1];
+        for (int d = Polynomial::kDegree - 2; d >= 0; --d) q = q * f + Polynomial::kPolynomial[d];
         power[k].lane[i] = q * f + 1.0f;
-        factor[k].lane[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(s) << 23);
+        factor[k].lane[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(s) << kExponentShift<1>);
         shifted[k].lane[i] = s;
       }
   }
