@@ -64,7 +64,7 @@ if (emulated) {
   const ops = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
   const losses = ['conspo', 'grpo', 'disco', 'define-loss', 'custom-objective', 'policy-extensions', 'token-weights'];
   const others = ['degenerate-arguments', 'cuda-backend', 'device-tensor', 'device-errors', 'device-out-of-memory'];
-  const slow = ['device-losses', 'device-workers']; // once is enough
+  const slow = ['device-losses', 'device-workers', 'cli/bench-cuda']; // once is enough
   for (const [order, late, more] of /** @type {const} */ ([
     ['forward', '0', []],
     ['reverse', '1', slow],

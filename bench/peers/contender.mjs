@@ -2,7 +2,7 @@
 import { gradientError, requireWithin, valueError } from '../../dist/cli/bench/float64.js';
 
 /**
- * @typedef {import('../../dist/cli/bench/arrays.js').TokenArrays} TokenArrays
+ * @typedef {import('../../dist/cli/bench/arrays.js').HostArrays} HostArrays
  * @typedef {import('../../dist/cli/bench/peer.js').Peer} Peer
  * @typedef {import('../../dist/cli/bench/timing.js').Contender} Contender
  * @typedef {{ by: string, op: string, threads: number, run: Contender['run'] }} Call
@@ -11,13 +11,13 @@ import { gradientError, requireWithin, valueError } from '../../dist/cli/bench/f
 /** They sum in float32. */
 const TOLERANCE = 1e-5;
 
-/** @param {TokenArrays} arrays @param {Call} call @returns {Omit<Contender, 'moves' | 'check'>} */
+/** @param {HostArrays} arrays @param {Call} call @returns {Omit<Contender, 'moves' | 'check'>} */
 function common({ problem: { shape }, slots }, call) {
   return { section: 'token', backend: null, dtype: 'f32', shape, memoryBound: true, slots, ...call };
 }
 
 /**
- * @param {TokenArrays} arrays @param {Call} call
+ * @param {HostArrays} arrays @param {Call} call
  * @param {() => Promise<ArrayLike<number>>} logProbs of all rows, from the first slot
  * @param {number} [tolerance]
  * @returns {Contender}
@@ -35,7 +35,7 @@ export function forwardContender(arrays, call, logProbs, tolerance = TOLERANCE) 
 }
 
 /**
- * @param {TokenArrays} arrays @param {Call} call
+ * @param {HostArrays} arrays @param {Call} call
  * @param {(rows: number[]) => Promise<ArrayLike<number>[]>} gradientRows from the first slot; throws if any is not finite
  * @returns {Contender}
  */

@@ -6,7 +6,7 @@ import { logSoftmaxModel } from './log-softmax-model.mjs';
 /**
  * @typedef {import('./contender.mjs').Contender} Contender
  * @typedef {import('./contender.mjs').Peer} Peer
- * @typedef {import('./contender.mjs').TokenArrays} TokenArrays
+ * @typedef {import('./contender.mjs').HostArrays} HostArrays
  */
 
 const NAME = 'onnxruntime-node';
@@ -30,7 +30,7 @@ export async function openOnnxruntime({ threads }) {
 
 /**
  * The input tensors wrap our arrays and are made beforehand: timed are the run and its [T, 1] result.
- * @param {any} ort @param {any} session @param {TokenArrays} arrays @param {number} threads @returns {Contender}
+ * @param {any} ort @param {any} session @param {HostArrays} arrays @param {number} threads @returns {Contender}
  */
 function forward(ort, session, arrays, threads) {
   const { tokens, vocab } = arrays.problem.shape;

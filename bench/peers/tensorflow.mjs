@@ -6,7 +6,7 @@ import { forwardContender } from './contender.mjs';
 /**
  * @typedef {import('./contender.mjs').Contender} Contender
  * @typedef {import('./contender.mjs').Peer} Peer
- * @typedef {import('./contender.mjs').TokenArrays} TokenArrays
+ * @typedef {import('./contender.mjs').HostArrays} HostArrays
  */
 
 const NAME = 'TensorFlow.js';
@@ -47,7 +47,7 @@ export async function openTensorflow() {
   };
 }
 
-/** @param {any} tf @param {TokenArrays} arrays @param {any[]} logits @param {any} targets @returns {Contender[]} */
+/** @param {any} tf @param {HostArrays} arrays @param {any[]} logits @param {any} targets @returns {Contender[]} */
 function contendersOf(tf, arrays, logits, targets) {
   const gather = (/** @type {any} */ x) => tf.gatherND(x, targets);
   /** @type {Record<string, (x: any) => any>} */

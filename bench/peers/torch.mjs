@@ -11,7 +11,7 @@ import { forwardBackwardContender, forwardContender } from './contender.mjs';
 /**
  * @typedef {import('./contender.mjs').Contender} Contender
  * @typedef {import('./contender.mjs').Peer} Peer
- * @typedef {import('./contender.mjs').TokenArrays} TokenArrays
+ * @typedef {import('./contender.mjs').HostArrays} HostArrays
  * @typedef {'eager' | 'compiled'} Mode
  * @typedef {(request: Record<string, unknown>) => Promise<any>} Ask
  */
@@ -66,7 +66,7 @@ export async function openTorch({ threads }, mode) {
   };
 }
 
-/** The logits go through a file, in memory where the system has one there. @param {Ask} ask @param {TokenArrays} arrays @param {number} threads */
+/** The logits go through a file, in memory where the system has one there. @param {Ask} ask @param {HostArrays} arrays @param {number} threads */
 async function load(ask, { problem: { shape, targets, upstream, logits }, slots }, threads) {
   const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'rlvr-bench-'));
   try {
@@ -78,7 +78,7 @@ async function load(ask, { problem: { shape, targets, upstream, logits }, slots 
   }
 }
 
-/** @typedef {{ ask: Ask, arrays: TokenArrays, by: string, threads: number }} Side */
+/** @typedef {{ ask: Ask, arrays: HostArrays, by: string, threads: number }} Side */
 
 /** @param {Side} side @param {string} op */
 function call({ ask, by, threads }, op) {

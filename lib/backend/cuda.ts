@@ -42,6 +42,8 @@ export interface NativeDevice {
   session(): NativeSession;
   synchronize(): void;
   synchronizeAsync(): Promise<void>;
+  /** For the benchmarks: milliseconds of one of `repeats` copies in a row within the device. One runs before, untimed. */
+  timeCopy(to: DeviceMemory, from: DeviceMemory, bytes: number, repeats: number): number;
 }
 
 type Enqueue = { [K in KernelName]: (session: NativeSession, args: KernelArguments[K]) => void };

@@ -130,7 +130,7 @@ function hostBackend(native: Addon): Backend {
   const run = {
     kernel: (call: KernelCall) => (isTiny(call) ? runReference(call) : sync[call.kernel](call.args)),
     kernelAsync: (call: KernelCall, cancel: Int32Array) =>
-      isTiny(call) ? runReference(call) : async[`${call.kernel}Async`]({ ...call.args, cancel }),
+      isTiny(call) ? runReference(call) : async[`${call.kernel}Async`]({ cancel, ...call.args }),
     read() {},
     readAsync: () => undefined,
     close() {},

@@ -20,7 +20,9 @@ Sections:
   sweep       many shapes, small ones too, against the reference backend
 
 Every result is checked against float64 before and after it is timed; a wrong one ends the run with
-exit code 1. % mem: of the memory's speed, which the same rounds measure.`;
+exit code 1. % mem: of the memory's speed, which the same rounds measure. On cuda a call takes
+logits in the device's memory and ends when its results are on the host; the kernels alone, beside
+PyTorch on the same device, are timed by "npm run bench:cuda" in a checkout.`;
 
 const noExtras: BenchExtras = { peers: [], losses: {} };
 /** Where results go says nothing about them. */

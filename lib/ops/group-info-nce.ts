@@ -85,10 +85,10 @@ export function* groupInfoNCETask(
     cuGroups,
     groupOrder,
     groups,
-    ...parameters,
     groupLosses,
     gradScores,
     loss,
+    ...parameters,
   };
   yield { kernel: 'groupInfoNCE', args };
   return { loss, groupLosses, gradScores };

@@ -174,7 +174,7 @@ export function* forwardTask(
     clippedHigh: new Int32Array(sequences),
     ratioStats: stats ? new Float64Array(4 * sequences) : undefined,
   };
-  yield { kernel: 'ratioScoresForward', args: { ...inputs, ...parameters, sequences, ...result } };
+  yield { kernel: 'ratioScoresForward', args: { sequences, ...inputs, ...parameters, ...result } };
   return result;
 }
 

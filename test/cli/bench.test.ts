@@ -34,7 +34,18 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
   let report: BenchReport;
   beforeAll(async () => {
     const outputs = ['--json', file('first.json'), '--markdown', file('first.md')];
-    result = await runCli(['bench', 'token', 'scores', 'objectives', 'losses', 'groups', ...TINY, ...outputs]);
+    result = await runCli([
+      'bench',
+      'token',
+      'scores',
+      'objectives',
+      'losses',
+      'groups',
+      '--backend',
+      'cpu',
+      ...TINY,
+      ...outputs,
+    ]);
     report = readJson('first.json');
   });
 
@@ -193,7 +204,6 @@ describe('wrong usage ends with 2', () => {
     { args: ['--lengths', '8-4'], message: 'Expected a length such as 256 or a range such as 64-448, got "8-4"' },
     { args: ['--dtype', 'f32,f64'], message: 'Expected names out of f32, bf16, f16, got "f64"' },
     { args: ['--backend', 'tpu'], message: 'Expected names out of reference, cpu, cuda' },
-    { args: ['--backend', 'cuda'], message: 'npm run bench:cuda' },
     { args: ['--loss', 'ppo'], message: 'Expected names out of conspo, grpo' },
     { args: ['--repeats', '0'], message: 'Expected a whole number at least 1' },
     { args: ['--json', '/nonexistent/a.json'], message: '--json: expected a path that can be written' },
@@ -209,6 +219,15 @@ describe('wrong usage ends with 2', () => {
     expect(stderr).toContain(message);
   });
 });
+
+test.runIf(backends().some(({ name, available }) => name === 'cuda' && !available))(
+  'a backend that is not there ends the run with the reason',
+  async () => {
+    const { status, stdout, stderr } = await runCli(['bench', '--backend', 'cpu,cuda', ...TINY]);
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    expect(stderr).toMatch(/^error: backend: expected an available backend, got 'cuda': .*(driver|built without CUDA)/);
+  },
+);
 
 test('--help names every option within 100 columns', async () => {
   const { status, stdout } = await runCli(['bench', '--help']);

@@ -87,7 +87,7 @@ export function addBenchOptions(command: Command, { peers, losses, installPeers 
     new Option('--lengths <range>', 'tokens of a sequence, N or MIN-MAX (128-384; losses: 32)').argParser(parseLengths),
     new Option('--group-size <number>', 'sequences of a group').argParser(count(2)).default(8),
     namesOption('--dtype <names>', `of the logits: ${dtypeNames.join(', ')} (all; losses: f32)`, dtypeNames),
-    namesOption('--backend <names>', 'backends to measure (cpu; without it, reference)', backendNames),
+    namesOption('--backend <names>', 'backends to measure (cpu, without it reference; cuda, if there)', backendNames),
     namesOption('--loss <names>', 'losses of the section losses (conspo,grpo)', lossNames),
   ]);
   heading('How:', [
@@ -136,13 +136,11 @@ export function parseSections(given: readonly string[]): SectionName[] {
 }
 
 function backendsOf(asked: readonly BackendName[] | undefined): BackendName[] {
-  if (asked?.includes('cuda')) {
-    throw new UsageError('--backend: cuda is measured on the device itself, by npm run bench:cuda in a checkout');
-  }
   if (asked) return asked.map((name) => resolveBackend(name));
-  const forced = process.env.RLVR_BACKEND ? [resolveBackend(undefined)] : undefined;
-  const cpu = backends().some(({ name, available }) => name === 'cpu' && available);
-  return forced ?? [cpu ? 'cpu' : 'reference'];
+  if (process.env.RLVR_BACKEND) return [resolveBackend(undefined)];
+  const here = backends().filter(({ available }) => available);
+  const has = (wanted: BackendName) => here.some(({ name }) => name === wanted);
+  return [has('cpu') ? 'cpu' : 'reference', ...(has('cuda') ? (['cuda'] as const) : [])];
 }
 
 function lossesOf(asked: readonly string[] | undefined, own: BenchExtras['losses']): Record<string, LossFunction> {

@@ -1,21 +1,40 @@
 // The [T, V] arrays that contenders of one dtype share, in several copies that together outgrow the cache.
+import type { DeviceTensor } from '../../cuda/index.js';
 import type { DType, HostTensor } from '../../index.js';
-import { allFinite, bytesPerElement, roundTo, slotCopies, type TokenProblem, type TokenShape, widen } from './data.js';
+import {
+  allFinite,
+  bytesPerElement,
+  type Elements,
+  roundTo,
+  slotCopies,
+  type TokenProblem,
+  type TokenShape,
+  widen,
+} from './data.js';
 import { type RowTruth, truthOf, WrongResult } from './float64.js';
 import { availableMemory, lastLevelCacheBytes } from './machine.js';
 import { asBytes, benchAddon } from './yardsticks.js';
 
-export interface TokenArrays {
+/** In the host's memory, or in that of a device (device-arrays.ts). */
+export interface TokenArrays<Tensor extends HostTensor | DeviceTensor = HostTensor | DeviceTensor> {
   readonly problem: TokenProblem;
   readonly dtype: DType;
   readonly bytes: number; // of one [T, V] array
   readonly slots: number;
+  readonly source: Elements; // what the logits hold
   readonly truth: readonly RowTruth[];
-  readonly logits: readonly HostTensor[];
+  readonly logits: readonly Tensor[];
   /** The logits again: gradients in place eat them, `restore` brings them back. */
-  readonly work: readonly HostTensor[];
-  readonly out: readonly HostTensor[];
+  readonly work: readonly Tensor[];
+  readonly out: readonly Tensor[];
+  restore(slot: number): void;
+  /** Waits for what a device still has to do. */
+  settle(): void;
+  /** A gradient's elements on the host; `slot` of `work` or of `out`. */
+  gradient(array: 'work' | 'out', slot: number): Elements;
 }
+
+export type HostArrays = TokenArrays<HostTensor>;
 
 const MAX_SLOTS = 256;
 const ARRAYS = 3; // logits, work, out
@@ -23,18 +42,35 @@ const ARRAYS = 3; // logits, work, out
 const bytesOf = ({ tokens, vocab }: TokenShape, dtype: DType) => tokens * vocab * bytesPerElement(dtype);
 
 /** Copies that make one kind of array four times as large as the last-level cache. */
-function slotsOf(shape: TokenShape, dtype: DType): number {
-  return Math.min(MAX_SLOTS, Math.max(2, Math.ceil((4 * lastLevelCacheBytes()) / bytesOf(shape, dtype))));
+export function slotsOf(shape: TokenShape, dtype: DType, cacheBytes = lastLevelCacheBytes()): number {
+  return Math.min(MAX_SLOTS, Math.max(2, Math.ceil((4 * cacheBytes) / bytesOf(shape, dtype))));
 }
 
-export function createArrays(problem: TokenProblem, dtype: DType): TokenArrays {
-  const { shape } = problem;
+/** What the arrays of host and device have in common. */
+export function sharedParts(problem: TokenProblem, dtype: DType) {
   const source = roundTo(problem.logits, dtype);
-  const slots = slotsOf(shape, dtype);
-  const copies = () => slotCopies(shape, dtype, source, slots);
-  const truth = truthOf(problem, dtype, source);
-  const bytes = bytesOf(shape, dtype);
-  return { problem, dtype, bytes, slots, truth, logits: copies(), work: copies(), out: copies() };
+  return { problem, dtype, source, bytes: bytesOf(problem.shape, dtype), truth: truthOf(problem, dtype, source) };
+}
+
+export function createArrays(problem: TokenProblem, dtype: DType, slots = slotsOf(problem.shape, dtype)): HostArrays {
+  const { shape } = problem;
+  const shared = sharedParts(problem, dtype);
+  const [logits, work, out] = Array.from({ length: ARRAYS }, () => slotCopies(shape, dtype, shared.source, slots));
+  const arrays = { logits, work, out };
+  const addon = benchAddon();
+  return {
+    ...shared,
+    ...arrays,
+    slots,
+    /** By stores that pass the caches by: lines to be written back would be charged to whoever is timed next. */
+    restore(slot) {
+      const [from, to] = [logits[slot], work[slot]];
+      if (addon) addon.streamMemory({ source: asBytes(from), destination: asBytes(to), bytes: shared.bytes });
+      else to.data.set(from.data);
+    },
+    settle() {},
+    gradient: (array, slot) => arrays[array][slot].data,
+  };
 }
 
 /** Fails before anything is allocated rather than by the system's hand later. */
@@ -48,18 +84,8 @@ export function requireMemory(shape: TokenShape, dtypes: readonly DType[]): void
   );
 }
 
-/** By stores that pass the caches by: lines to be written back would be charged to whoever is timed next. */
-export function restoring({ work, logits, bytes }: TokenArrays): (slot: number) => void {
-  const addon = benchAddon();
-  return (slot) => {
-    const [source, destination] = [logits[slot], work[slot]];
-    if (addon) addon.streamMemory({ source: asBytes(source), destination: asBytes(destination), bytes });
-    else destination.data.set(source.data);
-  };
-}
-
 /** Rows of a gradient as float64, if all of it is finite. */
-export function finiteRows({ dtype, problem: { shape } }: TokenArrays, { data }: HostTensor, name: string) {
-  if (!allFinite(data, dtype)) throw new WrongResult(`${name}: not finite`);
-  return (row: number) => widen(data, dtype, row * shape.vocab, (row + 1) * shape.vocab);
+export function finiteRows({ dtype, problem: { shape } }: TokenArrays, gradient: Elements, name: string) {
+  if (!allFinite(gradient, dtype)) throw new WrongResult(`${name}: not finite`);
+  return (row: number) => widen(gradient, dtype, row * shape.vocab, (row + 1) * shape.vocab);
 }

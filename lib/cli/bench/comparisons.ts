@@ -41,7 +41,7 @@ class Claims {
 }
 
 const unique = <T>(values: readonly T[]): T[] => [...new Set(values)];
-const ownBackends = (rows: readonly Row[]) => unique(rows.flatMap(({ backend }) => backend ?? []));
+const ownBackends = (rows: readonly Row[]) => unique(rows.flatMap(({ by, backend }) => (by === OWN && backend) || []));
 
 /** Named where it is not the one that is meant without saying. */
 const suffix = (backend: Backend, of: readonly Backend[]) => (backend === of[0] ? '' : ` (${backend})`);

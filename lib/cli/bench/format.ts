@@ -65,6 +65,7 @@ export function shapeName({ tokens, vocab, sequences, groupSize }: Shape): strin
 
 /** 'cpu' for this package's own rows, with the name of whoever else made them. */
 export function contenderName({ by, backend }: Pick<Row, 'by' | 'backend'>): string {
+  if (by === 'memory') return backend === 'cuda' ? 'device memory' : by;
   return backend ?? by;
 }
 

@@ -1,6 +1,6 @@
 // Whole losses from logits, the gradient in place of the logits, beside the token level alone in the same rounds.
 import * as api from '../../index.js';
-import { finiteRows, restoring, type TokenArrays } from './arrays.js';
+import { finiteRows, type TokenArrays } from './arrays.js';
 import { exactLogProbs, gradientError, requireWithin, truthOf, WrongResult } from './float64.js';
 import { type Lengths, rolloutsOfTokens } from './rollouts.js';
 import type { Contender } from './timing.js';
@@ -50,7 +50,7 @@ export function lossContenders(
   { lengths, groupSize, seed }: LossBatchOptions,
 ): Contender[] {
   const { problem, dtype } = arrays;
-  const logProbs = exactLogProbs(problem, dtype, arrays.logits[0].data);
+  const logProbs = exactLogProbs(problem, dtype, arrays.source);
   const rollouts = {
     ...rolloutsOfTokens(problem.shape.tokens, lengths, groupSize, seed),
     oldLogProbs: logProbs.map((logProb, t) => logProb + STEP * Math.sin(t)),
@@ -81,11 +81,13 @@ function lossContender(
   loss: LossFunction,
   { logProbs, targets, ...rollouts }: LossBatch,
 ): Contender {
-  const { problem, dtype, bytes, slots } = arrays;
-  const restore = restoring(arrays);
+  const { problem, dtype, bytes, slots, restore } = arrays;
   const { backend } = setting;
-  const run = (slot: number) =>
-    loss({ ...rollouts, logits: arrays.work[slot], targets }, { gradient: 'in-place', backend });
+  const run = (slot: number) => {
+    const result = loss({ ...rollouts, logits: arrays.work[slot], targets }, { gradient: 'in-place', backend });
+    arrays.settle();
+    return result;
+  };
   const name = `${op} ${dtype}, ${backend}`;
   const check = () => {
     const expected = loss({ ...rollouts, logProbs }, { backend: 'reference' });
@@ -94,8 +96,8 @@ function lossContender(
     const { loss: value } = run(0);
     // Near 0 a loss is a difference of larger terms: its error is against them.
     requireWithin(`${name}: loss`, Math.abs(value - expected.loss) / Math.max(1, Math.abs(expected.loss)), 1e-6);
-    const truth = truthOf({ ...problem, upstream }, dtype, arrays.logits[0].data);
-    const error = gradientError(finiteRows(arrays, arrays.work[0], name), truth);
+    const truth = truthOf({ ...problem, upstream }, dtype, arrays.source);
+    const error = gradientError(finiteRows(arrays, arrays.gradient('work', 0), name), truth);
     requireWithin(`${name}: gradient`, error, TOLERANCE.gradient[dtype]);
     restore(0);
     return error;

@@ -1,12 +1,12 @@
 // Other packages that do the token level too. They live in the repository (bench/peers) and are not shipped.
-import type { TokenArrays } from './arrays.js';
+import type { HostArrays } from './arrays.js';
 import { WrongResult } from './float64.js';
 import type { Contender } from './timing.js';
 
 export interface Peer {
   readonly version: string;
   /** For one shape, f32; those of the last shape are done with. */
-  contenders(arrays: TokenArrays): Promise<Contender[]>;
+  contenders(arrays: HostArrays): Promise<Contender[]>;
   /** Processor time so far outside this process. */
   cpuSeconds(): Promise<number>;
   close(): Promise<void>;
@@ -52,7 +52,7 @@ const firstLine = (error: unknown) => (error instanceof Error ? error.message : 
  * Those of its contenders that can run. One that throws is a failure of the peer, which the report names; one that answers
  * wrongly ends the run, as a wrong result of this package does.
  */
-export async function usableContenders(peer: OpenPeer, arrays: TokenArrays): Promise<Contender[]> {
+export async function usableContenders(peer: OpenPeer, arrays: HostArrays): Promise<Contender[]> {
   const usable: Contender[] = [];
   const attempt = async (what: string, work: () => Promise<void>) => {
     try {

@@ -33,7 +33,7 @@ export interface Row {
   readonly op: string;
   /** Whose code: 'rlvr-kernels', 'memory' for a yardstick, or a peer's name. */
   readonly by: string;
-  /** Of this package; null for a peer or a yardstick. */
+  /** Of this package; null for a peer. Of a yardstick: 'cuda' for a device's memory, null for the host's. */
   readonly backend: 'reference' | 'cpu' | 'cuda' | null;
   /** Threads it may use; null where that is not known (a peer's own choice, a GPU). */
   readonly threads: number | null;
@@ -48,7 +48,8 @@ export interface Row {
   readonly gigabytesPerSecond: number;
   /**
    * The time that reading and copying the same bytes took in the same rounds, over this row's time: 1 is the memory's
-   * speed. Null where the memory is not the measure (small arrays, the sequence and group level).
+   * speed. On a device, reading is taken as half of its copy. Null where the memory is not the measure (small arrays, the
+   * sequence and group level).
    */
   readonly ofBandwidth: number | null;
   /** Against float64: norm of the difference over the norm of the exact values. Null for a yardstick. */

@@ -2,23 +2,30 @@
 import type { Row } from './report.js';
 import type { Measurement } from './timing.js';
 
-/** Seconds that a yardstick of these rounds takes per byte of one array: its fastest form, on any number of threads. */
-function secondsPerByte(measurements: readonly Measurement[], kind: 'read' | 'copied'): number | null {
-  const yardsticks = measurements.filter(({ contender: { by, moves } }) => by === 'memory' && moves[kind] > 0);
-  if (yardsticks.length === 0) return null;
-  return Math.min(
-    ...yardsticks.map(({ contender, milliseconds }) => milliseconds.median / 1e3 / contender.moves[kind]),
-  );
+/**
+ * Seconds per byte of one array, by the fastest yardstick of these rounds in the memory that `backend` works on, on any number
+ * of threads. On a device, where nothing but copies is measured, reading takes half of one.
+ */
+function memorySpeed(measurements: readonly Measurement[], backend: Row['backend']) {
+  const onDevice = backend === 'cuda';
+  const yardsticks = measurements.filter(({ contender: { by, backend: of } }) => {
+    return by === 'memory' && (of === 'cuda') === onDevice;
+  });
+  const best = (kind: 'read' | 'copied') => {
+    const some = yardsticks.filter(({ contender: { moves } }) => moves[kind] > 0);
+    return Math.min(...some.map(({ contender, milliseconds }) => milliseconds.median / 1e3 / contender.moves[kind]));
+  };
+  const copied = best('copied');
+  return { read: onDevice ? copied / 2 : best('read'), copied };
 }
 
 export function rowsOf(measurements: readonly Measurement[]): Row[] {
-  const readTime = secondsPerByte(measurements, 'read');
-  const copyTime = secondsPerByte(measurements, 'copied');
   return measurements.map(({ contender, error, milliseconds }) => {
     const { section, op, by, backend, threads, dtype, shape, moves, memoryBound } = contender;
     const seconds = milliseconds.median / 1e3;
     const bytes = moves.read + 2 * moves.copied + (moves.written ?? 0);
-    const measurable = memoryBound && readTime !== null && copyTime !== null;
+    const memory = memorySpeed(measurements, backend);
+    const share = (moves.read * memory.read + moves.copied * memory.copied) / seconds;
     return {
       section,
       op,
@@ -31,7 +38,7 @@ export function rowsOf(measurements: readonly Measurement[]): Row[] {
       rowsPerSecond: shape.tokens / seconds,
       bytes,
       gigabytesPerSecond: bytes / seconds / 1e9,
-      ofBandwidth: measurable ? (moves.read * readTime + moves.copied * copyTime) / seconds : null,
+      ofBandwidth: memoryBound && Number.isFinite(share) ? share : null, // not where there is no yardstick
       error,
     };
   });

@@ -1,6 +1,5 @@
 // What a section measures: experiments, each one set of contenders that take turns.
 import type { BackendName, DType } from '../../index.js';
-import { createArrays, requireMemory } from './arrays.js';
 import {
   againstReference,
   groupComparisons,
@@ -8,8 +7,9 @@ import {
   threadComparisons,
   tokenComparisons,
 } from './comparisons.js';
-import { createProblem, type TokenShape } from './data.js';
+import type { TokenShape } from './data.js';
 import { type LossFunction, lossContenders } from './losses.js';
+import { BenchMemory } from './memory.js';
 import { infoNceContender, objectiveContenders } from './objectives.js';
 import { type OpenPeer, usableContenders } from './peer.js';
 import type { Comparison, Row, Section } from './report.js';
@@ -73,7 +73,7 @@ export function experimentsOf(section: SectionName, plan: Plan, peers: readonly 
     case 'groups':
       return [groupExperiment(plan)];
     case 'threads':
-      return threadExperiment(plan);
+      return threadExperiments(plan);
     case 'sweep':
       return sweepExperiments(plan);
   }
@@ -82,23 +82,25 @@ export function experimentsOf(section: SectionName, plan: Plan, peers: readonly 
 const nameOf = ({ tokens, vocab }: TokenShape) => `T x V = ${tokens} x ${vocab}`;
 
 function tokenExperiment(shape: TokenShape, plan: Plan, peers: readonly OpenPeer[]): Experiment {
+  const { dtypes, backends, seed } = plan;
+  let memory: BenchMemory | undefined;
   return {
     section: 'token',
     title: `token level, ${nameOf(shape)}`,
     rounds: { budgetSeconds: PEER_BUDGET_SECONDS },
     async open() {
-      requireMemory(shape, plan.dtypes);
-      const problem = createProblem(shape, plan.seed);
-      const all = plan.dtypes.map((dtype) => createArrays(problem, dtype));
-      const contenders = yardsticks(all[0], shape);
-      for (const backend of plan.backends) {
-        for (const arrays of all) contenders.push(...tokenContenders(arrays, { section: 'token', shape, backend }));
-      }
-      const f32 = all.find(({ dtype }) => dtype === 'f32');
-      if (f32) for (const peer of peers) contenders.push(...(await usableContenders(peer, f32)));
-      return contenders;
+      const opened = new BenchMemory(shape, dtypes, { backends, peers: peers.length > 0, seed });
+      memory = opened;
+      const own = backends.flatMap((backend) =>
+        opened.of(backend).flatMap((arrays) => tokenContenders(arrays, { section: 'token', shape, backend })),
+      );
+      const theirs = [];
+      const f32 = opened.host.find(({ dtype }) => dtype === 'f32');
+      if (f32) for (const peer of peers) theirs.push(...(await usableContenders(peer, f32)));
+      return [...opened.yardsticks(), ...own, ...theirs];
     },
     compare: tokenComparisons,
+    close: () => memory?.dispose(),
   };
 }
 
@@ -116,22 +118,25 @@ function rolloutExperiment(section: 'scores' | 'objectives', plan: Plan, make: t
 
 function lossExperiment(shape: TokenShape, plan: Plan): Experiment {
   const { lossDtypes, backends, losses, seed, groupSize, lengths = defaultLossLengths } = plan;
+  let memory: BenchMemory | undefined;
   return {
     section: 'losses',
     title: `losses, ${nameOf(shape)}`,
     rounds: { budgetSeconds: PEER_BUDGET_SECONDS },
     open() {
-      requireMemory(shape, lossDtypes);
-      const problem = createProblem(shape, seed);
-      const all = lossDtypes.map((dtype) => createArrays(problem, dtype));
+      const opened = new BenchMemory(shape, lossDtypes, { backends, seed });
+      memory = opened;
       const own = backends.flatMap((backend) =>
-        all.flatMap((arrays) =>
-          lossContenders(arrays, { section: 'losses', shape, backend }, losses, { lengths, groupSize, seed }),
-        ),
+        opened
+          .of(backend)
+          .flatMap((arrays) =>
+            lossContenders(arrays, { section: 'losses', shape, backend }, losses, { lengths, groupSize, seed }),
+          ),
       );
-      return [...yardsticks(all[0], shape), ...own];
+      return [...opened.yardsticks(), ...own];
     },
     compare: lossComparisons,
+    close: () => memory?.dispose(),
   };
 }
 
@@ -162,26 +167,27 @@ function threadCounts(most: number): number[] {
   return [...powers, most];
 }
 
-function threadExperiment({ shapes: [shape], dtypes, backends, seed }: Plan): Experiment[] | Omission {
+/** Where the memory is no limit: all copies of it together stay in the last cache. */
+const IN_CACHE: TokenShape = { tokens: 64, vocab: 32000 };
+
+function threadExperiments({ shapes: [shape], dtypes: [dtype], backends, seed }: Plan): Experiment[] | Omission {
   const addon = benchAddon();
   if (!addon || !backends.includes('cpu')) return { section: 'threads', reason: 'it needs the cpu backend' };
   const setLimit = (threads: number) => addon.limitThreads({ threads });
-  return [
-    {
-      section: 'threads',
-      title: `threads, ${nameOf(shape)}`,
-      open() {
-        requireMemory(shape, dtypes.slice(0, 1));
-        const arrays = createArrays(createProblem(shape, seed), dtypes[0]);
-        return threadCounts(addon.cpuInfo().threads).flatMap((threads) =>
-          [
-            ...yardsticks(arrays, shape, threads),
-            ...tokenContenders(arrays, { section: 'threads', shape, backend: 'cpu' }),
-          ].map((one): Contender => ({ ...one, section: 'threads', threads, prepare: () => setLimit(threads) })),
-        );
-      },
-      compare: threadComparisons,
-      close: () => setLimit(0),
+  const experiment = (at: TokenShape, slots?: number): Experiment => ({
+    section: 'threads',
+    title: `threads, ${nameOf(at)}${slots === undefined ? '' : ', in cache'}`,
+    open() {
+      const [arrays] = new BenchMemory(at, [dtype], { backends: ['cpu'], seed, slots }).host;
+      return threadCounts(addon.cpuInfo().threads).flatMap((threads) =>
+        [
+          ...yardsticks(arrays, at, threads),
+          ...tokenContenders(arrays, { section: 'threads', shape: at, backend: 'cpu' }),
+        ].map((one): Contender => ({ ...one, section: 'threads', threads, prepare: () => setLimit(threads) })),
+      );
     },
-  ];
+    compare: threadComparisons,
+    close: () => setLimit(0),
+  });
+  return [experiment(shape), experiment(IN_CACHE, 1)];
 }

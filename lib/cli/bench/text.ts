@@ -1,4 +1,5 @@
 // How figures are written, in the terminal and in Markdown.
+import { contenderName } from './format.js';
 import type { BenchReport, Comparison, Row, Shape, Spread } from './report.js';
 
 /** Three digits, and the whole part. */
@@ -35,7 +36,7 @@ export const errorText = (error: number | null) => (error === null ? '' : error.
 
 /** Whose code: the package's is told by its backend. */
 export function whoText({ by, backend, threads, section }: Row): string {
-  const who = backend ?? by;
+  const who = contenderName({ by, backend });
   return section === 'threads' ? `${who}, ${threads} thr.` : who;
 }
 

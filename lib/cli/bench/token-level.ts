@@ -1,12 +1,6 @@
 // The token-level op through the package's public functions.
-import {
-  type BackendName,
-  type DType,
-  type HostTensor,
-  tokenLogProbsBackwardSync,
-  tokenLogProbsSync,
-} from '../../index.js';
-import { finiteRows, restoring, type TokenArrays } from './arrays.js';
+import { type BackendName, type DType, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../../index.js';
+import { finiteRows, type TokenArrays } from './arrays.js';
 import { gradientError, requireWithin, valueError } from './float64.js';
 import type { Section, Shape } from './report.js';
 import type { Contender } from './timing.js';
@@ -87,8 +81,8 @@ function forward(arrays: TokenArrays, setting: Setting, entropy: boolean): Conte
   };
 }
 
-function checkGradient(arrays: TokenArrays, gradient: HostTensor, name: string): number {
-  const error = gradientError(finiteRows(arrays, gradient, name), arrays.truth);
+function checkGradient(arrays: TokenArrays, array: 'work' | 'out', name: string): number {
+  const error = gradientError(finiteRows(arrays, arrays.gradient(array, 0), name), arrays.truth);
   requireWithin(name, error, TOLERANCE.gradient[arrays.dtype]);
   return error;
 }
@@ -98,21 +92,23 @@ function backward(arrays: TokenArrays, setting: Setting, inPlace: boolean): Cont
   const { backend } = setting;
   const { logSumExp } = tokenLogProbsSync({ logits: arrays.logits[0], targets }, { backend });
   const from = inPlace ? arrays.work : arrays.logits;
-  const to = inPlace ? arrays.work : arrays.out;
-  const restore = inPlace ? restoring(arrays) : undefined;
+  const to = inPlace ? 'work' : 'out';
+  const restore = inPlace ? arrays.restore : undefined;
   const op = inPlace ? 'backward in place' : 'backward second array';
-  const run = (slot: number) =>
+  const run = (slot: number) => {
     tokenLogProbsBackwardSync(
       { logits: from[slot], targets, logSumExp, gradLogProbs },
-      { gradient: inPlace ? 'in-place' : { out: to[slot] }, backend },
+      { gradient: inPlace ? 'in-place' : { out: arrays.out[slot] }, backend },
     );
+    arrays.settle();
+  };
   return {
     ...common(arrays, setting),
     op,
     moves: { read: 0, copied: arrays.bytes },
     check() {
       run(0);
-      const error = checkGradient(arrays, to[0], `${op} ${arrays.dtype}, ${backend}`);
+      const error = checkGradient(arrays, to, `${op} ${arrays.dtype}, ${backend}`);
       restore?.(0);
       return error;
     },
@@ -125,12 +121,13 @@ function backward(arrays: TokenArrays, setting: Setting, inPlace: boolean): Cont
 function forwardBackward(arrays: TokenArrays, setting: Setting): Contender {
   const { targets, upstream: gradLogProbs } = arrays.problem;
   const { backend } = setting;
-  const restore = restoring(arrays);
+  const { restore } = arrays;
   const op = 'forward + backward';
   const run = (slot: number) => {
     const logits = arrays.work[slot];
     const { logSumExp } = tokenLogProbsSync({ logits, targets }, { backend });
     tokenLogProbsBackwardSync({ logits, targets, logSumExp, gradLogProbs }, { gradient: 'in-place', backend });
+    arrays.settle();
   };
   return {
     ...common(arrays, setting),
@@ -138,7 +135,7 @@ function forwardBackward(arrays: TokenArrays, setting: Setting): Contender {
     moves: { read: arrays.bytes, copied: arrays.bytes },
     check() {
       run(0);
-      const error = checkGradient(arrays, arrays.work[0], `${op} ${arrays.dtype}, ${backend}`);
+      const error = checkGradient(arrays, 'work', `${op} ${arrays.dtype}, ${backend}`);
       restore(0);
       return error;
     },

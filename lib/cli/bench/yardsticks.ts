@@ -2,7 +2,7 @@
 // another. What no kernel can beat by much.
 import { type Addon, nativeAddon } from '../../backend/native.js';
 import type { HostTensor } from '../../index.js';
-import type { TokenArrays } from './arrays.js';
+import type { HostArrays } from './arrays.js';
 import type { Shape } from './report.js';
 import type { Contender, Traffic } from './timing.js';
 
@@ -16,7 +16,7 @@ export const asBytes = ({ data }: HostTensor) => new Uint8Array(data.buffer, dat
 
 /** None without the addon. */
 export function yardsticks(
-  arrays: TokenArrays,
+  arrays: HostArrays,
   shape: Shape,
   threads = benchAddon()?.cpuInfo().threads ?? 1,
 ): Contender[] {

@@ -1,0 +1,91 @@
+// The [T, V] arrays in the memory of the first CUDA device, and the device's yardstick: one copy to another within it.
+import type { NativeDevice } from '../../backend/cuda.js';
+import { nativeCuda } from '../../backend/native.js';
+import { memoryOf } from '../../cuda/device-tensor.js';
+import { type Device, type DeviceTensor, openDevice } from '../../cuda/index.js';
+import type { DType } from '../../index.js';
+import { sharedParts, slotsOf, type TokenArrays } from './arrays.js';
+import type { TokenProblem } from './data.js';
+import type { Shape } from './report.js';
+import type { Contender } from './timing.js';
+
+export interface DeviceArrays extends TokenArrays<DeviceTensor> {
+  dispose(): void;
+}
+
+/** More than the L2 of any GPU. */
+const CACHE_BYTES = 2 ** 27;
+const COPIES = 5; // timed in a row
+
+let opened: { device: Device; copier: NativeDevice } | undefined;
+
+/** Tensors are made by the public device; copies within it, which the public API has none of, by a stream of their own. */
+function open() {
+  const device = opened?.device ?? openDevice(0); // says why, if there is none
+  const native = nativeCuda();
+  if ('reason' in native) throw new Error(native.reason);
+  opened ??= { device, copier: new native.Device(0, undefined) };
+  return opened;
+}
+
+/** Milliseconds of one of `repeats` copies in a row, by events on the device. Waits until they are done. */
+function copy(to: DeviceTensor, from: DeviceTensor, bytes: number, repeats: number): number {
+  return open().copier.timeCopy(memoryOf('to', to), memoryOf('from', from), bytes, repeats);
+}
+
+export function createDeviceArrays(problem: TokenProblem, dtype: DType): DeviceArrays {
+  const { device } = open();
+  const { tokens, vocab } = problem.shape;
+  const shared = sharedParts(problem, dtype);
+  const { source, bytes } = shared;
+  const slots = slotsOf(problem.shape, dtype, CACHE_BYTES);
+  const made: DeviceTensor[] = [];
+  const dispose = () => {
+    for (const tensor of made) tensor.dispose();
+  };
+  const empty = () => {
+    made.push(device.empty([tokens, vocab], dtype));
+    return made[made.length - 1];
+  };
+  try {
+    const first = device.uploadSync({ data: source, shape: [tokens, vocab], dtype }, { out: empty() });
+    const copies = (given: DeviceTensor[]) => {
+      while (given.length < slots) {
+        const tensor = empty();
+        copy(tensor, first, bytes, 1);
+        given.push(tensor);
+      }
+      return given;
+    };
+    const arrays = { logits: copies([first]), work: copies([]), out: copies([]) };
+    return {
+      ...shared,
+      ...arrays,
+      slots,
+      restore: (slot) => void copy(arrays.work[slot], arrays.logits[slot], bytes, 1),
+      settle: () => device.synchronizeSync(),
+      gradient: (array, slot) => arrays[array][slot].downloadSync(),
+      dispose,
+    };
+  } catch (error) {
+    dispose();
+    throw error;
+  }
+}
+
+export function deviceYardstick({ bytes, dtype, slots, logits, out }: DeviceArrays, shape: Shape): Contender {
+  return {
+    section: 'memory',
+    op: 'copy',
+    by: 'memory',
+    backend: 'cuda',
+    threads: null,
+    dtype,
+    shape,
+    moves: { read: 0, copied: bytes },
+    memoryBound: true,
+    slots,
+    check: () => null,
+    run: async (slot) => copy(out[slot], logits[slot], bytes, COPIES),
+  };
+}
