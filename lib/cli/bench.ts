@@ -16,6 +16,7 @@ Sections:
   objectives  group InfoNCE, advantages; sequence and group level together
   losses      losses from logits to their gradient in place, beside the token level alone
   groups      group InfoNCE against group size, at two numbers of sequences
+  calls       what a call costs beside its kernel: into the addon, sync and async
   threads     the token level on one thread, two, and so on
   sweep       many shapes, small ones too, against the reference backend
 

@@ -33,6 +33,29 @@ int configured_threads() {
   return usable_cores();
 }
 
+// The core that runs this thread; -1 where that is not told.
+int current_core() {
+#ifdef __linux__
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+// Moves this thread off a core, if it may run on others.
+void leave_core(int core) {
+#ifdef __linux__
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(static_cast<size_t>(core), &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) != 0) return;
+  sched_setaffinity(0, sizeof(allowed), &allowed);  // it stays where it is, until the system moves it
+#else
+  static_cast<void>(core);
+#endif
+}
+
 // A hint to the processor that this is a wait.
 void relax() {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -91,6 +114,7 @@ class Pool {
       workers_ = workers;
       body_ = body;
       function_ = function;
+      core_ = current_core();
       next_.store(0, std::memory_order_relaxed);
       open_ = true;
       loops_.fetch_add(1, std::memory_order_release);
@@ -132,7 +156,11 @@ class Pool {
       seen = loops_.load(std::memory_order_relaxed);
       if (!open_ || index >= workers_) continue;
       inside_.fetch_add(1, std::memory_order_relaxed);
+      const int core = core_;
       lock.unlock();
+      // Linux may wake a thread on the core of the one that wakes it, and let the two take turns there for
+      // milliseconds.
+      if (core >= 0 && core == current_core()) leave_core(core);
       take_blocks();
       lock.lock();
       if (inside_.fetch_sub(1, std::memory_order_release) == 1) left_.notify_one();
@@ -152,6 +180,7 @@ class Pool {
   int workers_ = 0;  // those of a lower index may take part
   void* body_ = nullptr;
   detail::BlockFunction function_ = nullptr;
+  int core_ = -1;  // that the caller ran on
   std::atomic<int64_t> next_{0};
   std::vector<std::thread> threads_;  // last: its threads use everything above
 };

@@ -76,6 +76,7 @@ export const sectionTitles = {
   objectives: 'Group objectives',
   losses: 'Whole losses, from logits to gradient',
   groups: 'Group InfoNCE over group sizes',
+  calls: 'What a call costs',
   threads: 'Threads',
   sweep: 'Sweep over shapes',
 } as const satisfies Record<Row['section'], string>;

@@ -6,7 +6,16 @@ import type { DType } from '../../backend/kernels.js';
 export const reportFormat = 1;
 
 /** What a row measures. Each section has a table of its own. */
-export type Section = 'memory' | 'token' | 'scores' | 'objectives' | 'losses' | 'groups' | 'threads' | 'sweep';
+export type Section =
+  | 'memory'
+  | 'token'
+  | 'scores'
+  | 'objectives'
+  | 'losses'
+  | 'groups'
+  | 'calls'
+  | 'threads'
+  | 'sweep';
 
 /** Order statistics of the timed calls. */
 export interface Spread {

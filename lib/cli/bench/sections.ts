@@ -1,5 +1,6 @@
 // What a section measures: experiments, each one set of contenders that take turns.
 import type { BackendName, DType } from '../../index.js';
+import { callExperiments } from './calls.js';
 import {
   againstReference,
   groupComparisons,
@@ -17,11 +18,11 @@ import { type Lengths, scoredRollouts } from './rollouts.js';
 import { scoreContenders, shapeOf } from './scores.js';
 import { sweepExperiments } from './sweep.js';
 import type { Contender, MeasureOptions } from './timing.js';
-import { tokenContenders } from './token-level.js';
+import { TOKEN_OPS, type TokenOp, tokenContenders } from './token-level.js';
 import { benchAddon, yardsticks } from './yardsticks.js';
 
 /** What can be asked for, in the order in which it runs. */
-export const sectionNames = ['token', 'scores', 'objectives', 'losses', 'groups', 'threads', 'sweep'] as const;
+export const sectionNames = ['token', 'scores', 'objectives', 'losses', 'groups', 'calls', 'threads', 'sweep'] as const;
 export type SectionName = (typeof sectionNames)[number];
 export const defaultSections: readonly SectionName[] = ['token', 'scores', 'objectives', 'losses'];
 
@@ -72,6 +73,8 @@ export function experimentsOf(section: SectionName, plan: Plan, peers: readonly 
       return plan.shapes.map((shape) => lossExperiment(shape, plan));
     case 'groups':
       return [groupExperiment(plan)];
+    case 'calls':
+      return callExperiments(plan);
     case 'threads':
       return threadExperiments(plan);
     case 'sweep':
@@ -167,27 +170,30 @@ function threadCounts(most: number): number[] {
   return [...powers, most];
 }
 
-/** Where the memory is no limit: all copies of it together stay in the last cache. */
+/** Its one copy stays in the last cache, so that the memory is no limit. */
 const IN_CACHE: TokenShape = { tokens: 64, vocab: 32000 };
+/** What can be called again and again on it. */
+const REPEATABLE: readonly TokenOp[] = ['forward', 'forward with entropy', 'backward second array'];
 
 function threadExperiments({ shapes: [shape], dtypes: [dtype], backends, seed }: Plan): Experiment[] | Omission {
   const addon = benchAddon();
   if (!addon || !backends.includes('cpu')) return { section: 'threads', reason: 'it needs the cpu backend' };
   const setLimit = (threads: number) => addon.limitThreads({ threads });
-  const experiment = (at: TokenShape, slots?: number): Experiment => ({
+  const experiment = (at: TokenShape, inCache: boolean): Experiment => ({
     section: 'threads',
-    title: `threads, ${nameOf(at)}${slots === undefined ? '' : ', in cache'}`,
+    title: `threads, ${nameOf(at)}${inCache ? ', in cache' : ''}`,
     open() {
+      const slots = inCache ? 1 : undefined;
       const [arrays] = new BenchMemory(at, [dtype], { backends: ['cpu'], seed, slots }).host;
-      return threadCounts(addon.cpuInfo().threads).flatMap((threads) =>
-        [
-          ...yardsticks(arrays, at, threads),
-          ...tokenContenders(arrays, { section: 'threads', shape: at, backend: 'cpu' }),
-        ].map((one): Contender => ({ ...one, section: 'threads', threads, prepare: () => setLimit(threads) })),
-      );
+      const setting = { section: 'threads', shape: at, backend: 'cpu' } as const;
+      return threadCounts(addon.cpuInfo().threads).flatMap((threads) => {
+        const own = tokenContenders(arrays, setting, inCache ? REPEATABLE : TOKEN_OPS);
+        const shared = { section: 'threads', threads, brief: inCache, prepare: () => setLimit(threads) } as const;
+        return [...yardsticks(arrays, at, threads), ...own].map((one): Contender => ({ ...one, ...shared }));
+      });
     },
     compare: threadComparisons,
     close: () => setLimit(0),
   });
-  return [experiment(shape), experiment(IN_CACHE, 1)];
+  return [experiment(shape, false), experiment(IN_CACHE, true)];
 }

@@ -1,0 +1,94 @@
+// What a call costs beside its kernel: the forward pass of one short row, in which next to nothing is computed.
+import { DTYPE_CODES, type TokenLogProbsForwardArguments } from '../../backend/kernels.js';
+import { withoutTiny } from '../../backend/tiny.js';
+import { type BackendName, tokenLogProbs, tokenLogProbsSync } from '../../index.js';
+import { againstReference } from './comparisons.js';
+import { createProblem, type TokenProblem } from './data.js';
+import { requireWithin, truthOf, valueError } from './float64.js';
+import type { Experiment, Omission, Plan } from './sections.js';
+import type { Contender } from './timing.js';
+import { ownIdentity, TOLERANCE } from './token-level.js';
+import { benchAddon } from './yardsticks.js';
+
+const SHAPE = { tokens: 1, vocab: 32 };
+
+export function callExperiments({ backends, seed }: Plan): Experiment[] | Omission {
+  if (!backends.includes('cpu')) return { section: 'calls', reason: 'it needs the cpu backend' };
+  return [
+    {
+      section: 'calls',
+      title: `what a call costs, T x V = ${SHAPE.tokens} x ${SHAPE.vocab}`,
+      open: () => callContenders(createProblem(SHAPE, seed)),
+      compare: (rows) => againstReference('calls', rows),
+    },
+  ];
+}
+
+function callContenders(problem: TokenProblem): Contender[] {
+  const { targets } = problem;
+  const truth = truthOf(problem, 'f32', problem.logits);
+  const contender = (op: string, backend: BackendName, run: () => unknown, logProbs: () => ArrayLike<number>) => ({
+    ...ownIdentity({ section: 'calls', shape: SHAPE, backend }),
+    op,
+    dtype: 'f32' as const,
+    moves: { read: problem.logits.byteLength, copied: 0 },
+    memoryBound: false,
+    brief: true,
+    check() {
+      const error = valueError(logProbs(), truth, 'logProb');
+      requireWithin(`${op}, ${backend}`, error, TOLERANCE.value);
+      return error;
+    },
+    run,
+  });
+  const inputs = { logits: { data: problem.logits, shape: [1, SHAPE.vocab] as [number, number] }, targets };
+  const sync = (backend: BackendName) => () => tokenLogProbsSync(inputs, { backend });
+  const native = () => withoutTiny(sync('cpu'));
+  const held = kernelArguments(problem);
+  const cross = (args: TokenLogProbsForwardArguments) => {
+    benchAddon()?.tokenLogProbsForward(args);
+    return args.logProbs;
+  };
+  return [
+    contender(
+      'crossing',
+      'cpu',
+      () => cross(held),
+      () => cross(held),
+    ),
+    contender(
+      'crossing, new outputs',
+      'cpu',
+      () => cross(kernelArguments(problem)),
+      () => cross(kernelArguments(problem)),
+    ),
+    contender('sync call, native', 'cpu', native, () => native().logProbs),
+    contender('sync call', 'cpu', sync('cpu'), () => sync('cpu')().logProbs),
+    contender('sync call', 'reference', sync('reference'), () => sync('reference')().logProbs),
+    contender(
+      'async call, native',
+      'cpu',
+      () => withoutTiny(() => tokenLogProbs(inputs, { backend: 'cpu' })),
+      () => native().logProbs,
+    ),
+  ];
+}
+
+/** As the package calls the addon: arrays that it was given, and new ones for what comes out. */
+function kernelArguments({ logits, targets, shape: { tokens, vocab } }: TokenProblem): TokenLogProbsForwardArguments {
+  return {
+    logits,
+    dtype: DTYPE_CODES.f32,
+    tokens,
+    vocab,
+    rowStride: vocab,
+    targets,
+    mask: undefined,
+    temperature: 1,
+    logProbs: new Float64Array(tokens),
+    logSumExp: new Float64Array(tokens),
+    entropy: undefined,
+    kept: new Uint8Array(tokens),
+    nonFinite: new Int32Array(1),
+  };
+}
