@@ -37,7 +37,7 @@ export default defineConfig({
         extends: true as const,
         test: {
           name: `${level}-simd`,
-          include: ['test/{token-log-probs,simd-exp,conspo,streamed-gradient}.test.ts'],
+          include: ['test/{token-log-probs,simd-exp,conspo,streamed-gradient,ratio-scores,grpo}.test.ts'],
           env: { RLVR_SIMD: level },
         },
       })),

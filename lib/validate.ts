@@ -98,6 +98,7 @@ export function tokenCounts(value: unknown, sequences: number): Float64Array {
 /** As floats, no NaN where the mask keeps the token. Infinities pass: log-ratios are clamped. */
 export function maskedFloats(name: string, value: unknown, length: number, mask: Uint8Array | undefined): Float64Array {
   const array = floats(name, value, length, 'T, one value per token');
+  if (allFinite(array)) return array;
   for (let t = 0; t < length; t++) {
     if (Number.isNaN(array[t]) && mask?.[t] !== 0) {
       throw badArgument('ERR_NONFINITE', name, 'no NaN at unmasked tokens', `NaN at index ${t}`);

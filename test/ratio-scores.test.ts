@@ -221,4 +221,55 @@ describeBackends('ratio-scores', (backend) => {
       { numRuns: 60 },
     );
   });
+
+  test.each(SCORES)('$kind of single tokens, wherever the log-ratio is, to the last bits', (score) => {
+    const count = 20_000;
+    const logProbs = Float64Array.from({ length: count }, (_, i) => {
+      return i % 2 ? (50 * i) / count - 25 : (i % 4 ? 1 : -1) * 2 ** (-i / 500);
+    });
+    const oldLogProbs = new Float64Array(count);
+    const cuSeqlens = Int32Array.from({ length: count + 1 }, (_, i) => i);
+    const inputs = { logProbs, oldLogProbs, cuSeqlens };
+    const actual = ratioScoresSync(inputs, { score, backend });
+    const expected = ratioScoresSync(inputs, { score, backend: 'reference' });
+    for (let i = 0; i < count; i++) {
+      expectCloseNumber(actual.scores[i], expected.scores[i], 4e-15, 0.1); // of k3, terms cancel
+      // The soft gate's falls as exp(-tau r), where r has its own last bits.
+      const [tolerance, floor] = score.kind === 'softGate' ? [1e-13, 1e-20] : [4e-15, 1e-300];
+      expectCloseNumber(actual.scoreGrads[i], expected.scoreGrads[i], tolerance, floor);
+    }
+  });
+
+  test.each(SCORES)('$kind of sequences of many lengths, masked, with weights or sides', (score) => {
+    const lengths = [0, 1, 7, 8, 9, 255, 256, 257, 1000];
+    const random = generator(11);
+    const cuSeqlens = Int32Array.from([0, ...lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b))]);
+    const length = cuSeqlens[lengths.length];
+    const mask = Uint8Array.from({ length }, () => (random() < 0.3 ? 0 : 1));
+    const values = () => Float64Array.from({ length }, (_, t) => (mask[t] ? 0.7 * normal(random) : NaN));
+    const given = { logProbs: values(), oldLogProbs: values(), cuSeqlens, mask };
+    const whole = { logProbs: given.logProbs.map((x) => x || 0.1), oldLogProbs: given.oldLogProbs.map((x) => x || 0) };
+    const sides = Float64Array.from(lengths, (_, i) => (i % 3) - 1);
+    const weights = { tokenWeights: Float64Array.from({ length }, () => normal(random)) };
+    const sided = /^k\d$/.test(score.kind) ? {} : { sides };
+    const cases = [
+      given,
+      { ...given, ...sided },
+      { cuSeqlens, ...whole, ...sided },
+      { logProbs: whole.logProbs, cuSeqlens },
+    ];
+    if (score.kind !== 'geometricRatio' && sided.sides)
+      cases.push({ ...given, ...weights }, { ...given, ...sided, ...weights });
+    for (const inputs of cases) {
+      const actual = ratioScoresSync(inputs, { score, backend });
+      const expected = ratioScoresSync(inputs, { score, backend: 'reference' });
+      expectClose(actual.scores, expected.scores, 1e-13);
+      expectClose(actual.scoreGrads, expected.scoreGrads, 1e-13);
+      expect([actual.tokenCounts, actual.clippedLow, actual.clippedHigh]).toEqual([
+        expected.tokenCounts,
+        expected.clippedLow,
+        expected.clippedHigh,
+      ]);
+    }
+  });
 });

@@ -7,10 +7,17 @@
 #include "ops/ratio_scores.h"
 
 namespace rlvr::ratio {
+namespace {  // a copy for every file: the CPU's are compiled for different instruction sets
 
 constexpr double kLogRatioLimit = 20;
 
 enum class Clip { kNone, kLow, kHigh };
+
+// The exponentials that the rules use. The CPU's loops have some of their own.
+struct LibraryMath {
+  RLVR_HOST_DEVICE static double exp(double x) { return ::exp(x); }
+  RLVR_HOST_DEVICE static double expm1(double x) { return ::expm1(x); }
+};
 
 // The log-ratio of a token, clamped.
 struct LogRatio {
@@ -18,12 +25,14 @@ struct LogRatio {
   bool clamped;
 };
 
+RLVR_HOST_DEVICE inline LogRatio clamped(double d) {
+  const double below = d > kLogRatioLimit ? kLogRatioLimit : d;
+  const double within = below < -kLogRatioLimit ? -kLogRatioLimit : below;
+  return {within, within != d};
+}
+
 RLVR_HOST_DEVICE inline LogRatio log_ratio(const RatioScoresForward& op, int64_t t) {
-  if (op.old_log_probs == nullptr) return {0, false};
-  const double d = op.log_probs[t] - op.old_log_probs[t];
-  if (d > kLogRatioLimit) return {kLogRatioLimit, true};
-  if (d < -kLogRatioLimit) return {-kLogRatioLimit, true};
-  return {d, false};
+  return clamped(op.old_log_probs == nullptr ? 0 : op.log_probs[t] - op.old_log_probs[t]);
 }
 
 RLVR_HOST_DEVICE inline double token_weight(const RatioScoresForward& op, int64_t t) {
@@ -70,11 +79,16 @@ RLVR_HOST_DEVICE inline Term stopped_term(double ratio, double log_prob, double 
   return {weight * log_prob, weight, clip};
 }
 
+// With sigmoid(x) and sigmoid(-x) of one exponential, which cannot overflow.
+template <class Math>
 RLVR_HOST_DEVICE inline Term soft_gate_term(double ratio, double tau) {
   const double x = tau * (ratio - 1);
-  const double gate = x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x));
-  const double other = x >= 0 ? exp(-x) / (1 + exp(-x)) : 1 / (1 + exp(x));
-  return {4 / tau * gate, 4 * gate * other * ratio};
+  const double down = x < 0 ? x : -x;
+  const double e = Math::exp(down < -700 ? -700 : down);
+  const double more = 1 / (1 + e);
+  const double less = e * more;
+  const double gate = x < 0 ? less : more;
+  return {4 / tau * gate, 4 * more * less * ratio};
 }
 
 RLVR_HOST_DEVICE inline Term geometric_term(double d, double side, double low, double high) {
@@ -89,13 +103,15 @@ RLVR_HOST_DEVICE inline Term k3_term(double d, double inverse_ratio_minus_1) {
 }
 
 // Whether a token's term is made of its ratio.
-RLVR_HOST_DEVICE inline bool uses_ratio(RatioScore kind) {
+RLVR_HOST_DEVICE constexpr bool uses_ratio(RatioScore kind) {
   return kind == RatioScore::kRatio || kind == RatioScore::kClipped || kind == RatioScore::kStopped ||
          kind == RatioScore::kSoftGate;
 }
 
 // `ratio` is exp(d) where uses_ratio.
-RLVR_HOST_DEVICE inline Term token_term(const RatioScoresForward& op, double d, double ratio, double side, int64_t t) {
+template <class Math = LibraryMath>
+RLVR_HOST_DEVICE inline Term token_term(const RatioScoresForward& op, double d, double ratio, double side,
+                                        double log_prob) {
   switch (op.kind) {
     case RatioScore::kRatio:
       return {ratio, ratio};
@@ -106,15 +122,15 @@ RLVR_HOST_DEVICE inline Term token_term(const RatioScoresForward& op, double d, 
     case RatioScore::kGeometric:
       return geometric_term(d, side, -op.epsilon_low, op.epsilon_high);
     case RatioScore::kStopped:
-      return stopped_term(ratio, op.log_probs[t], op.ratio_min, op.ratio_max);
+      return stopped_term(ratio, log_prob, op.ratio_min, op.ratio_max);
     case RatioScore::kSoftGate:
-      return soft_gate_term(ratio, side > 0 ? op.tau_pos : op.tau_neg);
+      return soft_gate_term<Math>(ratio, side > 0 ? op.tau_pos : op.tau_neg);
     case RatioScore::kK1:
       return {d, 1};
     case RatioScore::kK2:
       return {d * d / 2, d};
     case RatioScore::kK3:
-      return k3_term(d, expm1(-d));
+      return k3_term(d, Math::expm1(-d));
   }
   return {0, 0};
 }
@@ -151,8 +167,8 @@ RLVR_HOST_DEVICE inline void add_clip(Sums& sums, Clip clip) {
 // Adds an unmasked token of sequence i, and writes its derivative before the sequence's factor.
 RLVR_HOST_DEVICE inline void add_token(const RatioScoresForward& op, int64_t i, int64_t t, Sums& sums) {
   const LogRatio d = log_ratio(op, t);
-  const double ratio = op.ratio_stats != nullptr || uses_ratio(op.kind) ? exp(d.value) : 0;
-  const Term term = token_term(op, d.value, ratio, token_side(op, i, t), t);
+  const double ratio = op.ratio_stats != nullptr || uses_ratio(op.kind) ? ::exp(d.value) : 0;
+  const Term term = token_term(op, d.value, ratio, token_side(op, i, t), op.log_probs[t]);
   const double weight = token_form(op) ? 1 : token_weight(op, t);
   sums.count += 1;
   sums.value += weight * term.value;
@@ -186,4 +202,5 @@ RLVR_HOST_DEVICE inline void write_stats(const RatioScoresForward& op, int64_t i
   stats[3] = sums.largest_ratio;
 }
 
+}  // namespace
 }  // namespace rlvr::ratio

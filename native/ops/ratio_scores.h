@@ -2,14 +2,15 @@
 // family's scores and the estimators of KL to a reference policy. Spec sections 3 and 4.
 //
 // d_t is clamped to +-20 before exp; outside, the derivative is 0. r_t = exp(d_t). Over sequence i:
-//   kRatio         mean r_t
-//   kClipped       positive side: mean min(r_t, 1 + epsilon_high); negative: mean min(max(r_t, 1 - epsilon_low),
-//   ratio_max) kSequence      S = exp(mean d_t), then the one-sided clip of kClipped               (GSPO) kGeometric
-//   exp(mean min(d_t, epsilon_high)) or exp(mean max(d_t, -epsilon_low))  (GMPO) kStopped       mean sg(clamp(r_t,
-//   ratio_min, ratio_max)) * log_probs[t]              (CISPO) kSoftGate      mean (4/tau) * sigmoid(tau * (r_t - 1)),
-//   tau by side                  (SAPO) kK1, kK2, kK3  mean of the KL estimators with the reference in place of
-//   old_log_probs:
-//                  d, d^2/2, exp(-d) + d - 1
+//
+// - kRatio: mean r_t
+// - kClipped: positive side: mean min(r_t, 1 + epsilon_high); negative: mean min(max(r_t, 1 - epsilon_low), ratio_max)
+// - kSequence: S = exp(mean d_t), then the one-sided clip of kClipped (GSPO)
+// - kGeometric: exp(mean min(d_t, epsilon_high)) or exp(mean max(d_t, -epsilon_low)) (GMPO)
+// - kStopped: mean sg(clamp(r_t, ratio_min, ratio_max)) * log_probs[t] (CISPO)
+// - kSoftGate: mean (4/tau) * sigmoid(tau * (r_t - 1)), tau by side (SAPO)
+// - kK1, kK2, kK3: mean of the KL estimators d, d^2/2, exp(-d) + d - 1, with the reference in place of old_log_probs
+//
 // "Side" is the sign of sides[i]; a sequence with side 0 is not clipped. Token weights (per-token advantages,
 // importance weights; constants) multiply a token's term of the mean; without sides a token's side is the sign of its
 // weight. kSequence with token weights is GSPO's token form: mean w_t * clip(S), whose derivative by log_probs[t] is

@@ -1,0 +1,9 @@
+#include "cpu/ratio_scores_rows.h"
+
+namespace rlvr {
+
+void ratio_scores_rows_portable(const RatioScoresForward& op, int64_t begin, int64_t end) {
+  ratio_scores_rows(op, begin, end);
+}
+
+}  // namespace rlvr

@@ -1,0 +1,17 @@
+// The instruction-set versions of ratio-scores' loops; ratio_scores.cpp picks one.
+#pragma once
+
+#include "ops/ratio_scores.h"
+
+namespace rlvr {
+
+// Sequences [begin, end).
+using RatioScoresRows = void (*)(const RatioScoresForward& op, int64_t begin, int64_t end);
+
+void ratio_scores_rows_portable(const RatioScoresForward& op, int64_t begin, int64_t end);
+#ifdef RLVR_HAVE_AVX2
+void ratio_scores_rows_avx2(const RatioScoresForward& op, int64_t begin, int64_t end);
+void ratio_scores_rows_avx512(const RatioScoresForward& op, int64_t begin, int64_t end);
+#endif
+
+}  // namespace rlvr
