@@ -50,7 +50,7 @@ struct RowSums {
   using Float = typename S::Float;
   using Scale = typename S::Scale;
   static constexpr int kWidth = S::kWidth;
-  static constexpr int64_t kBlock = 128 * kWidth;  // elements, still in L1 if they must be read again
+  static constexpr int64_t kBlock = kWidth > 8 ? 2048 : 1024;  // elements, still in L1 if they must be read again
 
   // The largest element, NaNs ignored; -inf if there is none.
   static float block_max(const Element* x, int64_t count) {
