@@ -13,11 +13,13 @@ function fits({ kernel, args }: KernelCall): boolean {
   switch (kernel) {
     case 'tokenLogProbsForward':
     case 'tokenLogProbsBackward':
-      return args.tokens * (args.vocab + 1) <= 66;
+      return args.tokens * (args.vocab + 1) <= 144;
     case 'sequenceLogProbsForward':
     case 'sequenceLogProbsBackward':
     case 'ratioScoresBackward':
       return args.cuSeqlens[args.sequences] + args.sequences <= 200;
+    case 'ratioScoresForward':
+      return args.cuSeqlens[args.sequences] + args.sequences <= 90;
     case 'groupInfoNCE':
       return args.scores.length <= 16;
     default:
