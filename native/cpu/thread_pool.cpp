@@ -139,6 +139,16 @@ class Pool {
     }
   }
 
+  // Linux may wake a thread on the core of the one that wakes it, and let the two take turns there for milliseconds.
+  // Moving takes a while: the caller does not wait for it.
+  void leave_callers_core(std::unique_lock<std::mutex>& lock) {
+    const int core = core_;
+    if (core < 0 || core != current_core()) return;
+    lock.unlock();
+    leave_core(core);
+    lock.lock();
+  }
+
   void work(int index) {
     uint64_t seen = 0;
     const auto changed = [&] { return loops_.load(std::memory_order_acquire) != seen; };
@@ -152,15 +162,12 @@ class Pool {
         wake_.wait(lock, changed);
         asleep_.fetch_sub(1, std::memory_order_relaxed);
       }
+      leave_callers_core(lock);
       if (stopping_) return;
       seen = loops_.load(std::memory_order_relaxed);
       if (!open_ || index >= workers_) continue;
       inside_.fetch_add(1, std::memory_order_relaxed);
-      const int core = core_;
       lock.unlock();
-      // Linux may wake a thread on the core of the one that wakes it, and let the two take turns there for
-      // milliseconds.
-      if (core >= 0 && core == current_core()) leave_core(core);
       take_blocks();
       lock.lock();
       if (inside_.fetch_sub(1, std::memory_order_release) == 1) left_.notify_one();
