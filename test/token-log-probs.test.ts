@@ -189,6 +189,23 @@ describeBackends('token-log-probs', (backend) => {
     });
   });
 
+  test('a peak far into the row, however high above what came before', () => {
+    const vocab = 9001;
+    const gaps = [0.5, 1.3, 1.5, 5, 12, 25, 41, 41.5, 41.7, 43, 60, 90, 300];
+    for (const temperature of [1, 0.7]) {
+      const logits = new Float32Array(gaps.length * vocab).fill(-3);
+      for (const [t, gap] of gaps.entries()) logits[t * vocab + 7000] = -3 + gap * temperature;
+      const exact = gaps.map((_, t) => (logits[t * vocab + 7000] + 3) / temperature);
+      const targets = new Int32Array(gaps.length).fill(7000);
+      const { logProbs, entropy } = tokenLogProbsSync({ logits, targets }, { entropy: true, temperature, backend });
+      exact.forEach((gap, t) => {
+        const rest = (vocab - 1) * Math.exp(-gap);
+        expectCloseNumber(logProbs[t], -Math.log1p(rest), 1e-6, 1e-28); // floats end at 1e-38
+        expectCloseNumber(entropy![t], Math.log1p(rest) + (gap * rest) / (1 + rest), 1e-6, 1e-26);
+      });
+    }
+  });
+
   test('adding a constant to a row changes nothing', () => {
     const random = generator(3);
     const [tokens, vocab] = [4, 300];

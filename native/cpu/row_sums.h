@@ -1,11 +1,11 @@
 // The sums over one row's exponentials, written once against a SIMD wrapper `S` and a 16- or 32-bit element type `E`.
 // Each instruction set has a copy of its own, as of token_log_probs_rows.h, which includes this.
 //
-// Memory: the row is streamed once. Sums of exponentials are taken against a reference, at first the
-// maximum of the first block; a block with an element well above it (2^kSlack times as likely) is taken as the new
-// reference and done again while it is in L1 (the sums so far are rescaled, in float64). So an element costs one pass,
-// and no search for the exact maximum. The reference's own term is left out of the sum, and one term that is more than
-// half of all is made the reference: log1p(rest) keeps its precision when p -> 1.
+// Memory: the row is streamed once. Sums of exponentials are taken against a reference, at first the maximum of the
+// first block; a block with an element so far above it that floats might overflow (2^kSlack times as likely) is taken
+// as the new reference and done again while it is in L1 (the sums so far are rescaled, in float64). So an element costs
+// one pass, and no search for the exact maximum. The reference's own term is left out of the sum, and where one block
+// has half of it all, its maximum is made the reference: log1p(rest) keeps its precision when p -> 1.
 #pragma once
 
 #include <cmath>
@@ -16,7 +16,7 @@
 namespace rlvr {
 namespace {
 
-constexpr float kSlack = 2;  // how far, in powers of 2, an element may rise above the reference
+constexpr float kSlack = 60;  // how far, in powers of 2, an element may rise above the reference
 
 // Sums over part of a row, against a maximum m, with x in logits units and T the temperature.
 struct Sums {

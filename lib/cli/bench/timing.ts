@@ -59,6 +59,7 @@ export interface MeasureOptions {
 const RETRY_MS = 1000;
 const MAX_RETRIES = 20;
 const BRIEF_MS = 2;
+const WAKING_MS = 10;
 const MOST_CALLS = 4096;
 
 export function spreadOf(samples: readonly number[]): Spread {
@@ -121,14 +122,19 @@ class Entrant {
     return this.spentMs / 1e3 / budgetSeconds <= round / rounds;
   }
 
-  /** The time of the second of two calls in a row: the first wakes its threads, which may have slept through the pause. */
+  /**
+   * The time of a call right after others that take `WAKING_MS` or more: they wake its threads, which may have slept through
+   * the pause, and by then a virtual machine's host has found each of its processors a core.
+   */
   async time(): Promise<number> {
     const { contender, calls } = this;
     const slot = () => this.turns++ % (contender.slots ?? 1);
     const start = performance.now();
     contender.prepare?.();
-    if (contender.brief) await callOften(contender, calls);
-    else await call(contender, slot());
+    do {
+      if (contender.brief) await callOften(contender, calls);
+      else await call(contender, slot());
+    } while (performance.now() - start < WAKING_MS);
     const milliseconds = contender.brief ? await callOften(contender, calls) : await call(contender, slot());
     this.spentMs += performance.now() - start;
     return milliseconds;
