@@ -28,6 +28,8 @@ export const RATIO_SCORE_CODES = {
  */
 export type RatioScoreKind = keyof typeof RATIO_SCORE_CODES;
 
+export const RATIO_SCORE_KINDS = Object.keys(RATIO_SCORE_CODES) as RatioScoreKind[];
+
 /** A piece of device memory, native/binding/cuda_session.h. */
 export interface DeviceMemory {
   readonly pointer: bigint; // 0 once disposed

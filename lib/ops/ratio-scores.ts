@@ -1,4 +1,9 @@
-import { RATIO_SCORE_CODES, type RatioScoreKind, type RatioScoresForwardArguments } from '../backend/kernels.js';
+import {
+  RATIO_SCORE_CODES,
+  RATIO_SCORE_KINDS,
+  type RatioScoreKind,
+  type RatioScoresForwardArguments,
+} from '../backend/kernels.js';
 import { outputArray } from '../backend/outputs.js';
 import {
   type AsyncOptions,
@@ -121,7 +126,7 @@ const EPSILON_DEFAULTS: Partial<Record<RatioScoreKind, [low: number, high: numbe
 
 /** A score with its defaults filled in, checked. */
 export function scoreParameters(score: RatioScore): ScoreParameters {
-  const kind = oneOf('score.kind', score.kind, Object.keys(RATIO_SCORE_CODES) as RatioScoreKind[]);
+  const kind = oneOf('score.kind', score.kind, RATIO_SCORE_KINDS);
   const [low, high] = EPSILON_DEFAULTS[kind] ?? [0.2, 0.2];
   const ratioMin = finiteNumber('ratioMin', score.ratioMin ?? 0, { min: 0 });
   const ratioMax = finiteNumber('ratioMax', score.ratioMax ?? 5, { min: ratioMin });

@@ -1,4 +1,5 @@
 // The sequence level: the mean log-prob and every ratio score, forward and backward.
+import { RATIO_SCORE_KINDS } from '../../backend/kernels.js';
 import {
   type RatioScoreKind,
   ratioScoresBackwardSync,
@@ -15,18 +16,6 @@ import { ownIdentity, type Setting } from './token-level.js';
 
 /** The kernels compute in float64. */
 export const FLOAT64_TOLERANCE = 1e-10;
-
-export const RATIO_KINDS: readonly RatioScoreKind[] = [
-  'ratio',
-  'clippedRatio',
-  'sequenceRatio',
-  'geometricRatio',
-  'stoppedRatio',
-  'softGate',
-  'k1',
-  'k2',
-  'k3',
-];
 
 export function shapeOf({ cuSeqlens, cuGroups }: ScoredRollouts): Shape {
   const sequences = cuSeqlens.length - 1;
@@ -61,7 +50,7 @@ export function exactContender(
 export function scoreContenders(
   rollouts: ScoredRollouts,
   setting: Setting,
-  kinds: readonly RatioScoreKind[] = RATIO_KINDS,
+  kinds: readonly RatioScoreKind[] = RATIO_SCORE_KINDS,
 ): Contender[] {
   return [
     ...meanContenders(rollouts, setting),

@@ -1,5 +1,6 @@
 // What `verify` runs on every backend: each op and loss once per dtype, as arrays to compare with the reference's.
 
+import { RATIO_SCORE_KINDS } from '../../backend/kernels.js';
 import { openDevice } from '../../cuda/index.js';
 import * as api from '../../index.js';
 import { type Problem, problem, widen } from './problem.js';
@@ -61,18 +62,6 @@ function tokenLevel(dtype: api.DType, batch: Problem): Check[] {
   ];
 }
 
-const SCORES: readonly api.RatioScoreKind[] = [
-  'ratio',
-  'clippedRatio',
-  'sequenceRatio',
-  'geometricRatio',
-  'stoppedRatio',
-  'softGate',
-  'k1',
-  'k2',
-  'k3',
-];
-
 function sequenceLevel(batch: Problem): Check[] {
   const { logProbs } = api.tokenLogProbsSync(batch, { backend: 'reference' });
   const inputs = { ...batch, logProbs, sides: Float64Array.from(batch.rewards, (reward) => reward - 0.5) };
@@ -87,7 +76,7 @@ function sequenceLevel(batch: Problem): Check[] {
       return { scores, tokenCounts, ...gradients };
     },
   };
-  const ratios = SCORES.map(
+  const ratios = RATIO_SCORE_KINDS.map(
     (kind): Check => ({
       name: `score ${kind}`,
       dtype: null,
