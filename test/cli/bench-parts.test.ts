@@ -32,14 +32,14 @@ describe('measure', () => {
         restore: () => log.push('-'),
         prepare: () => log.push('+'),
       });
-    await measure([named('a'), named('b')], { repeats: 1, warmup: 1, pauseMs: 0 });
+    await measure([named('a'), named('b')], { repeats: 1, warmup: 1, pauseMs: 0, wakingMs: 0 });
     expect(log.join('')).toBe('+?a+?b+a-a-+b-b-+b-b-+a-a-+?a+?b');
   });
 
   test('consecutive calls use different slots', async () => {
     const slots: number[] = [];
     const one = contender('a', { slots: 3, run: (slot) => slots.push(slot) });
-    await measure([one], { repeats: 3, warmup: 0, pauseMs: 0 });
+    await measure([one], { repeats: 3, warmup: 0, pauseMs: 0, wakingMs: 0 });
     expect(slots.every((slot, i) => slot < 3 && slot !== slots[i - 1])).toBe(true);
     expect(new Set(slots).size).toBe(3);
   });
@@ -58,7 +58,7 @@ describe('measure', () => {
         while (performance.now() < end);
       },
     });
-    await measure([slow], { repeats: 20, warmup: 2, pauseMs: 0, budgetSeconds: 1e-3 });
+    await measure([slow], { repeats: 20, warmup: 2, pauseMs: 0, wakingMs: 0, budgetSeconds: 1e-3 });
     expect(calls).toBeGreaterThanOrEqual(2 * 3);
     expect(calls).toBeLessThanOrEqual(2 * 5);
   });
@@ -71,7 +71,7 @@ describe('measure', () => {
     };
     const times = [1, 100, 3, 5];
     const one = contender('a', { run: async () => times[rounds] });
-    const [{ milliseconds }] = await measure([one], { repeats: 3, warmup: 0, pauseMs: 0, othersAtWork });
+    const [{ milliseconds }] = await measure([one], { repeats: 3, warmup: 0, pauseMs: 0, wakingMs: 0, othersAtWork });
     expect(milliseconds).toEqual(spreadOf([1, 3, 5]));
   });
 

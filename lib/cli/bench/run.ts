@@ -110,6 +110,7 @@ async function runExperiment(
       repeats: Math.min(repeats, rounds?.repeats ?? repeats),
       warmup: Math.min(warmup, rounds?.warmup ?? warmup),
       pauseMs: rounds?.pauseMs,
+      wakingMs: rounds?.wakingMs,
       budgetSeconds: rounds?.budgetSeconds,
       signal,
       othersAtWork: roundWatch(quiet, peers, load),

@@ -50,6 +50,8 @@ export interface MeasureOptions {
   readonly othersAtWork?: RoundWatch;
   /** Long enough for a peer's threads to stop spinning after its last call. */
   readonly pauseMs?: number;
+  /** How long a contender is called, untimed, before it is timed. */
+  readonly wakingMs?: number;
   /** A contender that would take longer sits out rounds, evenly, but never so many that fewer than three count. */
   readonly budgetSeconds?: number;
   /** Fraction done. */
@@ -59,7 +61,6 @@ export interface MeasureOptions {
 const RETRY_MS = 1000;
 const MAX_RETRIES = 20;
 const BRIEF_MS = 2;
-const WAKING_MS = 10;
 const MOST_CALLS = 4096;
 
 export function spreadOf(samples: readonly number[]): Spread {
@@ -123,10 +124,10 @@ class Entrant {
   }
 
   /**
-   * The time of a call right after others that take `WAKING_MS` or more: they wake its threads, which may have slept through
-   * the pause, and by then a virtual machine's host has found each of its processors a core.
+   * The time of a call right after others that take `wakingMs` or more, at least one: they wake its threads, which may have
+   * slept through the pause, and by then a virtual machine's host has found each of its processors a core.
    */
-  async time(): Promise<number> {
+  async time({ wakingMs = 10 }: MeasureOptions): Promise<number> {
     const { contender, calls } = this;
     const slot = () => this.turns++ % (contender.slots ?? 1);
     const start = performance.now();
@@ -134,7 +135,7 @@ class Entrant {
     do {
       if (contender.brief) await callOften(contender, calls);
       else await call(contender, slot());
-    } while (performance.now() - start < WAKING_MS);
+    } while (performance.now() - start < wakingMs);
     const milliseconds = contender.brief ? await callOften(contender, calls) : await call(contender, slot());
     this.spentMs += performance.now() - start;
     return milliseconds;
@@ -186,7 +187,7 @@ async function runRound(
       const entrant = entrants[(k + round) % entrants.length];
       if (!entrant.takesPart(round, options)) continue;
       await sleep(pauseMs, undefined, { signal });
-      times.set(entrant, await entrant.time());
+      times.set(entrant, await entrant.time(options));
       onProgress?.((round + (k + 1) / entrants.length) / (warmup + repeats));
     }
   };
