@@ -2,8 +2,6 @@
 
 namespace rlvr {
 
-void ratio_scores_rows_avx2(const RatioScoresForward& op, int64_t begin, int64_t end) {
-  ratio_scores_rows(op, begin, end);
-}
+const RatioScoresRows ratio_scores_rows_avx2 = ratio_scores_rows;
 
 }  // namespace rlvr

@@ -8,10 +8,10 @@ namespace rlvr {
 // Sequences [begin, end).
 using RatioScoresRows = void (*)(const RatioScoresForward& op, int64_t begin, int64_t end);
 
-void ratio_scores_rows_portable(const RatioScoresForward& op, int64_t begin, int64_t end);
+extern const RatioScoresRows ratio_scores_rows_portable;
 #ifdef RLVR_HAVE_AVX2
-void ratio_scores_rows_avx2(const RatioScoresForward& op, int64_t begin, int64_t end);
-void ratio_scores_rows_avx512(const RatioScoresForward& op, int64_t begin, int64_t end);
+extern const RatioScoresRows ratio_scores_rows_avx2;
+extern const RatioScoresRows ratio_scores_rows_avx512;
 #endif
 
 }  // namespace rlvr
