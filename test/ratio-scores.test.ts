@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   advantageObjectiveSync,
+  type BackendName,
   type RatioScore,
   type RatioScoreKind,
   type RatioScoresInputs,
@@ -77,6 +78,19 @@ function composed(
     { temperature, backend },
   );
   return { loss: main.loss + penalty.loss, gradLogProbs, gradLogits };
+}
+
+/** Scores, their gradients and what is counted. */
+function expectAsReference(inputs: RatioScoresInputs, score: RatioScore, backend: BackendName): void {
+  const actual = ratioScoresSync(inputs, { score, backend });
+  const expected = ratioScoresSync(inputs, { score, backend: 'reference' });
+  expectClose(actual.scores, expected.scores, 1e-13);
+  expectClose(actual.scoreGrads, expected.scoreGrads, 1e-13);
+  expect([actual.tokenCounts, actual.clippedLow, actual.clippedHigh]).toEqual([
+    expected.tokenCounts,
+    expected.clippedLow,
+    expected.clippedHigh,
+  ]);
 }
 
 describeBackends('ratio-scores', (backend) => {
@@ -208,15 +222,7 @@ describeBackends('ratio-scores', (backend) => {
         const random = generator(seed);
         const sides = Float64Array.from({ length: cuSeqlens.length - 1 }, () => Math.round(normal(random)));
         const inputs = { logProbs, oldLogProbs, cuSeqlens, mask, sides };
-        const actual = ratioScoresSync(inputs, { score, backend });
-        const expected = ratioScoresSync(inputs, { score, backend: 'reference' });
-        expectClose(actual.scores, expected.scores, 1e-13);
-        expectClose(actual.scoreGrads, expected.scoreGrads, 1e-13);
-        expect([actual.clippedLow, actual.clippedHigh, actual.tokenCounts]).toEqual([
-          expected.clippedLow,
-          expected.clippedHigh,
-          expected.tokenCounts,
-        ]);
+        expectAsReference(inputs, score, backend);
       }),
       { numRuns: 60 },
     );
@@ -261,15 +267,7 @@ describeBackends('ratio-scores', (backend) => {
     if (score.kind !== 'geometricRatio' && sided.sides)
       cases.push({ ...given, ...weights }, { ...given, ...sided, ...weights });
     for (const inputs of cases) {
-      const actual = ratioScoresSync(inputs, { score, backend });
-      const expected = ratioScoresSync(inputs, { score, backend: 'reference' });
-      expectClose(actual.scores, expected.scores, 1e-13);
-      expectClose(actual.scoreGrads, expected.scoreGrads, 1e-13);
-      expect([actual.tokenCounts, actual.clippedLow, actual.clippedHigh]).toEqual([
-        expected.tokenCounts,
-        expected.clippedLow,
-        expected.clippedHigh,
-      ]);
+      expectAsReference(inputs, score, backend);
     }
   });
 });
