@@ -31,8 +31,16 @@ interface Rows {
   gradEntropy: Float64Array;
 }
 
-/** Random rows in a tensor with `padding` elements of NaN between rows. */
-function randomRows(seed: number, tokens: number, vocab: number, dtype: DType = 'f32', padding = 0, scale = 3): Rows {
+/** Random rows around `center` in a tensor with `padding` elements of NaN between rows. */
+function randomRows(
+  seed: number,
+  tokens: number,
+  vocab: number,
+  dtype: DType = 'f32',
+  padding = 0,
+  scale = 3,
+  center = 0,
+): Rows {
   const random = generator(seed);
   const { toBits, toNumber } = ROUND[dtype];
   const rowStride = vocab + padding;
@@ -41,7 +49,7 @@ function randomRows(seed: number, tokens: number, vocab: number, dtype: DType = 
   const values = new Float64Array(tokens * vocab);
   for (let t = 0; t < tokens; t++) {
     for (let v = 0; v < vocab; v++) {
-      data[t * rowStride + v] = toBits(scale * normal(random));
+      data[t * rowStride + v] = toBits(center + scale * normal(random));
       values[t * vocab + v] = toNumber(data[t * rowStride + v]);
     }
   }
@@ -222,6 +230,52 @@ describeBackends('token-log-probs', (backend) => {
     expectLogProbsClose(moved.logProbs, plain.logProbs);
     expectClose(moved.entropy!, plain.entropy!, 1e-6);
     expectClose(moved.gradLogits, plain.gradLogits, 2e-6);
+  });
+
+  test.each(['f32', 'bf16', 'f16'] as const)('%s rows however far from 0, at any temperature', (dtype) => {
+    for (const temperature of [0.02, 0.7, 1, 30])
+      for (const center of [0, 20, -45, 61, 64, -66, 200, -3000, 40000]) {
+        const rows = randomRows(13, 2, 3001, dtype, 1, 2 * temperature, center);
+        const expected = oracle(rows, temperature, false);
+        const { logProbs, entropy } = tokenLogProbsSync(rows, { entropy: true, temperature, backend });
+        expectLogProbsClose(logProbs, expected.logProbs);
+        expectClose(entropy!, expected.entropy, 1e-6);
+      }
+  });
+
+  test('log-probs are the same bits with entropy as without', () => {
+    for (const dtype of ['f32', 'bf16', 'f16'] as const)
+      for (const temperature of [1, 0.6]) {
+        const rows = randomRows(16, 3, 9000, dtype, 1, 12 * temperature);
+        const plain = tokenLogProbsSync(rows, { temperature, backend });
+        const { logProbs, logSumExp } = tokenLogProbsSync(rows, { entropy: true, temperature, backend });
+        expect({ logProbs, logSumExp }).toEqual({ logProbs: plain.logProbs, logSumExp: plain.logSumExp });
+      }
+  });
+
+  test('first elements far below the rest, above it, banned or not finite', () => {
+    const vocab = 3000;
+    for (const first of [-1e30, -500, -40, 60, -Infinity]) {
+      const rows = randomRows(14, 1, vocab);
+      rows.logits.data.fill(first, 0, 200);
+      rows.values.set(rows.logits.data);
+      rows.targets[0] = first === 60 ? 7 : 2000;
+      const expected = oracle(rows, 1, false);
+      const { logProbs, entropy } = tokenLogProbsSync(rows, { entropy: true, backend });
+      expectLogProbsClose(logProbs, expected.logProbs);
+      expectClose(entropy!, expected.entropy, 1e-6);
+    }
+    for (const [bad, sign] of [
+      [NaN, 0],
+      [NaN, 0x80000000],
+      [Infinity, 0],
+    ])
+      for (const at of [0, 70, 2100, 2999]) {
+        const { logits, targets } = randomRows(15, 1, vocab);
+        logits.data[at] = bad;
+        new Uint32Array(logits.data.buffer)[at] |= sign;
+        expect(() => tokenLogProbsSync({ logits, targets }, { backend })).toThrow(/non-finite|finite/);
+      }
   });
 
   test('permuting the vocabulary permutes the gradient', () => {

@@ -1,5 +1,5 @@
 // 2^f near 0 as 1 + f * (c1 + f * (c2 + ...)): minimax in relative error, each coefficient refitted after those before
-// it were rounded to float32. The constant term is 1, so the largest logit of a row contributes exactly 1.
+// it were rounded to float32. The constant term is 1, so that 2^0 is exactly 1.
 //
 // Where an instruction set looks up a table of kEntries floats in a register, the table takes the first bits of the
 // fraction and leaves |f| <= 1/(2 * kEntries), for which fewer terms do. Without one, kEntries is 1.
@@ -13,7 +13,7 @@ constexpr double kLog2E = 1.4426950408889634074;
 
 enum class Precision {
   kFull,   // f32: with the rounding of float32, exp within 2 ulp
-  kClose,  // 9e-8 at the most: sums over 16-bit logits, where instructions are the limit and not the memory
+  kClose,  // 4.3e-7 at the most: sums over 16-bit logits, where instructions are the limit and not the memory
   kRough,  // 4e-6 at the most: what will be rounded to 16 bits, where half a unit in the last place is 2e-4 or more
 };
 
@@ -46,6 +46,15 @@ struct Exp2<16, Precision::kFull> {  // 2e-9
   static constexpr int kDegree = 3;
   static constexpr float kPolynomial[kDegree] = {0.6931471824645996f, 0.24023428559303284f, 0.05550234019756317f};
 };
+
+template <>
+struct Exp2<16, Precision::kClose> {  // 4e-7
+  static constexpr int kDegree = 2;
+  static constexpr float kPolynomial[kDegree] = {0.6931878924369812f, 0.24023301899433136f};
+};
+
+template <>
+struct Exp2<16, Precision::kRough> : Exp2<16, Precision::kClose> {};
 
 // 2^(k/16)
 constexpr float kExp2Sixteenths[16] = {

@@ -41,7 +41,7 @@ struct F32 {
 template <class S>
 struct Bf16 {
   using Element = uint16_t;
-  static constexpr Precision kSums = S::kBf16Sums;
+  static constexpr Precision kSums = Precision::kClose;
   static constexpr Precision kGradient = Precision::kRough;
   static constexpr bool kExactGradient = false;
   static typename S::Float load(const uint16_t* p) { return S::load_bf16(p); }

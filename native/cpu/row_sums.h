@@ -1,11 +1,15 @@
 // The sums over one row's exponentials, written once against a SIMD wrapper `S` and a 16- or 32-bit element type `E`.
 // Each instruction set has a copy of its own, as of token_log_probs_rows.h, which includes this.
 //
-// Memory: the row is streamed once. Sums of exponentials are taken against a reference, at first the maximum of the
-// first block; a block with an element so far above it that floats might overflow (2^kSlack times as likely) is taken
-// as the new reference and done again while it is in L1 (the sums so far are rescaled, in float64). So an element costs
-// one pass, and no search for the exact maximum. The reference's own term is left out of the sum, and where one block
-// has half of it all, its maximum is made the reference: log1p(rest) keeps its precision when p -> 1.
+// Memory: the row is streamed once. Sums of exponentials are taken against a reference, at first the largest of the
+// first elements; a block with an element so far above it that floats might overflow (2^kSlack times as likely) has its
+// maximum taken as the new reference and is done again while it is in L1 (the sums so far are rescaled, in float64). So
+// an element costs one pass, and no search for the exact maximum. Only where one block has half of it all is its
+// maximum searched; if that alone has half, its term is left out: log1p(rest) keeps its precision when p -> 1.
+//
+// Weights are distances from a center, which stays closer to the maximum than the reference need be (2^kCenterSlack):
+// the entropy is what remains of their sum when the distance from the reference is taken off again. Log-probs do not
+// depend on it: they are the same bits with entropy as without.
 #pragma once
 
 #include <cmath>
@@ -17,43 +21,71 @@ namespace rlvr {
 namespace {
 
 constexpr float kSlack = 60;  // how far, in powers of 2, an element may rise above the reference
+constexpr float kCenterSlack = 8;
 
-// Sums over part of a row, against a maximum m, with x in logits units and T the temperature.
+// Sums over part of a row, against a reference r and a center c, with x in logits units and T the temperature.
 struct Sums {
-  double total = 0;     // sum exp((x - m) / T)
-  double weighted = 0;  // sum exp((x - m) / T) * (x - m)
+  double total = 0;     // sum exp((x - r) / T)
+  double weighted = 0;  // sum exp((x - r) / T) * (x - c)
 
   void add(const Sums& other) {
     total += other.total;
     weighted += other.weighted;
   }
-  // Moves the reference from m to m + shift.
-  void rebase(double shift, double inverse_temperature) {
-    const double factor = std::exp(-shift * inverse_temperature);
-    weighted = factor * (weighted - shift * total);
+  void scale(double factor) {
     total *= factor;
+    weighted *= factor;
   }
+  // Moves the center by `distance`.
+  void recenter(double distance) { weighted -= distance * total; }
 };
 
-template <class S>
-double horizontal_sum(typename S::Float x) {
-  float lane[S::kWidth];
-  S::store(lane, x);
-  double sum = 0;
-  for (float value : lane) sum += static_cast<double>(value);
-  return sum;
-}
-
-template <class S, class E, bool kExactScale>
-struct RowSums {
+template <class S, class E, bool kExactScale, bool kWeighted>
+class RowSums {
+ public:
   using Element = typename E::Element;
+
+  RowSums(const Element* x, int64_t count, double inverse_temperature)
+      : x_(x),
+        count_(count),
+        inverse_temperature_(inverse_temperature),
+        reference_(largest(x, count < kFirst ? count : kFirst)),
+        center_(reference_),
+        far_(is_far()),
+        scale_(inverse_temperature, far_ ? 0.0f : reference_) {}
+
+  // False for a non-finite row. `rest` leaves out one term: the reference's, which is exactly 1. Its center is the
+  // reference.
+  bool sums(float& reference, Sums& rest) {
+    if (count_ == 1) {
+      reference = reference_;
+      return std::isfinite(reference);
+    }
+    if (reference_ == kInfinity) return false;
+    for (int64_t begin = 0; begin < count_; begin += kBlock)
+      if (!add_block(begin)) return false;
+    const double total = inside_.total + outside_.total;
+    if (reference_ == -kInfinity || std::isnan(total)) return false;
+    const bool left_out = leave_out_maximum(total);
+    reference = reference_;
+    rest = outside_;
+    rest.add(inside_);
+    if (!left_out) {
+      rest.recenter(difference(reference_, center_));
+      rest.total -= 1;
+    }
+    return true;
+  }
+
+ private:
   using Float = typename S::Float;
-  using Scale = typename S::Scale;
+  using Scale = typename S::template Scale<E::kSums, kExactScale>;
   static constexpr int kWidth = S::kWidth;
+  static constexpr int64_t kFirst = 512;                       // elements among which the first reference is sought
   static constexpr int64_t kBlock = kWidth > 8 ? 2048 : 1024;  // elements, still in L1 if they must be read again
 
   // The largest element, NaNs ignored; -inf if there is none.
-  static float block_max(const Element* x, int64_t count) {
+  static float largest(const Element* x, int64_t count) {
     Float best[4];
     for (Float& b : best) b = S::set(-kInfinity);
     int64_t i = 0;
@@ -75,71 +107,81 @@ struct RowSums {
     Float top[2] = {S::set(0.0f), S::set(0.0f)};
   };
 
-  template <bool kWeighted, int N>
-  static void accumulate(Float (&u)[N], Float reference, const Scale& scale, Lanes& lanes) {
+  template <bool kFar, int N>
+  [[gnu::always_inline]] void accumulate(Float (&u)[N], Lanes& lanes) const {
     Float power[N];
     Float factor[N];
     Float shifted[N];
-    for (int k = 0; k < N; ++k) u[k] = S::clamp(S::sub(u[k], reference), scale);
-    S::template exp_parts<E::kSums, kExactScale>(u, scale, power, factor, shifted);
+    if constexpr (kFar)
+      for (int k = 0; k < N; ++k) u[k] = S::sub(u[k], S::set(reference_));
+    for (int k = 0; k < N; ++k) u[k] = S::max_keeping_nan(scale_.floor, u[k]);
+    S::exp_parts(u, scale_, power, factor, shifted);
     for (int k = 0; k < N; ++k) lanes.top[k & 1] = S::raise(lanes.top[k & 1], shifted[k]);
     // Log-probs are the same with entropy as without: where the factor is a power of 2, the product is exact.
-    constexpr bool kExactProduct = S::entries(E::kSums) == 1;
+    constexpr bool kExactProduct = S::kEntries == 1;
     if constexpr (!kWeighted || !kExactProduct)
       for (int k = 0; k < N; ++k) lanes.total[k & 1] = S::fma(power[k], factor[k], lanes.total[k & 1]);
     if constexpr (kWeighted) {
       for (int k = 0; k < N; ++k) power[k] = S::mul(power[k], factor[k]);
       if constexpr (kExactProduct)
         for (int k = 0; k < N; ++k) lanes.total[k & 1] = S::add(lanes.total[k & 1], power[k]);
+      const Float center = S::set(kFar ? center_ - reference_ : center_);
+      for (int k = 0; k < N; ++k) u[k] = S::sub(u[k], center);
       for (int k = 0; k < N; ++k) lanes.weighted[k & 1] = S::fma(power[k], u[k], lanes.weighted[k & 1]);
     }
   }
 
-  // True if no term is above about 2^kSlack: then the sums are right. A NaN is above, or turns the total into NaN.
-  static bool within_slack(const Lanes& lanes) {
-    float lane[kWidth];
-    S::store(lane, S::raise(lanes.top[0], lanes.top[1]));
-    bool within = true;
-    for (float value : lane) within = within && value - kExponentMagic<S::entries(E::kSums)> <= kSlack;
-    return within;
-  }
+  static double difference(float a, float b) { return static_cast<double>(a) - static_cast<double>(b); }
 
-  template <bool kWeighted>
-  static Sums block_sums(const Element* x, int64_t count, float reference, const Scale& scale, bool& right) {
-    const Float m = S::set(reference);
+  struct Block {
+    Sums sums;
+    bool right;     // false if a term is above about 2^kSlack; with a NaN perhaps true, but then the total is NaN
+    bool centered;  // false if an element is above the center by more than about 2^kCenterSlack times as likely
+  };
+
+  template <bool kFar>
+  Block sums_of(const Element* x, int64_t count) const {
     Lanes lanes;
     int64_t i = 0;
     for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
       Float u[kMany];
       for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
-      accumulate<kWeighted>(u, m, scale, lanes);
+      accumulate<kFar>(u, lanes);
     }
     const auto one = [&](Float v) {
       Float u[1] = {v};
-      accumulate<kWeighted>(u, m, scale, lanes);
+      accumulate<kFar>(u, lanes);
     };
     for (; i + kWidth <= count; i += kWidth) one(E::load(x + i));
     visit_tail<S, E>(x, i, count, one);
-    right = within_slack(lanes);
-    Sums sums;
-    sums.total = horizontal_sum<S>(S::add(lanes.total[0], lanes.total[1]));
-    if constexpr (kWeighted) sums.weighted = horizontal_sum<S>(S::add(lanes.weighted[0], lanes.weighted[1]));
-    return sums;
+    const Float top = S::raise(lanes.top[0], lanes.top[1]);
+    constexpr float kZero = kExponentMagic<S::kEntries>;
+    Block block;
+    block.right = S::none_above(top, kZero + kSlack);
+    block.sums.total = S::sum(S::add(lanes.total[0], lanes.total[1])) * scale_.unit;
+    if constexpr (kWeighted) {
+      const double center = difference(center_, reference_) * inverse_temperature_ * kLog2E;
+      block.centered = S::none_above(top, kZero + kCenterSlack + static_cast<float>(center));
+      block.sums.weighted = S::sum(S::add(lanes.weighted[0], lanes.weighted[1])) * scale_.unit;
+    }
+    return block;
+  }
+
+  Block block_sums(const Element* x, int64_t count) const {
+    return far_ ? sums_of<true>(x, count) : sums_of<false>(x, count);
   }
 
   // The sums of the block that holds the maximum, without it.
-  template <bool kWeighted>
-  static Sums sums_without_max(const Element* x, int64_t count, float maximum, const Scale& scale) {
+  Sums sums_without_max(const Element* x, int64_t count) const {
     Element copy[kBlock];
     std::memcpy(copy, x, static_cast<size_t>(count) * sizeof(Element));
     int64_t at = 0;
-    while (at < count && E::widen(copy[at]) != maximum) ++at;
+    while (at < count && E::widen(copy[at]) != reference_) ++at;
     if (at < count) copy[at] = E::narrow(-kInfinity);  // else somebody is writing to the logits: wrong, but in bounds
-    bool right;
-    return block_sums<kWeighted>(copy, count, maximum, scale, right);
+    return block_sums(copy, count).sums;
   }
 
-  static int64_t block_length(int64_t count, int64_t begin) { return count - begin < kBlock ? count - begin : kBlock; }
+  int64_t block_length(int64_t begin) const { return count_ - begin < kBlock ? count_ - begin : kBlock; }
 
   static bool has_nan(const Element* x, int64_t count) {
     for (int64_t i = 0; i < count; ++i)
@@ -147,79 +189,89 @@ struct RowSums {
     return false;
   }
 
-  // What is known of a row from its blocks so far; sums are against `reference`, an element.
-  struct Progress {
-    float reference = -kInfinity;
-    int64_t home = 0;  // the block of which the reference is the maximum
-    int64_t best = 0;  // the block with the largest sum
-    Sums inside;       // that block
-    Sums outside;      // all others
+  // Whether the reference is so far from 0 that it must be taken from the elements themselves, which costs an
+  // operation; else it is taken from their exponents. True if there is none.
+  bool is_far() const {
+    constexpr double kFar = 65536;
+    const double exponent = static_cast<double>(reference_) * inverse_temperature_;
+    return !(exponent < kFar && exponent > -kFar);
+  }
 
-    void rebase(float to, double inverse_temperature) {
-      outside.rebase(static_cast<double>(to) - static_cast<double>(reference), inverse_temperature);
-      reference = to;
+  void move_reference(float to) {
+    if (reference_ > -kInfinity) {
+      const double factor = std::exp(-difference(to, reference_) * inverse_temperature_);
+      inside_.scale(factor);
+      outside_.scale(factor);
+    } else {
+      center_ = to;
     }
-    void add(const Sums& block, int64_t begin) {
-      if (block.total > inside.total) {
-        outside.add(inside);
-        inside = block;
-        best = begin;
-      } else {
-        outside.add(block);
-      }
-    }
-  };
+    reference_ = to;
+    far_ = is_far();
+    scale_ = Scale(inverse_temperature_, far_ ? 0.0f : reference_);
+    move_center(to);
+  }
+
+  void move_center(float to) {
+    inside_.recenter(difference(to, center_));
+    outside_.recenter(difference(to, center_));
+    center_ = to;
+  }
 
   // False for a non-finite block.
-  template <bool kWeighted>
-  static bool add_block(const Element* x, int64_t begin, int64_t length, double inverse_temperature, const Scale& scale,
-                        Progress& row) {
-    bool right;
-    if (row.reference > -kInfinity) {
-      const Sums block = block_sums<kWeighted>(x + begin, length, row.reference, scale, right);
-      if (right) {
-        row.add(block, begin);
-        return true;
-      }
+  bool add_block(int64_t begin) {
+    const Element* x = x_ + begin;
+    const int64_t length = block_length(begin);
+    Block block;
+    block.right = false;
+    if (reference_ > -kInfinity) block = block_sums(x, length);
+    if (!block.right) {
+      const float maximum = largest(x, length);
+      if (maximum == kInfinity) return false;
+      if (maximum == -kInfinity) return !has_nan(x, length);
+      move_reference(maximum);
+      block = block_sums(x, length);
+    } else if (kWeighted && !block.centered) {
+      move_center(largest(x, length));
+      block = block_sums(x, length);
     }
-    const float maximum = block_max(x + begin, length);
-    if (maximum == kInfinity) return false;
-    if (maximum == -kInfinity) return !has_nan(x + begin, length);
-    row.outside.add(row.inside);
-    if (row.reference > -kInfinity) row.rebase(maximum, inverse_temperature);
-    row.reference = maximum;
-    row.best = row.home = begin;
-    row.inside = block_sums<kWeighted>(x + begin, length, maximum, scale, right);
+    add(block.sums, begin);
     return true;
   }
 
-  // False for a non-finite row. `rest` leaves out one term: the reference's, which is exactly 1.
-  template <bool kWeighted>
-  static bool row_sums(const Element* x, int64_t count, double inverse_temperature, const Scale& scale,
-                       float& reference, Sums& rest) {
-    if (count == 1) {
-      reference = E::widen(x[0]);
-      rest = Sums{};
-      return std::isfinite(reference);
-    }
-    Progress row;
-    for (int64_t begin = 0; begin < count; begin += kBlock)
-      if (!add_block<kWeighted>(x, begin, block_length(count, begin), inverse_temperature, scale, row)) return false;
-    const double total = row.inside.total + row.outside.total;
-    if (row.reference == -kInfinity || std::isnan(total)) return false;
-    const bool home = row.best == row.home;
-    if (home ? total < 2 : row.inside.total > 0.499 * total) {  // if p(max) > 1/2, the sum has lost part of the rest
-      const int64_t length = block_length(count, row.best);
-      if (!home) row.rebase(block_max(x + row.best, length), inverse_temperature);
-      row.inside = sums_without_max<kWeighted>(x + row.best, length, row.reference, scale);
+  void add(const Sums& block, int64_t begin) {
+    if (block.total > inside_.total) {
+      outside_.add(inside_);
+      inside_ = block;
+      best_ = begin;
     } else {
-      row.inside.total -= 1;
+      outside_.add(block);
     }
-    reference = row.reference;
-    rest = row.outside;
-    rest.add(row.inside);
+  }
+
+  // If one element has about half of the total or more, makes it the reference and leaves out its term.
+  bool leave_out_maximum(double total) {
+    constexpr double kHalf = 0.499;
+    if (inside_.total < kHalf * total) return false;
+    const Element* x = x_ + best_;
+    const int64_t length = block_length(best_);
+    const float maximum = count_ <= kFirst ? reference_ : largest(x, length);
+    if (std::exp(difference(maximum, reference_) * inverse_temperature_) < kHalf * total) return false;
+    if (maximum != reference_) move_reference(maximum);
+    if (maximum != center_) move_center(maximum);
+    inside_ = sums_without_max(x, length);
     return true;
   }
+
+  const Element* x_;
+  int64_t count_;
+  double inverse_temperature_;
+  float reference_;
+  float center_;
+  bool far_;
+  Scale scale_;
+  int64_t best_ = 0;  // the block with the largest sum
+  Sums inside_;       // that block
+  Sums outside_;      // all others
 };
 
 }  // namespace

@@ -14,7 +14,6 @@ struct Simd : FmaExp<Simd> {
   static constexpr int kWidth = 8;
   static constexpr bool kStreams = true;
   static constexpr bool kMasks = false;
-  static constexpr Precision kBf16Sums = Precision::kClose;
 
   static Float set(float x) { return _mm256_set1_ps(x); }
   static Float load(const float* p) { return _mm256_loadu_ps(p); }
@@ -74,17 +73,28 @@ struct Simd : FmaExp<Simd> {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(p), _mm256_set_m128i(high, low));
   }
 
+  // In double.
+  static double sum(Float x) {
+    const __m256d four =
+        _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
+    const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+  }
+  // False for a NaN.
+  static bool none_above(Float x, float limit) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(x, set(limit), _CMP_LE_OQ)) == 0xff;
+  }
+
   // The larger of two positive floats: their bits compare as integers, on ports that fma leaves free.
   static Float raise(Float a, Float b) {
     return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
   }
 
   // No table: its shuffles and registers cost more than the terms that it saves.
-  static constexpr int entries(Precision) { return 1; }
+  static constexpr int kEntries = 1;
   struct Table {};
   static Table table() { return {}; }
   // 2^x of kExponentMagic + x, a multiple of 1/kEntries.
-  template <int kEntries>
   static Float exp2(Float shifted, Table) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), kExponentShift<kEntries>));
   }

@@ -16,9 +16,6 @@ struct Simd : FmaExp<Simd> {
   static constexpr int kWidth = 16;
   static constexpr bool kStreams = true;
   static constexpr bool kMasks = true;
-  // Of sums over bfloat16: the table is cheaper here than the terms that kClose saves. Not so for float16, whose
-  // widening takes the same unit.
-  static constexpr Precision kBf16Sums = Precision::kFull;
 
   static Float set(float x) { return _mm512_set1_ps(x); }
   static Float load(const float* p) { return _mm512_loadu_ps(p); }
@@ -79,21 +76,25 @@ struct Simd : FmaExp<Simd> {
     _mm512_stream_si512(reinterpret_cast<__m512i*>(p), _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
   }
 
+  static double sum(Float x) {
+    const __m256 high = _mm256_castsi256_ps(_mm512_extracti64x4_epi64(_mm512_castps_si512(x), 1));
+    return _mm512_reduce_add_pd(_mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(high)));
+  }
+  static bool none_above(Float x, float limit) { return _mm512_cmp_ps_mask(x, set(limit), _CMP_LE_OQ) == 0xffff; }
+
   static Float raise(Float a, Float b) {
     return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
   }
 
-  static constexpr int entries(Precision precision) { return precision == Precision::kFull ? 16 : 1; }
+  static constexpr int kEntries = 16;
   using Table = __m512i;
   static Table table() {
     static constexpr Exp2Table kTable;
     return _mm512_loadu_si512(kTable.entry);
   }
-  template <int kEntries>
   static Float exp2(Float shifted, Table table) {
     const __m512i bits = _mm512_castps_si512(shifted);
     const __m512i exponent = _mm512_slli_epi32(bits, kExponentShift<kEntries>);
-    if constexpr (kEntries == 1) return _mm512_castsi512_ps(exponent);
     return _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_permutexvar_epi32(bits, table)));
   }
 };

@@ -2,54 +2,58 @@
 // Included by simd_<set>.h; like the row loops, each instruction set has a copy of its own.
 #pragma once
 
+#include <cmath>
+
 #include "cpu/exp2_polynomial.h"
 
 namespace rlvr {
 
 template <class S>
 struct FmaExp {
-  // The factor 1/temperature in base 2, split in two so that its rounding does not grow with |x|; and the smallest
-  // argument: below it the result is 0 anyway.
+  // The map from x to the exponent of exp((x - reference) / temperature), in base 2. The integer nearest to the
+  // reference's exponent is taken off where the exponent is rounded, which takes no operation of its own; `unit`, a
+  // factor for sums, is the rest. For references within 2^16 temperatures of 0. With kExact the factor 1/temperature is
+  // split in two, so that its rounding does not grow with |x|.
+  template <Precision kPrecision, bool kExact>
   struct Scale {
     typename S::Float high;
     typename S::Float low;
-    typename S::Float floor;
+    typename S::Float floor;  // the smallest argument: below it the result is 0 anyway
+    typename S::Float magic;
     typename S::Table table = S::table();
+    double unit;
 
-    explicit Scale(double inverse_temperature) {
+    Scale(double inverse_temperature, float reference) {
       const double exact = inverse_temperature * kLog2E;
       const auto rounded = static_cast<float>(exact);
+      const double exponent = static_cast<double>(reference) * (kExact ? exact : static_cast<double>(rounded));
+      const double whole = std::nearbyint(exponent);
       high = S::set(rounded);
       low = S::set(static_cast<float>(exact - static_cast<double>(rounded)));
-      floor = S::set(static_cast<float>(kLowestExponent / exact));
+      floor = S::set(static_cast<float>((whole + kLowestExponent) / exact));
+      magic = S::set(kExponentMagic<S::kEntries> - static_cast<float>(whole));
+      unit = std::exp2(whole - exponent);
     }
   };
 
-  template <class Float>
-  static Float clamp(Float x, const Scale& scale) {
-    return S::max_keeping_nan(scale.floor, x);
-  }
-
-  // exp(x / temperature) = power * factor for a clamped x, for N vectors stage by stage: the chain of one fills the
-  // waits of the others. `shifted` is kExponentMagic + log2(factor); above 127 the result means nothing. NaN gives NaN.
-  // Without kExactScale the factor 1/temperature is rounded to float32.
-  template <Precision kPrecision, bool kExactScale, class Float, int N>
-  [[gnu::always_inline]] static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N],
-                                               Float (&factor)[N], Float (&shifted)[N]) {
-    constexpr int kEntries = S::entries(kPrecision);
-    using Polynomial = Exp2<kEntries, kPrecision>;
-    const Float magic = S::set(kExponentMagic<kEntries>);
+  // exp((x - reference) / temperature) = power * factor * unit for an x that is no less than scale.floor, for N vectors
+  // stage by stage: the chain of one fills the waits of the others. `shifted` is kExponentMagic + log2(factor); above
+  // 127 the result means nothing. NaN gives NaN.
+  template <Precision kPrecision, bool kExact, class Float, int N>
+  [[gnu::always_inline]] static void exp_parts(const Float (&x)[N], const Scale<kPrecision, kExact>& scale,
+                                               Float (&power)[N], Float (&factor)[N], Float (&shifted)[N]) {
+    using Polynomial = Exp2<S::kEntries, kPrecision>;
     Float f[N];
-    for (int k = 0; k < N; ++k) shifted[k] = S::fma(x[k], scale.high, magic);
-    for (int k = 0; k < N; ++k) f[k] = S::sub(shifted[k], magic);
+    for (int k = 0; k < N; ++k) shifted[k] = S::fma(x[k], scale.high, scale.magic);
+    for (int k = 0; k < N; ++k) f[k] = S::sub(shifted[k], scale.magic);
     for (int k = 0; k < N; ++k) f[k] = S::fms(x[k], scale.high, f[k]);
-    if constexpr (kExactScale)
+    if constexpr (kExact)
       for (int k = 0; k < N; ++k) f[k] = S::fma(x[k], scale.low, f[k]);
     for (int k = 0; k < N; ++k) power[k] = S::set(Polynomial::kPolynomial[Polynomial::kDegree - 1]);
     for (int d = Polynomial::kDegree - 2; d >= 0; --d)
       for (int k = 0; k < N; ++k) power[k] = S::fma(power[k], f[k], S::set(Polynomial::kPolynomial[d]));
     for (int k = 0; k < N; ++k) power[k] = S::fma(power[k], f[k], S::set(1.0f));
-    for (int k = 0; k < N; ++k) factor[k] = S::template exp2<kEntries>(shifted[k], scale.table);
+    for (int k = 0; k < N; ++k) factor[k] = S::exp2(shifted[k], scale.table);
   }
 };
 

@@ -14,7 +14,6 @@ struct Simd : FmaExp<Simd> {
   static constexpr int kWidth = 4;
   static constexpr bool kStreams = false;
   static constexpr bool kMasks = false;
-  static constexpr Precision kBf16Sums = Precision::kClose;
 
   static Float set(float x) { return vdupq_n_f32(x); }
   static Float load(const float* p) { return vld1q_f32(p); }
@@ -49,15 +48,17 @@ struct Simd : FmaExp<Simd> {
   static void store_bf16(uint16_t* p, Float x) { vst1_u16(p, vshrn_n_u32(round_bf16(x), 16)); }
   static void store_f16(uint16_t* p, Float x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
 
+  static double sum(Float x) { return vaddvq_f64(vaddq_f64(vcvt_f64_f32(vget_low_f32(x)), vcvt_high_f64_f32(x))); }
+  static bool none_above(Float x, float limit) { return vminvq_u32(vcleq_f32(x, set(limit))) != 0; }
+
   // The larger of two positive floats: as integers, as in simd_avx2.h, so that a NaN is treated alike.
   static Float raise(Float a, Float b) {
     return vreinterpretq_f32_s32(vmaxq_s32(vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b)));
   }
 
-  static constexpr int entries(Precision) { return 1; }
+  static constexpr int kEntries = 1;
   struct Table {};
   static Table table() { return {}; }
-  template <int kEntries>
   static Float exp2(Float shifted, Table) {
     return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(shifted), kExponentShift<kEntries>));
   }

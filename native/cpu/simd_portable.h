@@ -12,10 +12,9 @@ namespace rlvr::portable {
 
 struct Simd {
   static constexpr int kWidth = 8;
-  static constexpr int entries(Precision) { return 1; }
+  static constexpr int kEntries = 1;
   static constexpr bool kStreams = false;
   static constexpr bool kMasks = false;
-  static constexpr Precision kBf16Sums = Precision::kClose;
   struct Float {
     float lane[kWidth];
   };
@@ -76,14 +75,30 @@ struct Simd {
     for (int i = 0; i < kWidth; ++i) p[i] = float_to_f16(x.lane[i]);
   }
 
+  // As in simd_exp.h.
+  template <Precision, bool>
   struct Scale {
     double exact;
+    double exponent;  // of the reference
     Float floor;
-    explicit Scale(double inverse_temperature)
-        : exact(inverse_temperature * kLog2E), floor(set(static_cast<float>(kLowestExponent / exact))) {}
+    static constexpr double unit = 1;
+
+    Scale(double inverse_temperature, float reference)
+        : exact(inverse_temperature * kLog2E),
+          exponent(static_cast<double>(reference) * exact),
+          floor(set(static_cast<float>((exponent + kLowestExponent) / exact))) {}
   };
 
-  static Float clamp(Float x, const Scale& scale) { return max_keeping_nan(scale.floor, x); }
+  static double sum(Float x) {
+    double sum = 0;
+    for (float value : x.lane) sum += static_cast<double>(value);
+    return sum;
+  }
+  static bool none_above(Float x, float limit) {
+    bool none = true;
+    for (float value : x.lane) none = none && value <= limit;
+    return none;
+  }
 
   // The larger of two positive floats.
   static Float raise(Float a, Float b) {
@@ -91,21 +106,21 @@ struct Simd {
   }
 
   // See simd_exp.h. Without FMA the argument is reduced in double instead.
-  template <Precision kPrecision, bool, int N>
-  static void exp_parts(const Float (&x)[N], const Scale& scale, Float (&power)[N], Float (&factor)[N],
-                        Float (&shifted)[N]) {
-    using Polynomial = Exp2<1, kPrecision>;
-    constexpr float kMagic = kExponentMagic<1>;
+  template <Precision kPrecision, bool kExact, int N>
+  static void exp_parts(const Float (&x)[N], const Scale<kPrecision, kExact>& scale, Float (&power)[N],
+                        Float (&factor)[N], Float (&shifted)[N]) {
+    using Polynomial = Exp2<kEntries, kPrecision>;
+    constexpr float kMagic = kExponentMagic<kEntries>;
     for (int k = 0; k < N; ++k)
       for (int i = 0; i < kWidth; ++i) {
-        const double exponent = static_cast<double>(x[k].lane[i]) * scale.exact;
+        const double exponent = static_cast<double>(x[k].lane[i]) * scale.exact - scale.exponent;
         const float s = static_cast<float>(exponent) + kMagic;
         const float n = s - kMagic;
         const auto f = static_cast<float>(exponent - static_cast<double>(n));
         float q = Polynomial::kPolynomial[Polynomial::kDegree - 1];
         for (int d = Polynomial::kDegree - 2; d >= 0; --d) q = q * f + Polynomial::kPolynomial[d];
         power[k].lane[i] = q * f + 1.0f;
-        factor[k].lane[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(s) << kExponentShift<1>);
+        factor[k].lane[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(s) << kExponentShift<kEntries>);
         shifted[k].lane[i] = s;
       }
   }

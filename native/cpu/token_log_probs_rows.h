@@ -22,20 +22,18 @@ constexpr int64_t kStreamed = int64_t{1} << 23;  // elements of a gradient that 
 template <class S, class E, bool kExactScale>
 struct ForwardRows {
   using Element = typename E::Element;
-  using Scale = typename S::Scale;
 
   // Row t. Returns whether it is finite, and writes its outputs if so.
   template <bool kEntropy>
-  static bool forward_row(const TokenLogProbsForward& op, int64_t t, const Scale& scale) {
+  static bool forward_row(const TokenLogProbsForward& op, int64_t t) {
     const auto* x = static_cast<const Element*>(op.logits) + t * op.row_stride;
     const int64_t target = op.targets[t];
     if (target < 0 || target >= op.vocab) return false;  // changed under us: never read outside
     const double inverse_temperature = 1 / op.temperature;
     float reference;
     Sums rest;
-    if (!RowSums<S, E, kExactScale>::template row_sums<kEntropy>(x, op.vocab, inverse_temperature, scale, reference,
-                                                                 rest))
-      return false;
+    RowSums<S, E, kExactScale, kEntropy> row(x, op.vocab, inverse_temperature);
+    if (!row.sums(reference, rest)) return false;
     const auto at_target = static_cast<double>(E::widen(x[target]));
     const double log_rest = std::log1p(rest.total);
     const double log_prob = (at_target - static_cast<double>(reference)) * inverse_temperature - log_rest;
@@ -47,14 +45,13 @@ struct ForwardRows {
   }
 
   static void forward_rows(const TokenLogProbsForward& op, int64_t begin, int64_t end) {
-    const Scale scale(1 / op.temperature);
     for (int64_t t = begin; t < end && !cancelled(op.cancel); ++t) {
       op.log_probs[t] = 0;
       op.log_sum_exp[t] = 0;
       if (op.entropy != nullptr) op.entropy[t] = 0;
       op.kept[t] = 0;
       if (op.mask != nullptr && op.mask[t] == 0) continue;
-      op.kept[t] = op.entropy != nullptr ? forward_row<true>(op, t, scale) : forward_row<false>(op, t, scale);
+      op.kept[t] = op.entropy != nullptr ? forward_row<true>(op, t) : forward_row<false>(op, t);
     }
   }
 };
@@ -63,7 +60,7 @@ template <class S, class E>
 struct BackwardRows {
   using Element = typename E::Element;
   using Float = typename S::Float;
-  using Scale = typename S::Scale;
+  using Scale = typename S::template Scale<E::kGradient, E::kExactGradient>;
   static constexpr int kWidth = S::kWidth;
 
   // u = exp((u - m) / T) * (alpha + beta * (u - m))
@@ -72,8 +69,8 @@ struct BackwardRows {
     Float power[N];
     Float factor[N];
     Float shifted[N];
-    for (int k = 0; k < N; ++k) u[k] = S::clamp(S::sub(u[k], m), scale);
-    S::template exp_parts<E::kGradient, E::kExactGradient>(u, scale, power, factor, shifted);
+    for (int k = 0; k < N; ++k) u[k] = S::max_keeping_nan(scale.floor, S::sub(u[k], m));
+    S::exp_parts(u, scale, power, factor, shifted);
     for (int k = 0; k < N; ++k) power[k] = S::mul(power[k], factor[k]);
     const Float zero = S::set(0.0f);  // added, so that a banned token gets 0, not -0
     for (int k = 0; k < N; ++k) u[k] = S::fma(power[k], kEntropy ? S::fma(beta, u[k], alpha) : alpha, zero);
@@ -155,7 +152,7 @@ struct BackwardRows {
   }
 
   static void backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
-    const Scale scale(1 / op.temperature);
+    const Scale scale(1 / op.temperature, 0.0f);
     // A gradient that no cache will hold until it is used need not be fetched first, nor push out what is there.
     const bool stream = S::kStreams && op.grad_logits != op.logits && op.tokens * op.vocab >= kStreamed;
     for (int64_t t = begin; t < end && !cancelled(op.cancel); ++t)
@@ -197,15 +194,15 @@ void backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) 
 
 template <class S>
 void exp_all(const float* x, float* out, int64_t count) {
-  const typename S::Scale scale(1.0);
+  const typename S::template Scale<Precision::kFull, true> scale(1.0, 0.0f);
   for (int64_t i = 0; i < count; i += S::kWidth) {
     float lane[S::kWidth] = {};
     for (int64_t k = i; k < count && k < i + S::kWidth; ++k) lane[k - i] = x[k];
-    const typename S::Float u[1] = {S::clamp(S::load(lane), scale)};
+    const typename S::Float u[1] = {S::max_keeping_nan(scale.floor, S::load(lane))};
     typename S::Float power[1];
     typename S::Float factor[1];
     typename S::Float shifted[1];
-    S::template exp_parts<Precision::kFull, true>(u, scale, power, factor, shifted);
+    S::exp_parts(u, scale, power, factor, shifted);
     S::store(lane, S::mul(power[0], factor[0]));
     for (int64_t k = i; k < count && k < i + S::kWidth; ++k) out[k] = lane[k - i];
   }
