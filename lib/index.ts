@@ -4,6 +4,7 @@
  */
 export { type AdvantageEstimator, type AdvantagesInputs, type AdvantagesOptions, advantages } from './advantages.js';
 export type { DType, RatioScoreKind } from './backend/kernels.js';
+export type { LogProbGradientOptions } from './backend/outputs.js';
 export { type BackendInfo, type BackendName, backends } from './backend/select.js';
 export type { AsyncOptions, BackendOptions } from './backend/task.js';
 export type { DeviceTensor } from './cuda/device-tensor.js';

@@ -1,5 +1,7 @@
 // The [T, V] arrays users hand over, in each of their forms, as one view.
+
 import { DTYPE_CODES, type DType, type DTypeCode, type HostLogits, type LogitsData } from './backend/kernels.js';
+import { preparedForWriting } from './backend/outputs.js';
 import { DeviceTensor, memoryOf } from './cuda/device-tensor.js';
 import { badArgument, describe, tag } from './errors.js';
 import { finiteNumber, objectArgument, oneOf, typedArray } from './validate.js';
@@ -162,7 +164,7 @@ function newGradient({ data, source, dtype, tokens, vocab }: LogitsView): Logits
     return deviceView('gradient', source.device.empty([tokens, vocab], source.dtype));
   }
   const length = tokens * vocab;
-  const fresh = tag(data) === 'Float32Array' ? new Float32Array(length) : new Uint16Array(length);
+  const fresh = preparedForWriting(tag(data) === 'Float32Array' ? new Float32Array(length) : new Uint16Array(length));
   if (ArrayBuffer.isView(source))
     return { data: fresh, dtype, tokens, vocab, rowStride: vocab, source: likeSource(source, fresh) };
   const name = (Object.keys(DTYPE_CODES) as DType[]).find((key) => DTYPE_CODES[key] === dtype);

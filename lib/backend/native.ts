@@ -19,6 +19,7 @@ export interface Addon extends SyncKernels, AsyncKernels {
   version: string; // of the package it was built from
   cuda: NativeCuda | { info?: undefined }; // empty in a build without CUDA
   cpuInfo(): { simd: string; threads: number };
+  preferHugePages(array: ArrayBufferView): void;
   simdExp(args: { x: Float32Array; out: Float32Array; count: number }): void;
   readMemory(args: { source: Uint8Array; bytes: number }): number;
   copyMemory(args: { source: Uint8Array; destination: Uint8Array; bytes: number }): void;
@@ -41,6 +42,11 @@ let addon: Addon | Absent | undefined;
 export function nativeAddon(): Addon | Absent {
   addon ??= load();
   return addon;
+}
+
+/** The addon, if somebody has needed it. */
+export function loadedAddon(): Addon | undefined {
+  return addon && 'reason' in addon ? undefined : addon;
 }
 
 const require = createRequire(import.meta.url);

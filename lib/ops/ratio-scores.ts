@@ -4,7 +4,7 @@ import {
   type RatioScoreKind,
   type RatioScoresForwardArguments,
 } from '../backend/kernels.js';
-import { outputArray } from '../backend/outputs.js';
+import { gradientArray, type LogProbGradientOptions, outputArray } from '../backend/outputs.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -226,14 +226,17 @@ function* forwardOp(inputs: RatioScoresInputs, options?: RatioScoresOptions): Ta
   return result;
 }
 
-function* backwardOp(inputs: RatioScoresBackwardInputs): Task<{ gradLogProbs: Float64Array }> {
+function* backwardOp(
+  inputs: RatioScoresBackwardInputs,
+  options: LogProbGradientOptions = {},
+): Task<{ gradLogProbs: Float64Array }> {
   objectArgument('inputs', inputs);
   const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens);
   const sequences = cuSeqlens.length - 1;
   const tokens = cuSeqlens[sequences];
   const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
   const scoreGrads = finiteFloats('scoreGrads', inputs.scoreGrads, tokens, 'T, one value per token');
-  const gradLogProbs = outputArray(tokens);
+  const gradLogProbs = gradientArray(options.gradient, tokens, { gradScores, scoreGrads });
   yield* backwardTask(gradScores, scoreGrads, cuSeqlens, gradLogProbs, false);
   yield* read(gradLogProbs);
   return { gradLogProbs };
@@ -292,15 +295,15 @@ export function ratioScoresSync(inputs: RatioScoresInputs, options?: RatioScores
  */
 export async function ratioScoresBackward(
   inputs: RatioScoresBackwardInputs,
-  options?: AsyncOptions,
+  options?: LogProbGradientOptions & AsyncOptions,
 ): Promise<{ gradLogProbs: Float64Array }> {
-  return runAsync(backwardOp(inputs), options);
+  return runAsync(backwardOp(inputs, options), options);
 }
 
 /** {@link ratioScoresBackward}, blocking. */
 export function ratioScoresBackwardSync(
   inputs: RatioScoresBackwardInputs,
-  options?: BackendOptions,
+  options?: LogProbGradientOptions,
 ): { gradLogProbs: Float64Array } {
-  return runSync(backwardOp(inputs), options);
+  return runSync(backwardOp(inputs, options), options);
 }

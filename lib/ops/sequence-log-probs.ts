@@ -1,8 +1,10 @@
-import { outputArray } from '../backend/outputs.js';
+import { gradientArray, type LogProbGradientOptions, outputArray } from '../backend/outputs.js';
 import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../backend/task.js';
 import {
+  allFinite,
   type FloatArray,
   finiteFloats,
+  floats,
   maskedFinite,
   objectArgument,
   offsets,
@@ -59,9 +61,9 @@ export function* backwardTask(
   tokenCounts: Float64Array,
   cuSeqlens: Int32Array,
   mask: Uint8Array | undefined,
+  gradLogProbs = outputArray(cuSeqlens[cuSeqlens.length - 1]),
 ): Task<Float64Array> {
   const sequences = cuSeqlens.length - 1;
-  const gradLogProbs = outputArray(cuSeqlens[sequences]);
   const args = { gradScores, tokenCounts, cuSeqlens, mask, sequences, gradLogProbs };
   yield { kernel: 'sequenceLogProbsBackward', args };
   return gradLogProbs;
@@ -71,20 +73,27 @@ function* forwardOp(inputs: SequenceLogProbsInputs): Task<SequenceLogProbs> {
   objectArgument('inputs', inputs);
   const tokens = typedArray('logProbs', inputs.logProbs, ['Float32Array', 'Float64Array']).length;
   const mask = optionalMask(inputs.mask, tokens);
-  const logProbs = maskedFinite('logProbs', inputs.logProbs, tokens, mask);
+  const logProbs = floats('logProbs', inputs.logProbs, tokens, 'T, one value per token');
   const result = yield* forwardTask(logProbs, offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T'), mask);
   yield* read(result.scores, result.tokenCounts);
+  // What is not finite makes its sequence's sum so: no need to look at every token before.
+  if (!allFinite(result.scores)) maskedFinite('logProbs', logProbs, tokens, mask);
   return result;
 }
 
-function* backwardOp(inputs: SequenceLogProbsBackwardInputs): Task<{ gradLogProbs: Float64Array }> {
+function* backwardOp(
+  inputs: SequenceLogProbsBackwardInputs,
+  options: LogProbGradientOptions = {},
+): Task<{ gradLogProbs: Float64Array }> {
   objectArgument('inputs', inputs);
   const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens);
   const sequences = cuSeqlens.length - 1;
   const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
   const counts = tokenCounts(inputs.tokenCounts, sequences);
   const mask = optionalMask(inputs.mask, cuSeqlens[sequences]);
-  const gradLogProbs = yield* backwardTask(gradScores, counts, cuSeqlens, mask);
+  const inputArrays = { gradScores, tokenCounts: counts, mask };
+  const gradLogProbs = gradientArray(options.gradient, cuSeqlens[sequences], inputArrays);
+  yield* backwardTask(gradScores, counts, cuSeqlens, mask, gradLogProbs);
   yield* read(gradLogProbs);
   return { gradLogProbs };
 }
@@ -137,15 +146,15 @@ export function sequenceLogProbsSync(inputs: SequenceLogProbsInputs, options?: B
  */
 export async function sequenceLogProbsBackward(
   inputs: SequenceLogProbsBackwardInputs,
-  options?: AsyncOptions,
+  options?: LogProbGradientOptions & AsyncOptions,
 ): Promise<{ gradLogProbs: Float64Array }> {
-  return runAsync(backwardOp(inputs), options);
+  return runAsync(backwardOp(inputs, options), options);
 }
 
 /** {@link sequenceLogProbsBackward}, blocking. */
 export function sequenceLogProbsBackwardSync(
   inputs: SequenceLogProbsBackwardInputs,
-  options?: BackendOptions,
+  options?: LogProbGradientOptions,
 ): { gradLogProbs: Float64Array } {
-  return runSync(backwardOp(inputs), options);
+  return runSync(backwardOp(inputs, options), options);
 }

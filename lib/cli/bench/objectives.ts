@@ -75,6 +75,7 @@ function conspoByOps(rollouts: ScoredRollouts, setting: Setting): Contender {
   const { logProbs, cuSeqlens, cuGroups, rewards } = rollouts;
   const { backend } = setting;
   const { byteLength } = logProbs;
+  const out = new Float64Array(logProbs.length);
   return exactContender(
     setting,
     'conspo, op by op',
@@ -83,7 +84,7 @@ function conspoByOps(rollouts: ScoredRollouts, setting: Setting): Contender {
       const { scores, tokenCounts } = sequenceLogProbsSync({ logProbs, cuSeqlens }, { backend });
       const { loss, gradScores } = groupInfoNCESync({ scores, rewards, cuGroups, tokenCounts }, { tau: TAU, backend });
       const inputs = { gradScores, tokenCounts, cuSeqlens };
-      return [[loss], sequenceLogProbsBackwardSync(inputs, { backend }).gradLogProbs];
+      return [[loss], sequenceLogProbsBackwardSync(inputs, { backend, gradient: { out } }).gradLogProbs];
     },
     () => exactConspo(rollouts),
   );
@@ -101,6 +102,7 @@ function grpoByOps(rollouts: ScoredRollouts, setting: Setting): Contender {
   const { backend } = setting;
   const { byteLength } = logProbs;
   const inputs = ratioInputs(rollouts, 'clippedRatio');
+  const out = new Float64Array(logProbs.length);
   return exactContender(
     setting,
     'grpo, op by op',
@@ -108,7 +110,8 @@ function grpoByOps(rollouts: ScoredRollouts, setting: Setting): Contender {
     () => {
       const score = ratioScoresSync(inputs, { score: { kind: 'clippedRatio' }, backend });
       const { loss, gradScores } = advantageObjectiveSync({ ...score, advantages }, { backend });
-      const { gradLogProbs } = ratioScoresBackwardSync({ ...score, gradScores, cuSeqlens }, { backend });
+      const backward = { ...score, gradScores, cuSeqlens };
+      const { gradLogProbs } = ratioScoresBackwardSync(backward, { backend, gradient: { out } });
       return [[loss], gradLogProbs];
     },
     () => {

@@ -65,6 +65,7 @@ function meanContenders(rollouts: ScoredRollouts, setting: Setting): Contender[]
   const bytes = logProbs.byteLength;
   const tokenCounts = Float64Array.from(gradScores, (_, i) => cuSeqlens[i + 1] - cuSeqlens[i]);
   const inputs = { gradScores, tokenCounts, cuSeqlens };
+  const out = new Float64Array(logProbs.length);
   return [
     exactContender(
       setting,
@@ -80,7 +81,7 @@ function meanContenders(rollouts: ScoredRollouts, setting: Setting): Contender[]
       setting,
       'logLikelihood backward',
       { read: 0, copied: 0, written: bytes },
-      () => [sequenceLogProbsBackwardSync(inputs, { backend }).gradLogProbs],
+      () => [sequenceLogProbsBackwardSync(inputs, { backend, gradient: { out } }).gradLogProbs],
       () => [exactBackward(gradScores, exactMeans(rollouts).scoreGrads, cuSeqlens)],
     ),
   ];
@@ -112,12 +113,14 @@ const arraysOf = ({ scores, scoreGrads }: ExactScores) => [scores, scoreGrads];
 /** The same for every kind. */
 function ratioBackward(rollouts: ScoredRollouts, setting: Setting, kind: RatioScoreKind): Contender {
   const { gradScores, cuSeqlens, logProbs } = rollouts;
+  const { backend } = setting;
   const { scoreGrads } = exactRatioScores(kind, rollouts);
+  const out = new Float64Array(logProbs.length);
   return exactContender(
     setting,
     'any ratio, backward',
     { read: 0, copied: logProbs.byteLength },
-    () => [ratioScoresBackwardSync({ gradScores, scoreGrads, cuSeqlens }, { backend: setting.backend }).gradLogProbs],
+    () => [ratioScoresBackwardSync({ gradScores, scoreGrads, cuSeqlens }, { backend, gradient: { out } }).gradLogProbs],
     () => [exactBackward(gradScores, scoreGrads, cuSeqlens)],
   );
 }
