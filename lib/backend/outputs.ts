@@ -5,6 +5,7 @@ import type { BackendOptions } from './task.js';
 
 const LARGE = 4096; // elements; smaller arrays live in V8's own heap, which is faster still
 const HUGE = 2 ** 25; // bytes; allocators ask the system for more than this anew each time, less they may have at hand
+const LONGEST = 2 ** 31; // bytes of one view: there can be no Uint8Array of many more
 
 /** Float64 for a kernel that writes every element: without the zeros that it would only overwrite. */
 export function outputArray(length: number): Float64Array {
@@ -14,14 +15,24 @@ export function outputArray(length: number): Float64Array {
 
 /** The array itself, new, in memory that the system hands out in large pages: small ones take longer than the kernels. */
 export function preparedForWriting<A extends ArrayBufferView>(array: A): A {
-  if (array.byteLength > HUGE) loadedAddon()?.preferHugePages(array);
+  const addon = array.byteLength > HUGE ? loadedAddon() : undefined;
+  for (let begin = 0; addon && begin < array.byteLength; begin += LONGEST) {
+    const bytes = Math.min(array.byteLength - begin, LONGEST);
+    addon.preferHugePages({ memory: new Uint8Array(array.buffer, array.byteOffset + begin, bytes), bytes });
+  }
   return array;
+}
+
+/** An array of yours for a gradient of log-probs. @inline */
+export interface GradientInto {
+  /** [T] */
+  out: Float64Array;
 }
 
 /** Options of {@link sequenceLogProbsBackward} and {@link ratioScoresBackward}. */
 export interface LogProbGradientOptions extends BackendOptions {
   /** Default `'new'`; `{ out }` writes to your [T] array, apart from the inputs: a loop need not allocate one each time. */
-  gradient?: 'new' | { out: Float64Array };
+  gradient?: 'new' | GradientInto;
 }
 
 /** The [T] array for a gradient of log-probs, apart from what the kernel reads. */

@@ -1,18 +1,16 @@
+#include "binding/arguments.h"
 #include "binding/exports.h"
 #include "cpu/huge_pages.h"
 
 namespace rlvr::binding {
 namespace {
 
-// preferHugePages(array: TypedArray): see cpu/huge_pages.h
+// preferHugePages({ memory: Uint8Array, bytes }): see cpu/huge_pages.h
 Napi::Value prefer_huge_pages(const Napi::CallbackInfo& info) {
-  if (!info[0].IsTypedArray()) {
-    Napi::TypeError::New(info.Env(), "preferHugePages: expected a typed array").ThrowAsJavaScriptException();
-    return info.Env().Undefined();
-  }
-  const auto array = info[0].As<Napi::TypedArray>();
-  auto* memory = static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset();
-  cpu::prefer_huge_pages(memory, static_cast<int64_t>(array.ByteLength()));
+  Arguments a(info);
+  const int64_t bytes = a.integer("bytes");
+  auto* memory = a.array<uint8_t>("memory", bytes);
+  if (a.ok()) cpu::prefer_huge_pages(memory, bytes);
   return info.Env().Undefined();
 }
 

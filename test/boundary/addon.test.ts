@@ -42,8 +42,9 @@ const VALID = {
   copyMemory: () => ({ source: new Uint8Array(99), destination: new Uint8Array(99), bytes: 99 }),
   streamMemory: () => ({ source: new Uint8Array(99), destination: new Uint8Array(99), bytes: 99 }),
   limitThreads: () => ({ threads: 0 }),
+  preferHugePages: () => ({ memory: new Uint8Array(99), bytes: 99 }),
 };
-const DIAGNOSTICS = ['simdExp', 'readMemory', 'copyMemory', 'streamMemory', 'limitThreads'];
+const DIAGNOSTICS = ['simdExp', 'readMemory', 'copyMemory', 'streamMemory', 'limitThreads', 'preferHugePages'];
 const OPS = Object.entries(VALID).flatMap(([name, make]) =>
   DIAGNOSTICS.includes(name) ? [[name, make]] : [[name, make], [name + 'Async', () => ({ ...make(), cancel: new Int32Array(1) })]]);
 const covered = ['cpuInfo', ...OPS.map(([name]) => name)].sort();
@@ -76,7 +77,7 @@ test('valid calls are accepted', async () => {
     const accepted = [];
     for (const [name, make] of OPS) { await addon[name](make()); accepted.push(name); }
     console.log(JSON.stringify({ accepted }));`);
-  expect(accepted.length).toBe(21);
+  expect(accepted.length).toBe(22);
 });
 
 test('no arguments, or something else than an object', async () => {
