@@ -100,7 +100,7 @@ class RowSums {
     return largest;
   }
 
-  // Sums in progress. Lanes of `top` hold the largest exponent so far, as exp_parts returns it.
+  // Sums in progress. Lanes of `top` hold the largest exponent so far, as S::exp returns it.
   struct Lanes {
     Float total[2] = {S::set(0.0f), S::set(0.0f)};
     Float weighted[2] = {S::set(0.0f), S::set(0.0f)};
@@ -109,25 +109,18 @@ class RowSums {
 
   template <bool kFar, int N>
   [[gnu::always_inline]] void accumulate(Float (&u)[N], Lanes& lanes) const {
-    Float power[N];
-    Float factor[N];
+    Float value[N];
     Float shifted[N];
     if constexpr (kFar)
       for (int k = 0; k < N; ++k) u[k] = S::sub(u[k], S::set(reference_));
     for (int k = 0; k < N; ++k) u[k] = S::max_keeping_nan(scale_.floor, u[k]);
-    S::exp_parts(u, scale_, power, factor, shifted);
+    S::exp(u, scale_, value, shifted);
     for (int k = 0; k < N; ++k) lanes.top[k & 1] = S::raise(lanes.top[k & 1], shifted[k]);
-    // Log-probs are the same with entropy as without: where the factor is a power of 2, the product is exact.
-    constexpr bool kExactProduct = S::kEntries == 1;
-    if constexpr (!kWeighted || !kExactProduct)
-      for (int k = 0; k < N; ++k) lanes.total[k & 1] = S::fma(power[k], factor[k], lanes.total[k & 1]);
+    for (int k = 0; k < N; ++k) lanes.total[k & 1] = S::add(lanes.total[k & 1], value[k]);
     if constexpr (kWeighted) {
-      for (int k = 0; k < N; ++k) power[k] = S::mul(power[k], factor[k]);
-      if constexpr (kExactProduct)
-        for (int k = 0; k < N; ++k) lanes.total[k & 1] = S::add(lanes.total[k & 1], power[k]);
       const Float center = S::set(kFar ? center_ - reference_ : center_);
       for (int k = 0; k < N; ++k) u[k] = S::sub(u[k], center);
-      for (int k = 0; k < N; ++k) lanes.weighted[k & 1] = S::fma(power[k], u[k], lanes.weighted[k & 1]);
+      for (int k = 0; k < N; ++k) lanes.weighted[k & 1] = S::fma(value[k], u[k], lanes.weighted[k & 1]);
     }
   }
 

@@ -36,24 +36,26 @@ struct FmaExp {
     }
   };
 
-  // exp((x - reference) / temperature) = power * factor * unit for an x that is no less than scale.floor, for N vectors
-  // stage by stage: the chain of one fills the waits of the others. `shifted` is kExponentMagic + log2(factor); above
-  // 127 the result means nothing. NaN gives NaN.
+  // value = exp((x - reference) / temperature) / unit for an x that is no less than scale.floor, for N vectors stage by
+  // stage: the chain of one fills the waits of the others. `shifted` is kExponentMagic + log2(value), the latter
+  // rounded; above 127 the value means nothing. NaN gives NaN.
   template <Precision kPrecision, bool kExact, class Float, int N>
-  [[gnu::always_inline]] static void exp_parts(const Float (&x)[N], const Scale<kPrecision, kExact>& scale,
-                                               Float (&power)[N], Float (&factor)[N], Float (&shifted)[N]) {
+  [[gnu::always_inline]] static void exp(const Float (&x)[N], const Scale<kPrecision, kExact>& scale, Float (&value)[N],
+                                         Float (&shifted)[N]) {
     using Polynomial = Exp2<S::kEntries, kPrecision>;
     Float f[N];
+    Float factor[N];
     for (int k = 0; k < N; ++k) shifted[k] = S::fma(x[k], scale.high, scale.magic);
     for (int k = 0; k < N; ++k) f[k] = S::sub(shifted[k], scale.magic);
     for (int k = 0; k < N; ++k) f[k] = S::fms(x[k], scale.high, f[k]);
     if constexpr (kExact)
       for (int k = 0; k < N; ++k) f[k] = S::fma(x[k], scale.low, f[k]);
-    for (int k = 0; k < N; ++k) power[k] = S::set(Polynomial::kPolynomial[Polynomial::kDegree - 1]);
-    for (int d = Polynomial::kDegree - 2; d >= 0; --d)
-      for (int k = 0; k < N; ++k) power[k] = S::fma(power[k], f[k], S::set(Polynomial::kPolynomial[d]));
-    for (int k = 0; k < N; ++k) power[k] = S::fma(power[k], f[k], S::set(1.0f));
     for (int k = 0; k < N; ++k) factor[k] = S::exp2(shifted[k], scale.table);
+    for (int k = 0; k < N; ++k) value[k] = S::set(Polynomial::kPolynomial[Polynomial::kDegree - 1]);
+    for (int d = Polynomial::kDegree - 2; d >= 0; --d)
+      for (int k = 0; k < N; ++k) value[k] = S::fma(value[k], f[k], S::set(Polynomial::kPolynomial[d]));
+    for (int k = 0; k < N; ++k) f[k] = S::mul(f[k], factor[k]);
+    for (int k = 0; k < N; ++k) value[k] = S::fma(value[k], f[k], factor[k]);
   }
 };
 

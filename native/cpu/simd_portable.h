@@ -107,8 +107,7 @@ struct Simd {
 
   // See simd_exp.h. Without FMA the argument is reduced in double instead.
   template <Precision kPrecision, bool kExact, int N>
-  static void exp_parts(const Float (&x)[N], const Scale<kPrecision, kExact>& scale, Float (&power)[N],
-                        Float (&factor)[N], Float (&shifted)[N]) {
+  static void exp(const Float (&x)[N], const Scale<kPrecision, kExact>& scale, Float (&value)[N], Float (&shifted)[N]) {
     using Polynomial = Exp2<kEntries, kPrecision>;
     constexpr float kMagic = kExponentMagic<kEntries>;
     for (int k = 0; k < N; ++k)
@@ -119,8 +118,8 @@ struct Simd {
         const auto f = static_cast<float>(exponent - static_cast<double>(n));
         float q = Polynomial::kPolynomial[Polynomial::kDegree - 1];
         for (int d = Polynomial::kDegree - 2; d >= 0; --d) q = q * f + Polynomial::kPolynomial[d];
-        power[k].lane[i] = q * f + 1.0f;
-        factor[k].lane[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(s) << kExponentShift<kEntries>);
+        value[k].lane[i] =
+            (q * f + 1.0f) * std::bit_cast<float>(std::bit_cast<uint32_t>(s) << kExponentShift<kEntries>);
         shifted[k].lane[i] = s;
       }
   }

@@ -66,14 +66,12 @@ struct BackwardRows {
   // u = exp((u - m) / T) * (alpha + beta * (u - m))
   template <bool kEntropy, int N>
   [[gnu::always_inline]] static void gradient_of(Float (&u)[N], Float m, Float alpha, Float beta, const Scale& scale) {
-    Float power[N];
-    Float factor[N];
+    Float value[N];
     Float shifted[N];
     for (int k = 0; k < N; ++k) u[k] = S::max_keeping_nan(scale.floor, S::sub(u[k], m));
-    S::exp_parts(u, scale, power, factor, shifted);
-    for (int k = 0; k < N; ++k) power[k] = S::mul(power[k], factor[k]);
+    S::exp(u, scale, value, shifted);
     const Float zero = S::set(0.0f);  // added, so that a banned token gets 0, not -0
-    for (int k = 0; k < N; ++k) u[k] = S::fma(power[k], kEntropy ? S::fma(beta, u[k], alpha) : alpha, zero);
+    for (int k = 0; k < N; ++k) u[k] = S::fma(value[k], kEntropy ? S::fma(beta, u[k], alpha) : alpha, zero);
   }
 
   // The gradient of a row. With kStream the stores pass the caches by.
@@ -199,11 +197,10 @@ void exp_all(const float* x, float* out, int64_t count) {
     float lane[S::kWidth] = {};
     for (int64_t k = i; k < count && k < i + S::kWidth; ++k) lane[k - i] = x[k];
     const typename S::Float u[1] = {S::max_keeping_nan(scale.floor, S::load(lane))};
-    typename S::Float power[1];
-    typename S::Float factor[1];
+    typename S::Float value[1];
     typename S::Float shifted[1];
-    S::exp_parts(u, scale, power, factor, shifted);
-    S::store(lane, S::mul(power[0], factor[0]));
+    S::exp(u, scale, value, shifted);
+    S::store(lane, value[0]);
     for (int64_t k = i; k < count && k < i + S::kWidth; ++k) out[k] = lane[k - i];
   }
 }
