@@ -14,8 +14,9 @@ function fits({ kernel, args }: KernelCall): boolean {
     case 'tokenLogProbsForward':
     case 'tokenLogProbsBackward':
       return args.tokens * (args.vocab + 1) <= 144;
-    case 'sequenceLogProbsForward':
     case 'sequenceLogProbsBackward':
+      return args.cuSeqlens[args.sequences] + args.sequences <= 400;
+    case 'sequenceLogProbsForward':
     case 'ratioScoresBackward':
       return args.cuSeqlens[args.sequences] + args.sequences <= 200;
     case 'ratioScoresForward':

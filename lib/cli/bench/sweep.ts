@@ -17,7 +17,7 @@ const GROUP_SIZES = [2, 3, 4, 5, 8, 16, 32, 64];
 const GROUPS = [1, 64];
 /** The reference takes a fraction of a second for so many. */
 const MOST_ELEMENTS = 2 ** 24;
-const ROUNDS = { repeats: 9, warmup: 1, pauseMs: 1, wakingMs: 0, budgetSeconds: 0.5 };
+const ROUNDS = { repeats: 21, warmup: 1, pauseMs: 1, wakingMs: 0, budgetSeconds: 0.5 };
 
 export function sweepExperiments({ backends, seed }: Plan): Experiment[] | Omission {
   if (!backends.includes('cpu')) return { section: 'sweep', reason: 'it holds the cpu backend against the reference' };
