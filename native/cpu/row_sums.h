@@ -124,6 +124,14 @@ class RowSums {
     }
   }
 
+  // Has what is 2 KiB ahead brought to L1. The processor does that by itself but for the first lines of a page; 16-bit
+  // elements, on which it computes as long as the memory takes, then wait. For float32 it was no gain.
+  static void fetch_ahead(const Element* x) {
+    const auto ahead = reinterpret_cast<uintptr_t>(x) + 2048;
+    for (size_t line = 0; line < kMany * kWidth * sizeof(Element); line += 64)
+      __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
+  }
+
   static double difference(float a, float b) { return static_cast<double>(a) - static_cast<double>(b); }
 
   struct Block {
@@ -139,6 +147,7 @@ class RowSums {
     for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
       Float u[kMany];
       for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
+      if constexpr (sizeof(Element) == 2) fetch_ahead(x + i);
       accumulate<kFar>(u, lanes);
     }
     const auto one = [&](Float v) {
