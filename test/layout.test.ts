@@ -7,7 +7,7 @@ const OPS = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-inf
 
 const LAYERS = [
   ['native/ops', '.h', ['common', 'ratio-rules']],
-  ['native/binding', '.cpp', ['addon', 'cuda-device', 'cuda-memory', 'cuda-session', 'diagnostics']],
+  ['native/binding', '.cpp', ['addon', 'cuda-device', 'cuda-memory', 'cuda-session', 'diagnostics', 'memory']],
   ['lib/ops', '.ts', []],
 ] as const;
 
