@@ -23,7 +23,7 @@ struct FmaExp {
     typename S::Table table = S::table();
     double unit;
 
-    Scale(double inverse_temperature, float reference) {
+    [[gnu::always_inline]] Scale(double inverse_temperature, float reference) {
       const double exact = inverse_temperature * kLog2E;
       const auto rounded = static_cast<float>(exact);
       const double exponent = static_cast<double>(reference) * (kExact ? exact : static_cast<double>(rounded));
