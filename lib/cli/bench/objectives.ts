@@ -70,7 +70,7 @@ export function objectiveContenders(rollouts: ScoredRollouts, setting: Setting):
   ];
 }
 
-/** Scores, objective, gradient of the log-probs: what conspo does beside its token level. */
+/** Scores, objective, gradient of the log-probs into an array at hand: what conspo does beside its token level. */
 function conspoByOps(rollouts: ScoredRollouts, setting: Setting): Contender {
   const { logProbs, cuSeqlens, cuGroups, rewards } = rollouts;
   const { backend } = setting;
