@@ -61,7 +61,8 @@ void simd_exp(const float* x, float* out, int64_t count) { token_log_probs_rows(
 uint64_t read_memory(const void* source, int64_t bytes) {
   std::atomic<uint64_t> sum{0};
   const auto* data = static_cast<const unsigned char*>(source);
-  parallel_for(bytes, kNanosecondsPerByte, [&](int64_t begin, int64_t end) { sum ^= xor_words(data + begin, end - begin); });
+  parallel_for(bytes, kNanosecondsPerByte,
+               [&](int64_t begin, int64_t end) { sum ^= xor_words(data + begin, end - begin); });
   return sum;
 }
 

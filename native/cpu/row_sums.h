@@ -40,6 +40,31 @@ struct Sums {
   void recenter(double distance) { weighted -= distance * total; }
 };
 
+constexpr int64_t kShort = 8;  // elements that are done one by one sooner than as vectors
+
+// As RowSums::sums, of a row of kShort elements or fewer, in float64.
+template <class E, bool kWeighted>
+bool short_row_sums(const typename E::Element* x, int64_t count, double inverse_temperature, float& reference,
+                    Sums& rest) {
+  int64_t largest = 0;
+  reference = -kInfinity;
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = E::widen(x[i]);
+    if (!(value > reference)) continue;
+    reference = value;
+    largest = i;
+  }
+  if (!std::isfinite(reference)) return false;
+  for (int64_t i = 0; i < count; ++i) {
+    if (i == largest) continue;
+    const double distance = static_cast<double>(E::widen(x[i])) - static_cast<double>(reference);
+    const double term = std::exp(distance * inverse_temperature);
+    rest.total += term;
+    if (kWeighted && term > 0) rest.weighted += term * distance;
+  }
+  return !std::isnan(rest.total);
+}
+
 template <class S, class E, bool kExactScale, bool kWeighted>
 class RowSums {
  public:

@@ -25,11 +25,12 @@ using BlockFunction = void (*)(void* body, int64_t begin, int64_t end);
 void run_blocks(int64_t count, int64_t grain, bool wake, void* body, BlockFunction function);
 }  // namespace detail
 
-constexpr double kBlockNanoseconds = 4000;   // what a thread takes at a time: far more than the taking costs
+constexpr double kBlockNanoseconds = 4000;    // what a thread takes at a time: far more than the taking costs
 constexpr double kWakingNanoseconds = 30000;  // a shorter loop is over before a thread that sleeps is awake
 
 // Calls body(begin, end) for consecutive blocks of the indices [0, count), on several threads if that pays; an index
-// takes about `nanoseconds`. The caller works too. If the pool is busy with another loop, the caller does all of it alone.
+// takes about `nanoseconds`. The caller works too. If the pool is busy with another loop, the caller does all of it
+// alone.
 template <class Body>
 void parallel_for(int64_t count, double nanoseconds, Body&& body) {
   using Plain = std::remove_reference_t<Body>;

@@ -23,6 +23,12 @@ template <class S, class E, bool kExactScale>
 struct ForwardRows {
   using Element = typename E::Element;
 
+  template <bool kEntropy>
+  static bool row_sums(const Element* x, int64_t count, double inverse_temperature, float& reference, Sums& rest) {
+    if (count <= kShort) return short_row_sums<E, kEntropy>(x, count, inverse_temperature, reference, rest);
+    return RowSums<S, E, kExactScale, kEntropy>(x, count, inverse_temperature).sums(reference, rest);
+  }
+
   // Row t. Returns whether it is finite, and writes its outputs if so.
   template <bool kEntropy>
   static bool forward_row(const TokenLogProbsForward& op, int64_t t) {
@@ -32,8 +38,7 @@ struct ForwardRows {
     const double inverse_temperature = 1 / op.temperature;
     float reference;
     Sums rest;
-    RowSums<S, E, kExactScale, kEntropy> row(x, op.vocab, inverse_temperature);
-    if (!row.sums(reference, rest)) return false;
+    if (!row_sums<kEntropy>(x, op.vocab, inverse_temperature, reference, rest)) return false;
     const auto at_target = static_cast<double>(E::widen(x[target]));
     const double log_rest = std::log1p(rest.total);
     const double log_prob = (at_target - static_cast<double>(reference)) * inverse_temperature - log_rest;
