@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createArrays } from '../../lib/cli/bench/arrays.js';
+import { againstReferenceByRound, medianInterval } from '../../lib/cli/bench/comparisons.js';
 import { createProblem, roundTo, widen } from '../../lib/cli/bench/data.js';
 import { normError, requireWithin, WrongResult } from '../../lib/cli/bench/float64.js';
 import { type OpenPeer, openPeers, type Peer, usableContenders } from '../../lib/cli/bench/peer.js';
@@ -7,7 +8,7 @@ import type { Row } from '../../lib/cli/bench/report.js';
 import { rowsOf } from '../../lib/cli/bench/results.js';
 import { rolloutsOfTokens, scoredRollouts } from '../../lib/cli/bench/rollouts.js';
 import { sweepExperiments } from '../../lib/cli/bench/sweep.js';
-import { renderFinding } from '../../lib/cli/bench/table.js';
+import { renderFinding, sweepLines } from '../../lib/cli/bench/table.js';
 import { countText, significant, spreadText } from '../../lib/cli/bench/text.js';
 import { type Contender, measure, spreadOf } from '../../lib/cli/bench/timing.js';
 
@@ -85,15 +86,16 @@ describe('measure', () => {
 describe('results', () => {
   test('the share of the bandwidth is of the fastest read and the fastest copy', () => {
     const spread = (median: number) => spreadOf([median]);
+    const unmeasured = { error: null, rounds: new Map<number, number>() };
     const yardstick = (op: string, moves: Contender['moves'], ms: number) => {
-      return { contender: contender(op, { by: 'memory', moves }), error: null, milliseconds: spread(ms) };
+      return { ...unmeasured, contender: contender(op, { by: 'memory', moves }), milliseconds: spread(ms) };
     };
     const both = contender('both', { moves: { read: 1e6, copied: 1e6 } });
     const rows = rowsOf([
       yardstick('read', { read: 1e6, copied: 0 }, 1),
       yardstick('copy', { read: 0, copied: 1e6 }, 4),
       yardstick('copy, streaming', { read: 0, copied: 1e6 }, 3),
-      { contender: both, error: 0, milliseconds: spread(8) },
+      { ...unmeasured, contender: both, milliseconds: spread(8) },
     ]);
     expect(rows.map(({ ofBandwidth }) => ofBandwidth)).toEqual([1, 0.75, 1, 0.5].map((x) => expect.closeTo(x, 12)));
     expect(rows[3]).toMatchObject({ bytes: 3e6, gigabytesPerSecond: 0.375, rowsPerSecond: 500 });
@@ -197,6 +199,52 @@ describe('peers', () => {
     const wrong = contender('forward', { check: () => requireWithin('forward', 1, 1e-5) as never });
     const open: OpenPeer = { name: 'wrong', failures: new Map(), ...peer(async () => [wrong]) };
     await expect(usableContenders(open, arrays)).rejects.toThrow(WrongResult);
+  });
+});
+
+describe('comparisons by round', () => {
+  test('an interval holds the median of what its samples are drawn from', () => {
+    const upTo = (count: number) => Array.from({ length: count }, (_, i) => count - i);
+    expect(medianInterval([5])).toEqual([5, 5]);
+    expect(medianInterval([3, 1, 2])).toEqual([1, 3]);
+    // Of 13 coins, all show the same face once in 2^13 = 8192 throws; of 12, too often.
+    expect(medianInterval(upTo(12))).toEqual([1, 12]);
+    expect(medianInterval(upTo(13))).toEqual([1, 13]);
+    expect(medianInterval(upTo(16))).toEqual([1, 16]);
+    expect(medianInterval(upTo(21))).toEqual([3, 19]); // (1 + 21 + 210) / 2^21 = 1.1e-4
+  });
+
+  test('a ratio is of calls of the same round', () => {
+    const rounds = (times: [number, number][]) => new Map(times);
+    const measured = (backend: 'cpu' | 'reference' | null, times: [number, number][], op = 'forward') => {
+      const by = backend === null ? 'a peer' : 'rlvr-kernels';
+      return {
+        contender: contender(op, { backend, by }),
+        error: 0,
+        milliseconds: spreadOf([1]),
+        rounds: rounds(times),
+      };
+    };
+    const comparisons = againstReferenceByRound('sweep', [
+      measured('cpu', [
+        [0, 1],
+        [1, 10],
+        [2, 2],
+        [3, 1],
+      ]),
+      measured('reference', [
+        [0, 3],
+        [1, 20],
+        [2, 8],
+      ]),
+      measured(null, [[0, 1]]),
+      measured('cpu', [[0, 1]], 'backward'),
+    ]);
+    const claim = 'forward f32, cpu against reference';
+    expect(comparisons).toEqual([{ section: 'sweep', claim, shape, value: 3, unit: 'times', interval: [2, 4] }]);
+    expect(sweepLines(comparisons).counts).toBe('1 measured, 0 slower than the reference backend beyond chance');
+    const slower = [{ ...comparisons[0], value: 0.9, interval: [0.8, 0.99] as const }];
+    expect(sweepLines(slower).counts).toBe('1 measured, 1 slower than the reference backend beyond chance');
   });
 });
 

@@ -2,6 +2,7 @@
 import type { DType } from '../../index.js';
 import { TOKEN_LEVEL_ALONE } from './losses.js';
 import type { Comparison, Row, Section } from './report.js';
+import { type Measurement, spreadOf } from './timing.js';
 import { OWN } from './token-level.js';
 
 type Backend = NonNullable<Row['backend']>;
@@ -20,8 +21,8 @@ class Claims {
   }
 
   /** How many times as fast `ours` is as `theirs`. */
-  speed(claim: string, ours: Row | undefined, theirs: Row | undefined, by: 'median' | 'min' = 'median'): void {
-    if (ours && theirs) this.add(claim, ours, theirs.milliseconds[by] / ours.milliseconds[by], 'times');
+  speed(claim: string, ours: Row | undefined, theirs: Row | undefined): void {
+    if (ours && theirs) this.add(claim, ours, theirs.milliseconds.median / ours.milliseconds.median, 'times');
   }
 
   /** The time of `row` over that of the others together. */
@@ -124,18 +125,56 @@ export function groupComparisons(rows: readonly Row[]): Comparison[] {
   return [...claims.list, ...againstReference('groups', rows)];
 }
 
-/**
- * Of every row that the reference backend has too. The sweep's calls of microseconds are compared by their best rounds:
- * garbage collection falls on either, and moves the medians of the same code by a third.
- */
+/** The same work, whoever does it. */
+const workOf = ({ op, dtype, shape }: Pick<Row, 'op' | 'dtype' | 'shape'>) => JSON.stringify([op, dtype, shape]);
+const isNative = ({ backend }: Pick<Row, 'backend'>) => backend !== null && backend !== 'reference';
+const againstReferenceClaim = ({ op, dtype, backend }: Pick<Row, 'op' | 'dtype' | 'backend'>) =>
+  `${op} ${dtype}, ${backend} against reference`;
+
+/** Of every row that the reference backend has too. */
 export function againstReference(section: Section, rows: readonly Row[]): Comparison[] {
   const claims = new Claims(section, rows);
-  const key = ({ op, dtype, shape }: Row) => JSON.stringify([op, dtype, shape]);
-  const by = section === 'sweep' ? 'min' : 'median';
-  const reference = new Map(rows.filter(({ backend }) => backend === 'reference').map((row) => [key(row), row]));
-  for (const row of rows) {
-    if (row.backend === null || row.backend === 'reference') continue;
-    claims.speed(`${row.op} ${row.dtype}, ${row.backend} against reference`, row, reference.get(key(row)), by);
-  }
+  const reference = new Map(rows.filter(({ backend }) => backend === 'reference').map((row) => [workOf(row), row]));
+  for (const row of rows.filter(isNative)) claims.speed(againstReferenceClaim(row), row, reference.get(workOf(row)));
   return claims.list;
+}
+
+/**
+ * The same, round by round: calls of microseconds, whose medians garbage collection and the machine's speed of the moment
+ * move by a third, differ less from others of the same moment. An interval lies below 1 by chance once in 5000 comparisons at
+ * most, where 15 or more rounds count.
+ */
+export function againstReferenceByRound(section: Section, measurements: readonly Measurement[]): Comparison[] {
+  const ofReference = measurements.filter(({ contender }) => contender.backend === 'reference');
+  const reference = new Map(ofReference.map((one) => [workOf(one.contender), one]));
+  return measurements.flatMap(({ contender, rounds }): Comparison[] => {
+    const theirs = reference.get(workOf(contender))?.rounds;
+    if (!isNative(contender) || !theirs) return [];
+    const ratios = [...rounds].flatMap(([round, ours]) => (theirs.has(round) ? [(theirs.get(round) ?? 0) / ours] : []));
+    if (ratios.length === 0) return [];
+    const { shape } = contender;
+    const claim = againstReferenceClaim(contender);
+    return [{ section, claim, shape, value: spreadOf(ratios).median, unit: 'times', interval: medianInterval(ratios) }];
+  });
+}
+
+/** How often the median lies above an interval, and how often below it. */
+const CHANCE = 2e-4;
+
+/**
+ * Where the median lies of what `samples` were drawn from, whatever its distribution: each is below that median as likely as
+ * not, so that all but a few come out below it too seldom to believe. From the smallest to the largest if they are few.
+ */
+export function medianInterval(samples: readonly number[]): [low: number, high: number] {
+  const sorted = [...samples].sort((a, b) => a - b);
+  const count = sorted.length;
+  let left = 0; // outside, on either side
+  let ways = 1; // in which `left` of them are below the median
+  let chance = ways / 2 ** count; // that no more than `left` are
+  while (true) {
+    ways *= (count - left) / (left + 1);
+    chance += ways / 2 ** count;
+    if (chance > CHANCE) return [sorted[left], sorted[count - 1 - left]];
+    left++;
+  }
 }

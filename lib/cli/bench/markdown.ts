@@ -2,7 +2,7 @@
 import { sectionTitles } from './format.js';
 import type { BenchReport, Comparison, Row, Section } from './report.js';
 import { sweepLines } from './table.js';
-import { comparisonText, machineText, rowCells, shapeText } from './text.js';
+import { comparisonText, intervalText, machineText, rowCells, shapeText } from './text.js';
 
 const HEADER = ['op', 'by', 'dtype', 'ms', 'p10 p90', 'rows/s', 'GB/s', '% mem', 'error'];
 const TEXT_COLUMNS = 3;
@@ -50,8 +50,8 @@ function groups(rows: readonly Row[]): string {
 
 function sweep(comparisons: readonly Comparison[]): string {
   const { counts, slowest } = sweepLines(comparisons);
-  const lines = slowest.map((one) => [one.claim, shapeText(one.shape), comparisonText(one)]);
-  return `${counts}. The slowest:\n\n${markdownTable(['what', 'shape', 'speed'], lines, 2)}\n`;
+  const lines = slowest.map((one) => [one.claim, shapeText(one.shape), comparisonText(one), intervalText(one)]);
+  return `${counts}. The slowest:\n\n${markdownTable(['what', 'shape', 'speed', 'between'], lines, 2)}\n`;
 }
 
 export function renderMarkdown(report: BenchReport): string {

@@ -65,7 +65,7 @@ export interface Row {
   readonly error: number | null;
 }
 
-/** A ratio of two rows of the same rounds that a reader asks for first. */
+/** A ratio of two rows of the same rounds that a reader asks for first: of their medians, unless it has an interval. */
 export interface Comparison {
   readonly section: Section;
   /** Such as 'forward f32, against onnxruntime-node'. */
@@ -73,6 +73,8 @@ export interface Comparison {
   readonly shape: Shape;
   readonly value: number;
   readonly unit: 'times' | 'percent';
+  /** Of a sweep, whose `value` is the median of the rounds' ratios: between these it is, however the noise fell. */
+  readonly interval?: readonly [low: number, high: number];
 }
 
 export interface Machine {

@@ -118,7 +118,7 @@ async function runExperiment(
     });
     const rows = rowsOf(measurements);
     noteFailures(peers);
-    return { title, rows, comparisons: experiment.compare(rows) };
+    return { title, rows, comparisons: experiment.compare(rows, measurements) };
   } finally {
     progress.stop();
     experiment.close?.();

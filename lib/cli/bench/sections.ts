@@ -17,7 +17,7 @@ import type { Comparison, Row, Section } from './report.js';
 import { type Lengths, scoredRollouts } from './rollouts.js';
 import { scoreContenders, shapeOf } from './scores.js';
 import { sweepExperiments } from './sweep.js';
-import type { Contender, MeasureOptions } from './timing.js';
+import type { Contender, Measurement, MeasureOptions } from './timing.js';
 import { TOKEN_OPS, type TokenOp, tokenContenders } from './token-level.js';
 import { benchAddon, yardsticks } from './yardsticks.js';
 
@@ -44,7 +44,8 @@ export interface Experiment {
   readonly title: string;
   /** Makes the data. */
   open(): Contender[] | Promise<Contender[]>;
-  compare(rows: readonly Row[]): Comparison[];
+  /** `rows` are of `measurements`, one of each. */
+  compare(rows: readonly Row[], measurements: readonly Measurement[]): Comparison[];
   close?(): void;
   readonly rounds?: Partial<MeasureOptions>;
   /** What the reader should know of it. */

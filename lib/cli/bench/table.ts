@@ -2,7 +2,7 @@
 import { type Column, renderTable } from '../table.js';
 import type { BenchReport, Comparison, Row, Shape } from './report.js';
 import type { Finding } from './run.js';
-import { comparisonText, machineText, rowCells } from './text.js';
+import { comparisonText, intervalText, machineText, rowCells } from './text.js';
 
 const WIDTH = 100;
 const left = (header: string): Column => ({ header, align: 'left' });
@@ -20,8 +20,6 @@ const COLUMNS: readonly Column[] = [
   right('error'),
 ];
 
-/** What two runs of the same microseconds of code differ by. */
-const SWEEP_NOISE = 0.1;
 /** Of a sweep, only so many: the slowest shapes, which are the ones in question. */
 const SWEEP_LINES = 20;
 
@@ -40,8 +38,8 @@ export function renderFinding({ title, rows, comparisons }: Finding): string {
 /** Slowest first. */
 export function sweepLines(comparisons: readonly Comparison[]): { counts: string; slowest: readonly Comparison[] } {
   const sorted = [...comparisons].sort((a, b) => a.value - b.value);
-  const slower = sorted.filter(({ value }) => value < 1 - SWEEP_NOISE).length;
-  const counts = `${sorted.length} measured, ${slower} more than a tenth slower than the reference backend`;
+  const slower = sorted.filter(({ value, interval }) => (interval?.[1] ?? value) < 1).length;
+  const counts = `${sorted.length} measured, ${slower} slower than the reference backend beyond chance`;
   return { counts, slowest: sorted.slice(0, SWEEP_LINES) };
 }
 
@@ -54,10 +52,11 @@ function renderSweep(comparisons: readonly Comparison[]): string {
   const { counts, slowest } = sweepLines(comparisons);
   const lines = slowest.map((one) => [
     comparisonText(one),
+    intervalText(one),
     one.claim.replace(/ \w+, \w+ against \w+$/, ''),
     shortShape(one.shape),
   ]);
-  const columns = [right('speed'), left('op'), left('shape')];
+  const columns = [right('speed'), left('between'), left('op'), left('shape')];
   return `${renderTable(columns, lines)}\n\n${counts}; slowest first\n`;
 }
 

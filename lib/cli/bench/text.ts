@@ -70,6 +70,10 @@ export function comparisonText({ value, unit }: Comparison): string {
   return `${value < 0.1 ? value.toPrecision(2) : value.toFixed(2)} x`;
 }
 
+export function intervalText({ interval }: Comparison): string {
+  return interval === undefined ? '' : interval.map((value) => value.toFixed(2)).join(' ');
+}
+
 /** Where it was measured, in one line. */
 export function machineText({ machine, backends, node, git, load }: BenchReport): string {
   const of = backends.map(({ name, simd, threads, device }) => {

@@ -1,6 +1,6 @@
-// Contenders take turns: every round calls each of them once, in an order that shifts from round to round, so that
-// whatever the machine does meanwhile falls on all of them alike.
-import { setTimeout as sleep } from 'node:timers/promises';
+// Contenders take turns: every round calls each of them once, in an order that is turned around in every other round
+// and shifts from pair to pair of them, so that whatever the machine does meanwhile falls on all of them alike.
+import { setImmediate as eventLoop, setTimeout as sleep } from 'node:timers/promises';
 import type { Row, Spread } from './report.js';
 
 /** Bytes that a task must move at least, whoever does it. */
@@ -38,6 +38,8 @@ export interface Measurement {
   readonly contender: Contender;
   readonly error: number | null;
   readonly milliseconds: Spread;
+  /** By round; it lacks those that it sat out. */
+  readonly rounds: ReadonlyMap<number, number>;
 }
 
 /** Runs a round, and tells whether others were at work, so that it does not count. */
@@ -48,10 +50,12 @@ export interface MeasureOptions {
   readonly warmup: number;
   readonly signal?: AbortSignal;
   readonly othersAtWork?: RoundWatch;
-  /** Long enough for a peer's threads to stop spinning after its last call. */
+  /** Long enough for a peer's threads to stop spinning after its last call. With 0 there is no pause. */
   readonly pauseMs?: number;
   /** How long a contender is called, untimed, before it is timed. */
   readonly wakingMs?: number;
+  /** How long the calls of a brief contender that are timed together take, untimed first, then timed. */
+  readonly briefMs?: number;
   /** A contender that would take longer sits out rounds, evenly, but never so many that fewer than three count. */
   readonly budgetSeconds?: number;
   /** Fraction done. */
@@ -60,7 +64,6 @@ export interface MeasureOptions {
 
 const RETRY_MS = 1000;
 const MAX_RETRIES = 20;
-const BRIEF_MS = 2;
 const MOST_CALLS = 4096;
 
 export function spreadOf(samples: readonly number[]): Spread {
@@ -94,7 +97,7 @@ async function callOften(contender: Contender, calls: number): Promise<number> {
 
 /** One contender's part in the rounds: how often it is called, and what that took. */
 class Entrant {
-  readonly samples: number[] = [];
+  readonly rounds = new Map<number, number>();
   error: number | null = null;
   private calls = 1; // of a brief one, timed together
   private turns = 0;
@@ -107,11 +110,12 @@ class Entrant {
     return this.contender.check();
   }
 
-  /** How many calls take BRIEF_MS; the first ones, which are compiled on the way, do not tell. */
-  async calibrate(): Promise<void> {
+  /** How many calls take `briefMs`. */
+  async calibrate({ briefMs = 2 }: MeasureOptions): Promise<void> {
     if (!this.contender.brief) return;
     this.contender.prepare?.();
-    while (this.calls < MOST_CALLS && (await callOften(this.contender, this.calls)) * this.calls < BRIEF_MS) {
+    this.calls = 1;
+    while (this.calls < MOST_CALLS && (await callOften(this.contender, this.calls)) * this.calls < briefMs) {
       this.calls *= 2;
     }
   }
@@ -159,7 +163,8 @@ export async function measure(contenders: readonly Contender[], options: Measure
   await checkAll((entrant, error) => {
     entrant.error = error;
   });
-  for (const entrant of entrants) await entrant.calibrate();
+  // Twice: in the first calls, code that most of them share is compiled on the way.
+  for (const entrant of [...entrants, ...entrants]) await entrant.calibrate(options);
   let discarded = 0;
   for (let round = 0; round < warmup + repeats; ) {
     const times = await runRound(entrants, round, options);
@@ -168,12 +173,14 @@ export async function measure(contenders: readonly Contender[], options: Measure
       await sleep(RETRY_MS, undefined, { signal });
       continue;
     }
-    if (times !== 'discard' && round >= warmup) for (const [entrant, time] of times) entrant.samples.push(time);
+    if (times !== 'discard' && round >= warmup) for (const [entrant, time] of times) entrant.rounds.set(round, time);
     round++;
     onProgress?.(round / (warmup + repeats));
   }
   await checkAll(() => {});
-  return entrants.map(({ contender, error, samples }) => ({ contender, error, milliseconds: spreadOf(samples) }));
+  return entrants.map(({ contender, error, rounds }) => {
+    return { contender, error, milliseconds: spreadOf([...rounds.values()]), rounds };
+  });
 }
 
 async function runRound(
@@ -184,10 +191,10 @@ async function runRound(
   const { signal, othersAtWork, pauseMs = 10, onProgress, repeats, warmup } = options;
   const times = new Map<Entrant, number>();
   const all = async () => {
-    for (let k = 0; k < entrants.length; k++) {
-      const entrant = entrants[(k + round) % entrants.length];
+    const shifted = entrants.map((_, k) => entrants[(k + (round >> 1)) % entrants.length]);
+    for (const [k, entrant] of (round % 2 === 0 ? shifted : shifted.reverse()).entries()) {
       if (!entrant.takesPart(round, options)) continue;
-      await sleep(pauseMs, undefined, { signal });
+      await (pauseMs > 0 ? sleep(pauseMs, undefined, { signal }) : eventLoop(undefined, { signal }));
       times.set(entrant, await entrant.time(options));
       onProgress?.((round + (k + 1) / entrants.length) / (warmup + repeats));
     }
