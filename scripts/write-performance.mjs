@@ -5,12 +5,14 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { sweepLines } from '../dist/cli/bench/comparisons.js';
 import {
   contenderName,
   formatComparison,
   formatCores,
   formatError,
   formatGigabytesPerSecond,
+  formatInterval,
   formatMilliseconds,
   formatRate,
   formatShare,
@@ -63,7 +65,8 @@ export function performanceDocument(report, file) {
     ...limits(report.rows),
     ...comparisons(report),
     '## Results',
-    ...results(report.rows),
+    ...results(report.rows.filter(({ section }) => section !== 'sweep')),
+    ...sweep(report),
     '',
   ]
     .join('\n\n')
@@ -151,7 +154,8 @@ function evidence(row, rows) {
 }
 
 /** @param {BenchReport} report */
-function comparisons({ comparisons: all }) {
+function comparisons({ comparisons: every }) {
+  const all = every.filter(({ section }) => section !== 'sweep');
   if (all.length === 0) return [];
   const columns = [{ header: 'claim' }, { header: 'shape' }, { header: 'value', right: true }];
   return [
@@ -172,6 +176,21 @@ function results(rows) {
       return [heading, rowTable(ofSection, [{ header: 'shape', cell: ({ shape }) => shapeName(shape) }])];
     return [heading, ...[...shapes].flatMap(([shape, ofShape]) => [`**${shape}**`, rowTable(ofShape)])];
   });
+}
+
+/** Of hundreds of shapes, the slowest; the file has the others. @param {BenchReport} report */
+function sweep({ comparisons: every }) {
+  const ofSweep = every.filter(({ section }) => section === 'sweep');
+  if (ofSweep.length === 0) return [];
+  const { counts, slowest } = sweepLines(ofSweep);
+  const right = true;
+  const columns = [{ header: 'claim' }, { header: 'shape' }, { header: 'speed', right }, { header: 'between', right }];
+  const cells = slowest.map((one) => [one.claim, shapeName(one.shape), formatComparison(one), formatInterval(one)]);
+  return [
+    `### ${sectionTitles.sweep}`,
+    `${counts}: the median of the rounds' ratios lies, with all likelihood, between the figures of the last column. The slowest:`,
+    table(columns, cells),
+  ];
 }
 
 /** @param {readonly Row[]} rows @param {Column[]} before */

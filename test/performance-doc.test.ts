@@ -75,9 +75,14 @@ describe('the document', () => {
     expect(parts.Method).toContain('onnxruntime-node 1.30.0, PyTorch 2.13.0+cpu');
   });
 
-  test('has every row and every comparison', () => {
-    expect(tableRows(parts.Results)).toHaveLength(report.rows.length);
-    expect(tableRows(parts.Comparisons)).toHaveLength(report.comparisons.length);
+  test('has every row and every comparison, and of a sweep the slowest shapes', () => {
+    const [results, sweep] = parts.Results.split('### Sweep over shapes\n');
+    const kept = (all: readonly { section: string }[]) => all.filter(({ section }) => section !== 'sweep');
+    expect(tableRows(results)).toHaveLength(kept(report.rows).length);
+    expect(tableRows(parts.Comparisons)).toHaveLength(kept(report.comparisons).length);
+    const counts = /(\d+) measured, (\d+) slower than the reference backend beyond chance/.exec(sweep)?.slice(1);
+    expect(counts).toEqual([`${report.comparisons.length - kept(report.comparisons).length}`, '1']);
+    expect(tableRows(sweep)[0]).toBe('| forward f32, cpu against reference | T=1, V=1 | 0.803 × | 0.723 – 0.964 |');
     expect(parts.Comparisons).toContain('| forward f32, against onnxruntime-node | T=512, V=32000 | 2.43 × |');
   });
 

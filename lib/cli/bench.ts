@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { addBenchOptions, type BenchExtras, type BenchOptions, settingsOf } from './bench/arguments.js';
 import { readReport, renderChanges } from './bench/compare.js';
 import { renderMarkdown } from './bench/markdown.js';
-import type { BenchReport } from './bench/report.js';
+import { type BenchReport, reportJson } from './bench/report.js';
 import { runBench } from './bench/run.js';
 import { defaultSections, sectionNames } from './bench/sections.js';
 import { renderFinding, renderMachine } from './bench/table.js';
@@ -81,7 +81,7 @@ async function openOutputs({ json, markdown, html }: BenchOptions): Promise<Outp
     }
     outputs.push({ file: path === '-' ? undefined : await OutputFile.open(option, path), render });
   };
-  await add('--json', json, (report) => `${JSON.stringify(report, null, 2)}\n`);
+  await add('--json', json, reportJson);
   await add('--markdown', markdown, renderMarkdown);
   await add('--html', html, async (report) => {
     const { renderHtml } = await import('./bench/html/page.js'); // its charts are not needed otherwise

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createArrays } from '../../lib/cli/bench/arrays.js';
-import { againstReferenceByRound, medianInterval } from '../../lib/cli/bench/comparisons.js';
+import { againstReferenceByRound, medianInterval, sweepLines } from '../../lib/cli/bench/comparisons.js';
 import { createProblem, roundTo, widen } from '../../lib/cli/bench/data.js';
 import { normError, requireWithin, WrongResult } from '../../lib/cli/bench/float64.js';
 import { type OpenPeer, openPeers, type Peer, usableContenders } from '../../lib/cli/bench/peer.js';
@@ -8,7 +8,7 @@ import type { Row } from '../../lib/cli/bench/report.js';
 import { rowsOf } from '../../lib/cli/bench/results.js';
 import { rolloutsOfTokens, scoredRollouts } from '../../lib/cli/bench/rollouts.js';
 import { sweepExperiments } from '../../lib/cli/bench/sweep.js';
-import { renderFinding, sweepLines } from '../../lib/cli/bench/table.js';
+import { renderFinding } from '../../lib/cli/bench/table.js';
 import { countText, significant, spreadText } from '../../lib/cli/bench/text.js';
 import { type Contender, measure, spreadOf } from '../../lib/cli/bench/timing.js';
 

@@ -153,9 +153,19 @@ function comparisons(rows: readonly Row[]): Comparison[] {
     const value = 100 * ours(shape).ofBandwidth!;
     return { section: 'token', claim: 'forward f32, of the read bandwidth', shape, value, unit: 'percent' };
   });
+  const sweep = rows.flatMap(({ section, op, dtype, shape, backend, milliseconds }): Comparison[] => {
+    if (section !== 'sweep' || backend !== 'cpu') return [];
+    const reference = rows.find(
+      (row) => row.section === section && row.shape === shape && row.backend === 'reference',
+    )!;
+    const value = reference.milliseconds.median / milliseconds.median;
+    const claim = `${op} ${dtype}, cpu against reference`;
+    return [{ section, claim, shape, value, unit: 'times', interval: [0.9 * value, 1.2 * value] }];
+  });
   return [
     ...against,
     ...share,
+    ...sweep,
     { section: 'threads', claim: 'forward f32, two threads over one', shape: shapes[0], value: 1.88, unit: 'times' },
   ];
 }

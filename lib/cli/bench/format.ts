@@ -49,6 +49,11 @@ export function formatComparison({ value, unit }: Pick<Comparison, 'value' | 'un
   return unit === 'percent' ? formatPercent(value) : `${significant(value)} ×`;
 }
 
+/** '0.93 – 1.07', or nothing. */
+export function formatInterval({ interval }: Pick<Comparison, 'interval'>): string {
+  return interval === undefined ? '' : interval.map((value) => significant(value)).join(' – ');
+}
+
 /** '0.08 cores', '1.50 cores'. */
 export function formatCores(cores: number): string {
   return `${cores.toFixed(2)} cores`;

@@ -126,3 +126,12 @@ export interface BenchReport {
   readonly rows: readonly Row[];
   readonly comparisons: readonly Comparison[];
 }
+
+/** As JSON, with a row or comparison a line: there are over a thousand of all sections. */
+export function reportJson(report: BenchReport): string {
+  const lines = (items: readonly object[]) =>
+    `[\n${items.map((item) => `    ${JSON.stringify(item)}`).join(',\n')}\n  ]`;
+  const { rows, comparisons, ...facts } = report;
+  const head = JSON.stringify(facts, null, 2).replace(/\n}$/, '');
+  return `${head},\n  "rows": ${lines(rows)},\n  "comparisons": ${lines(comparisons)}\n}\n`;
+}

@@ -1,5 +1,6 @@
 // Figures as text in the terminal, at most 100 columns wide.
 import { type Column, renderTable } from '../table.js';
+import { sweepLines } from './comparisons.js';
 import type { BenchReport, Comparison, Row, Shape } from './report.js';
 import type { Finding } from './run.js';
 import { comparisonText, intervalText, machineText, rowCells } from './text.js';
@@ -20,9 +21,6 @@ const COLUMNS: readonly Column[] = [
   right('error'),
 ];
 
-/** Of a sweep, only so many: the slowest shapes, which are the ones in question. */
-const SWEEP_LINES = 20;
-
 export function renderFinding({ title, rows, comparisons }: Finding): string {
   const section = rows.find(({ by }) => by !== 'memory')?.section;
   if (section === 'sweep') return `${title}\n\n${renderSweep(comparisons)}`;
@@ -33,14 +31,6 @@ export function renderFinding({ title, rows, comparisons }: Finding): string {
   );
   const claims = comparisons.map((one) => `${comparisonText(one).padStart(9)}  ${one.claim}\n`).join('');
   return `${title}\n\n${table}\n${claims === '' ? '' : `\n${claims}`}`;
-}
-
-/** Slowest first. */
-export function sweepLines(comparisons: readonly Comparison[]): { counts: string; slowest: readonly Comparison[] } {
-  const sorted = [...comparisons].sort((a, b) => a.value - b.value);
-  const slower = sorted.filter(({ value, interval }) => (interval?.[1] ?? value) < 1).length;
-  const counts = `${sorted.length} measured, ${slower} slower than the reference backend beyond chance`;
-  return { counts, slowest: sorted.slice(0, SWEEP_LINES) };
 }
 
 /** Of sections with a row per shape, in few characters. */

@@ -4,6 +4,7 @@ import {
   formatComparison,
   formatError,
   formatGigabytesPerSecond,
+  formatInterval,
   formatMilliseconds,
   formatRate,
   formatShare,
@@ -41,6 +42,7 @@ const comparisonColumns: readonly Column<Comparison>[] = [
   { header: 'claim', cell: ({ claim }) => claim, text: true },
   { header: 'shape', cell: ({ shape }) => shapeName(shape) },
   { header: 'value', cell: formatComparison, numeric: true },
+  { header: 'between', cell: formatInterval, numeric: true },
 ];
 
 const range = (from: number, to: number) => `${formatMilliseconds(from)} – ${formatMilliseconds(to)}`;
