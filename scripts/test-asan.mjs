@@ -62,7 +62,16 @@ if (emulated) {
   must(join(native, 'test', 'native', 'cuda_emulation_test'), []);
   node([...build, '--cuda', 'EMULATED', '--work', join(product, 'cmake')]);
   const ops = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
-  const losses = ['conspo', 'grpo', 'disco', 'define-loss', 'custom-objective', 'policy-extensions', 'token-weights'];
+  const losses = [
+    'conspo',
+    'grpo',
+    'disco',
+    'define-loss',
+    'custom-objective',
+    'policy-extensions',
+    'token-weights',
+    'given-log-probs',
+  ];
   const others = ['degenerate-arguments', 'cuda-backend', 'device-tensor', 'device-errors', 'device-out-of-memory'];
   const slow = ['device-losses', 'device-workers', 'cli/bench-cuda']; // once is enough
   for (const [order, late, more] of /** @type {const} */ ([

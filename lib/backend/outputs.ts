@@ -54,7 +54,8 @@ export function gradientArray(
   return out;
 }
 
-function overlap(a: ArrayBufferView, b: ArrayBufferView): boolean {
+/** Whether two views share memory. */
+export function overlap(a: ArrayBufferView, b: ArrayBufferView): boolean {
   return (
     a.buffer === b.buffer && a.byteOffset < b.byteOffset + b.byteLength && b.byteOffset < a.byteOffset + a.byteLength
   );

@@ -1,6 +1,5 @@
 // The packed batch (spec section 1) that every loss takes, and its validation.
 
-import { outputArray } from '../backend/outputs.js';
 import { badArgument } from '../errors.js';
 import { checkGroupOrder, type Groups } from '../groups.js';
 import { type Logits, logitsView } from '../logits.js';
@@ -150,7 +149,7 @@ export function checkGroups(batch: Rewarded, sequences: number): Groups & { rewa
   };
 }
 
-/** Given log-probs as a token level: 0 where a token does not count, as from logits. */
+/** Given log-probs as a token level: themselves if they are finite, else a copy with 0 where a token does not count. */
 export function givenLogProbs(checked: CheckedSequences): {
   logProbs: Float64Array;
   mask: Uint8Array | undefined;
@@ -158,9 +157,8 @@ export function givenLogProbs(checked: CheckedSequences): {
 } {
   const { mask, onNonFinite } = checked;
   const given = checked.logProbs ?? new Float64Array();
-  const logProbs = outputArray(given.length);
-  logProbs.set(given);
-  if (mask === undefined && allFinite(logProbs)) return { logProbs, mask, nonFinite: new Int32Array(1) };
+  if (allFinite(given)) return { logProbs: given, mask, nonFinite: new Int32Array(1) };
+  const logProbs = Float64Array.from(given);
   const kept = new Uint8Array(logProbs.length).fill(1);
   let first = -1;
   let count = 0;

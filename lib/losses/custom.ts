@@ -15,6 +15,7 @@ import {
   checkScore,
   type Gradients,
   gradientTarget,
+  ownLogProbs,
   type PendingGradient,
   readResults,
   type Score,
@@ -69,6 +70,7 @@ export interface ForwardSync<B> extends ForwardResult {
 interface State {
   level: TokenLevel;
   channel: ScoreChannel;
+  logProbs: Float64Array;
   nonFiniteTokens: number;
 }
 
@@ -82,7 +84,8 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
   const channel = yield* scoreTask(level, checkedScore, { sides });
   const { logProbs, logSumExp, entropy, mask } = level; // and what the backward pass will send again
   const arrays = [channel.scores, channel.tokenCounts, channel.scoreGrads, logProbs, logSumExp, entropy, mask];
-  return { level, channel, nonFiniteTokens: yield* readResults(level, arrays) };
+  const nonFiniteTokens = yield* readResults(level, arrays);
+  return { level, channel, logProbs: ownLogProbs(level), nonFiniteTokens };
 }
 
 function* backwardTask<B extends SequenceBatch>(
@@ -102,9 +105,9 @@ function* backwardTask<B extends SequenceBatch>(
   return gradient.finish();
 }
 
-function result({ level, channel, nonFiniteTokens }: State): ForwardResult {
+function result({ level, channel, logProbs, nonFiniteTokens }: State): ForwardResult {
   const { scores, tokenCounts } = channel;
-  const { logProbs, entropy } = level;
+  const { entropy } = level;
   return { scores, tokenCounts, logProbs, nonFiniteTokens, ...(entropy && { entropy }) };
 }
 

@@ -1,7 +1,8 @@
 // The shared spine of every loss: tokens -> sequence scores, and back from gradients of scores to logits or log-probs.
 import type { LogitsData } from '../backend/kernels.js';
+import { outputArray, overlap } from '../backend/outputs.js';
 import { read, type Task } from '../backend/task.js';
-import { badArgument, describe } from '../errors.js';
+import { badArgument, describe, tag } from '../errors.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView } from '../logits.js';
 import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
@@ -18,7 +19,7 @@ export type Score = 'logLikelihood' | { kind: 'logLikelihood' } | ratio.RatioSco
 export interface ScoreChannel {
   scores: Float64Array; // [N]
   tokenCounts: Float64Array; // [N]
-  scoreGrads: Float64Array; // [T]
+  scoreGrads: Float64Array | undefined; // [T]; undefined for a mean: 1 / tokenCounts for each of its tokens
   clippedLow?: Int32Array; // [N]
   clippedHigh?: Int32Array; // [N]
   ratioStats?: Float64Array | undefined; // [N, 4], as RatioArrays
@@ -59,6 +60,12 @@ export function* readResults(
   yield* read(nonFinite, ...arrays);
   const { rows, onNonFinite } = checked;
   return rows ? yield* token.checkFinite(rows, { kept: mask!, nonFinite }, onNonFinite) : nonFinite[0];
+}
+
+/** [T] log-probs for the caller, once read. Of given ones a copy, 0 where a token does not count, as from logits. */
+export function ownLogProbs({ checked, logProbs, mask }: TokenLevel): Float64Array {
+  if (checked.rows) return logProbs;
+  return mask ? logProbs.map((logProb, t) => (mask[t] === 0 ? 0 : logProb)) : logProbs.slice();
 }
 
 /** The mask on the host. It is the given one, already there, unless non-finite tokens are skipped. */
@@ -116,10 +123,9 @@ const CLIPPING = new Set(['clippedRatio', 'sequenceRatio', 'geometricRatio', 'st
 
 /** The mean of per-token values over each sequence, as a score. */
 export function* meanTask({ checked, mask }: TokenLevel, values: Float64Array): Task<ScoreChannel> {
-  const { cuSeqlens, sequences } = checked;
+  const { cuSeqlens } = checked;
   const { scores, tokenCounts } = yield* sequence.forwardTask(values, cuSeqlens, mask);
-  const ones = new Float64Array(sequences).fill(1);
-  return { scores, tokenCounts, scoreGrads: yield* sequence.backwardTask(ones, tokenCounts, cuSeqlens, mask) };
+  return { scores, tokenCounts, scoreGrads: undefined };
 }
 
 /** An estimate of KL to the policy of `reference`, as a score. */
@@ -145,15 +151,25 @@ export function checkScore(score: unknown): Score {
   return object;
 }
 
-/** dL/dscores of all terms of the log-probs (or of the entropies) to dL/d of those, [T]. */
-function* tokenGradientTask(level: TokenLevel, terms: readonly Term[], of: Term['of']): Task<Float64Array> {
-  const gradient = new Float64Array(level.checked.tokens);
-  let accumulate = false;
-  for (const term of terms) {
-    if (term.of !== of) continue;
-    const { channel, gradScores } = term;
-    yield* ratio.backwardTask(gradScores, channel.scoreGrads, level.checked.cuSeqlens, gradient, accumulate);
-    accumulate = true;
+/** dL/dscores of all terms of the log-probs (or of the entropies) to dL/d of those, [T], in `into` if that is given. */
+function* tokenGradientTask(
+  level: TokenLevel,
+  terms: readonly Term[],
+  of: Term['of'],
+  into?: Float64Array,
+): Task<Float64Array> {
+  const { tokens, sequences, cuSeqlens } = level.checked;
+  const [first, ...others] = terms.filter((term) => term.of === of);
+  if (!first) return into?.fill(0) ?? new Float64Array(tokens);
+  const gradient = into ?? outputArray(tokens);
+  const { channel, gradScores } = first;
+  if (channel.scoreGrads) yield* ratio.backwardTask(gradScores, channel.scoreGrads, cuSeqlens, gradient, false);
+  else yield* sequence.backwardTask(gradScores, channel.tokenCounts, cuSeqlens, level.mask, gradient);
+  for (const { channel, gradScores } of others) {
+    const ones = new Float64Array(sequences).fill(1);
+    const scoreGrads =
+      channel.scoreGrads ?? (yield* sequence.backwardTask(ones, channel.tokenCounts, cuSeqlens, level.mask));
+    yield* ratio.backwardTask(gradScores, scoreGrads, cuSeqlens, gradient, true);
   }
   return gradient;
 }
@@ -191,6 +207,13 @@ function floatsOut(out: unknown, tokens: number): void {
   arrayOf('gradient.out', out, ['Float32Array', 'Float64Array'], tokens, 'T, one value per token');
 }
 
+/** `out` if a kernel may write to it: float64, and apart from whatever of the batch may be read after that. */
+function writable(out: FloatArray | undefined, checked: CheckedSequences): Float64Array | undefined {
+  if (!out || tag(out) !== 'Float64Array') return undefined;
+  const apart = Object.values(checked).every((value) => !ArrayBuffer.isView(value) || !overlap(out, value));
+  return apart ? (out as Float64Array) : undefined;
+}
+
 /** The gradient in a result: of the logits or of the log-probs, whichever the batch had. */
 export interface Gradients {
   gradLogits?: Logits;
@@ -209,10 +232,11 @@ export function* writeGradientTask(
   terms: readonly Term[],
 ): Task<PendingGradient> {
   if (target.kind === 'none') return { array: undefined, finish: () => ({}) };
-  const gradLogProbs = yield* tokenGradientTask(level, terms, 'logProbs');
+  const into = target.kind === 'logProbs' ? writable(target.out, level.checked) : undefined;
+  const gradLogProbs = yield* tokenGradientTask(level, terms, 'logProbs', into);
   if (target.kind === 'logProbs') {
     const finish = () => {
-      target.out?.set(gradLogProbs);
+      if (!into) target.out?.set(gradLogProbs);
       return { gradLogProbs: target.out ?? gradLogProbs };
     };
     return { array: gradLogProbs, finish };

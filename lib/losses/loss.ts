@@ -19,6 +19,7 @@ import {
   type BatchGradient,
   checkScore,
   gradientTarget,
+  ownLogProbs,
   readResults,
   type Score,
   type ScoreChannel,
@@ -179,8 +180,9 @@ export function defineLoss<P extends object, I = unknown, Always extends keyof L
     const level = yield* tokenLevelTask(checked, options.entropy === true || needsEntropy === true);
     const outcome = yield* evaluate(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms);
-    const logProbs = options.logProbs === true ? level.logProbs : undefined;
-    const nonFiniteTokens = yield* readResults(level, [...outcomeArrays(outcome), logProbs, level.entropy]);
+    const wanted = options.logProbs === true ? level.logProbs : undefined;
+    const nonFiniteTokens = yield* readResults(level, [...outcomeArrays(outcome), wanted, level.entropy]);
+    const logProbs = wanted && ownLogProbs(level);
     // After the check: where non-finite rows are an error, a gradient in host memory stays as it was.
     if (ArrayBuffer.isView(gradient.array)) yield* read(gradient.array);
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
