@@ -126,7 +126,7 @@ export function groupComparisons(rows: readonly Row[]): Comparison[] {
 }
 
 /** The same work, whoever does it. */
-const workOf = ({ op, dtype, shape }: Pick<Row, 'op' | 'dtype' | 'shape'>) => JSON.stringify([op, dtype, shape]);
+export const workOf = ({ op, dtype, shape }: Pick<Row, 'op' | 'dtype' | 'shape'>) => JSON.stringify([op, dtype, shape]);
 const isNative = ({ backend }: Pick<Row, 'backend'>) => backend !== null && backend !== 'reference';
 const againstReferenceClaim = ({ op, dtype, backend }: Pick<Row, 'op' | 'dtype' | 'backend'>) =>
   `${op} ${dtype}, ${backend} against reference`;
