@@ -157,12 +157,14 @@ function evidence(row, rows) {
 function comparisons({ comparisons: every }) {
   const all = every.filter(({ section }) => section !== 'sweep');
   if (all.length === 0) return [];
-  const columns = [{ header: 'claim' }, { header: 'shape' }, { header: 'value', right: true }];
+  const right = true;
+  const columns = [{ header: 'claim' }, { header: 'shape' }, { header: 'value', right }, { header: 'between', right }];
   return [
     '## Comparisons',
+    'A ratio is taken in every round; `value` is the median, and lies in the interval with all likelihood.',
     table(
       columns,
-      all.map((one) => [one.claim, shapeName(one.shape), formatComparison(one)]),
+      all.map((one) => [one.claim, shapeName(one.shape), formatComparison(one), formatInterval(one)]),
     ),
   ];
 }
@@ -188,7 +190,7 @@ function sweep({ comparisons: every }) {
   const cells = slowest.map((one) => [one.claim, shapeName(one.shape), formatComparison(one), formatInterval(one)]);
   return [
     `### ${sectionTitles.sweep}`,
-    `${counts}: the median of the rounds' ratios lies, with all likelihood, between the figures of the last column. The slowest:`,
+    `${counts}, with all of its interval below 1. The slowest:`,
     table(columns, cells),
   ];
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createArrays } from '../../lib/cli/bench/arrays.js';
-import { againstReferenceByRound, medianInterval, sweepLines } from '../../lib/cli/bench/comparisons.js';
+import { againstReference, medianInterval, sweepLines, tokenComparisons } from '../../lib/cli/bench/comparisons.js';
 import { createProblem, roundTo, widen } from '../../lib/cli/bench/data.js';
 import { normError, requireWithin, WrongResult } from '../../lib/cli/bench/float64.js';
 import { type OpenPeer, openPeers, type Peer, usableContenders } from '../../lib/cli/bench/peer.js';
@@ -10,7 +10,7 @@ import { rolloutsOfTokens, scoredRollouts } from '../../lib/cli/bench/rollouts.j
 import { sweepExperiments } from '../../lib/cli/bench/sweep.js';
 import { renderFinding } from '../../lib/cli/bench/table.js';
 import { countText, significant, spreadText } from '../../lib/cli/bench/text.js';
-import { type Contender, measure, spreadOf } from '../../lib/cli/bench/timing.js';
+import { type Contender, type Measurement, measure, spreadOf } from '../../lib/cli/bench/timing.js';
 
 const shape = { tokens: 4, vocab: 8 };
 
@@ -215,36 +215,40 @@ describe('comparisons by round', () => {
   });
 
   test('a ratio is of calls of the same round', () => {
-    const rounds = (times: [number, number][]) => new Map(times);
-    const measured = (backend: 'cpu' | 'reference' | null, times: [number, number][], op = 'forward') => {
+    const measured: [Row, Measurement][] = [];
+    const add = (backend: 'cpu' | 'reference' | null, op: string, times: Record<number, number>) => {
       const by = backend === null ? 'a peer' : 'rlvr-kernels';
-      return {
-        contender: contender(op, { backend, by }),
-        error: 0,
-        milliseconds: spreadOf([1]),
-        rounds: rounds(times),
-      };
+      const rounds = new Map(Object.entries(times).map(([round, time]) => [Number(round), time]));
+      const milliseconds = spreadOf([...rounds.values()]);
+      const measurement = { contender: contender(op, { backend, by }), error: 0, milliseconds, rounds };
+      measured.push([rowsOf([measurement])[0], measurement]);
     };
-    const comparisons = againstReferenceByRound('sweep', [
-      measured('cpu', [
-        [0, 1],
-        [1, 10],
-        [2, 2],
-        [3, 1],
-      ]),
-      measured('reference', [
-        [0, 3],
-        [1, 20],
-        [2, 8],
-      ]),
-      measured(null, [[0, 1]]),
-      measured('cpu', [[0, 1]], 'backward'),
+    add('cpu', 'forward', { 0: 1, 1: 10, 2: 2, 3: 1 });
+    add('reference', 'forward', { 0: 3, 1: 20, 2: 8 });
+    add('cpu', 'backward in place', { 0: 3, 2: 2, 3: 4 });
+    add('cpu', 'forward + backward', { 0: 8, 1: 1, 3: 5, 4: 1 });
+    add(null, 'forward', { 0: 5, 3: 5 });
+    const of = (value: number, low: number, high: number) => {
+      return { section: 'token', shape, value, unit: 'times', interval: [low, high] };
+    };
+    const reference = { ...of(3, 2, 4), claim: 'forward f32, cpu against reference' };
+    expect(againstReference('token', new Map(measured))).toEqual([reference]);
+    const claims = tokenComparisons(new Map(measured)).filter(({ unit }) => unit === 'times');
+    expect(claims).toEqual([
+      { ...of(5, 5, 5), claim: 'forward f32, against a peer' },
+      { ...of(1.5, 1, 2), claim: 'forward + backward f32, time over the sum of both' },
+      reference,
     ]);
-    const claim = 'forward f32, cpu against reference';
-    expect(comparisons).toEqual([{ section: 'sweep', claim, shape, value: 3, unit: 'times', interval: [2, 4] }]);
-    expect(sweepLines(comparisons).counts).toBe('1 measured, 0 slower than the reference backend beyond chance');
-    const slower = [{ ...comparisons[0], value: 0.9, interval: [0.8, 0.99] as const }];
-    expect(sweepLines(slower).counts).toBe('1 measured, 1 slower than the reference backend beyond chance');
+  });
+
+  test('slower in a sweep is what all of the interval says is', () => {
+    const shapes = { section: 'sweep', claim: 'forward', shape, unit: 'times' } as const;
+    const all = [
+      { ...shapes, value: 0.95, interval: [0.8, 1.01] as const },
+      { ...shapes, value: 0.97, interval: [0.96, 0.99] as const },
+    ];
+    expect(sweepLines(all).counts).toBe('2 measured, 1 slower than the reference backend beyond chance');
+    expect(sweepLines(all.slice(0, 1)).counts).toBe('1 measured, 0 slower than the reference backend beyond chance');
   });
 });
 

@@ -19,7 +19,7 @@ export function callExperiments({ backends, seed }: Plan): Experiment[] | Omissi
       section: 'calls',
       title: `what a call costs, T x V = ${SHAPE.tokens} x ${SHAPE.vocab}`,
       open: () => callContenders(createProblem(SHAPE, seed)),
-      compare: (rows) => againstReference('calls', rows),
+      compare: (measured) => againstReference('calls', measured),
     },
   ];
 }

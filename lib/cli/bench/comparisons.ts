@@ -7,14 +7,23 @@ import { OWN } from './token-level.js';
 
 type Backend = NonNullable<Row['backend']>;
 
-/** Collects claims, and drops those that lack a row. */
+/** Rows, and what was measured of each. */
+export type Measured = ReadonlyMap<Row, Measurement>;
+
+/**
+ * Collects claims, and drops those that lack a row. A ratio is taken in every round, and its median is the claim: what the
+ * machine does for a while, it does to both of a round.
+ */
 class Claims {
   readonly list: Comparison[] = [];
+  readonly rows: readonly Row[];
 
   constructor(
     private readonly section: Section,
-    private readonly rows: readonly Row[],
-  ) {}
+    private readonly measured: Measured,
+  ) {
+    this.rows = [...measured.keys()];
+  }
 
   own(op: string, dtype: Row['dtype'], backend: Backend): Row | undefined {
     return this.rows.find((row) => row.by === OWN && row.op === op && row.dtype === dtype && row.backend === backend);
@@ -22,22 +31,43 @@ class Claims {
 
   /** How many times as fast `ours` is as `theirs`. */
   speed(claim: string, ours: Row | undefined, theirs: Row | undefined): void {
-    if (ours && theirs) this.add(claim, ours, theirs.milliseconds.median / ours.milliseconds.median, 'times');
+    this.ratio(claim, ours, [theirs], (own, their) => their / own);
   }
 
   /** The time of `row` over that of the others together. */
   cost(claim: string, row: Row | undefined, ...others: (Row | undefined)[]): void {
-    if (!row || others.includes(undefined)) return;
-    const sum = others.reduce((total, other) => total + (other?.milliseconds.median ?? 0), 0);
-    this.add(claim, row, row.milliseconds.median / sum, 'times');
+    this.ratio(claim, row, others, (own, theirs) => own / theirs);
   }
 
   share(claim: string, row: Row | undefined): void {
-    if (row && row.ofBandwidth !== null) this.add(claim, row, 100 * row.ofBandwidth, 'percent');
+    if (!row || row.ofBandwidth === null) return;
+    const { section } = this;
+    this.list.push({ section, claim, shape: row.shape, value: 100 * row.ofBandwidth, unit: 'percent' });
   }
 
-  add(claim: string, { shape }: Row, value: number, unit: Comparison['unit']): void {
-    this.list.push({ section: this.section, claim, shape, value, unit });
+  /** Of the time of `row` and that of `others` together, of the rounds in which all of them took part. */
+  ratio(
+    claim: string,
+    row: Row | undefined,
+    others: readonly (Row | undefined)[],
+    of: (own: number, others: number) => number,
+  ): void {
+    const timesOf = (one: Row | undefined) => one && this.measured.get(one)?.rounds;
+    const own = timesOf(row);
+    const theirs = others.map(timesOf);
+    if (!row || !own) return;
+    const ratios = [...own].flatMap(([round, time]) => {
+      const times = theirs.map((rounds) => rounds?.get(round) ?? Number.NaN);
+      const ratio = of(
+        time,
+        times.reduce((sum, one) => sum + one, 0),
+      );
+      return Number.isNaN(ratio) ? [] : [ratio];
+    });
+    if (ratios.length === 0) return;
+    const { section } = this;
+    const [value, interval] = [spreadOf(ratios).median, medianInterval(ratios)];
+    this.list.push({ section, claim, shape: row.shape, value, unit: 'times', interval });
   }
 }
 
@@ -47,8 +77,9 @@ const ownBackends = (rows: readonly Row[]) => unique(rows.flatMap(({ by, backend
 /** Named where it is not the one that is meant without saying. */
 const suffix = (backend: Backend, of: readonly Backend[]) => (backend === of[0] ? '' : ` (${backend})`);
 
-export function tokenComparisons(rows: readonly Row[]): Comparison[] {
-  const claims = new Claims('token', rows);
+export function tokenComparisons(measured: Measured): Comparison[] {
+  const claims = new Claims('token', measured);
+  const { rows } = claims;
   const backends = ownBackends(rows);
   const [main] = backends;
   for (const theirs of rows.filter(({ by }) => by !== OWN && by !== 'memory')) {
@@ -75,11 +106,12 @@ export function tokenComparisons(rows: readonly Row[]): Comparison[] {
       );
     }
   }
-  return [...claims.list, ...againstReference('token', rows)];
+  return [...claims.list, ...againstReference('token', measured)];
 }
 
-export function lossComparisons(rows: readonly Row[]): Comparison[] {
-  const claims = new Claims('losses', rows);
+export function lossComparisons(measured: Measured): Comparison[] {
+  const claims = new Claims('losses', measured);
+  const { rows } = claims;
   const alone: readonly string[] = ['forward', 'backward in place', TOKEN_LEVEL_ALONE];
   const backends = ownBackends(rows);
   for (const loss of rows.filter(({ by, op }) => by === OWN && !alone.includes(op))) {
@@ -90,12 +122,13 @@ export function lossComparisons(rows: readonly Row[]): Comparison[] {
     claims.cost(`${name}, time over its forward and backward${of}`, loss, own('forward'), own('backward in place'));
     if (loss.op !== 'grpo') claims.cost(`${name}, time over grpo${of}`, loss, own('grpo'));
   }
-  return [...claims.list, ...againstReference('losses', rows)];
+  return [...claims.list, ...againstReference('losses', measured)];
 }
 
 /** What several threads gain over one. */
-export function threadComparisons(rows: readonly Row[]): Comparison[] {
-  const claims = new Claims('threads', rows);
+export function threadComparisons(measured: Measured): Comparison[] {
+  const claims = new Claims('threads', measured);
+  const { rows } = claims;
   for (const row of rows) {
     const one = rows.find(({ op, by, dtype, threads }) => {
       return threads === 1 && op === row.op && by === row.by && dtype === row.dtype;
@@ -106,9 +139,9 @@ export function threadComparisons(rows: readonly Row[]): Comparison[] {
 }
 
 /** Linear in N, whatever the group size: the cost per sequence at the larger N over that at the smaller is 1. */
-export function groupComparisons(rows: readonly Row[]): Comparison[] {
-  const claims = new Claims('groups', rows);
-  const perSequence = ({ milliseconds, shape }: Row) => milliseconds.median / (shape.sequences ?? 1);
+export function groupComparisons(measured: Measured): Comparison[] {
+  const claims = new Claims('groups', measured);
+  const { rows } = claims;
   const backends = ownBackends(rows);
   for (const row of rows) {
     const of = suffix(row.backend ?? backends[0], backends);
@@ -119,43 +152,26 @@ export function groupComparisons(rows: readonly Row[]): Comparison[] {
     const { groupSize, sequences } = row.shape;
     if (smaller) {
       const claim = `group size ${groupSize}: cost per sequence at N ${sequences} over N ${smaller.shape.sequences}${of}`;
-      claims.add(claim, row, perSequence(row) / perSequence(smaller), 'times');
+      const times = (sequences ?? 1) / (smaller.shape.sequences ?? 1);
+      claims.ratio(claim, row, [smaller], (larger, small) => larger / small / times);
     }
   }
-  return [...claims.list, ...againstReference('groups', rows)];
+  return [...claims.list, ...againstReference('groups', measured)];
 }
 
 /** The same work, whoever does it. */
 export const workOf = ({ op, dtype, shape }: Pick<Row, 'op' | 'dtype' | 'shape'>) => JSON.stringify([op, dtype, shape]);
-const isNative = ({ backend }: Pick<Row, 'backend'>) => backend !== null && backend !== 'reference';
-const againstReferenceClaim = ({ op, dtype, backend }: Pick<Row, 'op' | 'dtype' | 'backend'>) =>
-  `${op} ${dtype}, ${backend} against reference`;
 
 /** Of every row that the reference backend has too. */
-export function againstReference(section: Section, rows: readonly Row[]): Comparison[] {
-  const claims = new Claims(section, rows);
+export function againstReference(section: Section, measured: Measured): Comparison[] {
+  const claims = new Claims(section, measured);
+  const { rows } = claims;
   const reference = new Map(rows.filter(({ backend }) => backend === 'reference').map((row) => [workOf(row), row]));
-  for (const row of rows.filter(isNative)) claims.speed(againstReferenceClaim(row), row, reference.get(workOf(row)));
+  for (const row of rows) {
+    if (row.backend === null || row.backend === 'reference') continue;
+    claims.speed(`${row.op} ${row.dtype}, ${row.backend} against reference`, row, reference.get(workOf(row)));
+  }
   return claims.list;
-}
-
-/**
- * The same, round by round: calls of microseconds, whose medians garbage collection and the machine's speed of the moment
- * move by a third, differ less from others of the same moment. An interval lies below 1 by chance once in 5000 comparisons at
- * most, where 15 or more rounds count.
- */
-export function againstReferenceByRound(section: Section, measurements: readonly Measurement[]): Comparison[] {
-  const ofReference = measurements.filter(({ contender }) => contender.backend === 'reference');
-  const reference = new Map(ofReference.map((one) => [workOf(one.contender), one]));
-  return measurements.flatMap(({ contender, rounds }): Comparison[] => {
-    const theirs = reference.get(workOf(contender))?.rounds;
-    if (!isNative(contender) || !theirs) return [];
-    const ratios = [...rounds].flatMap(([round, ours]) => (theirs.has(round) ? [(theirs.get(round) ?? 0) / ours] : []));
-    if (ratios.length === 0) return [];
-    const { shape } = contender;
-    const claim = againstReferenceClaim(contender);
-    return [{ section, claim, shape, value: spreadOf(ratios).median, unit: 'times', interval: medianInterval(ratios) }];
-  });
 }
 
 /** How often the median lies above an interval, and how often below it. */

@@ -65,15 +65,16 @@ export interface Row {
   readonly error: number | null;
 }
 
-/** A ratio of two rows of the same rounds that a reader asks for first: of their medians, unless it has an interval. */
+/** What a reader asks for first: a ratio of the times of the same rounds, or a row's share of the memory's speed. */
 export interface Comparison {
   readonly section: Section;
   /** Such as 'forward f32, against onnxruntime-node'. */
   readonly claim: string;
   readonly shape: Shape;
+  /** Of a ratio, the median of the rounds. */
   readonly value: number;
   readonly unit: 'times' | 'percent';
-  /** Of a sweep, whose `value` is the median of the rounds' ratios: between these it is, however the noise fell. */
+  /** Of a ratio: where that median is with all likelihood, whatever the noise is like. */
   readonly interval?: readonly [low: number, high: number];
 }
 

@@ -118,7 +118,8 @@ async function runExperiment(
     });
     const rows = rowsOf(measurements);
     noteFailures(peers);
-    return { title, rows, comparisons: experiment.compare(rows, measurements) };
+    const measured = new Map(rows.map((row, i) => [row, measurements[i]]));
+    return { title, rows, comparisons: experiment.compare(measured) };
   } finally {
     progress.stop();
     experiment.close?.();

@@ -5,6 +5,7 @@ import {
   againstReference,
   groupComparisons,
   lossComparisons,
+  type Measured,
   threadComparisons,
   tokenComparisons,
 } from './comparisons.js';
@@ -13,11 +14,11 @@ import { type LossFunction, lossContenders } from './losses.js';
 import { BenchMemory } from './memory.js';
 import { infoNceContender, objectiveContenders } from './objectives.js';
 import { type OpenPeer, usableContenders } from './peer.js';
-import type { Comparison, Row, Section } from './report.js';
+import type { Comparison, Section } from './report.js';
 import { type Lengths, scoredRollouts } from './rollouts.js';
 import { scoreContenders, shapeOf } from './scores.js';
 import { sweepExperiments } from './sweep.js';
-import type { Contender, Measurement, MeasureOptions } from './timing.js';
+import type { Contender, MeasureOptions } from './timing.js';
 import { TOKEN_OPS, type TokenOp, tokenContenders } from './token-level.js';
 import { benchAddon, yardsticks } from './yardsticks.js';
 
@@ -44,8 +45,7 @@ export interface Experiment {
   readonly title: string;
   /** Makes the data. */
   open(): Contender[] | Promise<Contender[]>;
-  /** `rows` are of `measurements`, one of each. */
-  compare(rows: readonly Row[], measurements: readonly Measurement[]): Comparison[];
+  compare(measured: Measured): Comparison[];
   close?(): void;
   readonly rounds?: Partial<MeasureOptions>;
   /** What the reader should know of it. */
@@ -116,7 +116,7 @@ function rolloutExperiment(section: 'scores' | 'objectives', plan: Plan, make: t
     title: `${section}, N = ${shape.sequences}, T = ${shape.tokens}, groups of ${shape.groupSize}`,
     rounds: { budgetSeconds: PEER_BUDGET_SECONDS },
     open: () => plan.backends.flatMap((backend) => make(rollouts, { section, shape, backend })),
-    compare: (rows) => againstReference(section, rows),
+    compare: (measured) => againstReference(section, measured),
   };
 }
 

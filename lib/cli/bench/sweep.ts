@@ -1,7 +1,7 @@
 // Many shapes, most of them small, on the fastest backend here and on the reference: no shape may be slower than that.
 import { tinyCalls } from '../../backend/tiny.js';
 import { type BackendName, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../../index.js';
-import { againstReferenceByRound, workOf } from './comparisons.js';
+import { againstReference, workOf } from './comparisons.js';
 import { createProblem, type TokenShape } from './data.js';
 import { gradientError, type RowTruth, requireWithin, truthOf, valueError } from './float64.js';
 import { infoNceContender } from './objectives.js';
@@ -36,7 +36,7 @@ export function sweepExperiments({ backends, seed }: Plan): Experiment[] | Omiss
       note: `${all.length - shapes.length} shapes of more than 2^24 elements are left out: the reference is slow; ${LEFT_OUT}`,
       rounds: ROUNDS,
       open: () => differing(tokenSweep(shapes, pair, seed)),
-      compare: (_rows, measurements) => againstReferenceByRound('sweep', measurements),
+      compare: (measured) => againstReference('sweep', measured),
     },
     {
       section: 'sweep',
@@ -44,7 +44,7 @@ export function sweepExperiments({ backends, seed }: Plan): Experiment[] | Omiss
       note: LEFT_OUT,
       rounds: ROUNDS,
       open: () => differing(rolloutSweep(pair, seed)),
-      compare: (_rows, measurements) => againstReferenceByRound('sweep', measurements),
+      compare: (measured) => againstReference('sweep', measured),
     },
   ];
 }
