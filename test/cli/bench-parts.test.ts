@@ -212,6 +212,10 @@ describe('comparisons by round', () => {
     expect(medianInterval(upTo(13))).toEqual([1, 13]);
     expect(medianInterval(upTo(16))).toEqual([1, 16]);
     expect(medianInterval(upTo(21))).toEqual([3, 19]); // (1 + 21 + 210) / 2^21 = 1.1e-4
+    // Of many, 3.54 standard deviations of the normal distribution on each side.
+    const [low, high] = medianInterval(upTo(10_000));
+    expect(low + high).toBe(10_001);
+    expect(high - low).toBeCloseTo(2 * 3.54 * (Math.sqrt(10_000) / 2), -1);
   });
 
   test('a ratio is of calls of the same round', () => {

@@ -185,11 +185,11 @@ export function medianInterval(samples: readonly number[]): [low: number, high: 
   const sorted = [...samples].sort((a, b) => a - b);
   const count = sorted.length;
   let left = 0; // outside, on either side
-  let ways = 1; // in which `left` of them are below the median
-  let chance = ways / 2 ** count; // that no more than `left` are
+  let logarithm = -count * Math.LN2; // of the chance that `left` are below the median
+  let chance = Math.exp(logarithm); // that no more than `left` are
   while (true) {
-    ways *= (count - left) / (left + 1);
-    chance += ways / 2 ** count;
+    logarithm += Math.log((count - left) / (left + 1));
+    chance += Math.exp(logarithm);
     if (chance > CHANCE) return [sorted[left], sorted[count - 1 - left]];
     left++;
   }
