@@ -158,7 +158,7 @@ export function givenLogProbs(checked: CheckedSequences): {
   const { mask, onNonFinite } = checked;
   const given = checked.logProbs ?? new Float64Array();
   if (allFinite(given)) return { logProbs: given, mask, nonFinite: new Int32Array(1) };
-  const logProbs = Float64Array.from(given);
+  const logProbs = given.slice();
   const kept = new Uint8Array(logProbs.length).fill(1);
   let first = -1;
   let count = 0;

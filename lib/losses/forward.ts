@@ -158,7 +158,7 @@ function* tokenGradientTask(
   of: Term['of'],
   into?: Float64Array,
 ): Task<Float64Array> {
-  const { tokens, sequences, cuSeqlens } = level.checked;
+  const { tokens, cuSeqlens } = level.checked;
   const [first, ...others] = terms.filter((term) => term.of === of);
   if (!first) return into?.fill(0) ?? new Float64Array(tokens);
   const gradient = into ?? outputArray(tokens);
@@ -166,10 +166,7 @@ function* tokenGradientTask(
   if (channel.scoreGrads) yield* ratio.backwardTask(gradScores, channel.scoreGrads, cuSeqlens, gradient, false);
   else yield* sequence.backwardTask(gradScores, channel.tokenCounts, cuSeqlens, level.mask, gradient);
   for (const { channel, gradScores } of others) {
-    const ones = new Float64Array(sequences).fill(1);
-    const scoreGrads =
-      channel.scoreGrads ?? (yield* sequence.backwardTask(ones, channel.tokenCounts, cuSeqlens, level.mask));
-    yield* ratio.backwardTask(gradScores, scoreGrads, cuSeqlens, gradient, true);
+    yield* ratio.backwardTask(gradScores, channel.scoreGrads!, cuSeqlens, gradient, true); // a mean is a first term only
   }
   return gradient;
 }

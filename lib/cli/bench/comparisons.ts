@@ -57,11 +57,8 @@ class Claims {
     const theirs = others.map(timesOf);
     if (!row || !own) return;
     const ratios = [...own].flatMap(([round, time]) => {
-      const times = theirs.map((rounds) => rounds?.get(round) ?? Number.NaN);
-      const ratio = of(
-        time,
-        times.reduce((sum, one) => sum + one, 0),
-      );
+      const together = theirs.reduce((sum, rounds) => sum + (rounds?.get(round) ?? Number.NaN), 0);
+      const ratio = of(time, together);
       return Number.isNaN(ratio) ? [] : [ratio];
     });
     if (ratios.length === 0) return;
