@@ -10,10 +10,10 @@
           "message": "Building rlvr_kernels with CMake",
           "inputs": [
             "CMakeLists.txt",
-            "<!@(node scripts/build-addon.mjs --list-sources)"
+            "<!@(node install/build-addon.mjs --list-sources)"
           ],
           "outputs": ["<(PRODUCT_DIR)/rlvr_kernels.node"],
-          "action": ["node", "scripts/build-addon.mjs", "--product", "<(PRODUCT_DIR)"]
+          "action": ["node", "install/build-addon.mjs", "--product", "<(PRODUCT_DIR)"]
         }
       ]
     }

@@ -3,10 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import type { Machine } from './report.js';
+import { packageRoot } from '../lib/version.js';
+import type { Machine } from './report/report.js';
 
-const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+const ROOT = packageRoot();
 const DEFAULT_CACHE = 32 * 2 ** 20;
 const LOAD_MS = 300;
 

@@ -1,6 +1,6 @@
 // Other packages that do the token level too. They live in the repository (bench/peers) and are not shipped.
-import type { HostArrays } from './arrays.js';
-import { WrongResult } from './float64.js';
+import type { HostArrays } from './problems/arrays.js';
+import { WrongResult } from './problems/float64.js';
 import type { Contender } from './timing.js';
 
 export interface Peer {

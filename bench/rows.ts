@@ -1,5 +1,5 @@
 // From times to figures: rates, and shares of the memory's speed in the same rounds.
-import type { Row } from './report.js';
+import type { Row } from './report/report.js';
 import type { Measurement } from './timing.js';
 
 /**

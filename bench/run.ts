@@ -1,13 +1,15 @@
 // Runs the sections that were asked for, one experiment after the other, and gathers the report.
-import { backends } from '../../index.js';
+
+import { backends } from '../lib/index.js';
 import { describeCommit, describeMachine, describePackage, othersBusyNow, watchOthers } from './machine.js';
 import { type AbsentPeer, type OpenPeer, openPeers, type PeerProvider } from './peer.js';
 import { startProgress } from './progress.js';
-import { type BenchReport, type Comparison, type PeerEntry, type Row, reportFormat } from './report.js';
-import { rowsOf } from './results.js';
-import { type Experiment, experimentsOf, type Plan, type SectionName } from './sections.js';
+import { type BenchReport, type Comparison, type PeerEntry, type Row, reportFormat } from './report/report.js';
+import { rowsOf } from './rows.js';
+import type { Experiment, Plan, SectionName } from './sections/experiment.js';
+import { experimentsOf } from './sections/sections.js';
+import { threadsOf } from './sections/token-level.js';
 import { measure, type RoundWatch } from './timing.js';
-import { threadsOf } from './token-level.js';
 
 /** Above this, others are at work, and the figures say little. */
 const BUSY_CORES = 0.2;

@@ -1,7 +1,7 @@
 // Contenders take turns: every round calls each of them once, in an order that is turned around in every other round
 // and shifts from pair to pair of them, so that whatever the machine does meanwhile falls on all of them alike.
 import { setImmediate as eventLoop, setTimeout as sleep } from 'node:timers/promises';
-import type { Row, Spread } from './report.js';
+import type { Row, Spread } from './report/report.js';
 
 /** Bytes that a task must move at least, whoever does it. */
 export interface Traffic {

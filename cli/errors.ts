@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 import { CommanderError } from 'commander';
-import { RlvrError } from '../index.js';
+import { RlvrError } from '../lib/index.js';
 
 /** What the shell sees. */
 export const exitCode = { ok: 0, failure: 1, usage: 2 } as const;

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { selectBackend } from '../backend/select.js';
-import { type BackendInfo, backends } from '../index.js';
-import { packageVersion } from '../version.js';
+import { type BackendInfo, backends } from '../lib/index.js';
+import { selectBackend } from '../lib/run/select.js';
+import { packageVersion } from '../lib/version.js';
 import { jsonOption } from './options.js';
 
 export function addInfoCommand(program: Command): void {

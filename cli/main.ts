@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
-import { packageVersion } from '../version.js';
-import { addBenchCommand } from './bench.js';
-import { addDemoCommand } from './demo.js';
+import { packageVersion } from '../lib/version.js';
+import { addBenchCommand } from './bench/command.js';
+import { addDemoCommand } from './demo/command.js';
 import { exitCode, Interrupted, report } from './errors.js';
 import { addInfoCommand } from './info.js';
-import { addLossCommand } from './loss.js';
-import { addVerifyCommand } from './verify.js';
+import { addLossCommand } from './loss/command.js';
+import { addVerifyCommand } from './verify/command.js';
 
 const help = `
 Exit codes: 0 done, 1 failed, 2 wrong usage (unknown option, bad value, bad input file).

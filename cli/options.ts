@@ -1,6 +1,6 @@
 import { InvalidArgumentError, Option } from 'commander';
-import { selectBackend } from '../backend/select.js';
-import type { BackendName } from '../index.js';
+import type { BackendName } from '../lib/index.js';
+import { selectBackend } from '../lib/run/select.js';
 import { UsageError } from './errors.js';
 
 interface NumberBounds {

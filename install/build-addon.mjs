@@ -1,6 +1,6 @@
 // Builds the addon with CMake, through cmake-js, and puts rlvr_kernels.node into the product folder.
 //
-//   node scripts/build-addon.mjs [--product DIR] [--work DIR] [--sanitize address,undefined] [--cuda MODE]
+//   node install/build-addon.mjs [--product DIR] [--work DIR] [--sanitize address,undefined] [--cuda MODE]
 //                                [--arch ARCH] [--portable] [--list-sources]
 //
 // MODE is RLVR_CUDA of CMakeLists.txt, and the environment variable of that name its default; the environment variable
@@ -54,7 +54,7 @@ function compilerArguments() {
 /** Writes stubs of an old glibc beside the build. @param {string} work @returns {Promise<string[]>} what CMake gets to know of them */
 async function portableArguments(work) {
   if (!values.portable) return [];
-  const { writeGlibcStubs } = await import('./prebuild-glibc.mjs');
+  const { writeGlibcStubs } = await import('../scripts/prebuild-glibc.mjs');
   const cxx = values.arch === process.arch ? (onlyNamedCxx() ?? 'g++') : crossCompiler(values.arch).cxx;
   const folder = join(work, 'glibc');
   writeGlibcStubs({ folder, cxx, arch: values.arch });

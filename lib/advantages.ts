@@ -1,4 +1,3 @@
-import { optionsArgument } from './backend/task.js';
 import { checkGroupOrder, gather, scatter } from './groups.js';
 import {
   type FloatArray,
@@ -8,6 +7,7 @@ import {
   offsets,
   oneOf,
   optional,
+  optionsArgument,
   tokenCounts,
   typedArray,
 } from './validate.js';

@@ -2,19 +2,14 @@
  * The losses of reinforcement learning with verifiable rewards, from logits or log-probs to loss, gradient and metrics.
  * @packageDocumentation
  */
+
 export { type AdvantageEstimator, type AdvantagesInputs, type AdvantagesOptions, advantages } from './advantages.js';
-export type { DType, RatioScoreKind } from './backend/kernels.js';
-export type { LogProbGradientOptions } from './backend/outputs.js';
-export { type BackendInfo, type BackendName, backends } from './backend/select.js';
-export type { AsyncOptions, BackendOptions } from './backend/task.js';
-export type { DeviceTensor } from './cuda/device-tensor.js';
+export type { DeviceTensor } from './cuda/device.js';
 export { RlvrError, type RlvrErrorCode } from './errors.js';
 export { type DenseGroups, fromDense, type GroupIds } from './groups.js';
-export type { GradientOption, HostTensor, Logits } from './logits.js';
-export type { Batch, SequenceBatch, TokenLevelOptions } from './losses/batch.js';
-export { type BnpoOptions, bnpo, bnpoSync } from './losses/bnpo.js';
-export { type CispoOptions, type CispoParameters, cispo, cispoSync } from './losses/cispo.js';
-export { type ConspoOptions, conspo, conspoSync } from './losses/conspo.js';
+export type { HostTensor } from './host-tensor.js';
+export type { BackendName, DType, RatioScoreKind } from './kernels.js';
+export type { Batch, SequenceBatch, TokenLevelOptions } from './levels/batch.js';
 export {
   type BackwardOptions,
   type Forward,
@@ -23,24 +18,26 @@ export {
   type ForwardSync,
   forward,
   forwardSync,
-} from './losses/custom.js';
+} from './levels/forward.js';
+export type { BatchGradient, GradientOf } from './levels/gradient.js';
+export type { Score } from './levels/scores.js';
+export type { GradientOption, Logits } from './logits.js';
+export { type BnpoOptions, bnpo, bnpoSync } from './losses/bnpo.js';
+export { type CispoOptions, type CispoParameters, cispo, cispoSync } from './losses/cispo.js';
+export { type ConspoOptions, conspo, conspoSync } from './losses/conspo.js';
 export { type DapoOptions, dapo, dapoSync } from './losses/dapo.js';
 export { type DiscoLossParameters, type DiscoOptions, disco, discoSync } from './losses/disco.js';
 export { type DrGrpoOptions, drGrpo, drGrpoSync } from './losses/dr-grpo.js';
-export type { BatchGradient, Score } from './losses/forward.js';
 export { type GmpoOptions, gmpo, gmpoSync } from './losses/gmpo.js';
 export { type GrpoOptions, type GrpoParameters, grpo, grpoSync } from './losses/grpo.js';
 export { type GspoOptions, gspo, gspoSync } from './losses/gspo.js';
 export {
   defineLoss,
-  type GradientOf,
   type GradientOptions,
   type Loss,
-  type LossOptions,
   type LossRecipe,
   type LossResult,
   type LossValue,
-  type Objective,
 } from './losses/loss.js';
 export type { Metrics } from './losses/metrics.js';
 export type { ClipParameters, ClippedRatioParameters, PolicyBatch, PolicyOptions } from './losses/policy.js';
@@ -51,6 +48,7 @@ export { type DiscriminativeParameters, discriminative } from './objectives/disc
 export type { EntropyParameters } from './objectives/entropy-bonus.js';
 export { infoNCE } from './objectives/info-nce.js';
 export type { KlInputs, KlParameters } from './objectives/kl-penalty.js';
+export type { LossOptions, Objective } from './objectives/objective.js';
 export type { RolloutCorrection, RolloutParameters } from './objectives/rollout-correction.js';
 export { type ObjectiveValue, type ScoredBatch, scoreObjective } from './objectives/score-objective.js';
 export {
@@ -82,6 +80,7 @@ export {
   ratioScoresSync,
 } from './ops/ratio-scores.js';
 export {
+  type LogProbGradientOptions,
   type SequenceLogProbs,
   type SequenceLogProbsBackwardInputs,
   type SequenceLogProbsInputs,
@@ -103,5 +102,7 @@ export {
   tokenLogProbsSync,
 } from './ops/token-log-probs.js';
 export { type Packed, type PaddedBatch, type PaddedLogits, type PaddedTensor, padded } from './padded.js';
+export { type BackendInfo, backends } from './run/select.js';
+export type { AsyncOptions, BackendOptions } from './run/task.js';
 export { type CosineMarginParameters, cosineMargin } from './schedules.js';
 export type { FloatArray } from './validate.js';

@@ -1,5 +1,5 @@
-// The boundary between the facade and a backend: every kernel's arguments, as validated plain data. Outputs are arrays
-// that the facade allocated. Formulas, shapes and units: native/ops/*.h.
+// The boundary between the facade and a backend: every kernel's arguments, as validated plain data, and what a backend
+// does with them. Outputs are arrays that the facade allocated. Formulas, shapes and units: native/ops/*.h.
 
 /** Element type of a [T, V] array; the numbers are those of native/ops/common.h. */
 export const DTYPE_CODES = { f32: 0, bf16: 1, f16: 2 } as const;
@@ -183,3 +183,23 @@ export type KernelName = keyof KernelArguments;
 
 /** One kernel with its arguments: what a task yields and a backend runs. */
 export type KernelCall = { [K in KernelName]: { kernel: K; args: KernelArguments[K] } }[KernelName];
+
+/** Where kernels run: plain TypeScript, native code on the processor, or an NVIDIA GPU. */
+export type BackendName = 'reference' | 'cpu' | 'cuda';
+
+/** One call of the package on a backend. What returns no promise is done, or on its way in order. */
+export interface Run {
+  kernel(call: KernelCall): void;
+  /** Keeps the event loop free, and stops early once `cancel[0]` is not 0. */
+  kernelAsync(call: KernelCall, cancel: Int32Array): Promise<void> | undefined;
+  /** Waits until every kernel is done and the arrays hold what they wrote. */
+  read(arrays: readonly HostArray[]): void;
+  readAsync(arrays: readonly HostArray[]): Promise<void> | undefined;
+  close(): void;
+}
+
+/** Where kernels run. */
+export interface Backend {
+  readonly name: BackendName;
+  start(): Run;
+}

@@ -1,22 +1,10 @@
 // The [T, V] arrays users hand over, in each of their forms, as one view.
 
-import { DTYPE_CODES, type DType, type DTypeCode, type HostLogits, type LogitsData } from './backend/kernels.js';
 import { preparedForWriting } from './backend/outputs.js';
-import { DeviceTensor, memoryOf } from './cuda/device-tensor.js';
+import { DeviceTensor, memoryOf } from './cuda/device.js';
 import { badArgument, describe, tag } from './errors.js';
-import { finiteNumber, objectArgument, oneOf, typedArray } from './validate.js';
-
-/** A [T, V] array with its shape, for 16-bit data and for rows with padding. */
-export interface HostTensor {
-  /** f32: `Float32Array`. bf16 and f16: the bits in a `Uint16Array` (or, for f16, a `Float16Array` where there is one). */
-  data: Float32Array | Uint16Array;
-  /** [T, V], tokens, vocabulary. */
-  shape: readonly [tokens: number, vocab: number];
-  /** Default: f32 for a `Float32Array`, f16 for a `Float16Array`; a `Uint16Array` needs it. */
-  dtype?: DType;
-  /** Elements from one row to the next, at least V. Default V. */
-  rowStride?: number;
-}
+import { HALF_ARRAY, type HostTensor, hostView, tensorData } from './host-tensor.js';
+import { DTYPE_CODES, type DType, type DTypeCode, type HostLogits, type LogitsData } from './kernels.js';
 
 /** Logits of any supported form: a contiguous `Float32Array` of T * V, or a tensor with its shape, here or on a GPU. */
 export type Logits = Float32Array | HostTensor | DeviceTensor;
@@ -34,8 +22,6 @@ export interface LogitsView {
   source: Logits; // what the user gave
 }
 
-const HALF_ARRAY = 'Float16Array';
-
 /** Checks one [T, V] argument; T is known from the targets. */
 export function logitsView(name: string, value: unknown, tokens: number): LogitsView {
   if (ArrayBuffer.isView(value)) return contiguousView(name, value, tokens);
@@ -52,21 +38,6 @@ function deviceView(name: string, tensor: DeviceTensor): LogitsView {
   return { data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride, source: tensor };
 }
 
-/** Checks a host tensor. */
-export function hostView(name: string, value: unknown): LogitsView & { data: HostLogits; dtypeName: DType } {
-  const tensor = objectArgument(name, value as HostTensor);
-  const { data, dtype } = tensorData(name, tensor);
-  const [tokens, vocab] = tensorShape(`${name}.shape`, tensor.shape);
-  const rowStride =
-    tensor.rowStride === undefined
-      ? vocab
-      : finiteNumber(`${name}.rowStride`, tensor.rowStride, { min: vocab, integer: true });
-  const needed = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
-  if (data.length < needed)
-    throw badArgument('ERR_SHAPE', `${name}.data`, `at least ${needed} elements`, `${data.length}`);
-  return { dtypeName: dtype, data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride, source: tensor };
-}
-
 function contiguousView(name: string, value: ArrayBufferView, tokens: number): LogitsView {
   if (tag(value) === 'Uint16Array') {
     throw badArgument('ERR_DTYPE', name, "{ data, shape, dtype: 'bf16' or 'f16' } for 16-bit data", describe(value));
@@ -77,31 +48,6 @@ function contiguousView(name: string, value: ArrayBufferView, tokens: number): L
     throw badArgument('ERR_SHAPE', name, `a multiple of ${tokens} elements (T * V)`, `${data.length}`);
   }
   return { data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride: vocab, source: value as Float32Array };
-}
-
-function tensorData(name: string, tensor: HostTensor): { data: HostLogits; dtype: DType } {
-  const half = tag(tensor.data) === HALF_ARRAY;
-  const bits = half ? asBits(tensor.data) : tensor.data;
-  const data = typedArray(`${name}.data`, bits, ['Float32Array', 'Uint16Array']);
-  const implied = half ? 'f16' : tag(data) === 'Float32Array' ? 'f32' : undefined;
-  const dtype = oneOf(`${name}.dtype`, tensor.dtype ?? implied, ['f32', 'bf16', 'f16']);
-  if ((dtype === 'f32') !== (tag(data) === 'Float32Array') || (half && dtype !== 'f16')) {
-    throw badArgument('ERR_DTYPE', `${name}.data`, `data of dtype ${dtype}`, describe(tensor.data));
-  }
-  return { data, dtype };
-}
-
-function asBits(half: ArrayBufferView): Uint16Array {
-  return new Uint16Array(half.buffer, half.byteOffset, half.byteLength / 2);
-}
-
-/** [T, V], V is at least 1 where there are rows. */
-export function tensorShape(name: string, shape: unknown): [number, number] {
-  if (!Array.isArray(shape) || shape.length !== 2) throw badArgument('ERR_SHAPE', name, '[T, V]', describe(shape));
-  return [
-    finiteNumber(`${name}[0]`, shape[0], { min: 0, integer: true }),
-    finiteNumber(`${name}[1]`, shape[1], { min: shape[0] === 0 ? 0 : 1, integer: true }),
-  ];
 }
 
 /** The array for the gradient, in the form and dtype of the logits; undefined for 'none'. */

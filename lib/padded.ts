@@ -1,7 +1,8 @@
 // A trainer's padded [B, L] layout as a packed batch (spec section 1). Logits stay where they are; only offsets are made.
-import { DeviceTensor } from './cuda/device-tensor.js';
+import { DeviceTensor } from './cuda/device.js';
 import { badArgument, describe } from './errors.js';
-import { type HostTensor, type Logits, logitsView } from './logits.js';
+import type { HostTensor } from './host-tensor.js';
+import { type Logits, logitsView } from './logits.js';
 import { arrayOf, type FloatArray, finiteNumber, objectArgument } from './validate.js';
 
 /** As {@link HostTensor}, also in a trainer's shape [B, L, V]; `rowStride` is from one token to the next in both. */

@@ -200,3 +200,8 @@ export function objectArgument<T extends object>(name: string, value: T | undefi
   }
   return value;
 }
+
+/** The options argument of a public function: absent or an object. */
+export function optionsArgument<O extends object>(options: O | undefined): Partial<O> {
+  return options === undefined ? {} : objectArgument('options', options);
+}

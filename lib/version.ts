@@ -1,7 +1,16 @@
-import { readFileSync } from 'node:fs';
+// The package by its own name, which Node resolves from the sources and from `dist` alike.
+import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
 
-/** The version in package.json, which lies one folder up from both `lib` and `dist`. */
+const require = createRequire(import.meta.url);
+const manifest = 'rlvr-kernels/package.json';
+
+/** The folder of the package. */
+export function packageRoot(): string {
+  return dirname(require.resolve(manifest));
+}
+
+/** The version in package.json. */
 export function packageVersion(): string {
-  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
-  return String(version);
+  return String(require(manifest).version);
 }

@@ -43,7 +43,7 @@ for (let i = 0; i < 3; i++) {
   });
 }`,
   'two-copies.mjs': `import { backends, conspoSync, RlvrError } from 'rlvr-kernels';
-import * as other from './other/node_modules/rlvr-kernels/dist/index.js';
+import * as other from './other/node_modules/rlvr-kernels/dist/lib/index.js';
 ${CHECK}
 if (other.RlvrError === RlvrError) throw new Error('one copy');
 if (!(other.conspoSync(${BATCH}).loss > 0)) throw new Error('no loss from the other copy');

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { onPath } from './toolchain.mjs';
+import { onPath } from '../install/toolchain.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const KERNELS = 'native/cuda/token_log_probs.cu';

@@ -9,7 +9,7 @@ const MODE = "{ 'resolution-mode': 'import' }";
 
 /** @param {string} entry without extension, below dist */
 function declarations(entry) {
-  const file = fileURLToPath(new URL(`../dist/${entry}.d.ts`, import.meta.url));
+  const file = fileURLToPath(new URL(`../dist/lib/${entry}.d.ts`, import.meta.url));
   const options = { module: ts.ModuleKind.NodeNext, moduleResolution: ts.ModuleResolutionKind.NodeNext };
   const program = ts.createProgram([file], options);
   const checker = program.getTypeChecker();
@@ -48,7 +48,7 @@ function isClass(symbol, checker) {
 }
 
 for (const entry of ENTRIES) {
-  const base = new URL(`../dist/${entry}`, import.meta.url);
+  const base = new URL(`../dist/lib/${entry}`, import.meta.url);
   writeFileSync(`${fileURLToPath(base)}.cjs`, "module.exports = require('./index.js');\n");
   writeFileSync(`${fileURLToPath(base)}.d.cts`, declarations(entry));
 }

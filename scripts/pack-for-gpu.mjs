@@ -6,7 +6,7 @@
 // There, in a copy of the tracked files that has the folder gpu-bundle:
 //
 //   sh gpu-bundle/run.sh node scripts/verify-cuda.mjs
-//   sh gpu-bundle/run.sh node bench/cuda.mjs
+//   sh gpu-bundle/run.sh node cli/dev/bench-cuda.mjs
 //
 // Same processor family and a glibc no older than here.
 
@@ -27,7 +27,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { describeCommit } from '../bench/support/machine.mjs';
+import { describeCommit } from '../dist/bench/machine.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 /** What dist, test, bench and their runner import. Neither compilers nor linters, nor what builds the addon. */
@@ -131,7 +131,7 @@ function trackedBytes() {
 }
 
 function pack() {
-  if (!existsSync(join(root, 'dist', 'index.js'))) throw new Error('no dist/: npm run build:ts');
+  if (!existsSync(join(root, 'dist', 'lib', 'index.js'))) throw new Error('no dist/: npm run build:ts');
   if (!existsSync(values.addon)) throw new Error(`no ${values.addon}: npm run build:native`);
   if (!createRequire(import.meta.url)(resolve(values.addon)).cuda?.info) throw new Error('the addon is without CUDA');
   const stage = mkdtempSync(join(tmpdir(), 'rlvr-pack-'));

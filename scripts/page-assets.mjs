@@ -4,11 +4,11 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const client = 'cli/bench/html/client';
+const client = 'bench/report/html/client';
 const target = `${root}/dist/${client}`;
 
 mkdirSync(target, { recursive: true });
-for (const file of ['draw.js', 'page.css']) cpSync(`${root}/lib/${client}/${file}`, `${target}/${file}`);
+for (const file of ['draw.js', 'page.css']) cpSync(`${root}/${client}/${file}`, `${target}/${file}`);
 cpSync(`${root}/node_modules/chart.js/dist/chart.umd.min.js`, `${target}/chart.umd.min.js`);
 
 // Chart.js has @kurkle/color built in.

@@ -12,7 +12,7 @@ import { closeSync, mkdirSync, openSync, readFileSync, rmSync, symlinkSync } fro
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { crossCompiler, onPath } from './toolchain.mjs';
+import { crossCompiler, onPath } from '../install/toolchain.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const host = `${process.platform}-${process.arch}`;

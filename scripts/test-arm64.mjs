@@ -10,7 +10,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { onPath } from './toolchain.mjs';
+import { onPath } from '../install/toolchain.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const addon = join(root, 'prebuilds', 'linux-arm64', 'rlvr_kernels.glibc.node');

@@ -52,7 +52,7 @@ const SANITIZERS = {
     'detect_leaks=0:halt_on_error=1:abort_on_error=1:detect_stack_use_after_return=1:allocator_may_return_null=1',
   UBSAN_OPTIONS: 'halt_on_error=1:abort_on_error=1:print_stacktrace=1',
 };
-const build = ['scripts/build-addon.mjs', '--sanitize', 'address,undefined', '--product', product];
+const build = ['install/build-addon.mjs', '--sanitize', 'address,undefined', '--product', product];
 
 if (emulated) {
   const native = join(product, 'native');

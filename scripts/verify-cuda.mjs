@@ -12,11 +12,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { commitOfRun, describeDevice, deviceLine, deviceSlug, RESULTS } from '../bench/support/cuda-machine.mjs';
-import { describePackage } from '../bench/support/machine.mjs';
+import { commitOfRun, describeDevice, deviceLine, deviceSlug, RESULTS } from '../bench/cuda/machine.mjs';
+import { describePackage } from '../dist/bench/machine.js';
 
 /**
- * @typedef {import('../bench/support/cuda-machine.mjs').DeviceDescription} DeviceDescription
+ * @typedef {import('../bench/cuda/machine.mjs').DeviceDescription} DeviceDescription
  * @typedef {{ status: string, message?: string, name: string, assertionResults: { status: string, fullName: string }[] }} FileReport
  * @typedef {{ file: string, passed: number, failed: number, skipped: number, failures: string[] }} FileCount
  */

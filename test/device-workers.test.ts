@@ -39,7 +39,7 @@ const once = (worker, event) => new Promise((resolve, reject) => {
   worker.once(event, resolve);
   worker.once('error', reject);
 });
-const { emulation } = (await import(${url('./backend/native.js')})).nativeAddon().cuda;
+const { emulation } = (await import(${url('./backend/addon.js')})).nativeAddon().cuda;
 const fail = (what) => { throw new Error(what); };
 const check = () => emulation?.misuses() && fail('misuse: ' + emulation.misuses());
 `;

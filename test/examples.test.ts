@@ -44,7 +44,7 @@ function files(folder: string, extension: string): string[] {
 }
 
 const sources = [
-  ...files('lib', '.ts').filter((name) => !name.startsWith('lib/cli/')),
+  ...files('lib', '.ts'),
   ...files('docs', '.md').filter((name) => !name.startsWith('docs/api/')),
 ].sort();
 const examples = sources.flatMap(examplesIn);
@@ -183,7 +183,7 @@ describe('examples', () => {
   let compiled: ReturnType<typeof compile>;
 
   beforeAll(() => {
-    expect(existsSync(`${root}/dist/index.js`), 'dist is missing: npm run build:ts').toBe(true);
+    expect(existsSync(`${root}/dist/lib/index.js`), 'dist is missing: npm run build:ts').toBe(true);
     compiled = compile([...examples.map(({ code }) => code), ...WRONG]);
     const all = run([...running.map(({ code }) => code), ...WRONG]);
     running.forEach(({ at }, i) => {

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { nativeAddon } from '../lib/backend/native.js';
+import { nativeAddon } from '../lib/backend/addon.js';
 import { tokenLogProbsBackwardSync, tokenLogProbsSync } from '../lib/index.js';
 
 const addon = nativeAddon();

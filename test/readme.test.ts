@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 test('the example of the README runs', () => {
-  expect(existsSync(`${root}/dist/index.js`), 'dist is missing: npm run build:ts').toBe(true);
+  expect(existsSync(`${root}/dist/lib/index.js`), 'dist is missing: npm run build:ts').toBe(true);
   const [, code] = /```js\n([\s\S]*?)```/.exec(readFileSync(`${root}/README.md`, 'utf8'))!;
   const output = execFileSync(process.execPath, ['--input-type=module', '-e', code], { cwd: root, encoding: 'utf8' });
   const [loss, inPlace, gap] = output.trim().split(' ');

@@ -1,6 +1,6 @@
 // The exponential that the native token level rests on, in the instruction-set path of this run.
 import { expect, test } from 'vitest';
-import { nativeAddon } from '../lib/backend/native.js';
+import { nativeAddon } from '../lib/backend/addon.js';
 import { generator } from './support/random.js';
 
 const native = nativeAddon();

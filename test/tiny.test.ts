@@ -10,7 +10,7 @@ interface Calls {
 
 // In a process of its own: the tests' processes have RLVR_TINY_NATIVE=1.
 const SCRIPT = `
-  const native = await import(${JSON.stringify(new URL('../dist/backend/native.js', import.meta.url).href)});
+  const native = await import(${JSON.stringify(new URL('../dist/lib/backend/addon.js', import.meta.url).href)});
   const addon = native.nativeAddon();
   const called = [];
   for (const [name, real] of Object.entries(addon)) {

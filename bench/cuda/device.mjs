@@ -3,17 +3,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { nativeCuda } from '../../dist/backend/native.js';
-import { memoryOf } from '../../dist/cuda/device-tensor.js';
-import { openDevice } from '../../dist/cuda/index.js';
+import { nativeCuda } from '../../dist/lib/backend/cuda.js';
+import { memoryOf } from '../../dist/lib/cuda/device.js';
+import { openDevice } from '../../dist/lib/cuda/index.js';
 
 /**
- * @typedef {import('../../dist/backend/cuda.js').NativeCuda} NativeCuda
- * @typedef {import('../../dist/backend/cuda.js').NativeSession} NativeSession
- * @typedef {import('../../dist/backend/kernels.js').DeviceMemory} DeviceMemory
- * @typedef {import('../../dist/backend/kernels.js').KernelCall} KernelCall
- * @typedef {import('../../dist/cuda/index.js').Device} Device
- * @typedef {import('../../dist/cuda/index.js').DeviceTensor} DeviceTensor
+ * @typedef {import('../../dist/lib/backend/addon.js').NativeCuda} NativeCuda
+ * @typedef {import('../../dist/lib/backend/addon.js').NativeSession} NativeSession
+ * @typedef {import('../../dist/lib/kernels.js').DeviceMemory} DeviceMemory
+ * @typedef {import('../../dist/lib/kernels.js').KernelCall} KernelCall
+ * @typedef {import('../../dist/lib/cuda/index.js').Device} Device
+ * @typedef {import('../../dist/lib/cuda/index.js').DeviceTensor} DeviceTensor
  * @typedef {{ session(): NativeSession, timeCopy(to: DeviceMemory, from: DeviceMemory, bytes: number, repeats: number): number }} TimingDevice
  * @typedef {(session: NativeSession, args: KernelCall['args'], repeats: number, asGraph: boolean) => number} KernelTimer
  * @typedef {(session: NativeSession, args: KernelCall['args']) => void} Enqueue

@@ -2,17 +2,17 @@
 // place of the logits. The token level is checked by cuda-token-level.mjs; here the loss and the gradient are, against the
 // reference backend's loss of the exact log-probs.
 import { conspo, conspoSync, grpo, grpoSync } from 'rlvr-kernels';
-import { normError, requireWithin } from '../../dist/cli/bench/float64.js';
-import { evenOffsets } from '../../dist/cli/bench/rollouts.js';
-import { spreadOf } from '../../dist/cli/bench/timing.js';
-import { timeCopy } from './cuda-device.mjs';
-import { checkGradient } from './cuda-problem.mjs';
-import { timeInRounds } from './cuda-token-level.mjs';
+import { normError, requireWithin } from '../../dist/bench/problems/float64.js';
+import { evenOffsets } from '../../dist/bench/problems/rollouts.js';
+import { spreadOf } from '../../dist/bench/timing.js';
+import { timeCopy } from './device.mjs';
+import { checkGradient } from './problem.mjs';
+import { timeInRounds } from './token-level.mjs';
 
 /**
- * @typedef {import('./cuda-device.mjs').Cuda} Cuda
- * @typedef {import('./cuda-problem.mjs').CudaProblem} CudaProblem
- * @typedef {import('../../dist/cli/bench/report.js').Spread} Spread
+ * @typedef {import('./device.mjs').Cuda} Cuda
+ * @typedef {import('./problem.mjs').CudaProblem} CudaProblem
+ * @typedef {import('../../dist/bench/report/report.js').Spread} Spread
  * @typedef {{ op: string, sequences: number, groups: number, error: number, milliseconds: Spread, gigabytesPerSecond: number }} LossRow
  */
 

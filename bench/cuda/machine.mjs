@@ -2,8 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { nativeCuda } from '../../dist/backend/native.js';
-import { describeCommit } from '../../dist/cli/bench/machine.js';
+import { describeCommit } from '../../dist/bench/machine.js';
+import { nativeCuda } from '../../dist/lib/backend/cuda.js';
 
 /**
  * @typedef {object} DeviceDescription

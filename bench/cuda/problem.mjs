@@ -2,7 +2,7 @@
 // copies within the device, so that megabytes are uploaded and not gigabytes. Every row of [T, V] is memory of its own all
 // the same, and far more of it than any cache holds.
 
-import { allFinite, bytesPerElement, createProblem, roundTo, widen } from '../../dist/cli/bench/data.js';
+import { allFinite, bytesPerElement, createProblem, roundTo, widen } from '../../dist/bench/problems/data.js';
 import {
   gradientError,
   normError,
@@ -10,14 +10,14 @@ import {
   sampledRows,
   softmaxSums,
   WrongResult,
-} from '../../dist/cli/bench/float64.js';
-import { timeCopy } from './cuda-device.mjs';
+} from '../../dist/bench/problems/float64.js';
+import { timeCopy } from './device.mjs';
 
 /**
- * @typedef {import('./cuda-device.mjs').Cuda} Cuda
- * @typedef {import('./cuda-device.mjs').DeviceTensor} DeviceTensor
- * @typedef {import('./cuda-options.mjs').CudaShape} CudaShape
- * @typedef {import('../../dist/cli/bench/float64.js').RowTruth} RowTruth
+ * @typedef {import('./device.mjs').Cuda} Cuda
+ * @typedef {import('./device.mjs').DeviceTensor} DeviceTensor
+ * @typedef {import('../../cli/dev/cuda-options.mjs').CudaShape} CudaShape
+ * @typedef {import('../../dist/bench/problems/float64.js').RowTruth} RowTruth
  * @typedef {object} CudaProblem
  * @property {CudaShape} shape
  * @property {number} bytes of one [T, V] array

@@ -8,19 +8,19 @@ import {
   sequenceLogProbsBackwardSync,
   sequenceLogProbsSync,
 } from 'rlvr-kernels';
-import { RATIO_SCORE_CODES } from '../../dist/backend/kernels.js';
-import { createProblem } from '../../dist/cli/bench/data.js';
-import { normError, requireWithin } from '../../dist/cli/bench/float64.js';
-import { evenOffsets } from '../../dist/cli/bench/rollouts.js';
-import { spreadOf } from '../../dist/cli/bench/timing.js';
-import { timeKernel } from './cuda-device.mjs';
-import { captureOne, timeInRounds } from './cuda-token-level.mjs';
+import { createProblem } from '../../dist/bench/problems/data.js';
+import { normError, requireWithin } from '../../dist/bench/problems/float64.js';
+import { evenOffsets } from '../../dist/bench/problems/rollouts.js';
+import { spreadOf } from '../../dist/bench/timing.js';
+import { RATIO_SCORE_CODES } from '../../dist/lib/kernels.js';
+import { timeKernel } from './device.mjs';
+import { captureOne, timeInRounds } from './token-level.mjs';
 
 /**
- * @typedef {import('./cuda-device.mjs').Cuda} Cuda
- * @typedef {import('./cuda-device.mjs').KernelCall} KernelCall
- * @typedef {import('./cuda-options.mjs').SmallShape} SmallShape
- * @typedef {import('../../dist/cli/bench/report.js').Spread} Spread
+ * @typedef {import('./device.mjs').Cuda} Cuda
+ * @typedef {import('./device.mjs').KernelCall} KernelCall
+ * @typedef {import('../../cli/dev/cuda-options.mjs').SmallShape} SmallShape
+ * @typedef {import('../../dist/bench/report/report.js').Spread} Spread
  * @typedef {import('rlvr-kernels').BackendName} BackendName
  * @typedef {'ratio' | 'clippedRatio'} RatioKind
  * @typedef {{ op: string, error: number, launched: Spread, graph: Spread }} SmallRow times in microseconds

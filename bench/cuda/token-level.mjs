@@ -1,14 +1,14 @@
 // The token-level kernels on one shape, beside a copy of the same bytes in the same rounds.
 import { tokenLogProbsBackwardSync, tokenLogProbsSync } from 'rlvr-kernels';
-import { spreadOf } from '../../dist/cli/bench/timing.js';
-import { captureKernels, timeCopy, timeKernel } from './cuda-device.mjs';
-import { checkGradient, checkValues, requireNonZero } from './cuda-problem.mjs';
+import { spreadOf } from '../../dist/bench/timing.js';
+import { captureKernels, timeCopy, timeKernel } from './device.mjs';
+import { checkGradient, checkValues, requireNonZero } from './problem.mjs';
 
 /**
- * @typedef {import('./cuda-device.mjs').Cuda} Cuda
- * @typedef {import('./cuda-device.mjs').KernelCall} KernelCall
- * @typedef {import('./cuda-problem.mjs').CudaProblem} CudaProblem
- * @typedef {import('../../dist/cli/bench/report.js').Spread} Spread
+ * @typedef {import('./device.mjs').Cuda} Cuda
+ * @typedef {import('./device.mjs').KernelCall} KernelCall
+ * @typedef {import('./problem.mjs').CudaProblem} CudaProblem
+ * @typedef {import('../../dist/bench/report/report.js').Spread} Spread
  * @typedef {object} Timed what takes part in the rounds
  * @property {string} by
  * @property {string} op

@@ -1,10 +1,10 @@
 // What the contenders of all peers have in common.
-import { gradientError, requireWithin, valueError } from '../../dist/cli/bench/float64.js';
+import { gradientError, requireWithin, valueError } from '../../dist/bench/problems/float64.js';
 
 /**
- * @typedef {import('../../dist/cli/bench/arrays.js').HostArrays} HostArrays
- * @typedef {import('../../dist/cli/bench/peer.js').Peer} Peer
- * @typedef {import('../../dist/cli/bench/timing.js').Contender} Contender
+ * @typedef {import('../../dist/bench/problems/arrays.js').HostArrays} HostArrays
+ * @typedef {import('../../dist/bench/peer.js').Peer} Peer
+ * @typedef {import('../../dist/bench/timing.js').Contender} Contender
  * @typedef {{ by: string, op: string, threads: number, run: Contender['run'] }} Call
  */
 

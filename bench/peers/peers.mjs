@@ -3,7 +3,7 @@ import { openOnnxruntime } from './onnxruntime.mjs';
 import { openTensorflow } from './tensorflow.mjs';
 import { openTorch } from './torch.mjs';
 
-/** @type {import('../../dist/cli/bench/peer.js').PeerProvider[]} */
+/** @type {import('../../dist/bench/peer.js').PeerProvider[]} */
 export const providers = [
   { name: 'onnxruntime-node', open: openOnnxruntime },
   { name: 'PyTorch', open: (options) => openTorch(options, 'eager') },

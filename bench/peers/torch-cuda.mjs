@@ -3,12 +3,12 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { spreadOf } from '../../dist/cli/bench/timing.js';
+import { spreadOf } from '../../dist/bench/timing.js';
 
 /**
- * @typedef {import('../support/cuda-options.mjs').CudaOptions} CudaOptions
- * @typedef {import('../support/cuda-options.mjs').CudaShape} CudaShape
- * @typedef {import('../support/cuda-token-level.mjs').CudaRow} CudaRow
+ * @typedef {import('../../cli/dev/cuda-options.mjs').CudaOptions} CudaOptions
+ * @typedef {import('../../cli/dev/cuda-options.mjs').CudaShape} CudaShape
+ * @typedef {import('../cuda/token-level.mjs').CudaRow} CudaRow
  * @typedef {{ op: string, reason: string }} Skipped
  * @typedef {{ by: string, op: string, bytes: number, error: number | null, milliseconds: number[] }} PeerTimes
  * @typedef {{ shape: CudaShape, rows: CudaRow[], skipped: Skipped[] }} PeerShape

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { WrongResult } from '../../dist/cli/bench/float64.js';
+import { WrongResult } from '../../dist/bench/problems/float64.js';
 import { forwardBackwardContender, forwardContender } from './contender.mjs';
 
 /**

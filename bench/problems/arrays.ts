@@ -1,6 +1,9 @@
 // The [T, V] arrays that contenders of one dtype share, in several copies that together outgrow the cache.
-import type { DeviceTensor } from '../../cuda/index.js';
-import type { DType, HostTensor } from '../../index.js';
+
+import type { DeviceTensor } from '../../lib/cuda/index.js';
+import type { DType, HostTensor } from '../../lib/index.js';
+import { availableMemory, lastLevelCacheBytes } from '../machine.js';
+import { asBytes, benchAddon } from './addon.js';
 import {
   allFinite,
   bytesPerElement,
@@ -12,8 +15,6 @@ import {
   widen,
 } from './data.js';
 import { type RowTruth, truthOf, WrongResult } from './float64.js';
-import { availableMemory, lastLevelCacheBytes } from './machine.js';
-import { asBytes, benchAddon } from './yardsticks.js';
 
 /** In the host's memory, or in that of a device (device-arrays.ts). */
 export interface TokenArrays<Tensor extends HostTensor | DeviceTensor = HostTensor | DeviceTensor> {

@@ -1,6 +1,6 @@
 // Logits to measure on: seeded normal random numbers in every dtype.
-import type { DType, HostTensor } from '../../index.js';
-import { Random } from '../demo/random.js';
+import type { DType, HostTensor } from '../../lib/index.js';
+import { Random } from './random.js';
 
 /** [T, V] */
 export interface TokenShape {

@@ -1,13 +1,12 @@
 // The [T, V] arrays in the memory of the first CUDA device, and the device's yardstick: one copy to another within it.
-import type { NativeDevice } from '../../backend/cuda.js';
-import { nativeCuda } from '../../backend/native.js';
-import { memoryOf } from '../../cuda/device-tensor.js';
-import { type Device, type DeviceTensor, openDevice } from '../../cuda/index.js';
-import type { DType } from '../../index.js';
+
+import type { NativeDevice } from '../../lib/backend/addon.js';
+import { nativeCuda } from '../../lib/backend/cuda.js';
+import { memoryOf } from '../../lib/cuda/device.js';
+import { type Device, type DeviceTensor, openDevice } from '../../lib/cuda/index.js';
+import type { DType } from '../../lib/index.js';
 import { sharedParts, slotsOf, type TokenArrays } from './arrays.js';
 import type { TokenProblem } from './data.js';
-import type { Shape } from './report.js';
-import type { Contender } from './timing.js';
 
 export interface DeviceArrays extends TokenArrays<DeviceTensor> {
   dispose(): void;
@@ -15,7 +14,7 @@ export interface DeviceArrays extends TokenArrays<DeviceTensor> {
 
 /** More than the L2 of any GPU. */
 const CACHE_BYTES = 2 ** 27;
-const COPIES = 5; // timed in a row
+export const COPIES = 5; // timed in a row
 
 let opened: { device: Device; copier: NativeDevice } | undefined;
 
@@ -29,7 +28,7 @@ function open() {
 }
 
 /** Milliseconds of one of `repeats` copies in a row, by events on the device. Waits until they are done. */
-function copy(to: DeviceTensor, from: DeviceTensor, bytes: number, repeats: number): number {
+export function copyOnDevice(to: DeviceTensor, from: DeviceTensor, bytes: number, repeats: number): number {
   return open().copier.timeCopy(memoryOf('to', to), memoryOf('from', from), bytes, repeats);
 }
 
@@ -52,7 +51,7 @@ export function createDeviceArrays(problem: TokenProblem, dtype: DType): DeviceA
     const copies = (given: DeviceTensor[]) => {
       while (given.length < slots) {
         const tensor = empty();
-        copy(tensor, first, bytes, 1);
+        copyOnDevice(tensor, first, bytes, 1);
         given.push(tensor);
       }
       return given;
@@ -62,7 +61,7 @@ export function createDeviceArrays(problem: TokenProblem, dtype: DType): DeviceA
       ...shared,
       ...arrays,
       slots,
-      restore: (slot) => void copy(arrays.work[slot], arrays.logits[slot], bytes, 1),
+      restore: (slot) => void copyOnDevice(arrays.work[slot], arrays.logits[slot], bytes, 1),
       settle: () => device.synchronizeSync(),
       gradient: (array, slot) => arrays[array][slot].downloadSync(),
       dispose,
@@ -71,21 +70,4 @@ export function createDeviceArrays(problem: TokenProblem, dtype: DType): DeviceA
     dispose();
     throw error;
   }
-}
-
-export function deviceYardstick({ bytes, dtype, slots, logits, out }: DeviceArrays, shape: Shape): Contender {
-  return {
-    section: 'memory',
-    op: 'copy',
-    by: 'memory',
-    backend: 'cuda',
-    threads: null,
-    dtype,
-    shape,
-    moves: { read: 0, copied: bytes },
-    memoryBound: true,
-    slots,
-    check: () => null,
-    run: async (slot) => copy(out[slot], logits[slot], bytes, COPIES),
-  };
 }

@@ -1,6 +1,6 @@
 // What is right at the sequence and the group level, in float64, written from the formulas (native/ops/*.h) and apart from
 // the package's kernels, its reference backend included.
-import type { RatioScoreKind } from '../../index.js';
+import type { RatioScoreKind } from '../../lib/index.js';
 import type { ScoredRollouts } from './rollouts.js';
 
 /** A score per sequence, and its derivative by each log-prob. */

@@ -1,6 +1,6 @@
 // What is right at the token level, in float64, written apart from the package's own kernels; and how far an answer is
 // from it.
-import type { DType } from '../../index.js';
+import type { DType } from '../../lib/index.js';
 import { allFinite, type Elements, type TokenProblem, widen } from './data.js';
 
 /** One row of the logits, exactly. */

@@ -1,6 +1,7 @@
 // Rollouts to measure the sequence and group levels on: sequences of seeded lengths, half of each group verified.
-import { Random } from '../demo/random.js';
+
 import { fillNormal } from './data.js';
+import { Random } from './random.js';
 
 /** Tokens of a sequence, inclusive. */
 export interface Lengths {

@@ -1,6 +1,6 @@
 // The report as GitHub Markdown: a table per section and shape.
 
-import { sweepLines } from './comparisons.js';
+import { sweepLines } from '../sections/comparisons.js';
 import { sectionTitles } from './format.js';
 import type { BenchReport, Comparison, Row, Section } from './report.js';
 import { comparisonText, intervalText, machineText, rowCells, shapeText } from './text.js';

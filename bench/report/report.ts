@@ -1,6 +1,6 @@
 // The result of `rlvr-kernels bench`, as `--json` writes it and as the table, the Markdown, the HTML page and
 // docs/performance.md read it. Plain data: it goes through JSON unchanged.
-import type { DType } from '../../backend/kernels.js';
+import type { DType } from '../../lib/kernels.js';
 
 /** Raised by one when a reader of older files would misread newer ones. */
 export const reportFormat = 1;

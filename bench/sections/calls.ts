@@ -1,14 +1,15 @@
 // What a call costs beside its kernel: the forward pass of one short row, in which next to nothing is computed.
-import { DTYPE_CODES, type TokenLogProbsForwardArguments } from '../../backend/kernels.js';
-import { withoutTiny } from '../../backend/tiny.js';
-import { type BackendName, tokenLogProbs, tokenLogProbsSync } from '../../index.js';
+
+import { withoutTiny } from '../../lib/backend/tiny.js';
+import { type BackendName, tokenLogProbs, tokenLogProbsSync } from '../../lib/index.js';
+import { DTYPE_CODES, type TokenLogProbsForwardArguments } from '../../lib/kernels.js';
+import { benchAddon } from '../problems/addon.js';
+import { createProblem, type TokenProblem } from '../problems/data.js';
+import { requireWithin, truthOf, valueError } from '../problems/float64.js';
+import type { Contender } from '../timing.js';
 import { againstReference } from './comparisons.js';
-import { createProblem, type TokenProblem } from './data.js';
-import { requireWithin, truthOf, valueError } from './float64.js';
-import type { Experiment, Omission, Plan } from './sections.js';
-import type { Contender } from './timing.js';
+import type { Experiment, Omission, Plan } from './experiment.js';
 import { ownIdentity, TOLERANCE } from './token-level.js';
-import { benchAddon } from './yardsticks.js';
 
 const SHAPE = { tokens: 1, vocab: 32 };
 

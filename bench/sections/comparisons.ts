@@ -1,8 +1,8 @@
 // The ratios that a reader asks for first, each of two rows of the same rounds.
-import type { DType } from '../../index.js';
+import type { DType } from '../../lib/index.js';
+import type { Comparison, Row, Section } from '../report/report.js';
+import { type Measurement, spreadOf } from '../timing.js';
 import { TOKEN_LEVEL_ALONE } from './losses.js';
-import type { Comparison, Row, Section } from './report.js';
-import { type Measurement, spreadOf } from './timing.js';
 import { OWN } from './token-level.js';
 
 type Backend = NonNullable<Row['backend']>;

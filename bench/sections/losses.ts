@@ -1,9 +1,9 @@
 // Whole losses from logits, the gradient in place of the logits, beside the token level alone in the same rounds.
-import * as api from '../../index.js';
-import { finiteRows, type TokenArrays } from './arrays.js';
-import { exactLogProbs, gradientError, requireWithin, truthOf, WrongResult } from './float64.js';
-import { type Lengths, rolloutsOfTokens } from './rollouts.js';
-import type { Contender } from './timing.js';
+import * as api from '../../lib/index.js';
+import { finiteRows, type TokenArrays } from '../problems/arrays.js';
+import { exactLogProbs, gradientError, requireWithin, truthOf, WrongResult } from '../problems/float64.js';
+import { type Lengths, rolloutsOfTokens } from '../problems/rollouts.js';
+import type { Contender } from '../timing.js';
 import { ownIdentity, type Setting, TOLERANCE, tokenContenders } from './token-level.js';
 
 export interface LossCallOptions {

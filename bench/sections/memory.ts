@@ -1,10 +1,11 @@
 // The arrays of one shape, where the backends that are measured look for them.
-import type { BackendName, DType } from '../../index.js';
-import { createArrays, type HostArrays, requireMemory, type TokenArrays } from './arrays.js';
-import { createProblem, type TokenProblem, type TokenShape } from './data.js';
-import { createDeviceArrays, type DeviceArrays, deviceYardstick } from './device-arrays.js';
-import type { Contender } from './timing.js';
-import { yardsticks } from './yardsticks.js';
+
+import type { BackendName, DType } from '../../lib/index.js';
+import { createArrays, type HostArrays, requireMemory, type TokenArrays } from '../problems/arrays.js';
+import { createProblem, type TokenProblem, type TokenShape } from '../problems/data.js';
+import { createDeviceArrays, type DeviceArrays } from '../problems/device-arrays.js';
+import type { Contender } from '../timing.js';
+import { deviceYardstick, yardsticks } from './yardsticks.js';
 
 interface Use {
   readonly backends: readonly BackendName[];

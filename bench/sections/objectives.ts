@@ -8,11 +8,17 @@ import {
   ratioScoresSync,
   sequenceLogProbsBackwardSync,
   sequenceLogProbsSync,
-} from '../../index.js';
-import { exactAdvantageWeighted, exactBackward, exactInfoNce, exactMeans, exactRatioScores } from './exact.js';
-import type { ScoredRollouts } from './rollouts.js';
+} from '../../lib/index.js';
+import {
+  exactAdvantageWeighted,
+  exactBackward,
+  exactInfoNce,
+  exactMeans,
+  exactRatioScores,
+} from '../problems/exact.js';
+import type { ScoredRollouts } from '../problems/rollouts.js';
+import type { Contender } from '../timing.js';
 import { exactContender, ratioInputs } from './scores.js';
-import type { Contender } from './timing.js';
 import type { Setting } from './token-level.js';
 
 const TAU = 0.1;

@@ -1,17 +1,18 @@
 // The sequence level: the mean log-prob and every ratio score, forward and backward.
-import { RATIO_SCORE_KINDS } from '../../backend/kernels.js';
+
 import {
   type RatioScoreKind,
   ratioScoresBackwardSync,
   ratioScoresSync,
   sequenceLogProbsBackwardSync,
   sequenceLogProbsSync,
-} from '../../index.js';
-import { type ExactScores, exactBackward, exactMeans, exactRatioScores } from './exact.js';
-import { normError, requireWithin } from './float64.js';
-import type { Shape } from './report.js';
-import type { ScoredRollouts } from './rollouts.js';
-import type { Contender, Traffic } from './timing.js';
+} from '../../lib/index.js';
+import { RATIO_SCORE_KINDS } from '../../lib/kernels.js';
+import { type ExactScores, exactBackward, exactMeans, exactRatioScores } from '../problems/exact.js';
+import { normError, requireWithin } from '../problems/float64.js';
+import type { ScoredRollouts } from '../problems/rollouts.js';
+import type { Shape } from '../report/report.js';
+import type { Contender, Traffic } from '../timing.js';
 import { ownIdentity, type Setting } from './token-level.js';
 
 /** The kernels compute in float64. */

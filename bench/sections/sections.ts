@@ -1,62 +1,26 @@
 // What a section measures: experiments, each one set of contenders that take turns.
-import type { BackendName, DType } from '../../index.js';
+
+import { type OpenPeer, usableContenders } from '../peer.js';
+import { benchAddon } from '../problems/addon.js';
+import type { TokenShape } from '../problems/data.js';
+import { type Lengths, scoredRollouts } from '../problems/rollouts.js';
+import type { Contender } from '../timing.js';
 import { callExperiments } from './calls.js';
 import {
   againstReference,
   groupComparisons,
   lossComparisons,
-  type Measured,
   threadComparisons,
   tokenComparisons,
 } from './comparisons.js';
-import type { TokenShape } from './data.js';
-import { type LossFunction, lossContenders } from './losses.js';
+import type { Experiment, Omission, Plan, SectionName } from './experiment.js';
+import { lossContenders } from './losses.js';
 import { BenchMemory } from './memory.js';
 import { infoNceContender, objectiveContenders } from './objectives.js';
-import { type OpenPeer, usableContenders } from './peer.js';
-import type { Comparison, Section } from './report.js';
-import { type Lengths, scoredRollouts } from './rollouts.js';
 import { scoreContenders, shapeOf } from './scores.js';
 import { sweepExperiments } from './sweep.js';
-import type { Contender, MeasureOptions } from './timing.js';
 import { TOKEN_OPS, type TokenOp, tokenContenders } from './token-level.js';
-import { benchAddon, yardsticks } from './yardsticks.js';
-
-/** What can be asked for, in the order in which it runs. */
-export const sectionNames = ['token', 'scores', 'objectives', 'losses', 'groups', 'calls', 'threads', 'sweep'] as const;
-export type SectionName = (typeof sectionNames)[number];
-export const defaultSections: readonly SectionName[] = ['token', 'scores', 'objectives', 'losses'];
-
-export interface Plan {
-  readonly shapes: readonly TokenShape[];
-  readonly dtypes: readonly DType[];
-  /** f32 alone unless dtypes were asked for. */
-  readonly lossDtypes: readonly DType[];
-  readonly backends: readonly BackendName[];
-  readonly sequences: number;
-  readonly lengths: Lengths | undefined;
-  readonly groupSize: number;
-  readonly losses: Readonly<Record<string, LossFunction>>;
-  readonly seed: number;
-}
-
-export interface Experiment {
-  readonly section: Section;
-  readonly title: string;
-  /** Makes the data. */
-  open(): Contender[] | Promise<Contender[]>;
-  compare(measured: Measured): Comparison[];
-  close?(): void;
-  readonly rounds?: Partial<MeasureOptions>;
-  /** What the reader should know of it. */
-  readonly note?: string;
-}
-
-/** Why a section cannot run here. */
-export interface Omission {
-  readonly section: SectionName;
-  readonly reason: string;
-}
+import { yardsticks } from './yardsticks.js';
 
 const defaultScoreLengths: Lengths = { min: 128, max: 384 };
 const defaultLossLengths: Lengths = { min: 32, max: 32 };

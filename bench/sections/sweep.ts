@@ -1,15 +1,16 @@
 // Many shapes, most of them small, on the fastest backend here and on the reference: no shape may be slower than that.
-import { tinyCalls } from '../../backend/tiny.js';
-import { type BackendName, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../../index.js';
+
+import { tinyCalls } from '../../lib/backend/tiny.js';
+import { type BackendName, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../../lib/index.js';
+import { createProblem, type TokenShape } from '../problems/data.js';
+import { gradientError, type RowTruth, requireWithin, truthOf, valueError } from '../problems/float64.js';
+import { scoredRollouts } from '../problems/rollouts.js';
+import type { Shape } from '../report/report.js';
+import type { Contender } from '../timing.js';
 import { againstReference, workOf } from './comparisons.js';
-import { createProblem, type TokenShape } from './data.js';
-import { gradientError, type RowTruth, requireWithin, truthOf, valueError } from './float64.js';
+import type { Experiment, Omission, Plan } from './experiment.js';
 import { infoNceContender } from './objectives.js';
-import type { Shape } from './report.js';
-import { scoredRollouts } from './rollouts.js';
 import { scoreContenders, shapeOf } from './scores.js';
-import type { Experiment, Omission, Plan } from './sections.js';
-import type { Contender } from './timing.js';
 import { ownIdentity, TOLERANCE } from './token-level.js';
 
 const TOKENS = [1, 2, 4, 16, 33, 64, 128, 1024, 4096];

@@ -1,10 +1,11 @@
 // The token-level op through the package's public functions.
-import { type BackendName, type DType, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../../index.js';
-import { finiteRows, type TokenArrays } from './arrays.js';
-import { gradientError, requireWithin, valueError } from './float64.js';
-import type { Section, Shape } from './report.js';
-import type { Contender } from './timing.js';
-import { benchAddon } from './yardsticks.js';
+
+import { type BackendName, type DType, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../../lib/index.js';
+import { benchAddon } from '../problems/addon.js';
+import { finiteRows, type TokenArrays } from '../problems/arrays.js';
+import { gradientError, requireWithin, valueError } from '../problems/float64.js';
+import type { Section, Shape } from '../report/report.js';
+import type { Contender } from '../timing.js';
 
 export const OWN = 'rlvr-kernels';
 

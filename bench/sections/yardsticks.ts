@@ -1,18 +1,8 @@
-// The memory yardsticks of the addon: reading a [T, V] array with all threads of the package's pool, and copying one to
-// another. What no kernel can beat by much.
-import { type Addon, nativeAddon } from '../../backend/native.js';
-import type { HostTensor } from '../../index.js';
-import type { HostArrays } from './arrays.js';
-import type { Shape } from './report.js';
-import type { Contender, Traffic } from './timing.js';
-
-export function benchAddon(): Addon | undefined {
-  const addon = nativeAddon();
-  return 'reason' in addon ? undefined : addon;
-}
-
-/** What the addon's diagnostics take. */
-export const asBytes = ({ data }: HostTensor) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+import { asBytes, benchAddon } from '../problems/addon.js';
+import type { HostArrays } from '../problems/arrays.js';
+import { COPIES, copyOnDevice, type DeviceArrays } from '../problems/device-arrays.js';
+import type { Shape } from '../report/report.js';
+import type { Contender, Traffic } from '../timing.js';
 
 /** None without the addon. */
 export function yardsticks(
@@ -47,4 +37,21 @@ export function yardsticks(
     yardstick('copy', copying, (k) => addon.copyMemory(copyArguments(k))),
     yardstick('copy, streaming', copying, (k) => addon.streamMemory(copyArguments(k))), // past the caches
   ];
+}
+
+export function deviceYardstick({ bytes, dtype, slots, logits, out }: DeviceArrays, shape: Shape): Contender {
+  return {
+    section: 'memory',
+    op: 'copy',
+    by: 'memory',
+    backend: 'cuda',
+    threads: null,
+    dtype,
+    shape,
+    moves: { read: 0, copied: bytes },
+    memoryBound: true,
+    slots,
+    check: () => null,
+    run: async (slot) => copyOnDevice(out[slot], logits[slot], bytes, COPIES),
+  };
 }

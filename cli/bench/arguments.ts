@@ -1,15 +1,16 @@
 // The options of `bench`, as the command line reads them, and what they add up to.
+
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { DTYPE_CODES } from '../../backend/kernels.js';
-import { type BackendName, backends, type DType } from '../../index.js';
+import type { PeerProvider } from '../../bench/peer.js';
+import { defaultPresets, defaultTokens, PRESETS, type PresetName, presetNames } from '../../bench/problems/presets.js';
+import type { Lengths } from '../../bench/problems/rollouts.js';
+import type { BenchSettings } from '../../bench/run.js';
+import { defaultSections, type SectionName, sectionNames } from '../../bench/sections/experiment.js';
+import { DEFAULT_LOSSES, LOSSES, type LossFunction } from '../../bench/sections/losses.js';
+import { type BackendName, backends, type DType } from '../../lib/index.js';
+import { DTYPE_CODES } from '../../lib/kernels.js';
 import { UsageError } from '../errors.js';
 import { backendNames, numberWithin, resolveBackend } from '../options.js';
-import { DEFAULT_LOSSES, LOSSES, type LossFunction } from './losses.js';
-import type { PeerProvider } from './peer.js';
-import { defaultPresets, defaultTokens, PRESETS, type PresetName, presetNames } from './presets.js';
-import type { Lengths } from './rollouts.js';
-import type { BenchSettings } from './run.js';
-import { defaultSections, type SectionName, sectionNames } from './sections.js';
 
 export interface BenchOptions {
   readonly preset?: readonly PresetName[];

@@ -1,13 +1,13 @@
 import type { Command } from 'commander';
-import { addBenchOptions, type BenchExtras, type BenchOptions, settingsOf } from './bench/arguments.js';
-import { readReport, renderChanges } from './bench/compare.js';
-import { renderMarkdown } from './bench/markdown.js';
-import { type BenchReport, reportJson } from './bench/report.js';
-import { runBench } from './bench/run.js';
-import { defaultSections, sectionNames } from './bench/sections.js';
-import { renderFinding, renderMachine } from './bench/table.js';
-import { UsageError } from './errors.js';
-import { OutputFile } from './output-file.js';
+import { renderMarkdown } from '../../bench/report/markdown.js';
+import { type BenchReport, reportJson } from '../../bench/report/report.js';
+import { runBench } from '../../bench/run.js';
+import { defaultSections, sectionNames } from '../../bench/sections/experiment.js';
+import { UsageError } from '../errors.js';
+import { OutputFile } from '../output-file.js';
+import { addBenchOptions, type BenchExtras, type BenchOptions, settingsOf } from './arguments.js';
+import { readReport, renderChanges } from './compare.js';
+import { renderFinding, renderMachine } from './table.js';
 
 const help = `
 Sections:
@@ -84,7 +84,7 @@ async function openOutputs({ json, markdown, html }: BenchOptions): Promise<Outp
   await add('--json', json, reportJson);
   await add('--markdown', markdown, renderMarkdown);
   await add('--html', html, async (report) => {
-    const { renderHtml } = await import('./bench/html/page.js'); // its charts are not needed otherwise
+    const { renderHtml } = await import('../../bench/report/html/page.js'); // its charts are not needed otherwise
     return renderHtml(report);
   });
   return outputs;

@@ -1,10 +1,10 @@
 // What changed between an earlier report and this one, row by row.
 import { readFile } from 'node:fs/promises';
+import { type BenchReport, type Row, reportFormat, type Section } from '../../bench/report/report.js';
+import { shapeText, shareText, significant, whoText } from '../../bench/report/text.js';
 import { UsageError } from '../errors.js';
 import { renderTable } from '../table.js';
-import { type BenchReport, type Row, reportFormat, type Section } from './report.js';
 import { shortShape } from './table.js';
-import { shapeText, shareText, significant, whoText } from './text.js';
 
 interface Change {
   readonly row: Row;

@@ -1,9 +1,10 @@
 // Figures as text in the terminal, at most 100 columns wide.
+
+import type { BenchReport, Comparison, Row, Shape } from '../../bench/report/report.js';
+import { comparisonText, intervalText, machineText, rowCells } from '../../bench/report/text.js';
+import type { Finding } from '../../bench/run.js';
+import { sweepLines } from '../../bench/sections/comparisons.js';
 import { type Column, renderTable } from '../table.js';
-import { sweepLines } from './comparisons.js';
-import type { BenchReport, Comparison, Row, Shape } from './report.js';
-import type { Finding } from './run.js';
-import { comparisonText, intervalText, machineText, rowCells } from './text.js';
 
 const WIDTH = 100;
 const left = (header: string): Column => ({ header, align: 'left' });

@@ -1,14 +1,14 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { BackendName } from '../index.js';
-import { type RecipeName, recipes } from './demo/recipes.js';
-import { rolloutLines } from './demo/save-rollouts.js';
-import { svgChart } from './demo/svg-chart.js';
-import { terminalChart } from './demo/terminal-chart.js';
-import { type TrainingRun, train } from './demo/trainer.js';
-import { backendOption, jsonOption, numberWithin, resolveBackend } from './options.js';
-import { OutputFile } from './output-file.js';
-import { startProgress } from './progress.js';
-import { renderTable } from './table.js';
+import type { BackendName } from '../../lib/index.js';
+import { backendOption, jsonOption, numberWithin, resolveBackend } from '../options.js';
+import { OutputFile } from '../output-file.js';
+import { startProgress } from '../progress.js';
+import { renderTable } from '../table.js';
+import { type RecipeName, recipes } from './recipes.js';
+import { rolloutLines } from './save-rollouts.js';
+import { svgChart } from './svg-chart.js';
+import { terminalChart } from './terminal-chart.js';
+import { type TrainingRun, train } from './trainer.js';
 
 interface DemoOptions {
   readonly loss: readonly RecipeName[];

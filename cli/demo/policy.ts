@@ -1,6 +1,6 @@
+import type { Random } from '../../bench/problems/random.js';
 import { vocabularySize } from './additions.js';
 import { embeddingRows, featuresPerContext } from './contexts.js';
-import type { Random } from './random.js';
 
 /** What `forward` leaves for `backward`. */
 export interface Activations {

@@ -11,7 +11,7 @@ import {
   grpo,
   gspo,
   sapo,
-} from '../../index.js';
+} from '../../lib/index.js';
 import { maxTokens } from './additions.js';
 
 /** The packed rollouts with the logits of the policy being trained, as the losses take them. */

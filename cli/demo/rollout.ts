@@ -1,7 +1,7 @@
+import type { Random } from '../../bench/problems/random.js';
 import { endToken, maxTokens, type Question, verify, vocabularySize } from './additions.js';
 import { Contexts } from './contexts.js';
 import type { Policy } from './policy.js';
-import type { Random } from './random.js';
 
 /** Rollouts of several questions, packed as the kernels take them: one group per question. */
 export interface RolloutBatch {

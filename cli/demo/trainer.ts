@@ -1,10 +1,10 @@
 import { performance } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers/promises';
-import type { BackendName } from '../../index.js';
+import { Random } from '../../bench/problems/random.js';
+import type { BackendName } from '../../lib/index.js';
 import { Adam } from './adam.js';
 import { additions, vocabularySize } from './additions.js';
 import { Policy } from './policy.js';
-import { Random } from './random.js';
 import { type RecipeName, recipes } from './recipes.js';
 import { greedyAccuracy, type RolloutBatch, sampleRollouts, targetLogProbs } from './rollout.js';
 

@@ -1,25 +1,25 @@
 // The kernels on a GPU, timed beside a copy on the device and beside PyTorch on the same device. See bench/README.md.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { LOGIT_DEVIATION } from '../dist/cli/bench/data.js';
-import { describeMachine, describePackage } from '../dist/cli/bench/machine.js';
-import { UsageError } from '../dist/cli/errors.js';
-import { measurePeers } from './peers/torch-cuda.mjs';
-import { collectDevices, openCuda } from './support/cuda-device.mjs';
-import { measureLosses } from './support/cuda-losses.mjs';
-import { commitOfRun, describeDevice, deviceLine, deviceSlug, RESULTS } from './support/cuda-machine.mjs';
-import { CUDA_HELP, parseCudaOptions } from './support/cuda-options.mjs';
-import { createCudaProblem, disposeProblem } from './support/cuda-problem.mjs';
-import { measureSmallOps } from './support/cuda-small-ops.mjs';
-import { cudaShapeName, renderLosses, renderRows, renderSmall } from './support/cuda-table.mjs';
-import { measureRows, tokenLevelContenders } from './support/cuda-token-level.mjs';
+import { collectDevices, openCuda } from '../../bench/cuda/device.mjs';
+import { measureLosses } from '../../bench/cuda/losses.mjs';
+import { commitOfRun, describeDevice, deviceLine, deviceSlug, RESULTS } from '../../bench/cuda/machine.mjs';
+import { createCudaProblem, disposeProblem } from '../../bench/cuda/problem.mjs';
+import { measureSmallOps } from '../../bench/cuda/small-ops.mjs';
+import { measureRows, tokenLevelContenders } from '../../bench/cuda/token-level.mjs';
+import { measurePeers } from '../../bench/peers/torch-cuda.mjs';
+import { describeMachine, describePackage } from '../../dist/bench/machine.js';
+import { LOGIT_DEVIATION } from '../../dist/bench/problems/data.js';
+import { UsageError } from '../../dist/cli/errors.js';
+import { CUDA_HELP, parseCudaOptions } from './cuda-options.mjs';
+import { cudaShapeName, renderLosses, renderRows, renderSmall } from './cuda-table.mjs';
 
 /**
- * @typedef {import('./support/cuda-device.mjs').Cuda} Cuda
- * @typedef {import('./support/cuda-machine.mjs').DeviceDescription} DeviceDescription
- * @typedef {import('./support/cuda-options.mjs').CudaOptions} CudaOptions
- * @typedef {import('./support/cuda-options.mjs').CudaShape} CudaShape
- * @typedef {import('./support/cuda-token-level.mjs').CudaRow} CudaRow
+ * @typedef {import('../../bench/cuda/device.mjs').Cuda} Cuda
+ * @typedef {import('../../bench/cuda/machine.mjs').DeviceDescription} DeviceDescription
+ * @typedef {import('./cuda-options.mjs').CudaOptions} CudaOptions
+ * @typedef {import('./cuda-options.mjs').CudaShape} CudaShape
+ * @typedef {import('../../bench/cuda/token-level.mjs').CudaRow} CudaRow
  */
 
 /** @param {string} text */

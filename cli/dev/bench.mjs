@@ -2,14 +2,14 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
-import { addBenchCommand } from '../dist/cli/bench.js';
-import { Interrupted, report } from '../dist/cli/errors.js';
+import { providers } from '../../bench/peers/peers.mjs';
+import { addBenchCommand } from '../../dist/cli/bench/command.js';
+import { Interrupted, report } from '../../dist/cli/errors.js';
 import { pairwise } from './pairwise.mjs';
-import { providers } from './peers/peers.mjs';
 
 function installPeers() {
   execFileSync('npm', ['install'], {
-    cwd: fileURLToPath(new URL('peers', import.meta.url)),
+    cwd: fileURLToPath(new URL('../../bench/peers', import.meta.url)),
     env: { ...process.env, ONNXRUNTIME_NODE_INSTALL: 'skip' }, // its CUDA download
     stdio: ['ignore', 2, 2],
   });

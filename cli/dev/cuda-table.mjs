@@ -1,12 +1,12 @@
 // The GPU's figures as text, at most 110 columns wide.
 
 /**
- * @typedef {import('./cuda-losses.mjs').LossRow} LossRow
+ * @typedef {import('../../bench/cuda/losses.mjs').LossRow} LossRow
  * @typedef {import('./cuda-options.mjs').CudaShape} CudaShape
  * @typedef {import('./cuda-options.mjs').SmallShape} SmallShape
- * @typedef {import('./cuda-small-ops.mjs').SmallRow} SmallRow
- * @typedef {import('./cuda-token-level.mjs').CudaRow} CudaRow
- * @typedef {import('../../dist/cli/bench/report.js').Spread} Spread
+ * @typedef {import('../../bench/cuda/small-ops.mjs').SmallRow} SmallRow
+ * @typedef {import('../../bench/cuda/token-level.mjs').CudaRow} CudaRow
+ * @typedef {import('../../dist/bench/report/report.js').Spread} Spread
  */
 
 /** @param {number} value */

@@ -31,6 +31,6 @@ const loss = defineLoss({ score: 'logLikelihood', objective: everyPair });
 
 /**
  * With tau 1 no score is so far ahead that its gradient is 0: such rows are not read.
- * @type {import('../dist/cli/bench/losses.js').LossFunction}
+ * @type {import('../../dist/bench/sections/losses.js').LossFunction}
  */
 export const pairwise = (batch, options) => loss.runSync(batch, { tau: 1, ...options });

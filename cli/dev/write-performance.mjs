@@ -1,11 +1,10 @@
 // docs/performance.md from a result of `rlvr-kernels bench --json`: every number in it comes from that file.
 //
-//   node scripts/write-performance.mjs [bench/results/NAME.json]   the file that the document names, or the only one, by default
-//   node scripts/write-performance.mjs --check                     fails unless the document is what the file it names gives
+//   node cli/dev/write-performance.mjs [bench/results/NAME.json]   the file that the document names, or the only one, by default
+//   node cli/dev/write-performance.mjs --check                     fails unless the document is what the file it names gives
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { sweepLines } from '../dist/cli/bench/comparisons.js';
 import {
   contenderName,
   formatComparison,
@@ -19,11 +18,12 @@ import {
   groupBy,
   sectionTitles,
   shapeName,
-} from '../dist/cli/bench/format.js';
+} from '../../dist/bench/report/format.js';
+import { sweepLines } from '../../dist/bench/sections/comparisons.js';
 
 /**
- * @typedef {import('../dist/cli/bench/report.js').BenchReport} BenchReport
- * @typedef {import('../dist/cli/bench/report.js').Row} Row
+ * @typedef {import('../../dist/bench/report/report.js').BenchReport} BenchReport
+ * @typedef {import('../../dist/bench/report/report.js').Row} Row
  * @typedef {{ header: string, cell: (row: Row) => string, right?: boolean }} Column
  */
 
@@ -57,7 +57,7 @@ const COLUMNS = [
 /** The whole document. @param {BenchReport} report @param {string} file where it lies, from the root */
 export function performanceDocument(report, file) {
   return [
-    `<!-- Generated from ${file} by scripts/write-performance.mjs (npm run docs:performance). Do not edit. -->`,
+    `<!-- Generated from ${file} by cli/dev/write-performance.mjs (npm run docs:performance). Do not edit. -->`,
     '# Performance',
     `Generated from [\`${file}\`](../${file}) by \`npm run docs:performance\`. Figures of one run on one machine: ratios within it travel, figures do not.`,
     ...method(report),

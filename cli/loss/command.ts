@@ -1,15 +1,15 @@
 import { createReadStream } from 'node:fs';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { type Command, Option } from 'commander';
-import type { BackendName } from '../index.js';
-import { UsageError } from './errors.js';
-import { flagNames, flagOf, type LossFlags, libraryOptions, spell } from './loss/flags.js';
-import { packRollouts } from './loss/pack.js';
-import { completeFlags, type LossName, type LossOutcome, lossNames, recipeOf, requireInputs } from './loss/recipes.js';
-import { renderGroups, reportGroups, reportTotals } from './loss/report.js';
-import { type Rollout, readRollouts } from './loss/rollout-lines.js';
-import { backendOption, jsonOption, resolveBackend } from './options.js';
-import { OutputFile } from './output-file.js';
+import type { BackendName } from '../../lib/index.js';
+import { UsageError } from '../errors.js';
+import { backendOption, jsonOption, resolveBackend } from '../options.js';
+import { OutputFile } from '../output-file.js';
+import { flagNames, flagOf, type LossFlags, libraryOptions, spell } from './flags.js';
+import { packRollouts } from './pack.js';
+import { completeFlags, type LossName, type LossOutcome, lossNames, recipeOf, requireInputs } from './recipes.js';
+import { renderGroups, reportGroups, reportTotals } from './report.js';
+import { type Rollout, readRollouts } from './rollout-lines.js';
 
 interface LossCommandOptions extends LossFlags {
   readonly loss: LossName;

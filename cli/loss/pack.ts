@@ -1,4 +1,4 @@
-import { fromDense } from '../../index.js';
+import { fromDense } from '../../lib/index.js';
 import type { Rollout } from './rollout-lines.js';
 
 /** Rollouts as the losses take them: sequence i is rollout i, groups are in the order of their first line. */

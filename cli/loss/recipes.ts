@@ -1,4 +1,4 @@
-import { type BackendName, bnpo, cispo, conspo, dapo, disco, drGrpo, gmpo, grpo, gspo, sapo } from '../../index.js';
+import { type BackendName, bnpo, cispo, conspo, dapo, disco, drGrpo, gmpo, grpo, gspo, sapo } from '../../lib/index.js';
 import { UsageError } from '../errors.js';
 import { type FlagName, flagOf, type LossFlags, type libraryOptions, spell } from './flags.js';
 import type { PackedRollouts } from './pack.js';

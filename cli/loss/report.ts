@@ -1,4 +1,4 @@
-import { groupMembers } from '../../groups.js';
+import { groupMembers } from '../../lib/groups.js';
 import { type Column, formatNumber, renderTable } from '../table.js';
 import type { PackedRollouts } from './pack.js';
 import type { LossOutcome } from './recipes.js';

@@ -1,4 +1,4 @@
-import { describe } from '../../errors.js';
+import { describe } from '../../lib/errors.js';
 import { UsageError } from '../errors.js';
 
 /** One line of the input: a sequence with its verified reward. */

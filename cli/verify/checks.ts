@@ -1,8 +1,8 @@
 // What `verify` runs on every backend: each op and loss once per dtype, as arrays to compare with the reference's.
 
-import { RATIO_SCORE_KINDS } from '../../backend/kernels.js';
-import { openDevice } from '../../cuda/index.js';
-import * as api from '../../index.js';
+import { openDevice } from '../../lib/cuda/index.js';
+import * as api from '../../lib/index.js';
+import { RATIO_SCORE_KINDS } from '../../lib/kernels.js';
 import { type Problem, problem, widen } from './problem.js';
 
 type Arrays = Record<string, ArrayLike<number>>;

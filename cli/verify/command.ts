@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
-import { withoutTiny } from '../backend/tiny.js';
-import { type BackendName, backends } from '../index.js';
-import { exitCode } from './errors.js';
-import { backendOption, jsonOption, resolveBackend } from './options.js';
-import { renderTable } from './table.js';
-import { type Check, checks } from './verify/checks.js';
-import { relativeError } from './verify/problem.js';
+import { withoutTiny } from '../../lib/backend/tiny.js';
+import { type BackendName, backends } from '../../lib/index.js';
+import { exitCode } from '../errors.js';
+import { backendOption, jsonOption, resolveBackend } from '../options.js';
+import { renderTable } from '../table.js';
+import { type Check, checks } from './checks.js';
+import { relativeError } from './problem.js';
 
 interface VerifyOptions {
   readonly backend?: BackendName;

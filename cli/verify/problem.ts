@@ -1,6 +1,7 @@
 // The small batches that `verify` runs, and how its results are compared.
-import type { DType } from '../../index.js';
-import { Random } from '../demo/random.js';
+
+import { Random } from '../../bench/problems/random.js';
+import type { DType } from '../../lib/index.js';
 
 /** Sizes at which every path of a kernel runs: an odd vocabulary beyond several vectors, sequences of all lengths. */
 const VOCABULARY = 1031;

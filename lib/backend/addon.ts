@@ -1,18 +1,56 @@
-// Loads the native addon, or says why it did not load; makes backends of what it exports.
+// The native addon: what it exports, and why it did not load.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
-import { runReference } from '../reference/backend.js';
-import { packageVersion } from '../version.js';
-import { type CudaInfo, deviceBackend, type NativeCuda } from './cuda.js';
-import type { KernelArguments, KernelCall, KernelName } from './kernels.js';
-import type { Backend } from './select.js';
-import { isTiny } from './tiny.js';
+import type { Backend, DeviceMemory, HostArray, HostLogits, KernelArguments, KernelName } from '../kernels.js';
+import { packageRoot, packageVersion } from '../version.js';
 
 type SyncKernels = { [K in KernelName]: (args: KernelArguments[K]) => void };
 type AsyncKernels = {
   [K in KernelName as `${K}Async`]: (args: KernelArguments[K] & { cancel: Int32Array }) => Promise<void>;
 };
+
+/** What cuda.info() says of a device; `reason` is there when it cannot be used. */
+export interface CudaInfo {
+  reason?: string;
+  device: string;
+  computeCapability: string;
+  memory: number; // bytes
+  driver: number; // CUDA version: 1000 * major + 10 * minor
+  runtime: number;
+  devices: number;
+}
+
+/** Rows of a host array: its first, their number, width and distance, bytes of an element. */
+export type Copy<Result> = (array: HostLogits, rows: number, width: number, stride: number, size: number) => Result;
+
+/** native/binding/cuda_session.h */
+export interface NativeSession {
+  upload: Copy<void>;
+  uploadAsync: Copy<Promise<void> | undefined>;
+  read(arrays: readonly HostArray[]): void;
+  readAsync(arrays: readonly HostArray[]): Promise<void>;
+  close(): void;
+}
+
+/** native/binding/cuda_device.cpp */
+export interface NativeDevice {
+  readonly allocatedBytes: number;
+  allocate(bytes: number): DeviceMemory;
+  wrap(pointer: bigint, bytes: number): DeviceMemory | string; // or why not
+  session(): NativeSession;
+  synchronize(): void;
+  synchronizeAsync(): Promise<void>;
+  /** For the benchmarks: milliseconds of one of `repeats` copies in a row within the device. One runs before, untimed. */
+  timeCopy(to: DeviceMemory, from: DeviceMemory, bytes: number, repeats: number): number;
+}
+
+type Enqueue = { [K in KernelName]: (session: NativeSession, args: KernelArguments[K]) => void };
+
+/** The addon's `cuda` table. */
+export interface NativeCuda extends Enqueue {
+  info(index: number): CudaInfo;
+  Device: new (index: number, stream: bigint | undefined) => NativeDevice;
+}
 
 /** The addon's export table, native/binding/exports.h. */
 export interface Addon extends SyncKernels, AsyncKernels {
@@ -33,8 +71,10 @@ export interface Addon extends SyncKernels, AsyncKernels {
  */
 export type AddonOrigin = 'prebuild' | 'source build' | 'RLVR_ADDON';
 
-type Present<Info> = { backend: Backend; info: Info };
-type Absent = { reason: string };
+/** A backend that is there, with what is to be told of it. */
+export type Present<Info> = { backend: Backend; info: Info };
+/** Why something is not there. */
+export type Absent = { reason: string };
 
 let addon: Addon | Absent | undefined;
 
@@ -50,16 +90,15 @@ export function loadedAddon(): Addon | undefined {
 }
 
 const require = createRequire(import.meta.url);
-const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
 
 /** `RLVR_ADDON` names another build of the addon, such as one with sanitizers. */
 function load(): Addon | Absent {
   try {
     const path = process.env.RLVR_ADDON;
-    const loaded: Partial<Addon> = path ? require(path) : require('node-gyp-build')(packageRoot);
+    const loaded: Partial<Addon> = path ? require(path) : require('node-gyp-build')(packageRoot());
     return loaded.version === packageVersion()
       ? (loaded as Addon)
-      : { reason: wrongAddon(path ?? require('node-gyp-build').resolve(packageRoot), loaded) };
+      : { reason: wrongAddon(path ?? require('node-gyp-build').resolve(packageRoot()), loaded) };
   } catch (error) {
     return { reason: installReport() ?? `the addon did not load: ${(error as Error).message.split('\n')[0]}` };
   }
@@ -72,10 +111,10 @@ function wrongAddon(file: string, { version, cpuInfo }: Partial<Addon>): string 
   return `the addon did not load: ${file} is the addon ${of}, this is version ${packageVersion()}`;
 }
 
-/** What scripts/install.mjs says of the missing addon; of the one there is, if that is about `subject`. */
-function installReport(subject?: RegExp): string | undefined {
+/** What install/install.mjs says of the missing addon; of the one there is, if that is about `subject`. */
+export function installReport(subject?: RegExp): string | undefined {
   try {
-    const report = JSON.parse(readFileSync(`${packageRoot}/build/install-report.json`, 'utf8'));
+    const report = JSON.parse(readFileSync(`${packageRoot()}/build/install-report.json`, 'utf8'));
     const said = typeof report.reason === 'string' && (subject ? subject.test(report.reason) : report.ok === false);
     return said ? report.reason : undefined;
   } catch {
@@ -83,63 +122,8 @@ function installReport(subject?: RegExp): string | undefined {
   }
 }
 
-interface CpuInfo {
-  simd: string;
-  threads: number;
-  addon: AddonOrigin;
-}
-
-function addonOrigin(): AddonOrigin {
+/** Where the addon that is loaded came from. */
+export function addonOrigin(): AddonOrigin {
   if (process.env.RLVR_ADDON) return 'RLVR_ADDON';
-  return /[\\/]prebuilds[\\/]/.test(require('node-gyp-build').resolve(packageRoot)) ? 'prebuild' : 'source build';
-}
-
-let cpu: Present<CpuInfo> | Absent | undefined;
-let cuda: Present<CudaInfo> | Absent | undefined;
-
-/** The cpu backend, or the reason there is none. */
-export function cpuBackend(): Present<CpuInfo> | Absent {
-  const native = nativeAddon();
-  cpu ??=
-    'reason' in native ? native : { backend: hostBackend(native), info: { ...native.cpuInfo(), addon: addonOrigin() } };
-  return cpu;
-}
-
-/** The CUDA part of the addon, or the reason that nothing can come of it. */
-export function nativeCuda(): NativeCuda | Absent {
-  const native = nativeAddon();
-  if ('reason' in native) return native;
-  if (!native.cuda.info) return { reason: installReport(/CUDA/) ?? 'the addon was built without CUDA' };
-  return native.cuda;
-}
-
-/** The CUDA backend for host arrays, on the first device, or the reason there is none. Looks for a driver once. */
-export function cudaBackend(): Present<CudaInfo> | Absent {
-  cuda ??= findCuda(nativeCuda());
-  return cuda;
-}
-
-function findCuda(native: NativeCuda | Absent): Present<CudaInfo> | Absent {
-  if ('reason' in native) return native;
-  const { reason, ...info } = native.info(0);
-  if (reason !== undefined) return { reason };
-  return { backend: deviceBackend(native, () => new native.Device(0, undefined)), info };
-}
-
-/** Kernels on arrays as they are; the tiny ones without a call into the addon. */
-function hostBackend(native: Addon): Backend {
-  const sync = native as { [K in KernelName]: (args: KernelCall['args']) => void };
-  const async = native as unknown as Record<
-    string,
-    (args: KernelCall['args'] & { cancel: Int32Array }) => Promise<void>
-  >;
-  const run = {
-    kernel: (call: KernelCall) => (isTiny(call) ? runReference(call) : sync[call.kernel](call.args)),
-    kernelAsync: (call: KernelCall, cancel: Int32Array) =>
-      isTiny(call) ? runReference(call) : async[`${call.kernel}Async`]({ cancel, ...call.args }),
-    read() {},
-    readAsync: () => undefined,
-    close() {},
-  };
-  return { name: 'cpu', start: () => run };
+  return /[\\/]prebuilds[\\/]/.test(require('node-gyp-build').resolve(packageRoot())) ? 'prebuild' : 'source build';
 }

@@ -1,59 +1,42 @@
 // The CUDA backend: each call of the package is a session on a device (native/cuda/session.h), in which kernels are
 // enqueued one after the other and only reading waits.
 import { badArgument, RlvrError } from '../errors.js';
-import type {
-  DeviceMemory,
-  HostArray,
-  HostLogits,
-  KernelArguments,
-  KernelCall,
-  KernelName,
-  LogitsData,
-} from './kernels.js';
-import type { Backend, Run } from './select.js';
-
-/** What cuda.info() says of a device; `reason` is there when it cannot be used. */
-export interface CudaInfo {
-  reason?: string;
-  device: string;
-  computeCapability: string;
-  memory: number; // bytes
-  driver: number; // CUDA version: 1000 * major + 10 * minor
-  runtime: number;
-  devices: number;
-}
-
-type Copy<Result> = (array: HostLogits, rows: number, width: number, stride: number, size: number) => Result;
-
-/** native/binding/cuda_session.h */
-export interface NativeSession {
-  upload: Copy<void>;
-  uploadAsync: Copy<Promise<void> | undefined>;
-  read(arrays: readonly HostArray[]): void;
-  readAsync(arrays: readonly HostArray[]): Promise<void>;
-  close(): void;
-}
-
-/** native/binding/cuda_device.cpp */
-export interface NativeDevice {
-  readonly allocatedBytes: number;
-  allocate(bytes: number): DeviceMemory;
-  wrap(pointer: bigint, bytes: number): DeviceMemory | string; // or why not
-  session(): NativeSession;
-  synchronize(): void;
-  synchronizeAsync(): Promise<void>;
-  /** For the benchmarks: milliseconds of one of `repeats` copies in a row within the device. One runs before, untimed. */
-  timeCopy(to: DeviceMemory, from: DeviceMemory, bytes: number, repeats: number): number;
-}
-
-type Enqueue = { [K in KernelName]: (session: NativeSession, args: KernelArguments[K]) => void };
+import type { Backend, HostArray, KernelCall, KernelName, LogitsData, Run } from '../kernels.js';
+import {
+  type Absent,
+  type Copy,
+  type CudaInfo,
+  installReport,
+  type NativeCuda,
+  type NativeDevice,
+  type NativeSession,
+  nativeAddon,
+  type Present,
+} from './addon.js';
 
 type EnqueueAny = (session: NativeSession, args: KernelCall['args']) => void;
 
-/** The addon's `cuda` table. */
-export interface NativeCuda extends Enqueue {
-  info(index: number): CudaInfo;
-  Device: new (index: number, stream: bigint | undefined) => NativeDevice;
+let cuda: Present<CudaInfo> | Absent | undefined;
+
+/** The CUDA part of the addon, or the reason that nothing can come of it. */
+export function nativeCuda(): NativeCuda | Absent {
+  const native = nativeAddon();
+  if ('reason' in native) return native;
+  if (!native.cuda.info) return { reason: installReport(/CUDA/) ?? 'the addon was built without CUDA' };
+  return native.cuda;
+}
+
+/** The CUDA backend for host arrays, on the first device, or the reason there is none. Looks for a driver once. */
+export function cudaBackend(): Present<CudaInfo> | Absent {
+  cuda ??= findCuda(nativeCuda());
+  return cuda;
+}
+
+function findCuda(native: NativeCuda | Absent): Present<CudaInfo> | Absent {
+  if ('reason' in native) return native;
+  const { reason, ...info } = native.info(0);
+  if (reason !== undefined) return { reason };
+  return { backend: deviceBackend(native, () => new native.Device(0, undefined)), info };
 }
 
 /** The backend of a device, which is opened at the first call. */

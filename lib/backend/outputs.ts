@@ -1,7 +1,4 @@
-import { badArgument, describe } from '../errors.js';
-import { arrayOf } from '../validate.js';
-import { loadedAddon } from './native.js';
-import type { BackendOptions } from './task.js';
+import { loadedAddon } from './addon.js';
 
 const LARGE = 4096; // elements; smaller arrays live in V8's own heap, which is faster still
 const HUGE = 2 ** 25; // bytes; allocators ask the system for more than this anew each time, less they may have at hand
@@ -21,37 +18,6 @@ export function preparedForWriting<A extends ArrayBufferView>(array: A): A {
     addon.preferHugePages({ memory: new Uint8Array(array.buffer, array.byteOffset + begin, bytes), bytes });
   }
   return array;
-}
-
-/** An array of yours for a gradient of log-probs. @inline */
-export interface GradientInto {
-  /** [T] */
-  out: Float64Array;
-}
-
-/** Options of {@link sequenceLogProbsBackward} and {@link ratioScoresBackward}. */
-export interface LogProbGradientOptions extends BackendOptions {
-  /** Default `'new'`; `{ out }` writes to your [T] array, apart from the inputs: a loop need not allocate one each time. */
-  gradient?: 'new' | GradientInto;
-}
-
-/** The [T] array for a gradient of log-probs, apart from what the kernel reads. */
-export function gradientArray(
-  option: LogProbGradientOptions['gradient'],
-  tokens: number,
-  read: Record<string, ArrayBufferView | undefined>,
-): Float64Array {
-  if (option === undefined || option === 'new') return outputArray(tokens);
-  if (typeof option !== 'object' || option === null || !('out' in option)) {
-    throw badArgument('ERR_RANGE', 'gradient', "'new' or { out }", describe(option));
-  }
-  const out = arrayOf('gradient.out', option.out, ['Float64Array'], tokens, 'T, one value per token');
-  for (const [name, array] of Object.entries(read)) {
-    if (array && overlap(out, array)) {
-      throw badArgument('ERR_RANGE', 'gradient.out', 'memory apart from the inputs', `an overlap with ${name}`);
-    }
-  }
-  return out;
 }
 
 /** Whether two views share memory. */

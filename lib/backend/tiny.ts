@@ -1,6 +1,6 @@
 // A call into the addon costs 2 to 4 µs, an asynchronous one a trip to another thread: work that plain TypeScript does in
 // less is better left to it. The bounds are where the two were level, with every kernel in the addon.
-import type { KernelCall } from './kernels.js';
+import type { KernelCall } from '../kernels.js';
 
 let enabled = process.env.RLVR_TINY_NATIVE !== '1';
 

@@ -1,31 +1,18 @@
 // forward(): scores for an objective the user writes in TypeScript, and the way back from its gradient.
-import {
-  type AsyncOptions,
-  type BackendOptions,
-  optionsArgument,
-  read,
-  runAsync,
-  runSync,
-  type Task,
-} from '../backend/task.js';
-import { type FloatArray, finiteFloats, optional } from '../validate.js';
+
+import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
+import { type FloatArray, finiteFloats, optional, optionsArgument } from '../validate.js';
 import { checkSequences, recheckSequences, type SequenceBatch, type TokenLevelOptions } from './batch.js';
 import {
   type BatchGradient,
-  checkScore,
+  type GradientOf,
   type Gradients,
   gradientTarget,
-  ownLogProbs,
   type PendingGradient,
-  readResults,
-  type Score,
-  type ScoreChannel,
-  scoreTask,
-  type TokenLevel,
-  tokenLevelTask,
   writeGradientTask,
-} from './forward.js';
-import type { GradientOf } from './loss.js';
+} from './gradient.js';
+import { checkScore, type Score, type ScoreChannel, scoreTask } from './scores.js';
+import { ownLogProbs, readResults, type TokenLevel, tokenLevelTask } from './token-level.js';
 
 /** Options of {@link forward}. */
 export interface ForwardOptions extends BackendOptions, TokenLevelOptions {

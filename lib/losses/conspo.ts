@@ -1,6 +1,7 @@
 import { infoNCE } from '../objectives/info-nce.js';
+import type { LossOptions } from '../objectives/objective.js';
 import type { InfoNCEParameters } from '../ops/group-info-nce.js';
-import { defineLoss, type LossOptions } from './loss.js';
+import { defineLoss } from './loss.js';
 
 /** Options of {@link conspo}. */
 export interface ConspoOptions extends LossOptions, InfoNCEParameters {}

@@ -1,6 +1,7 @@
 import { type DiscoParameters, disco as objective } from '../objectives/disco.js';
+import type { LossOptions } from '../objectives/objective.js';
 import { oneOf } from '../validate.js';
-import { defineLoss, type LossOptions } from './loss.js';
+import { defineLoss } from './loss.js';
 
 /** Parameters of {@link disco}. */
 export interface DiscoLossParameters extends DiscoParameters {

@@ -1,8 +1,9 @@
 import { badArgument, describe } from '../errors.js';
 import { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from '../objectives/advantage-weighted.js';
 import { discriminative } from '../objectives/discriminative.js';
+import type { Objective } from '../objectives/objective.js';
 import { oneOf } from '../validate.js';
-import { defineLoss, type Objective } from './loss.js';
+import { defineLoss } from './loss.js';
 import { type ClippedRatioParameters, clippedRatio, type PolicyOptions } from './policy.js';
 
 /** Parameters of {@link grpo}. */

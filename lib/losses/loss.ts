@@ -1,57 +1,23 @@
 // What a named loss is made of: a score, an objective, defaults. The rest (validation, token level, gradient, metrics,
 // the async function and its sync twin) is the same for all, and here.
-import {
-  type AsyncOptions,
-  type BackendOptions,
-  optionsArgument,
-  read,
-  runAsync,
-  runSync,
-  type Task,
-} from '../backend/task.js';
-import { badArgument, describe } from '../errors.js';
-import type { Groups } from '../groups.js';
-import type { Logits } from '../logits.js';
-import { rolloutDifferences } from '../objectives/rollout-correction.js';
-import { type FloatArray, finiteNumber, objectArgument } from '../validate.js';
-import { type Batch, type CheckedSequences, checkGroups, checkSequences, type TokenLevelOptions } from './batch.js';
-import {
-  type BatchGradient,
-  checkScore,
-  gradientTarget,
-  ownLogProbs,
-  readResults,
-  type Score,
-  type ScoreChannel,
-  type Term,
-  type TokenLevel,
-  tokenLevelTask,
-  writeGradientTask,
-} from './forward.js';
-import { batchMetrics, type Metrics } from './metrics.js';
 
-/** Options of every loss. */
-export interface LossOptions extends BackendOptions, TokenLevelOptions {
-  /** A sequence is positive when its reward is above this. Default 0. */
-  positiveThreshold?: number;
-  /** Return `logProbs` [T]. Default false. */
-  logProbs?: boolean;
-  /** Return `entropy` [T] and log its mean; from logits only. Default false. */
-  entropy?: boolean;
-}
+import { badArgument, describe } from '../errors.js';
+import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
+import type { GradientOf } from '../levels/gradient.js';
+import { type BatchGradient, gradientTarget, writeGradientTask } from '../levels/gradient.js';
+import { checkScore, type Score } from '../levels/scores.js';
+import { ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
+import type { CheckedBatch, LossOptions, Objective, ObjectiveResult } from '../objectives/objective.js';
+import { rolloutDifferences } from '../objectives/rollout-correction.js';
+import { type AsyncOptions, read, runAsync, runSync, type Task } from '../run/task.js';
+import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
+import { batchMetrics, type Metrics } from './metrics.js';
 
 /** Where a loss's gradient goes; `G` is what the call says. */
 export interface GradientOptions<G> {
   /** `'new'` (default), `'in-place'` (overwrites the input: no second T * V array), `'none'`, or `{ out }`. */
   gradient?: G;
 }
-
-/** The gradient that a batch gets: of its logits, or of its log-probs. */
-export type GradientOf<B> = [B] extends [{ logits: infer L extends Logits }]
-  ? { gradLogits: L }
-  : [B] extends [{ logProbs: FloatArray }]
-    ? { gradLogProbs: FloatArray }
-    : { gradLogits?: Logits; gradLogProbs?: FloatArray };
 
 type GradientIn<B, G> = [G] extends ['none'] ? unknown : 'none' extends G ? Partial<GradientOf<B>> : GradientOf<B>;
 
@@ -79,44 +45,6 @@ export interface LossValue {
 export type LossResult<B, G = 'new', Always extends keyof LossValue = never> = LossValue &
   Required<Pick<LossValue, Always>> &
   GradientIn<B, G>;
-
-/** A batch whose groups are checked too. */
-export interface CheckedBatch extends CheckedSequences, Groups {
-  rewards: Float64Array; // [N]
-  positiveThreshold: number;
-}
-
-/** What an objective gives back, perhaps still on a device: its value, and its gradient by each score it used. */
-export interface ObjectiveResult {
-  losses: readonly Float64Array[]; // [1] each; they add up
-  channel: ScoreChannel; // the score that is reported
-  terms: readonly Term[];
-  groupLosses?: Float64Array | undefined; // [G]
-  advantages?: Float64Array; // [N] or [T]
-  kl?: ScoreChannel; // of the penalty
-}
-
-/** Adds a term to an objective's result. */
-export type Extension = (level: TokenLevel, result: ObjectiveResult) => Task<ObjectiveResult>;
-
-/** An objective whose options have been checked. */
-export interface PreparedObjective {
-  /** Whether it looks at `level.entropy`. */
-  needsEntropy?: boolean;
-  evaluate(level: TokenLevel): Task<ObjectiveResult>;
-}
-
-/**
- * What a loss does with scores, for {@link defineLoss}: `infoNCE`, `advantageWeighted`, `discriminative`, `disco`, or one made
- * by `scoreObjective`. `P` are its parameters, `I` what it wants of the batch besides. (It checks both before any work;
- * then, given the token level, it scores and returns its value and gradients.)
- */
-export type Objective<P, I = unknown> = (
-  score: Score,
-  batch: Batch & I,
-  checked: CheckedBatch,
-  options: Partial<P & LossOptions>,
-) => PreparedObjective;
 
 /** A loss as a recipe. */
 export interface LossRecipe<P, I> {

@@ -1,7 +1,7 @@
 import { gather } from '../groups.js';
+import type { TokenLevel } from '../levels/token-level.js';
+import type { CheckedBatch, ObjectiveResult } from '../objectives/objective.js';
 import { clamped, importance } from '../objectives/rollout-correction.js';
-import type { TokenLevel } from './forward.js';
-import type { CheckedBatch, ObjectiveResult } from './loss.js';
 
 /** What trainers log of a batch. A mean over nothing is 0. */
 export interface Metrics {

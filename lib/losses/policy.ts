@@ -1,7 +1,8 @@
 // What the advantage-weighted losses share: their batch, and the options of their scores.
+
+import type { Batch } from '../levels/batch.js';
 import type { AdvantageInputs, AdvantageParameters } from '../objectives/advantage-weighted.js';
-import type { Batch } from './batch.js';
-import type { LossOptions } from './loss.js';
+import type { LossOptions } from '../objectives/objective.js';
 
 /** Batch of the advantage-weighted losses: optional advantages and reference log-probs [T] besides the rollouts. */
 export type PolicyBatch = Batch & AdvantageInputs;

@@ -1,15 +1,16 @@
 // The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i, with its usual additions.
 
 import { type AdvantagesOptions, advantageRule, estimateAdvantages } from '../advantages.js';
-import type { Task } from '../backend/task.js';
 import { gather, scatter } from '../groups.js';
-import { type Score, type ScoreInputs, scoreTask, type TokenLevel, tokenCountsTask } from '../losses/forward.js';
-import type { CheckedBatch, Objective, ObjectiveResult } from '../losses/loss.js';
+import { type Score, type ScoreInputs, scoreTask } from '../levels/scores.js';
+import { type TokenLevel, tokenCountsTask } from '../levels/token-level.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
 import { rejectTokenWeights, scoreParameters } from '../ops/ratio-scores.js';
+import type { Task } from '../run/task.js';
 import { type FloatArray, finiteFloats, maskedFinite, objectArgument, typedArray } from '../validate.js';
 import { type EntropyParameters, entropyBonus } from './entropy-bonus.js';
 import { type KlInputs, type KlParameters, klPenalty } from './kl-penalty.js';
+import type { CheckedBatch, Objective, ObjectiveResult } from './objective.js';
 import { type RolloutParameters, rolloutCorrection } from './rollout-correction.js';
 
 /** Further inputs of the advantage-weighted losses, in their batch. */

@@ -3,9 +3,11 @@
 // to the behaviour policy. A few numbers per sequence: computed on the host.
 
 import { groupMembers } from '../groups.js';
-import { klTask, readResults, type ScoreChannel, scoreTask, type Term } from '../losses/forward.js';
-import type { CheckedBatch, Objective } from '../losses/loss.js';
+import type { Term } from '../levels/gradient.js';
+import { klTask, type ScoreChannel, scoreTask } from '../levels/scores.js';
+import { readResults } from '../levels/token-level.js';
 import { finiteNumber, objectArgument } from '../validate.js';
+import type { CheckedBatch, Objective } from './objective.js';
 import { signs } from './sides.js';
 
 /** Parameters of `discoObjective`. */

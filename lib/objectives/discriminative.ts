@@ -1,11 +1,12 @@
 // GRPO as a discriminative objective (arXiv 2605.12969; spec section 4), for binary rewards:
 // -(1/G) sum_g sqrt(p_g (1 - p_g)) * (mean positive score - mean negative score). It is linear in the scores, so the
 // kernel is the advantage-weighted one, with these weights as advantages.
+
 import { gather, scatter } from '../groups.js';
-import { scoreTask } from '../losses/forward.js';
-import type { Objective } from '../losses/loss.js';
+import { scoreTask } from '../levels/scores.js';
 import { weightedSumTask } from '../ops/advantage-objective.js';
 import { finiteNumber } from '../validate.js';
+import type { Objective } from './objective.js';
 import { signs } from './sides.js';
 
 /** Parameters of {@link discriminative}. */

@@ -1,10 +1,11 @@
 // A bonus on the entropy of the policy (spec section 4): its mean over each sequence as one more score, with the
 // gradient through the logits.
+
 import { badArgument } from '../errors.js';
-import { meanTask } from '../losses/forward.js';
-import type { CheckedBatch, Extension } from '../losses/loss.js';
+import { meanTask } from '../levels/scores.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
 import { finiteNumber } from '../validate.js';
+import type { CheckedBatch, Extension } from './objective.js';
 
 /** Parameters of the entropy bonus: the loss gets `-entropyCoef * sum_i w_i * mean_t H_t`, with the weights of the policy term. */
 export interface EntropyParameters {

@@ -1,8 +1,8 @@
 // ConSPO's objective on any score.
 
-import { scoreTask } from '../losses/forward.js';
-import type { Objective } from '../losses/loss.js';
+import { scoreTask } from '../levels/scores.js';
 import { groupInfoNCETask, type InfoNCEParameters, infoNCEParameters } from '../ops/group-info-nce.js';
+import type { Objective } from './objective.js';
 import { signs } from './sides.js';
 
 /**

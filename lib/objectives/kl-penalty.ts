@@ -1,10 +1,11 @@
 // A penalty on KL to a reference policy (spec section 4): one more score, weighted like the policy's.
+
 import { badArgument } from '../errors.js';
-import type { Batch } from '../losses/batch.js';
-import { klTask } from '../losses/forward.js';
-import type { CheckedBatch, Extension } from '../losses/loss.js';
+import type { Batch } from '../levels/batch.js';
+import { klTask } from '../levels/scores.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
 import { type FloatArray, finiteNumber, maskedFloats, oneOf, optional } from '../validate.js';
+import type { CheckedBatch, Extension } from './objective.js';
 
 /** Further input of losses with a KL penalty, in their batch. */
 export interface KlInputs {

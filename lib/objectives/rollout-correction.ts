@@ -1,9 +1,10 @@
 // The mismatch between the trainer's policy and the inference engine that sampled (spec section 4): importance weights
 // rho = exp(oldLogProbs - rolloutLogProbs), constants that multiply the policy term.
-import { read, type Task } from '../backend/task.js';
+
 import { badArgument } from '../errors.js';
-import type { CheckedSequences } from '../losses/batch.js';
-import { maskTask, type TokenLevel } from '../losses/forward.js';
+import type { CheckedSequences } from '../levels/batch.js';
+import { maskTask, type TokenLevel } from '../levels/token-level.js';
+import { read, type Task } from '../run/task.js';
 import { finiteNumber, objectArgument, oneOf } from '../validate.js';
 
 /**

@@ -1,8 +1,10 @@
 // An objective that the user writes in TypeScript, on scores.
+
 import { badArgument, describe, RlvrError } from '../errors.js';
-import { readResults, scoreTask } from '../losses/forward.js';
-import type { LossOptions, Objective } from '../losses/loss.js';
+import { scoreTask } from '../levels/scores.js';
+import { readResults } from '../levels/token-level.js';
 import { finiteFloats, objectArgument, optional } from '../validate.js';
+import type { LossOptions, Objective } from './objective.js';
 import { signs } from './sides.js';
 
 /** What an objective of scores gets to know of the batch. Not to be changed. */

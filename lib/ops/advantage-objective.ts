@@ -1,18 +1,11 @@
-import {
-  type AsyncOptions,
-  type BackendOptions,
-  optionsArgument,
-  read,
-  runAsync,
-  runSync,
-  type Task,
-} from '../backend/task.js';
+import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
 import {
   type FloatArray,
   finiteFloats,
   finiteNumber,
   objectArgument,
   oneOf,
+  optionsArgument,
   tokenCounts,
   typedArray,
 } from '../validate.js';

@@ -1,13 +1,5 @@
-import {
-  type AsyncOptions,
-  type BackendOptions,
-  optionsArgument,
-  read,
-  runAsync,
-  runSync,
-  type Task,
-} from '../backend/task.js';
 import { checkGroupOrder, type Groups } from '../groups.js';
+import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -15,6 +7,7 @@ import {
   objectArgument,
   offsets,
   optional,
+  optionsArgument,
   tokenCounts,
   typedArray,
 } from '../validate.js';

@@ -1,20 +1,12 @@
+import { outputArray } from '../backend/outputs.js';
+import { badArgument } from '../errors.js';
 import {
   RATIO_SCORE_CODES,
   RATIO_SCORE_KINDS,
   type RatioScoreKind,
   type RatioScoresForwardArguments,
-} from '../backend/kernels.js';
-import { gradientArray, type LogProbGradientOptions, outputArray } from '../backend/outputs.js';
-import {
-  type AsyncOptions,
-  type BackendOptions,
-  optionsArgument,
-  read,
-  runAsync,
-  runSync,
-  type Task,
-} from '../backend/task.js';
-import { badArgument } from '../errors.js';
+} from '../kernels.js';
+import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -26,8 +18,10 @@ import {
   oneOf,
   optional,
   optionalMask,
+  optionsArgument,
   typedArray,
 } from '../validate.js';
+import { gradientArray, type LogProbGradientOptions } from './sequence-log-probs.js';
 
 /**
  * A score built on the log-ratio `d = logProbs - oldLogProbs` (clamped to +-20) and `r = exp(d)`, mean over the sequence:

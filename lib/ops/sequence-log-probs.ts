@@ -1,7 +1,9 @@
-import { gradientArray, type LogProbGradientOptions, outputArray } from '../backend/outputs.js';
-import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../backend/task.js';
+import { outputArray, overlap } from '../backend/outputs.js';
+import { badArgument, describe } from '../errors.js';
+import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
 import {
   allFinite,
+  arrayOf,
   type FloatArray,
   finiteFloats,
   floats,
@@ -79,6 +81,37 @@ function* forwardOp(inputs: SequenceLogProbsInputs): Task<SequenceLogProbs> {
   // What is not finite makes its sequence's sum so: no need to look at every token before.
   if (!allFinite(result.scores)) maskedFinite('logProbs', logProbs, tokens, mask);
   return result;
+}
+
+/** An array of yours for a gradient of log-probs. @inline */
+export interface GradientInto {
+  /** [T] */
+  out: Float64Array;
+}
+
+/** Options of {@link sequenceLogProbsBackward} and {@link ratioScoresBackward}. */
+export interface LogProbGradientOptions extends BackendOptions {
+  /** Default `'new'`; `{ out }` writes to your [T] array, apart from the inputs: a loop need not allocate one each time. */
+  gradient?: 'new' | GradientInto;
+}
+
+/** The [T] array for a gradient of log-probs, apart from what the kernel reads. */
+export function gradientArray(
+  option: LogProbGradientOptions['gradient'],
+  tokens: number,
+  read: Record<string, ArrayBufferView | undefined>,
+): Float64Array {
+  if (option === undefined || option === 'new') return outputArray(tokens);
+  if (typeof option !== 'object' || option === null || !('out' in option)) {
+    throw badArgument('ERR_RANGE', 'gradient', "'new' or { out }", describe(option));
+  }
+  const out = arrayOf('gradient.out', option.out, ['Float64Array'], tokens, 'T, one value per token');
+  for (const [name, array] of Object.entries(read)) {
+    if (array && overlap(out, array)) {
+      throw badArgument('ERR_RANGE', 'gradient.out', 'memory apart from the inputs', `an overlap with ${name}`);
+    }
+  }
+  return out;
 }
 
 function* backwardOp(

@@ -1,16 +1,8 @@
-import type { TokenLogProbsBackwardArguments, TokenLogProbsForwardArguments } from '../backend/kernels.js';
 import { outputArray } from '../backend/outputs.js';
-import {
-  type AsyncOptions,
-  type BackendOptions,
-  optionsArgument,
-  read,
-  runAsync,
-  runSync,
-  type Task,
-} from '../backend/task.js';
 import { badArgument, type RlvrError } from '../errors.js';
+import type { TokenLogProbsBackwardArguments, TokenLogProbsForwardArguments } from '../kernels.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView, logitsView } from '../logits.js';
+import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -19,6 +11,7 @@ import {
   oneOf,
   optional,
   optionalMask,
+  optionsArgument,
   targetIds,
   typedArray,
 } from '../validate.js';

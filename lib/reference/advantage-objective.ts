@@ -1,5 +1,5 @@
 // Defines the advantage-weighted objective (spec section 4). See native/ops/advantage_objective.h.
-import type { AdvantageObjectiveArguments } from '../backend/kernels.js';
+import type { AdvantageObjectiveArguments } from '../kernels.js';
 import type { Pauses } from './token-log-probs.js';
 
 export function* advantageObjective(args: AdvantageObjectiveArguments): Pauses {

@@ -1,8 +1,7 @@
 // The reference as a backend. Its kernels are generators that pause often; the sync driver runs them through, the
 // async one gives the event loop a turn every few milliseconds.
 import { setImmediate } from 'node:timers/promises';
-import type { KernelArguments, KernelCall, KernelName } from '../backend/kernels.js';
-import type { Backend, Run } from '../backend/select.js';
+import type { Backend, KernelArguments, KernelCall, KernelName, Run } from '../kernels.js';
 import { advantageObjective } from './advantage-objective.js';
 import { groupInfoNCE } from './group-info-nce.js';
 import { ratioScoresBackward, ratioScoresForward } from './ratio-scores.js';

@@ -1,5 +1,5 @@
 // Defines ConSPO's group InfoNCE (arXiv 2605.12969, eq. 10; spec section 4). See native/ops/group_info_nce.h.
-import type { GroupInfoNceArguments } from '../backend/kernels.js';
+import type { GroupInfoNceArguments } from '../kernels.js';
 import type { Pauses } from './token-log-probs.js';
 
 /** -J of one group; writes the gradient of loss = sum of -J / normalizer. */

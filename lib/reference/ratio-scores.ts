@@ -1,9 +1,5 @@
 // Defines the ratio scores and KL estimators (spec sections 3 and 4). See native/ops/ratio_scores.h.
-import {
-  RATIO_SCORE_CODES,
-  type RatioScoresBackwardArguments,
-  type RatioScoresForwardArguments,
-} from '../backend/kernels.js';
+import { RATIO_SCORE_CODES, type RatioScoresBackwardArguments, type RatioScoresForwardArguments } from '../kernels.js';
 import { countUnmasked, isUnmasked } from './sequences.js';
 import type { Pauses } from './token-log-probs.js';
 

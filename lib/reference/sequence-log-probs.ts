@@ -1,5 +1,5 @@
 // Defines sequence-log-probs (spec section 3). See native/ops/sequence_log_probs.h.
-import type { SequenceLogProbsBackwardArguments, SequenceLogProbsForwardArguments } from '../backend/kernels.js';
+import type { SequenceLogProbsBackwardArguments, SequenceLogProbsForwardArguments } from '../kernels.js';
 import { countUnmasked, isUnmasked } from './sequences.js';
 import type { Pauses } from './token-log-probs.js';
 

@@ -4,7 +4,7 @@ import {
   type HostLogits,
   type TokenLogProbsBackwardArguments,
   type TokenLogProbsForwardArguments,
-} from '../backend/kernels.js';
+} from '../kernels.js';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from './float16.js';
 
 /** A pause between two rows: the async driver may let the event loop run, or stop. */

@@ -1,30 +1,11 @@
 // Which backends there are, which one runs an op, and why the others do not.
-import { deviceBackendOf } from '../cuda/device.js';
-import { DeviceTensor } from '../cuda/device-tensor.js';
+import type { AddonOrigin } from '../backend/addon.js';
+import { cpuBackend } from '../backend/cpu.js';
+import { cudaBackend } from '../backend/cuda.js';
+import { DeviceTensor, deviceBackendOf } from '../cuda/device.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
+import type { Backend, BackendName } from '../kernels.js';
 import { referenceBackend } from '../reference/backend.js';
-import type { HostArray, KernelCall } from './kernels.js';
-import { type AddonOrigin, cpuBackend, cudaBackend } from './native.js';
-
-/** Where kernels run: plain TypeScript, native code on the processor, or an NVIDIA GPU. */
-export type BackendName = 'reference' | 'cpu' | 'cuda';
-
-/** One call of the package on a backend. What returns no promise is done, or on its way in order. */
-export interface Run {
-  kernel(call: KernelCall): void;
-  /** Keeps the event loop free, and stops early once `cancel[0]` is not 0. */
-  kernelAsync(call: KernelCall, cancel: Int32Array): Promise<void> | undefined;
-  /** Waits until every kernel is done and the arrays hold what they wrote. */
-  read(arrays: readonly HostArray[]): void;
-  readAsync(arrays: readonly HostArray[]): Promise<void> | undefined;
-  close(): void;
-}
-
-/** Where kernels run. */
-export interface Backend {
-  readonly name: BackendName;
-  start(): Run;
-}
 
 /** One line of {@link backends}. */
 export interface BackendInfo {

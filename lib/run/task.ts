@@ -4,9 +4,9 @@
 // What a kernel wrote may still be on a device: a task reads an array only after `yield* read(...)`, and does not change
 // an array that it gave to a kernel.
 import { badArgument, describe, RlvrError, tag } from '../errors.js';
-import { objectArgument } from '../validate.js';
-import type { HostArray, KernelCall, LogitsData } from './kernels.js';
-import { type BackendName, selectBackend } from './select.js';
+import type { BackendName, HostArray, KernelCall, LogitsData } from '../kernels.js';
+import { optionsArgument } from '../validate.js';
+import { selectBackend } from './select.js';
 
 type Step = KernelCall | { read: readonly HostArray[] };
 
@@ -76,9 +76,4 @@ export async function runAsync<Result>(task: Task<Result>, options?: AsyncOption
 
 function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new RlvrError('ERR_ABORTED', 'the operation was aborted', { cause: signal.reason });
-}
-
-/** The options argument of a public function: absent or an object. */
-export function optionsArgument<O extends object>(options: O | undefined): Partial<O> {
-  return options === undefined ? {} : objectArgument('options', options);
 }

@@ -68,7 +68,7 @@ Napi::Value limit_threads_to(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_diagnostics(Napi::Env env, const Exports& exports) {
-  exports.cpu.Set("version", RLVR_VERSION);  // lib/backend/native.ts takes no other than its own
+  exports.cpu.Set("version", RLVR_VERSION);  // lib/backend/addon.ts takes no other than its own
   exports.cpu.Set("cpuInfo", Napi::Function::New<cpu_info>(env, "cpuInfo"));
   exports.cpu.Set("simdExp", Napi::Function::New<simd_exp>(env, "simdExp"));
   exports.cpu.Set("readMemory", Napi::Function::New<read_memory>(env, "readMemory"));

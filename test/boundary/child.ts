@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
-const entry = new URL('../../dist/index.js', import.meta.url);
+const entry = new URL('../../dist/lib/index.js', import.meta.url);
 
 export interface ChildResult {
   code: number | null;

@@ -18,7 +18,7 @@ interface Bytes {
 function measure(count: number, size: number, make: string): string {
   return `
     const { openDevice } = await import(${JSON.stringify(new URL('./cuda/index.js', packageUrl).href)});
-    const { nativeAddon } = await import(${JSON.stringify(new URL('./backend/native.js', packageUrl).href)});
+    const { nativeAddon } = await import(${JSON.stringify(new URL('./backend/addon.js', packageUrl).href)});
     const { emulation } = nativeAddon().cuda;
     const turn = () => new Promise((resolve) => setImmediate(resolve));
     const device = openDevice();
@@ -99,7 +99,7 @@ describe.runIf(DEVICES > 0)('forgotten device memory is bounded', () => {
     const { after, misuses } = await childJson<{ after: number; misuses?: string }>(
       `
       const { openDevice } = await import(${JSON.stringify(new URL('./cuda/index.js', packageUrl).href)});
-      const { nativeAddon } = await import(${JSON.stringify(new URL('./backend/native.js', packageUrl).href)});
+      const { nativeAddon } = await import(${JSON.stringify(new URL('./backend/addon.js', packageUrl).href)});
       const { emulation } = nativeAddon().cuda;
       async function use(i) {
         const device = openDevice();

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { BenchReport } from '../../lib/cli/bench/report.js';
+import type { BenchReport } from '../../bench/report/report.js';
 import { DEVICES } from '../support/device.js';
 import { type CliResult, runCli, temporaryFolder } from './run-cli.js';
 

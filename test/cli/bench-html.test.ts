@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Browser, Page } from 'puppeteer-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { chartsOf } from '../../lib/cli/bench/html/charts.js';
-import { renderHtml } from '../../lib/cli/bench/html/page.js';
-import type { BenchReport, Section } from '../../lib/cli/bench/report.js';
+import { chartsOf } from '../../bench/report/html/charts.js';
+import { renderHtml } from '../../bench/report/html/page.js';
+import type { BenchReport, Section } from '../../bench/report/report.js';
 import { benchReport, hostile } from '../support/bench-report.js';
 import { findChromium } from './chromium.js';
 import { temporaryFolder } from './run-cli.js';
@@ -91,7 +91,7 @@ describe('the text of the page', () => {
   });
 
   test('is the same from the built package, which brings the library and its license', async () => {
-    const dist = fileURLToPath(new URL('../../dist/cli/bench/html/', import.meta.url));
+    const dist = fileURLToPath(new URL('../../dist/bench/report/html/', import.meta.url));
     const built: { renderHtml: typeof renderHtml } = await import(/* @vite-ignore */ join(dist, 'page.js'));
     expect(built.renderHtml(report) === page, 'dist differs from lib: npm run build:ts').toBe(true);
     expect(existsSync(join(dist, 'client/chart.umd.min.js'))).toBe(true);

@@ -1,16 +1,16 @@
 import { describe, expect, test } from 'vitest';
-import { createArrays } from '../../lib/cli/bench/arrays.js';
-import { againstReference, medianInterval, sweepLines, tokenComparisons } from '../../lib/cli/bench/comparisons.js';
-import { createProblem, roundTo, widen } from '../../lib/cli/bench/data.js';
-import { normError, requireWithin, WrongResult } from '../../lib/cli/bench/float64.js';
-import { type OpenPeer, openPeers, type Peer, usableContenders } from '../../lib/cli/bench/peer.js';
-import type { Row } from '../../lib/cli/bench/report.js';
-import { rowsOf } from '../../lib/cli/bench/results.js';
-import { rolloutsOfTokens, scoredRollouts } from '../../lib/cli/bench/rollouts.js';
-import { sweepExperiments } from '../../lib/cli/bench/sweep.js';
-import { renderFinding } from '../../lib/cli/bench/table.js';
-import { countText, significant, spreadText } from '../../lib/cli/bench/text.js';
-import { type Contender, type Measurement, measure, spreadOf } from '../../lib/cli/bench/timing.js';
+import { type OpenPeer, openPeers, type Peer, usableContenders } from '../../bench/peer.js';
+import { createArrays } from '../../bench/problems/arrays.js';
+import { createProblem, roundTo, widen } from '../../bench/problems/data.js';
+import { normError, requireWithin, WrongResult } from '../../bench/problems/float64.js';
+import { rolloutsOfTokens, scoredRollouts } from '../../bench/problems/rollouts.js';
+import type { Row } from '../../bench/report/report.js';
+import { countText, significant, spreadText } from '../../bench/report/text.js';
+import { rowsOf } from '../../bench/rows.js';
+import { againstReference, medianInterval, sweepLines, tokenComparisons } from '../../bench/sections/comparisons.js';
+import { sweepExperiments } from '../../bench/sections/sweep.js';
+import { type Contender, type Measurement, measure, spreadOf } from '../../bench/timing.js';
+import { renderFinding } from '../../cli/bench/table.js';
 
 const shape = { tokens: 4, vocab: 8 };
 

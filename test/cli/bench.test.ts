@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { BenchReport, Row } from '../../lib/cli/bench/report.js';
+import type { BenchReport, Row } from '../../bench/report/report.js';
 import { backends } from '../../lib/index.js';
 import { type CliResult, runCli, startCli, temporaryFolder } from './run-cli.js';
 
@@ -212,7 +212,7 @@ describe('wrong usage ends with 2', () => {
     { args: ['--compare', file('broken.json')], message: '--compare: expected a file that bench --json wrote' },
     { args: ['--compare', file('losses.json')], message: '--compare: expected a file that bench --json wrote' },
     { args: ['--compare', file('newer.json')], message: 'whose format is 2 and not 1' },
-    { args: ['--peers'], message: "unknown option '--peers'" }, // of the repository's bench/main.mjs only
+    { args: ['--peers'], message: "unknown option '--peers'" }, // of the repository's cli/dev/bench.mjs only
   ])('$args', async ({ args, message }) => {
     const { status, stdout, stderr } = await runCli(['bench', ...args]);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });

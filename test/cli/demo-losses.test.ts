@@ -1,6 +1,6 @@
 // The slow one: every loss trains a policy. Half the default steps, which takes seconds a loss.
 import { expect, test } from 'vitest';
-import { recipes } from '../../lib/cli/demo/recipes.js';
+import { recipes } from '../../cli/demo/recipes.js';
 import { runCli } from './run-cli.js';
 
 const names = Object.keys(recipes);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { lossNames } from '../../lib/cli/loss/recipes.js';
+import { lossNames } from '../../cli/loss/recipes.js';
 import { runCli, temporaryFolder } from './run-cli.js';
 
 const folder = temporaryFolder();

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { lossNames } from '../../lib/cli/loss/recipes.js';
+import { lossNames } from '../../cli/loss/recipes.js';
 import {
   bnpoSync,
   cispoSync,

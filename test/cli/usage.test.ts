@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { flagNames, spell } from '../../lib/cli/loss/flags.js';
-import { completeFlags, lossNames, recipeOf } from '../../lib/cli/loss/recipes.js';
+import { flagNames, spell } from '../../cli/loss/flags.js';
+import { completeFlags, lossNames, recipeOf } from '../../cli/loss/recipes.js';
 import { runCli, startCli, temporaryFolder } from './run-cli.js';
 
 const folder = temporaryFolder();

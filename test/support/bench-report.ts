@@ -1,5 +1,5 @@
 // A report of `rlvr-kernels bench` as a machine with two cores might give it, made without measuring anything.
-import type { BenchReport, Comparison, Row, Shape } from '../../lib/cli/bench/report.js';
+import type { BenchReport, Comparison, Row, Shape } from '../../bench/report/report.js';
 import { generator } from './random.js';
 
 /** Names that would do harm wherever one of them is not escaped. */

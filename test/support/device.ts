@@ -2,7 +2,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, describe, expect } from 'vitest';
-import { nativeAddon } from '../../lib/backend/native.js';
+import { nativeAddon } from '../../lib/backend/addon.js';
 import type { Device, DeviceTensor } from '../../lib/cuda/index.js';
 import { backends, type DType, type HostTensor } from '../../lib/index.js';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from '../../lib/reference/float16.js';

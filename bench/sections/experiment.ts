@@ -1,0 +1,44 @@
+// What a section is made of: experiments, each one set of contenders that take turns.
+import type { BackendName, DType } from '../../lib/index.js';
+import type { TokenShape } from '../problems/data.js';
+import type { Lengths } from '../problems/rollouts.js';
+import type { Comparison, Section } from '../report/report.js';
+import type { Contender, MeasureOptions } from '../timing.js';
+import type { Measured } from './comparisons.js';
+import type { LossFunction } from './losses.js';
+
+/** What can be asked for, in the order in which it runs. */
+export const sectionNames = ['token', 'scores', 'objectives', 'losses', 'groups', 'calls', 'threads', 'sweep'] as const;
+export type SectionName = (typeof sectionNames)[number];
+export const defaultSections: readonly SectionName[] = ['token', 'scores', 'objectives', 'losses'];
+
+export interface Plan {
+  readonly shapes: readonly TokenShape[];
+  readonly dtypes: readonly DType[];
+  /** f32 alone unless dtypes were asked for. */
+  readonly lossDtypes: readonly DType[];
+  readonly backends: readonly BackendName[];
+  readonly sequences: number;
+  readonly lengths: Lengths | undefined;
+  readonly groupSize: number;
+  readonly losses: Readonly<Record<string, LossFunction>>;
+  readonly seed: number;
+}
+
+export interface Experiment {
+  readonly section: Section;
+  readonly title: string;
+  /** Makes the data. */
+  open(): Contender[] | Promise<Contender[]>;
+  compare(measured: Measured): Comparison[];
+  close?(): void;
+  readonly rounds?: Partial<MeasureOptions>;
+  /** What the reader should know of it. */
+  readonly note?: string;
+}
+
+/** Why a section cannot run here. */
+export interface Omission {
+  readonly section: SectionName;
+  readonly reason: string;
+}

@@ -1,2 +1,0 @@
-// What scripts say of the machine and the commit.
-export * from '../../dist/cli/bench/machine.js';

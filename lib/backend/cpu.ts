@@ -1,0 +1,39 @@
+// The cpu backend: the addon's kernels, on arrays as they are.
+import type { Backend, KernelCall, KernelName } from '../kernels.js';
+import { runReference } from '../reference/backend.js';
+import { type Absent, type Addon, type AddonOrigin, addonOrigin, nativeAddon, type Present } from './addon.js';
+import { isTiny } from './tiny.js';
+
+interface CpuInfo {
+  simd: string;
+  threads: number;
+  addon: AddonOrigin;
+}
+
+let cpu: Present<CpuInfo> | Absent | undefined;
+
+/** The cpu backend, or the reason there is none. */
+export function cpuBackend(): Present<CpuInfo> | Absent {
+  const native = nativeAddon();
+  cpu ??=
+    'reason' in native ? native : { backend: hostBackend(native), info: { ...native.cpuInfo(), addon: addonOrigin() } };
+  return cpu;
+}
+
+/** The tiny kernels without a call into the addon. */
+function hostBackend(native: Addon): Backend {
+  const sync = native as { [K in KernelName]: (args: KernelCall['args']) => void };
+  const async = native as unknown as Record<
+    string,
+    (args: KernelCall['args'] & { cancel: Int32Array }) => Promise<void>
+  >;
+  const run = {
+    kernel: (call: KernelCall) => (isTiny(call) ? runReference(call) : sync[call.kernel](call.args)),
+    kernelAsync: (call: KernelCall, cancel: Int32Array) =>
+      isTiny(call) ? runReference(call) : async[`${call.kernel}Async`]({ cancel, ...call.args }),
+    read() {},
+    readAsync: () => undefined,
+    close() {},
+  };
+  return { name: 'cpu', start: () => run };
+}

@@ -1,0 +1,49 @@
+import { nativeCuda } from '../backend/cuda.js';
+import { badArgument, describe, RlvrError } from '../errors.js';
+import { finiteNumber, objectArgument } from '../validate.js';
+import { Device } from './device.js';
+
+/** Options of {@link openDevice}. */
+export interface DeviceOptions {
+  /** A `cudaStream_t` of another library (0n: the default stream) to enqueue on. Default: a new stream. */
+  stream?: bigint;
+}
+
+/**
+ * Opens a CUDA device, for tensors in its memory. `index` counts the devices that the process sees, from 0.
+ *
+ * @example
+ * ```ts
+ * import { conspo } from 'rlvr-kernels';
+ * import { openDevice } from 'rlvr-kernels/cuda';
+ *
+ * const device = openDevice(0);
+ * const logits = await device.upload({ data: Float32Array.of(2, 0, 0, 0, 2, 0, 0, 0, 2), shape: [3, 3] });
+ * const { loss, gradLogits } = await conspo(
+ *   {
+ *     logits, // a DeviceTensor: the loss runs where it is
+ *     targets: Int32Array.of(0, 1, 2),
+ *     cuSeqlens: Int32Array.of(0, 1, 3),
+ *     cuGroups: Int32Array.of(0, 2),
+ *     rewards: Float32Array.of(1, 0),
+ *   },
+ *   { gradient: 'in-place' },
+ * );
+ * console.log(loss, gradLogits === logits); // => 0.069 true
+ * logits.dispose();
+ * device.dispose();
+ * ```
+ *
+ * @throws RlvrError `ERR_BACKEND`, saying why, when there is no such device or this build has no CUDA; `ERR_RANGE`;
+ * `ERR_CUDA`.
+ */
+export function openDevice(index = 0, options: DeviceOptions = {}): Device {
+  finiteNumber('index', index, { min: 0, max: 2 ** 16, integer: true });
+  const { stream } = objectArgument('options', options);
+  if (stream !== undefined && (typeof stream !== 'bigint' || stream < 0n || stream >= 2n ** 64n)) {
+    throw badArgument('ERR_RANGE', 'stream', 'a cudaStream_t as a bigint', describe(stream));
+  }
+  const native = nativeCuda();
+  if ('reason' in native) throw new RlvrError('ERR_BACKEND', `CUDA is not available: ${native.reason}`);
+  return new Device(native, index, stream);
+}

@@ -1,0 +1,70 @@
+// A [T, V] array in host memory, with its shape.
+import { badArgument, describe, tag } from './errors.js';
+import { DTYPE_CODES, type DType, type DTypeCode, type HostLogits } from './kernels.js';
+import { finiteNumber, objectArgument, oneOf, typedArray } from './validate.js';
+
+/** A [T, V] array with its shape, for 16-bit data and for rows with padding. */
+export interface HostTensor {
+  /** f32: `Float32Array`. bf16 and f16: the bits in a `Uint16Array` (or, for f16, a `Float16Array` where there is one). */
+  data: Float32Array | Uint16Array;
+  /** [T, V], tokens, vocabulary. */
+  shape: readonly [tokens: number, vocab: number];
+  /** Default: f32 for a `Float32Array`, f16 for a `Float16Array`; a `Uint16Array` needs it. */
+  dtype?: DType;
+  /** Elements from one row to the next, at least V. Default V. */
+  rowStride?: number;
+}
+
+/** A validated {@link HostTensor}. */
+export interface HostView {
+  data: HostLogits;
+  dtype: DTypeCode;
+  dtypeName: DType;
+  tokens: number;
+  vocab: number;
+  rowStride: number;
+  source: HostTensor; // what the user gave
+}
+
+export const HALF_ARRAY = 'Float16Array';
+
+/** Checks a host tensor. */
+export function hostView(name: string, value: unknown): HostView {
+  const tensor = objectArgument(name, value as HostTensor);
+  const { data, dtype } = tensorData(name, tensor);
+  const [tokens, vocab] = tensorShape(`${name}.shape`, tensor.shape);
+  const rowStride =
+    tensor.rowStride === undefined
+      ? vocab
+      : finiteNumber(`${name}.rowStride`, tensor.rowStride, { min: vocab, integer: true });
+  const needed = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
+  if (data.length < needed)
+    throw badArgument('ERR_SHAPE', `${name}.data`, `at least ${needed} elements`, `${data.length}`);
+  return { dtypeName: dtype, data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride, source: tensor };
+}
+
+/** The data of a tensor with its type; the bits of a `Float16Array`. */
+export function tensorData(name: string, tensor: HostTensor): { data: HostLogits; dtype: DType } {
+  const half = tag(tensor.data) === HALF_ARRAY;
+  const bits = half ? asBits(tensor.data) : tensor.data;
+  const data = typedArray(`${name}.data`, bits, ['Float32Array', 'Uint16Array']);
+  const implied = half ? 'f16' : tag(data) === 'Float32Array' ? 'f32' : undefined;
+  const dtype = oneOf(`${name}.dtype`, tensor.dtype ?? implied, ['f32', 'bf16', 'f16']);
+  if ((dtype === 'f32') !== (tag(data) === 'Float32Array') || (half && dtype !== 'f16')) {
+    throw badArgument('ERR_DTYPE', `${name}.data`, `data of dtype ${dtype}`, describe(tensor.data));
+  }
+  return { data, dtype };
+}
+
+function asBits(half: ArrayBufferView): Uint16Array {
+  return new Uint16Array(half.buffer, half.byteOffset, half.byteLength / 2);
+}
+
+/** [T, V], V is at least 1 where there are rows. */
+export function tensorShape(name: string, shape: unknown): [number, number] {
+  if (!Array.isArray(shape) || shape.length !== 2) throw badArgument('ERR_SHAPE', name, '[T, V]', describe(shape));
+  return [
+    finiteNumber(`${name}[0]`, shape[0], { min: 0, integer: true }),
+    finiteNumber(`${name}[1]`, shape[1], { min: shape[0] === 0 ? 0 : 1, integer: true }),
+  ];
+}

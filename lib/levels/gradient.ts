@@ -1,0 +1,125 @@
+// The way back: from gradients of scores to those of the logits or the log-probs, whichever the batch has.
+
+import { outputArray, overlap } from '../backend/outputs.js';
+import { badArgument, describe, tag } from '../errors.js';
+import type { LogitsData } from '../kernels.js';
+import { type GradientOption, gradientView, type Logits, type LogitsView } from '../logits.js';
+import * as ratio from '../ops/ratio-scores.js';
+import * as sequence from '../ops/sequence-log-probs.js';
+import * as token from '../ops/token-log-probs.js';
+import type { Task } from '../run/task.js';
+import { arrayOf, type FloatArray } from '../validate.js';
+import type { CheckedSequences } from './batch.js';
+import type { ScoreChannel } from './scores.js';
+import type { TokenLevel } from './token-level.js';
+
+/** A score's part in a loss: dloss/dscores, of a score of the log-probs or of the entropies. */
+export interface Term {
+  of: 'logProbs' | 'entropy';
+  channel: ScoreChannel;
+  gradScores: Float64Array; // [N]
+}
+
+/** dL/dscores of all terms of the log-probs (or of the entropies) to dL/d of those, [T], in `into` if that is given. */
+function* tokenGradientTask(
+  level: TokenLevel,
+  terms: readonly Term[],
+  of: Term['of'],
+  into?: Float64Array,
+): Task<Float64Array> {
+  const { tokens, cuSeqlens } = level.checked;
+  const [first, ...others] = terms.filter((term) => term.of === of);
+  if (!first) return into?.fill(0) ?? new Float64Array(tokens);
+  const gradient = into ?? outputArray(tokens);
+  const { channel, gradScores } = first;
+  if (channel.scoreGrads) yield* ratio.backwardTask(gradScores, channel.scoreGrads, cuSeqlens, gradient, false);
+  else yield* sequence.backwardTask(gradScores, channel.tokenCounts, cuSeqlens, level.mask, gradient);
+  for (const { channel, gradScores } of others) {
+    yield* ratio.backwardTask(gradScores, channel.scoreGrads!, cuSeqlens, gradient, true); // a mean is a first term only
+  }
+  return gradient;
+}
+
+/** Where a loss puts its gradient: checked before anything is computed or written. */
+export type GradientTarget =
+  | { kind: 'none' }
+  | { kind: 'logits'; view: LogitsView }
+  | { kind: 'logProbs'; out: FloatArray | undefined }; // undefined: a new Float64Array
+
+/** The gradient that a batch gets: of its logits, or of its log-probs. */
+export type GradientOf<B> = [B] extends [{ logits: infer L extends Logits }]
+  ? { gradLogits: L }
+  : [B] extends [{ logProbs: FloatArray }]
+    ? { gradLogProbs: FloatArray }
+    : { gradLogits?: Logits; gradLogProbs?: FloatArray };
+
+/** The option for a batch from logits or from log-probs. */
+export type BatchGradient<B> = GradientOption<
+  B extends { logits: infer L extends Logits } ? L : Float32Array | Float64Array
+>;
+
+export function gradientTarget(
+  checked: CheckedSequences,
+  option: GradientOption<Logits | FloatArray> = 'new',
+): GradientTarget {
+  if (checked.rows) {
+    const view = gradientView(checked.rows.view, option as GradientOption<Logits>);
+    return view ? { kind: 'logits', view } : { kind: 'none' };
+  }
+  if (option === 'none') return { kind: 'none' };
+  if (option === 'new') return { kind: 'logProbs', out: undefined };
+  if (option === 'in-place') return { kind: 'logProbs', out: checked.logProbsSource };
+  if (typeof option !== 'object' || option === null || !('out' in option)) {
+    throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place', 'none' or { out }", describe(option));
+  }
+  floatsOut(option.out, checked.tokens);
+  return { kind: 'logProbs', out: option.out as FloatArray };
+}
+
+function floatsOut(out: unknown, tokens: number): void {
+  arrayOf('gradient.out', out, ['Float32Array', 'Float64Array'], tokens, 'T, one value per token');
+}
+
+/** `out` if a kernel may write to it: float64, and apart from whatever of the batch may be read after that. */
+function writable(out: FloatArray | undefined, checked: CheckedSequences): Float64Array | undefined {
+  if (!out || tag(out) !== 'Float64Array') return undefined;
+  const apart = Object.values(checked).every((value) => !ArrayBuffer.isView(value) || !overlap(out, value));
+  return apart ? (out as Float64Array) : undefined;
+}
+
+/** The gradient in a result: of the logits or of the log-probs, whichever the batch had. */
+export interface Gradients {
+  gradLogits?: Logits;
+  gradLogProbs?: FloatArray;
+}
+
+/** A gradient on its way: `finish` once `array` has been read. */
+export interface PendingGradient {
+  array: LogitsData | Float64Array | undefined;
+  finish(): Gradients;
+}
+
+export function* writeGradientTask(
+  level: TokenLevel,
+  target: GradientTarget,
+  terms: readonly Term[],
+): Task<PendingGradient> {
+  if (target.kind === 'none') return { array: undefined, finish: () => ({}) };
+  const into = target.kind === 'logProbs' ? writable(target.out, level.checked) : undefined;
+  const gradLogProbs = yield* tokenGradientTask(level, terms, 'logProbs', into);
+  if (target.kind === 'logProbs') {
+    const finish = () => {
+      if (!into) target.out?.set(gradLogProbs);
+      return { gradLogProbs: target.out ?? gradLogProbs };
+    };
+    return { array: gradLogProbs, finish };
+  }
+  const { rows, onNonFinite } = level.checked;
+  // Where non-finite rows are an error nothing is written; the device may be the only one to know of them yet.
+  const halt = onNonFinite === 'error' ? level.nonFinite : undefined;
+  const withEntropy = terms.some(({ of }) => of === 'entropy');
+  const gradEntropy = withEntropy ? yield* tokenGradientTask(level, terms, 'entropy') : undefined;
+  const upstream = { logSumExp: level.logSumExp!, gradLogProbs, entropy: level.entropy, gradEntropy, halt };
+  yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, upstream);
+  return { array: target.view.data, finish: () => ({ gradLogits: target.view.source }) };
+}
