@@ -149,12 +149,15 @@ export function checkGroups(batch: Rewarded, sequences: number): Groups & { rewa
   };
 }
 
+/** A token level that needs no kernel. */
+export interface GivenLogProbs {
+  logProbs: Float64Array; // [T]
+  mask: Uint8Array | undefined; // [T]
+  nonFinite: Int32Array; // [1]
+}
+
 /** Given log-probs as a token level: themselves if they are finite, else a copy with 0 where a token does not count. */
-export function givenLogProbs(checked: CheckedSequences): {
-  logProbs: Float64Array;
-  mask: Uint8Array | undefined;
-  nonFinite: Int32Array;
-} {
+export function givenLogProbs(checked: CheckedSequences): GivenLogProbs {
   const { mask, onNonFinite } = checked;
   const given = checked.logProbs ?? new Float64Array();
   if (allFinite(given)) return { logProbs: given, mask, nonFinite: new Int32Array(1) };

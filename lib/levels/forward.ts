@@ -57,8 +57,7 @@ export interface ForwardSync<B> extends ForwardResult {
 interface State {
   level: TokenLevel;
   channel: ScoreChannel;
-  logProbs: Float64Array;
-  nonFiniteTokens: number;
+  result: ForwardResult;
 }
 
 function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<ForwardOptions>): Task<State> {
@@ -69,10 +68,19 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
   );
   const level = yield* tokenLevelTask(checked, options.entropy === true);
   const channel = yield* scoreTask(level, checkedScore, { sides });
-  const { logProbs, logSumExp, entropy, mask } = level; // and what the backward pass will send again
-  const arrays = [channel.scores, channel.tokenCounts, channel.scoreGrads, logProbs, logSumExp, entropy, mask];
-  const nonFiniteTokens = yield* readResults(level, arrays);
-  return { level, channel, logProbs: ownLogProbs(level), nonFiniteTokens };
+  const { logSumExp, mask } = level; // what the backward pass will send again, as scoreGrads
+  const again = { logSumExp, mask, scoreGrads: channel.scoreGrads };
+  const { logProbs, entropy } = level;
+  const { scores, tokenCounts } = channel;
+  const read = yield* readResults(level, { ...again, logProbs, entropy, scores, tokenCounts });
+  const result: ForwardResult = {
+    scores: read.scores,
+    tokenCounts: read.tokenCounts,
+    logProbs: ownLogProbs(level, read.logProbs),
+    nonFiniteTokens: read.nonFiniteTokens,
+    ...(read.entropy && { entropy: read.entropy }),
+  };
+  return { level, channel, result };
 }
 
 function* backwardTask<B extends SequenceBatch>(
@@ -88,14 +96,8 @@ function* backwardTask<B extends SequenceBatch>(
   const gradient: PendingGradient = yield* writeGradientTask(level, target, [
     { of: 'logProbs', channel, gradScores: upstream },
   ]);
-  yield* read(gradient.array);
-  return gradient.finish();
-}
-
-function result({ level, channel, logProbs, nonFiniteTokens }: State): ForwardResult {
-  const { scores, tokenCounts } = channel;
-  const { entropy } = level;
-  return { scores, tokenCounts, logProbs, nonFiniteTokens, ...(entropy && { entropy }) };
+  const [array] = yield* read(gradient.array);
+  return gradient.finish(array);
 }
 
 /**
@@ -126,7 +128,7 @@ export async function forward<B extends SequenceBatch>(
 ): Promise<Forward<B>> {
   const state = await runAsync(forwardTask(batch, score, optionsArgument(options)), options, batch?.logits);
   return {
-    ...result(state),
+    ...state.result,
     backward: (gradScores, backwardOptions) =>
       runAsync(
         backwardTask(state, gradScores, backwardOptions),
@@ -140,7 +142,7 @@ export async function forward<B extends SequenceBatch>(
 export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, options?: ForwardOptions): ForwardSync<B> {
   const state = runSync(forwardTask(batch, score, optionsArgument(options)), options, batch?.logits);
   return {
-    ...result(state),
+    ...state.result,
     backward: (gradScores, backwardOptions) =>
       runSync(backwardTask(state, gradScores, backwardOptions), options, batch.logits) as GradientOf<B>,
   };

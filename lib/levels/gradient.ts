@@ -2,12 +2,12 @@
 
 import { outputArray, overlap } from '../backend/outputs.js';
 import { badArgument, describe, tag } from '../errors.js';
-import type { LogitsData } from '../kernels.js';
+import type { DeviceMemory, HostArray } from '../kernels.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView } from '../logits.js';
 import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
-import type { Task } from '../run/task.js';
+import type { MaybePending, Task } from '../run/task.js';
 import { arrayOf, type FloatArray } from '../validate.js';
 import type { CheckedSequences } from './batch.js';
 import type { ScoreChannel } from './scores.js';
@@ -17,7 +17,7 @@ import type { TokenLevel } from './token-level.js';
 export interface Term {
   of: 'logProbs' | 'entropy';
   channel: ScoreChannel;
-  gradScores: Float64Array; // [N]
+  gradScores: MaybePending<Float64Array>; // [N]
 }
 
 /** dL/dscores of all terms of the log-probs (or of the entropies) to dL/d of those, [T], in `into` if that is given. */
@@ -26,7 +26,7 @@ function* tokenGradientTask(
   terms: readonly Term[],
   of: Term['of'],
   into?: Float64Array,
-): Task<Float64Array> {
+): Task<MaybePending<Float64Array>> {
   const { tokens, cuSeqlens } = level.checked;
   const [first, ...others] = terms.filter((term) => term.of === of);
   if (!first) return into?.fill(0) ?? new Float64Array(tokens);
@@ -93,10 +93,10 @@ export interface Gradients {
   gradLogProbs?: FloatArray;
 }
 
-/** A gradient on its way: `finish` once `array` has been read. */
+/** A gradient on its way: read `array`, then hand it to `finish`. */
 export interface PendingGradient {
-  array: LogitsData | Float64Array | undefined;
-  finish(): Gradients;
+  array: MaybePending<HostArray> | DeviceMemory | undefined;
+  finish(array: HostArray | DeviceMemory | undefined): Gradients;
 }
 
 export function* writeGradientTask(
@@ -108,9 +108,10 @@ export function* writeGradientTask(
   const into = target.kind === 'logProbs' ? writable(target.out, level.checked) : undefined;
   const gradLogProbs = yield* tokenGradientTask(level, terms, 'logProbs', into);
   if (target.kind === 'logProbs') {
-    const finish = () => {
-      if (!into) target.out?.set(gradLogProbs);
-      return { gradLogProbs: target.out ?? gradLogProbs };
+    const finish = (array: HostArray | DeviceMemory | undefined) => {
+      const values = array as Float64Array;
+      if (!into) target.out?.set(values);
+      return { gradLogProbs: target.out ?? values };
     };
     return { array: gradLogProbs, finish };
   }
@@ -120,6 +121,6 @@ export function* writeGradientTask(
   const withEntropy = terms.some(({ of }) => of === 'entropy');
   const gradEntropy = withEntropy ? yield* tokenGradientTask(level, terms, 'entropy') : undefined;
   const upstream = { logSumExp: level.logSumExp!, gradLogProbs, entropy: level.entropy, gradEntropy, halt };
-  yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, upstream);
-  return { array: target.view.data, finish: () => ({ gradLogits: target.view.source }) };
+  const { gradLogits } = yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, upstream);
+  return { array: gradLogits, finish: () => ({ gradLogits: target.view.source }) };
 }

@@ -3,23 +3,21 @@
 import { badArgument, describe } from '../errors.js';
 import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
-import type { Task } from '../run/task.js';
+import type { MaybePending, Pending, Task } from '../run/task.js';
 import { objectArgument } from '../validate.js';
 import type { TokenLevel } from './token-level.js';
 
 /** How a sequence is scored: its mean log-prob, or a score on importance ratios. */
 export type Score = 'logLikelihood' | { kind: 'logLikelihood' } | ratio.RatioScore;
 
-// The arrays of these interfaces may still be on a device: they hold their values only after a read.
-
 /** A score of every sequence, and its derivative by every log-prob. */
 export interface ScoreChannel {
-  scores: Float64Array; // [N]
-  tokenCounts: Float64Array; // [N]
-  scoreGrads: Float64Array | undefined; // [T]; undefined for a mean: 1 / tokenCounts for each of its tokens
-  clippedLow?: Int32Array; // [N]
-  clippedHigh?: Int32Array; // [N]
-  ratioStats?: Float64Array | undefined; // [N, 4], as RatioArrays
+  scores: Pending<Float64Array>; // [N]
+  tokenCounts: Pending<Float64Array>; // [N]
+  scoreGrads: Pending<Float64Array> | undefined; // [T]; undefined for a mean: 1 / tokenCounts for each of its tokens
+  clippedLow?: Pending<Int32Array>; // [N]
+  clippedHigh?: Pending<Int32Array>; // [N]
+  ratioStats?: Pending<Float64Array> | undefined; // [N, 4], as RatioArrays
 }
 
 /** What a score depends on besides the tokens. */
@@ -57,7 +55,7 @@ const STOPPED = { kind: 'stoppedRatio' } as const;
 const CLIPPING = new Set(['clippedRatio', 'sequenceRatio', 'geometricRatio', 'stoppedRatio']);
 
 /** The mean of per-token values over each sequence, as a score. */
-export function* meanTask({ checked, mask }: TokenLevel, values: Float64Array): Task<ScoreChannel> {
+export function* meanTask({ checked, mask }: TokenLevel, values: MaybePending<Float64Array>): Task<ScoreChannel> {
   const { cuSeqlens } = checked;
   const { scores, tokenCounts } = yield* sequence.forwardTask(values, cuSeqlens, mask);
   return { scores, tokenCounts, scoreGrads: undefined };

@@ -1,52 +1,55 @@
 // The token level of a batch: log-probs from logits, or as they were given.
-import type { LogitsData } from '../kernels.js';
 import * as token from '../ops/token-log-probs.js';
-import { read, type Task } from '../run/task.js';
-import { type CheckedSequences, givenLogProbs } from './batch.js';
-
-// The arrays of these interfaces may still be on a device: they hold their values only after a read.
+import { type MaybePending, type Pending, read, readAll, type Task } from '../run/task.js';
+import { type CheckedSequences, type GivenLogProbs, givenLogProbs } from './batch.js';
 
 /** The token level of a batch, done. */
 export interface TokenLevel {
   checked: CheckedSequences;
-  logProbs: Float64Array; // [T]
-  logSumExp: Float64Array | undefined; // [T], from logits
-  entropy: Float64Array | undefined; // [T], on request
-  mask: Uint8Array | undefined; // [T], without non-finite tokens
-  nonFinite: Int32Array; // [1] their number
+  /** For a batch of log-probs: those and their mask, which are on the host. */
+  given: GivenLogProbs | undefined;
+  logProbs: MaybePending<Float64Array>; // [T]
+  logSumExp: Pending<Float64Array> | undefined; // [T], from logits
+  entropy: Pending<Float64Array> | undefined; // [T], on request
+  mask: MaybePending<Uint8Array> | undefined; // [T], without non-finite tokens
+  nonFinite: MaybePending<Int32Array>; // [1] their number
 }
 
 export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean): Task<TokenLevel> {
-  if (!checked.rows) return { checked, logSumExp: undefined, entropy: undefined, ...givenLogProbs(checked) };
+  if (!checked.rows) {
+    const given = givenLogProbs(checked);
+    const { logProbs, mask, nonFinite } = given;
+    return { checked, given, logProbs, logSumExp: undefined, entropy: undefined, mask, nonFinite };
+  }
   const arrays = yield* token.forwardTask(checked.rows, entropy);
   const { logProbs, logSumExp, kept, nonFinite } = arrays;
-  return { checked, logProbs, logSumExp, entropy: arrays.entropy, mask: kept, nonFinite };
+  return { checked, given: undefined, logProbs, logSumExp, entropy: arrays.entropy, mask: kept, nonFinite };
 }
 
 /**
- * Reads `nonFinite` and the given arrays, and throws if there were non-finite tokens and that is an error. Returns their
- * number.
+ * Reads arrays, by name, and with them how many tokens were not finite; throws if there were any and that is an error.
  */
-export function* readResults(
-  { checked, mask, nonFinite }: TokenLevel,
-  arrays: readonly (LogitsData | Float64Array | Int32Array | Uint8Array | undefined)[],
-): Task<number> {
-  yield* read(nonFinite, ...arrays);
-  const { rows, onNonFinite } = checked;
-  return rows ? yield* token.checkFinite(rows, { kept: mask!, nonFinite }, onNonFinite) : nonFinite[0];
+export function* readResults<R extends object>(level: TokenLevel, arrays: R) {
+  const { checked, mask, nonFinite } = level;
+  const opened = yield* readAll({ nonFinite, ...arrays });
+  const [nonFiniteTokens] = opened.nonFinite as Int32Array;
+  if (checked.rows) yield* token.checkFinite(checked.rows, nonFiniteTokens, mask!, checked.onNonFinite);
+  return { nonFiniteTokens, ...opened };
 }
 
 /** [T] log-probs for the caller, once read. Of given ones a copy, 0 where a token does not count, as from logits. */
-export function ownLogProbs({ checked, logProbs, mask }: TokenLevel): Float64Array {
-  if (checked.rows) return logProbs;
+export function ownLogProbs({ given }: TokenLevel, logProbs: Float64Array): Float64Array {
+  if (!given) return logProbs;
+  const { mask } = given;
   return mask ? logProbs.map((logProb, t) => (mask[t] === 0 ? 0 : logProb)) : logProbs.slice();
 }
 
-/** The mask on the host. It is the given one, already there, unless non-finite tokens are skipped. */
-export function* maskTask({ checked, mask }: TokenLevel): Task<Uint8Array | undefined> {
-  if (checked.rows && checked.onNonFinite === 'error') return checked.mask;
-  yield* read(mask);
-  return mask;
+/** The mask on the host. It is the given one, already there, unless non-finite rows are skipped. */
+export function* maskTask({ checked, given, mask }: TokenLevel): Task<Uint8Array | undefined> {
+  if (given) return given.mask;
+  if (checked.onNonFinite === 'error') return checked.mask;
+  const [kept] = yield* read(mask);
+  return kept;
 }
 
 /** Tokens that count in each sequence, where the host needs them before there is a score. [N] */

@@ -2,10 +2,12 @@
 // the async function and its sync twin) is the same for all, and here.
 
 import { badArgument, describe } from '../errors.js';
+import type { DeviceMemory } from '../kernels.js';
 import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
-import type { GradientOf } from '../levels/gradient.js';
+import type { GradientOf, PendingGradient } from '../levels/gradient.js';
 import { type BatchGradient, gradientTarget, writeGradientTask } from '../levels/gradient.js';
 import { checkScore, type Score } from '../levels/scores.js';
+import type { TokenLevel } from '../levels/token-level.js';
 import { ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
 import type { CheckedBatch, LossOptions, Objective, ObjectiveResult } from '../objectives/objective.js';
 import { rolloutDifferences } from '../objectives/rollout-correction.js';
@@ -108,20 +110,22 @@ export function defineLoss<P extends object, I = unknown, Always extends keyof L
     const level = yield* tokenLevelTask(checked, options.entropy === true || needsEntropy === true);
     const outcome = yield* evaluate(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms);
-    const wanted = options.logProbs === true ? level.logProbs : undefined;
-    const nonFiniteTokens = yield* readResults(level, [...outcomeArrays(outcome), wanted, level.entropy]);
-    const logProbs = wanted && ownLogProbs(level);
+    const results = yield* readResults(level, outcomeArrays(outcome, level, options.logProbs === true));
     // After the check: where non-finite rows are an error, a gradient in host memory stays as it was.
-    if (ArrayBuffer.isView(gradient.array)) yield* read(gradient.array);
+    const [array] = isOnDevice(gradient.array) ? [gradient.array] : yield* read(gradient.array);
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
-    const metrics = batchMetrics({ level, checked, outcome, nonFiniteTokens, differences });
-    const entropy = options.entropy === true ? level.entropy : undefined;
+    const { losses, scores, groupLosses, logProbs } = results;
+    const { advantages } = outcome;
+    const entropy = options.entropy === true ? results.entropy : undefined;
     return {
-      ...lossValue(outcome),
-      ...(logProbs && { logProbs }),
+      loss: losses.reduce((sum, [loss]) => sum + loss, 0),
+      scores,
+      ...(groupLosses && { groupLosses }),
+      ...(advantages && { advantages }),
+      ...(logProbs && { logProbs: ownLogProbs(level, logProbs) }),
       ...(entropy && { entropy }),
-      metrics,
-      ...gradient.finish(),
+      metrics: batchMetrics(checked, results, differences),
+      ...gradient.finish(array),
     };
   }
   return {
@@ -146,17 +150,23 @@ function withDefaults(defaults: object | undefined, options: object): object {
   return { ...defaults, ...Object.fromEntries(given) };
 }
 
-/** Everything of an outcome that the result of a loss is made of. */
-function outcomeArrays({ losses, channel, groupLosses, kl }: ObjectiveResult) {
+/** Everything that the result of a loss is made of. */
+function outcomeArrays({ losses, channel, groupLosses, kl }: ObjectiveResult, level: TokenLevel, logProbs: boolean) {
   const { scores, tokenCounts, clippedLow, clippedHigh, ratioStats } = channel;
-  return [...losses, scores, tokenCounts, clippedLow, clippedHigh, ratioStats, groupLosses, kl?.scores];
+  return {
+    losses,
+    scores,
+    tokenCounts,
+    clippedLow,
+    clippedHigh,
+    ratioStats,
+    groupLosses,
+    klScores: kl?.scores,
+    entropy: level.entropy,
+    logProbs: logProbs ? level.logProbs : undefined,
+  };
 }
 
-function lossValue({ losses, channel, groupLosses, advantages }: ObjectiveResult): Omit<LossValue, 'metrics'> {
-  return {
-    loss: losses.reduce((sum, [loss]) => sum + loss, 0),
-    scores: channel.scores,
-    ...(groupLosses && { groupLosses }),
-    ...(advantages && { advantages }),
-  };
+function isOnDevice(array: PendingGradient['array']): array is DeviceMemory {
+  return array !== undefined && !ArrayBuffer.isView(array);
 }

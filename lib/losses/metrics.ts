@@ -1,6 +1,5 @@
 import { gather } from '../groups.js';
-import type { TokenLevel } from '../levels/token-level.js';
-import type { CheckedBatch, ObjectiveResult } from '../objectives/objective.js';
+import type { CheckedBatch } from '../objectives/objective.js';
 import { clamped, importance } from '../objectives/rollout-correction.js';
 
 /** What trainers log of a batch. A mean over nothing is 0. */
@@ -51,12 +50,16 @@ export interface Metrics {
   rolloutEffectiveSampleSize?: number;
 }
 
+/** What metrics are made of. */
 interface Measured {
-  level: TokenLevel;
-  checked: CheckedBatch;
-  outcome: ObjectiveResult;
   nonFiniteTokens: number;
-  differences: Float64Array | undefined; // [T] old - rollout log-probs
+  scores: Float64Array; // [N]
+  tokenCounts: Float64Array; // [N]
+  clippedLow: Int32Array | undefined; // [N]
+  clippedHigh: Int32Array | undefined; // [N]
+  ratioStats: Float64Array | undefined; // [N, 4]
+  klScores: Float64Array | undefined; // [N]
+  entropy: Float64Array | undefined; // [T]
 }
 
 function sum(values: Float64Array | Int32Array): number {
@@ -71,24 +74,26 @@ function dot(a: Float64Array, b: Float64Array): number {
 
 const ratio = (part: number, whole: number) => (whole === 0 ? 0 : part / whole);
 
-/** The arrays have been read. */
-export function batchMetrics({ level, checked, outcome, nonFiniteTokens, differences }: Measured): Metrics {
-  const { cuGroups, groupOrder, rewards, positiveThreshold } = checked;
-  const { channel, kl } = outcome;
-  const tokens = sum(channel.tokenCounts);
+/** `differences`: [T] old - rollout log-probs. */
+export function batchMetrics(
+  { cuGroups, groupOrder, rewards, positiveThreshold }: CheckedBatch,
+  { nonFiniteTokens, scores, tokenCounts, clippedLow, clippedHigh, ratioStats, klScores, entropy }: Measured,
+  differences: Float64Array | undefined,
+): Metrics {
+  const tokens = sum(tokenCounts);
   const contrastiveGroups = countContrastive(cuGroups, gather(rewards, groupOrder), positiveThreshold);
   return {
     tokens,
     nonFiniteTokens,
     contrastiveGroups,
     degenerateGroups: cuGroups.length - 1 - contrastiveGroups,
-    ...scoreMeans(channel.scores, rewards, positiveThreshold),
+    ...scoreMeans(scores, rewards, positiveThreshold),
     rewardMean: ratio(sum(rewards), rewards.length),
     zeroVarianceFraction: zeroVariance(cuGroups, gather(rewards, groupOrder)),
-    ...(channel.clippedLow && channel.clippedHigh && clipFractions(channel.clippedLow, channel.clippedHigh, tokens)),
-    ...(channel.ratioStats && ratioMetrics(channel.ratioStats, tokens)),
-    ...(kl && { kl: ratio(dot(kl.scores, channel.tokenCounts), tokens) }),
-    ...(level.entropy && { entropy: ratio(sum(level.entropy), tokens) }), // 0 where a token does not count
+    ...(clippedLow && clippedHigh && clipFractions(clippedLow, clippedHigh, tokens)),
+    ...(ratioStats && ratioMetrics(ratioStats, tokens)),
+    ...(klScores && { kl: ratio(dot(klScores, tokenCounts), tokens) }),
+    ...(entropy && { entropy: ratio(sum(entropy), tokens) }), // 0 where a token does not count
     ...(differences && rolloutMetrics(differences, tokens)),
   };
 }

@@ -4,7 +4,7 @@
 
 import { groupMembers } from '../groups.js';
 import type { Term } from '../levels/gradient.js';
-import { klTask, type ScoreChannel, scoreTask } from '../levels/scores.js';
+import { klTask, scoreTask } from '../levels/scores.js';
 import { readResults } from '../levels/token-level.js';
 import { finiteNumber, objectArgument } from '../validate.js';
 import type { CheckedBatch, Objective } from './objective.js';
@@ -21,6 +21,11 @@ export interface DiscoParameters {
    * and delta 1e-4. Default: no constraint.
    */
   klConstraint?: boolean | { beta?: number; delta?: number };
+}
+
+interface Scored {
+  scores: Float64Array; // [N]
+  tokenCounts: Float64Array; // [N]
 }
 
 interface Checked {
@@ -58,11 +63,12 @@ export const disco: Objective<DiscoParameters> = (score, _batch, checked, option
     *evaluate(level) {
       const channel = yield* scoreTask(level, score, { sides });
       const kl = constraint && (yield* klTask(level, 'k1', checked.oldLogProbs));
-      yield* readResults(level, [channel.scores, channel.tokenCounts, kl?.scores, kl?.tokenCounts]);
-      const { loss, groupLosses, gradScores } = contrast(channel, checked, sides, { tau, normalizer });
+      const { scores, tokenCounts } = channel;
+      const read = yield* readResults(level, { scores, tokenCounts, klScores: kl?.scores });
+      const { loss, groupLosses, gradScores } = contrast(read, checked, sides, { tau, normalizer });
       const terms: Term[] = [{ of: 'logProbs', channel, gradScores }];
       if (!kl || !constraint) return { losses: [loss], channel, groupLosses, terms };
-      const penalty = constraint(kl);
+      const penalty = constraint({ scores: read.klScores ?? new Float64Array(), tokenCounts: read.tokenCounts });
       terms.push({ of: 'logProbs', channel: kl, gradScores: penalty.gradScores });
       return { losses: [loss, penalty.loss], channel, groupLosses, terms };
     },
@@ -70,7 +76,7 @@ export const disco: Objective<DiscoParameters> = (score, _batch, checked, option
 };
 
 /** -J of every group, their sum over the normalizer, and its gradient. */
-function contrast({ scores, tokenCounts }: ScoreChannel, batch: CheckedBatch, sides: Float64Array, options: Checked) {
+function contrast({ scores, tokenCounts }: Scored, batch: CheckedBatch, sides: Float64Array, options: Checked) {
   const groups = batch.cuGroups.length - 1;
   const groupLosses = new Float64Array(groups);
   const gradScores = new Float64Array(scores.length);
@@ -111,7 +117,7 @@ function hinge(option: boolean | { beta?: number; delta?: number }) {
   const given = option === true ? {} : objectArgument('klConstraint', option);
   const beta = finiteNumber('klConstraint.beta', given.beta ?? 1e3, { min: 0 });
   const delta = finiteNumber('klConstraint.delta', given.delta ?? 1e-4, { min: 0 });
-  return ({ scores, tokenCounts }: ScoreChannel) => {
+  return ({ scores, tokenCounts }: Scored) => {
     const tokens = Math.max(
       tokenCounts.reduce((sum, n) => sum + n, 0),
       1,

@@ -5,7 +5,7 @@ import type { Batch, CheckedSequences, TokenLevelOptions } from '../levels/batch
 import type { Term } from '../levels/gradient.js';
 import type { Score, ScoreChannel } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
-import type { BackendOptions, Task } from '../run/task.js';
+import type { BackendOptions, MaybePending, Task } from '../run/task.js';
 
 /** Options of every loss. */
 export interface LossOptions extends BackendOptions, TokenLevelOptions {
@@ -23,12 +23,12 @@ export interface CheckedBatch extends CheckedSequences, Groups {
   positiveThreshold: number;
 }
 
-/** What an objective gives back, perhaps still on a device: its value, and its gradient by each score it used. */
+/** What an objective gives back: its value, and its gradient by each score it used. */
 export interface ObjectiveResult {
-  losses: readonly Float64Array[]; // [1] each; they add up
+  losses: readonly MaybePending<Float64Array>[]; // [1] each; they add up
   channel: ScoreChannel; // the score that is reported
   terms: readonly Term[];
-  groupLosses?: Float64Array | undefined; // [G]
+  groupLosses?: MaybePending<Float64Array> | undefined; // [G]
   advantages?: Float64Array; // [N] or [T]
   kl?: ScoreChannel; // of the penalty
 }

@@ -84,8 +84,7 @@ export function importance(logRatio: number): number {
 export function* rolloutDifferences(level: TokenLevel): Task<Float64Array> {
   const { oldLogProbs, rolloutLogProbs, tokens } = level.checked;
   const mask = yield* maskTask(level);
-  if (!oldLogProbs) yield* read(level.logProbs);
-  const old = oldLogProbs ?? level.logProbs;
+  const [old] = oldLogProbs ? [oldLogProbs] : yield* read(level.logProbs);
   const differences = new Float64Array(tokens);
   for (let t = 0; t < tokens; t++) {
     // Selected, not multiplied: masked entries may be infinite or NaN. Equal infinities are no difference.

@@ -75,8 +75,8 @@ export function scoreObjective<P extends object = object>(
     return {
       *evaluate(level) {
         const channel = yield* scoreTask(level, score, { sides });
-        const { scores, tokenCounts } = channel;
-        yield* readResults(level, [scores, tokenCounts]);
+        const wanted = { scores: channel.scores, tokenCounts: channel.tokenCounts };
+        const { scores, tokenCounts } = yield* readResults(level, wanted);
         const batch = { scores, rewards, sides, tokenCounts, cuGroups, groupOrder };
         const value = objectArgument('the objective', evaluate(batch, options));
         const loss = Float64Array.of(finiteLoss(value.loss));

@@ -1,4 +1,15 @@
-import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
+import {
+  type AsyncOptions,
+  type BackendOptions,
+  kernel,
+  type MaybePending,
+  type Pending,
+  pending,
+  readAll,
+  runAsync,
+  runSync,
+  type Task,
+} from '../run/task.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -74,17 +85,17 @@ export function aggregationWeights(options: AggregationParameters, sequences: nu
   return { perToken: aggregation !== 'sequence-mean', normalizer: normalizer ?? denominators[aggregation] };
 }
 
-/** What the objective leaves, perhaps still on a device. */
+/** What the objective leaves. */
 interface WeightedSum {
-  loss: Float64Array; // [1]
-  gradScores: Float64Array; // [N]
+  loss: Pending<Float64Array>; // [1]
+  gradScores: Pending<Float64Array>; // [N]
 }
 
 /** scale * sum_i w_i A_i s_i on validated arrays; without advantages A_i = 1. */
 export function* weightedSumTask(
-  scores: Float64Array,
+  scores: MaybePending<Float64Array>,
   advantages: Float64Array | undefined,
-  tokenCounts: Float64Array,
+  tokenCounts: MaybePending<Float64Array>,
   weights: Weights,
   scale: number,
 ): Task<WeightedSum> {
@@ -92,8 +103,8 @@ export function* weightedSumTask(
   const gradScores = new Float64Array(sequences);
   const loss = new Float64Array(1);
   const args = { scores, advantages, tokenCounts, sequences, ...weights, scale, gradScores, loss };
-  yield { kernel: 'advantageObjective', args };
-  return { loss, gradScores };
+  yield kernel('advantageObjective', args);
+  return pending({ loss, gradScores });
 }
 
 function* op(inputs: AdvantageObjectiveInputs, options?: AdvantageObjectiveOptions): Task<AdvantageObjective> {
@@ -103,8 +114,8 @@ function* op(inputs: AdvantageObjectiveInputs, options?: AdvantageObjectiveOptio
   const advantages = finiteFloats('advantages', inputs.advantages, sequences, 'N, one advantage per score');
   const counts = tokenCounts(inputs.tokenCounts, sequences);
   const weights = aggregationWeights(optionsArgument(options), sequences);
-  const { loss, gradScores } = yield* weightedSumTask(scores, advantages, counts, weights, -1);
-  yield* read(loss, gradScores);
+  const sum = yield* weightedSumTask(scores, advantages, counts, weights, -1);
+  const { loss, gradScores } = yield* readAll(sum);
   return { loss: loss[0], gradScores };
 }
 

@@ -1,5 +1,16 @@
 import { checkGroupOrder, type Groups } from '../groups.js';
-import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
+import {
+  type AsyncOptions,
+  type BackendOptions,
+  kernel,
+  type MaybePending,
+  type Pending,
+  pending,
+  readAll,
+  runAsync,
+  runSync,
+  type Task,
+} from '../run/task.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -51,18 +62,18 @@ export interface GroupInfoNCE {
   gradScores: Float64Array;
 }
 
-/** What an objective leaves, perhaps still on a device. */
+/** What the objective leaves. */
 export interface GroupInfoNCEArrays {
-  loss: Float64Array; // [1]
-  groupLosses: Float64Array; // [G]
-  gradScores: Float64Array; // [N]
+  loss: Pending<Float64Array>; // [1]
+  groupLosses: Pending<Float64Array>; // [G]
+  gradScores: Pending<Float64Array>; // [N]
 }
 
 /** The objective on validated arrays. */
 export function* groupInfoNCETask(
-  scores: Float64Array,
+  scores: MaybePending<Float64Array>,
   rewards: Float64Array,
-  tokenCounts: Float64Array | undefined,
+  tokenCounts: MaybePending<Float64Array> | undefined,
   { cuGroups, groupOrder }: Groups,
   options: InfoNCEParameters,
 ): Task<GroupInfoNCEArrays> {
@@ -83,8 +94,8 @@ export function* groupInfoNCETask(
     loss,
     ...parameters,
   };
-  yield { kernel: 'groupInfoNCE', args };
-  return { loss, groupLosses, gradScores };
+  yield kernel('groupInfoNCE', args);
+  return pending({ loss, groupLosses, gradScores });
 }
 
 /** Defaults filled in, checked. */
@@ -106,8 +117,7 @@ function* op(inputs: GroupInfoNCEInputs, options?: GroupInfoNCEOptions): Task<Gr
   const counts = optional(inputs.tokenCounts, (n) => tokenCounts(n, sequences));
   const groupOrder = optional(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
   const nce = groupInfoNCETask(scores, rewards, counts, { cuGroups, groupOrder }, optionsArgument(options));
-  const { loss, groupLosses, gradScores } = yield* nce;
-  yield* read(loss, groupLosses, gradScores);
+  const { loss, groupLosses, gradScores } = yield* readAll(yield* nce);
   return { loss: loss[0], groupLosses, gradScores };
 }
 

@@ -6,7 +6,18 @@ import {
   type RatioScoreKind,
   type RatioScoresForwardArguments,
 } from '../kernels.js';
-import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
+import {
+  type AsyncOptions,
+  type BackendOptions,
+  kernel,
+  type MaybePending,
+  type Pending,
+  pending,
+  readAll,
+  runAsync,
+  runSync,
+  type Task,
+} from '../run/task.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -146,18 +157,23 @@ function clipBounds({ dualClip, delta }: RatioScore, epsilonHigh: number) {
   return { epsilonHigh: Math.min(epsilonHigh, bound - 1), ratioMax: Math.min(cap, Math.max(bound, 1 + epsilonHigh)) };
 }
 
-/** What the forward pass leaves, perhaps still on a device. */
-export interface RatioArrays extends RatioScores {
-  ratioStats: Float64Array | undefined; // [N, 4]: sum of r, of r^2, of d; largest r
+/** What the forward pass leaves. */
+export interface RatioArrays {
+  scores: Pending<Float64Array>; // [N]
+  tokenCounts: Pending<Float64Array>; // [N]
+  scoreGrads: Pending<Float64Array>; // [T]
+  clippedLow: Pending<Int32Array>; // [N]
+  clippedHigh: Pending<Int32Array>; // [N]
+  ratioStats: Pending<Float64Array> | undefined; // [N, 4]: sum of r, of r^2, of d; largest r
 }
 
 /** The forward pass on validated arrays. */
 export function* forwardTask(
   inputs: {
-    logProbs: Float64Array;
+    logProbs: MaybePending<Float64Array>;
     oldLogProbs: Float64Array | undefined;
     cuSeqlens: Int32Array;
-    mask: Uint8Array | undefined;
+    mask: MaybePending<Uint8Array> | undefined;
     sides: Float64Array | undefined;
     tokenWeights: Float64Array | undefined;
   },
@@ -165,7 +181,7 @@ export function* forwardTask(
   stats = false,
 ): Task<RatioArrays> {
   const sequences = inputs.cuSeqlens.length - 1;
-  const result: RatioArrays = {
+  const result = {
     scores: new Float64Array(sequences),
     tokenCounts: new Float64Array(sequences),
     scoreGrads: outputArray(inputs.logProbs.length),
@@ -173,21 +189,22 @@ export function* forwardTask(
     clippedHigh: new Int32Array(sequences),
     ratioStats: stats ? new Float64Array(4 * sequences) : undefined,
   };
-  yield { kernel: 'ratioScoresForward', args: { sequences, ...inputs, ...parameters, ...result } };
-  return result;
+  yield kernel('ratioScoresForward', { sequences, ...inputs, ...parameters, ...result });
+  return pending(result);
 }
 
 /** The gradient of one score, written to `gradLogProbs` or added to it. */
 export function* backwardTask(
-  gradScores: Float64Array,
-  scoreGrads: Float64Array,
+  gradScores: MaybePending<Float64Array>,
+  scoreGrads: MaybePending<Float64Array>,
   cuSeqlens: Int32Array,
-  gradLogProbs: Float64Array,
+  gradLogProbs: MaybePending<Float64Array>,
   accumulate: boolean,
-): Task<void> {
+): Task<{ gradLogProbs: Pending<Float64Array> }> {
   const sequences = cuSeqlens.length - 1;
   const args = { gradScores, scoreGrads, cuSeqlens, sequences, accumulate, gradLogProbs };
-  yield { kernel: 'ratioScoresBackward', args };
+  yield kernel('ratioScoresBackward', args);
+  return pending({ gradLogProbs });
 }
 
 /** The geometric ratio has no term per token that a weight could multiply. */
@@ -205,7 +222,7 @@ function* forwardOp(inputs: RatioScoresInputs, options?: RatioScoresOptions): Ta
   const sequences = cuSeqlens.length - 1;
   const tokenWeights = optional(inputs.tokenWeights, (w) => maskedFinite('tokenWeights', w, tokens, mask));
   if (tokenWeights) rejectTokenWeights(parameters, 'tokenWeights');
-  const { ratioStats, ...result } = yield* forwardTask(
+  const { ratioStats: _none, ...result } = yield* forwardTask(
     {
       logProbs: maskedFinite('logProbs', inputs.logProbs, tokens, mask),
       oldLogProbs: optional(inputs.oldLogProbs, (old) => maskedFloats('oldLogProbs', old, tokens, mask)),
@@ -216,8 +233,7 @@ function* forwardOp(inputs: RatioScoresInputs, options?: RatioScoresOptions): Ta
     },
     parameters,
   );
-  yield* read(...Object.values(result));
-  return result;
+  return yield* readAll(result);
 }
 
 function* backwardOp(
@@ -231,9 +247,7 @@ function* backwardOp(
   const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
   const scoreGrads = finiteFloats('scoreGrads', inputs.scoreGrads, tokens, 'T, one value per token');
   const gradLogProbs = gradientArray(options.gradient, tokens, { gradScores, scoreGrads });
-  yield* backwardTask(gradScores, scoreGrads, cuSeqlens, gradLogProbs, false);
-  yield* read(gradLogProbs);
-  return { gradLogProbs };
+  return yield* readAll(yield* backwardTask(gradScores, scoreGrads, cuSeqlens, gradLogProbs, false));
 }
 
 /**

@@ -1,6 +1,17 @@
 import { outputArray, overlap } from '../backend/outputs.js';
 import { badArgument, describe } from '../errors.js';
-import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
+import {
+  type AsyncOptions,
+  type BackendOptions,
+  kernel,
+  type MaybePending,
+  type Pending,
+  pending,
+  readAll,
+  runAsync,
+  runSync,
+  type Task,
+} from '../run/task.js';
 import {
   allFinite,
   arrayOf,
@@ -45,30 +56,36 @@ export interface SequenceLogProbsBackwardInputs {
   mask?: Uint8Array;
 }
 
+/** What the forward pass leaves. */
+export interface SequenceArrays {
+  scores: Pending<Float64Array>; // [N]
+  tokenCounts: Pending<Float64Array>; // [N]
+}
+
 /** The forward pass on validated arrays. */
 export function* forwardTask(
-  logProbs: Float64Array,
+  logProbs: MaybePending<Float64Array>,
   cuSeqlens: Int32Array,
-  mask: Uint8Array | undefined,
-): Task<SequenceLogProbs> {
+  mask: MaybePending<Uint8Array> | undefined,
+): Task<SequenceArrays> {
   const sequences = cuSeqlens.length - 1;
   const result = { scores: new Float64Array(sequences), tokenCounts: new Float64Array(sequences) };
-  yield { kernel: 'sequenceLogProbsForward', args: { logProbs, cuSeqlens, mask, sequences, ...result } };
-  return result;
+  yield kernel('sequenceLogProbsForward', { logProbs, cuSeqlens, mask, sequences, ...result });
+  return pending(result);
 }
 
 /** The backward pass on validated arrays. */
 export function* backwardTask(
-  gradScores: Float64Array,
-  tokenCounts: Float64Array,
+  gradScores: MaybePending<Float64Array>,
+  tokenCounts: MaybePending<Float64Array>,
   cuSeqlens: Int32Array,
-  mask: Uint8Array | undefined,
-  gradLogProbs = outputArray(cuSeqlens[cuSeqlens.length - 1]),
-): Task<Float64Array> {
+  mask: MaybePending<Uint8Array> | undefined,
+  gradLogProbs: Float64Array,
+): Task<{ gradLogProbs: Pending<Float64Array> }> {
   const sequences = cuSeqlens.length - 1;
   const args = { gradScores, tokenCounts, cuSeqlens, mask, sequences, gradLogProbs };
-  yield { kernel: 'sequenceLogProbsBackward', args };
-  return gradLogProbs;
+  yield kernel('sequenceLogProbsBackward', args);
+  return pending({ gradLogProbs });
 }
 
 function* forwardOp(inputs: SequenceLogProbsInputs): Task<SequenceLogProbs> {
@@ -76,8 +93,8 @@ function* forwardOp(inputs: SequenceLogProbsInputs): Task<SequenceLogProbs> {
   const tokens = typedArray('logProbs', inputs.logProbs, ['Float32Array', 'Float64Array']).length;
   const mask = optionalMask(inputs.mask, tokens);
   const logProbs = floats('logProbs', inputs.logProbs, tokens, 'T, one value per token');
-  const result = yield* forwardTask(logProbs, offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T'), mask);
-  yield* read(result.scores, result.tokenCounts);
+  const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T');
+  const result = yield* readAll(yield* forwardTask(logProbs, cuSeqlens, mask));
   // What is not finite makes its sequence's sum so: no need to look at every token before.
   if (!allFinite(result.scores)) maskedFinite('logProbs', logProbs, tokens, mask);
   return result;
@@ -126,9 +143,7 @@ function* backwardOp(
   const mask = optionalMask(inputs.mask, cuSeqlens[sequences]);
   const inputArrays = { gradScores, tokenCounts: counts, mask };
   const gradLogProbs = gradientArray(options.gradient, cuSeqlens[sequences], inputArrays);
-  yield* backwardTask(gradScores, counts, cuSeqlens, mask, gradLogProbs);
-  yield* read(gradLogProbs);
-  return { gradLogProbs };
+  return yield* readAll(yield* backwardTask(gradScores, counts, cuSeqlens, mask, gradLogProbs));
 }
 
 /**

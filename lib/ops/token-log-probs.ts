@@ -1,8 +1,20 @@
 import { outputArray } from '../backend/outputs.js';
 import { badArgument, type RlvrError } from '../errors.js';
-import type { TokenLogProbsBackwardArguments, TokenLogProbsForwardArguments } from '../kernels.js';
+import type { DeviceMemory } from '../kernels.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView, logitsView } from '../logits.js';
-import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
+import {
+  type AsyncOptions,
+  type BackendOptions,
+  kernel,
+  type MaybePending,
+  type Pending,
+  pending,
+  read,
+  readAll,
+  runAsync,
+  runSync,
+  type Task,
+} from '../run/task.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -86,6 +98,11 @@ interface Rows {
   temperature: number;
 }
 
+/** Rows with the mask of a forward pass, which may have dropped more of them. */
+export interface KernelRows extends Omit<Rows, 'mask'> {
+  mask: MaybePending<Uint8Array> | undefined;
+}
+
 /** Beyond these, logits / temperature would leave float64 no digits for the differences. */
 export function temperatureOption(value: unknown): number {
   return finiteNumber('temperature', value ?? 1, { above: 0, min: 1e-6, max: 1e6 });
@@ -101,24 +118,24 @@ export function tokenRows(inputs: TokenLogProbsInputs, temperature: unknown): Ro
 }
 
 /** To be spread last: V8 takes microseconds for each literal that goes on after a spread. */
-function kernelRows({ view, targets, mask, temperature }: Rows) {
+function kernelRows({ view, targets, mask, temperature }: KernelRows) {
   const { data: logits, dtype, tokens, vocab, rowStride } = view;
   return { logits, dtype, tokens, vocab, rowStride, targets, mask, temperature };
 }
 
-/** What the forward pass leaves, perhaps still on a device. */
+/** What the forward pass leaves. */
 export interface ForwardArrays {
-  logProbs: Float64Array; // [T]
-  logSumExp: Float64Array; // [T]
-  entropy: Float64Array | undefined; // [T]
-  kept: Uint8Array; // [T]: the mask to go on with
-  nonFinite: Int32Array; // [1]: how many rows that left out
+  logProbs: Pending<Float64Array>; // [T]
+  logSumExp: Pending<Float64Array>; // [T]
+  entropy: Pending<Float64Array> | undefined; // [T]
+  kept: Pending<Uint8Array>; // [T]: the mask to go on with
+  nonFinite: Pending<Int32Array>; // [1]: how many rows that left out
 }
 
 /** The forward pass on validated rows. */
 export function* forwardTask(rows: Rows, entropy: boolean): Task<ForwardArrays> {
   const { tokens } = rows.view;
-  const args: TokenLogProbsForwardArguments = {
+  const args = {
     logProbs: outputArray(tokens),
     logSumExp: outputArray(tokens),
     entropy: entropy ? outputArray(tokens) : undefined,
@@ -126,20 +143,22 @@ export function* forwardTask(rows: Rows, entropy: boolean): Task<ForwardArrays> 
     nonFinite: new Int32Array(1),
     ...kernelRows(rows),
   };
-  yield { kernel: 'tokenLogProbsForward', args };
-  return args;
+  yield kernel('tokenLogProbsForward', args);
+  const { logProbs, logSumExp, kept, nonFinite } = args;
+  return pending({ logProbs, logSumExp, entropy: args.entropy, kept, nonFinite });
 }
 
-/** Throws if there were non-finite rows and that is an error; else gives their number. `nonFinite` has been read. */
+/** Throws if `count` rows were not finite and that is an error. */
 export function* checkFinite(
   rows: Rows,
-  { kept, nonFinite }: Pick<ForwardArrays, 'kept' | 'nonFinite'>,
+  count: number,
+  kept: MaybePending<Uint8Array>,
   rule: NonFiniteRule,
-): Task<number> {
-  if (nonFinite[0] === 0 || rule === 'skip') return nonFinite[0];
-  yield* read(kept);
-  const first = kept.findIndex((keep, t) => keep === 0 && rows.mask?.[t] !== 0);
-  throw nonFiniteError('logits', 'row', first, nonFinite[0]);
+): Task<void> {
+  if (count === 0 || rule === 'skip') return;
+  const [keeps] = yield* read(kept);
+  const first = keeps.findIndex((keep, t) => keep === 0 && rows.mask?.[t] !== 0);
+  throw nonFiniteError('logits', 'row', first, count);
 }
 
 export function nonFiniteError(argument: string, unit: string, first: number, count: number): RlvrError {
@@ -154,27 +173,29 @@ export function nonFiniteError(argument: string, unit: string, first: number, co
 
 /** The backward pass on validated rows, into `gradient`; with `halt`, only if that holds 0. */
 export function* backwardTask(
-  rows: Rows,
+  rows: KernelRows,
   gradient: LogitsView,
   upstream: {
-    logSumExp: Float64Array;
-    gradLogProbs: Float64Array;
-    entropy: Float64Array | undefined;
-    gradEntropy: Float64Array | undefined;
-    halt?: Int32Array | undefined;
+    logSumExp: MaybePending<Float64Array>;
+    gradLogProbs: MaybePending<Float64Array>;
+    entropy: MaybePending<Float64Array> | undefined;
+    gradEntropy: MaybePending<Float64Array> | undefined;
+    halt?: MaybePending<Int32Array> | undefined;
   },
-): Task<void> {
-  const args: TokenLogProbsBackwardArguments = {
+): Task<{ gradLogits: Pending<Float32Array> | Pending<Uint16Array> | DeviceMemory }> {
+  const gradLogits = gradient.data;
+  const args = {
     logSumExp: upstream.logSumExp,
     gradLogProbs: upstream.gradLogProbs,
     entropy: upstream.gradEntropy && upstream.entropy,
     gradEntropy: upstream.gradEntropy,
     halt: upstream.halt,
-    gradLogits: gradient.data,
+    gradLogits,
     gradRowStride: gradient.rowStride,
     ...kernelRows(rows),
   };
-  yield { kernel: 'tokenLogProbsBackward', args };
+  yield kernel('tokenLogProbsBackward', args);
+  return pending({ gradLogits });
 }
 
 export function nonFiniteRule(value: unknown): NonFiniteRule {
@@ -186,11 +207,17 @@ function* forwardOp(inputs: TokenLogProbsInputs, options?: TokenLogProbsOptions)
   const rows = tokenRows(objectArgument('inputs', inputs), temperature);
   const rule = nonFiniteRule(onNonFinite);
   const arrays = yield* forwardTask(rows, entropy === true);
-  const { logProbs, logSumExp, kept, nonFinite } = arrays;
-  yield* read(logProbs, logSumExp, arrays.entropy, nonFinite, rule === 'skip' ? kept : undefined);
-  const nonFiniteTokens = yield* checkFinite(rows, arrays, rule);
+  const [logProbs, logSumExp, entropies, nonFinite, kept] = yield* read(
+    arrays.logProbs,
+    arrays.logSumExp,
+    arrays.entropy,
+    arrays.nonFinite,
+    rule === 'skip' ? arrays.kept : undefined,
+  );
+  const [nonFiniteTokens] = nonFinite;
+  yield* checkFinite(rows, nonFiniteTokens, arrays.kept, rule);
   const mask = nonFiniteTokens > 0 ? kept : rows.mask;
-  return { logProbs, logSumExp, mask, nonFiniteTokens, ...(arrays.entropy && { entropy: arrays.entropy }) };
+  return { logProbs, logSumExp, mask, nonFiniteTokens, ...(entropies && { entropy: entropies }) };
 }
 
 function* backwardOp<L extends Logits>(
@@ -209,8 +236,7 @@ function* backwardOp<L extends Logits>(
   };
   const target = gradientView(rows.view, gradient as GradientOption<Logits>);
   if (!target) throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place' or { out }", "'none'");
-  yield* backwardTask(rows, target, upstream);
-  yield* read(target.data);
+  yield* readAll(yield* backwardTask(rows, target, upstream));
   return { gradLogits: target.source as L };
 }
 

@@ -1,10 +1,10 @@
 // An op or a loss is written once, as a task: a generator that validates, allocates, yields the kernels to run, and
 // returns the result. Its async function and its ...Sync twin differ only in how they run what is yielded.
 //
-// What a kernel wrote may still be on a device: a task reads an array only after `yield* read(...)`, and does not change
+// What a kernel was given to write may still be on a device: it is Pending, and only `read` opens it. A task does not change
 // an array that it gave to a kernel.
 import { badArgument, describe, RlvrError, tag } from '../errors.js';
-import type { BackendName, HostArray, KernelCall, LogitsData } from '../kernels.js';
+import type { BackendName, HostArray, KernelArguments, KernelCall, KernelName } from '../kernels.js';
 import { optionsArgument } from '../validate.js';
 import { selectBackend } from './select.js';
 
@@ -12,9 +12,48 @@ type Step = KernelCall | { read: readonly HostArray[] };
 
 export type Task<Result> = Generator<Step, Result, void>;
 
-/** Makes the arrays hold what the kernels so far wrote to them, and waits for those kernels. */
-export function* read(...arrays: readonly (LogitsData | HostArray | undefined)[]): Task<void> {
+declare const written: unique symbol;
+
+/** An array that a kernel has still to write. Other kernels take it as it is; its elements are there once it was read. */
+export interface Pending<A extends HostArray> {
+  readonly [written]: A;
+  readonly length: number;
+}
+
+/** As the last word on an array may still be a kernel's. Distributes over unions. */
+export type MaybePending<A> = A | (A extends HostArray ? Pending<A> : never);
+
+type AllPending<R> = { [K in keyof R]: R[K] extends infer A ? (A extends HostArray ? Pending<A> : A) : never };
+
+type Opened<P> = P extends Pending<infer A> ? A : P extends readonly unknown[] ? { [I in keyof P]: Opened<P[I]> } : P;
+
+/** Arrays that a kernel was given to write, from then on. */
+export function pending<R extends object>(arrays: R): AllPending<R> {
+  return arrays as AllPending<R>;
+}
+
+/** A kernel to be run, as a task yields it; what it reads may be pending. */
+export function kernel<K extends KernelName>(
+  name: K,
+  args: { [A in keyof KernelArguments[K]]: MaybePending<KernelArguments[K][A]> },
+): KernelCall {
+  return { kernel: name, args } as unknown as KernelCall;
+}
+
+/** Makes arrays hold what the kernels so far wrote to them, and waits for those kernels. What is no array is left alone. */
+export function* read<const P extends readonly unknown[]>(...arrays: P): Task<{ [I in keyof P]: Opened<P[I]> }> {
   yield { read: arrays.filter((array): array is HostArray => ArrayBuffer.isView(array)) };
+  return arrays as { [I in keyof P]: Opened<P[I]> };
+}
+
+/** As {@link read}, by name; a value may be a list of arrays. */
+export function* readAll<R extends object>(arrays: R): Task<{ [K in keyof R]: Opened<R[K]> }> {
+  yield {
+    read: Object.values(arrays)
+      .flat()
+      .filter((array): array is HostArray => ArrayBuffer.isView(array)),
+  };
+  return arrays as { [K in keyof R]: Opened<R[K]> };
 }
 
 /** Options of every op and loss. */
