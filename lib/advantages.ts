@@ -1,4 +1,5 @@
 import { checkGroupOrder, gather, scatter } from './groups.js';
+import { checkBatchFields, checkOptions, namesOf } from './options.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -39,6 +40,9 @@ export interface AdvantagesOptions {
   /** Added to the standard deviation, >= 0. Default 1e-4, as TRL (verl: 1e-6). */
   eps?: number;
 }
+
+/** Names of {@link AdvantagesOptions}. */
+export const ADVANTAGES_OPTIONS = namesOf<AdvantagesOptions>({ estimator: true, ddof: true, eps: true });
 
 /** Rewards [N], their lengths [N] for `opo`, and where the advantages [N] go. */
 interface Group {
@@ -141,12 +145,14 @@ function varies(rewards: Float64Array, begin: number, end: number): boolean {
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`.
  */
 export function advantages(inputs: AdvantagesInputs, options?: AdvantagesOptions): Float64Array {
-  objectArgument('inputs', inputs);
+  checkBatchFields(objectArgument('inputs', inputs));
   const sequences = typedArray('rewards', inputs.rewards, ['Float32Array', 'Float64Array']).length;
   const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N');
   const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
   const groupOrder = optional(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
-  const rule = advantageRule(optionsArgument(options));
+  const given = optionsArgument(options);
+  checkOptions('advantages', given, ADVANTAGES_OPTIONS);
+  const rule = advantageRule(given);
   const needsCounts = rule.needsTokenCounts || inputs.tokenCounts !== undefined;
   const counts = needsCounts ? gather(tokenCounts(inputs.tokenCounts, sequences), groupOrder) : undefined;
   return scatter(estimateAdvantages(rule, gather(rewards, groupOrder), counts, cuGroups), groupOrder);

@@ -4,6 +4,7 @@ export type RlvrErrorCode =
   | 'ERR_DTYPE'
   | 'ERR_RANGE'
   | 'ERR_NONFINITE'
+  | 'ERR_OPTION'
   | 'ERR_BACKEND'
   | 'ERR_CUDA'
   | 'ERR_DISPOSED'

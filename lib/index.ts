@@ -48,7 +48,7 @@ export { type DiscriminativeParameters, discriminative } from './objectives/disc
 export type { EntropyParameters } from './objectives/entropy-bonus.js';
 export { infoNCE } from './objectives/info-nce.js';
 export type { KlInputs, KlParameters } from './objectives/kl-penalty.js';
-export type { LossOptions, Objective } from './objectives/objective.js';
+export type { LossBatch, LossOptions, Objective } from './objectives/objective.js';
 export type { RolloutCorrection, RolloutParameters } from './objectives/rollout-correction.js';
 export { type ObjectiveValue, type ScoredBatch, scoreObjective } from './objectives/score-objective.js';
 export {

@@ -1,9 +1,10 @@
 // A trainer's padded [B, L] layout as a packed batch (spec section 1). Logits stay where they are; only offsets are made.
+
 import { DeviceTensor } from './cuda/device.js';
 import { badArgument, describe } from './errors.js';
 import type { HostTensor } from './host-tensor.js';
 import { type Logits, logitsView } from './logits.js';
-import { arrayOf, type FloatArray, finiteNumber, objectArgument } from './validate.js';
+import { arrayOf, type FloatArray, finiteNumber, ID_ARRAYS, objectArgument } from './validate.js';
 
 /** As {@link HostTensor}, also in a trainer's shape [B, L, V]; `rowStride` is from one token to the next in both. */
 export interface PaddedTensor extends Omit<HostTensor, 'shape'> {
@@ -30,7 +31,7 @@ interface PaddedFromLogits extends PaddedSequences {
   /** [B * L, V]; row t scores the token at `targets[t]`. */
   logits: PaddedLogits;
   /** [B * L] sampled token ids; any value where masked. */
-  targets: Int32Array;
+  targets: Int32Array | BigInt64Array;
   /** Not with logits. */
   logProbs?: undefined;
 }
@@ -131,7 +132,7 @@ function checkTokens(batch: PaddedBatch, tokens: number): void {
     throw badArgument('ERR_DTYPE', 'batch', 'either logits (with targets) or logProbs', got);
   }
   arrayOf('mask', mask, ['Uint8Array'], tokens, 'B * L, one flag per token');
-  if (logProbs === undefined) arrayOf('targets', targets, ['Int32Array'], tokens, 'B * L, one id per token');
+  if (logProbs === undefined) arrayOf('targets', targets, ID_ARRAYS, tokens, 'B * L, one id per token');
   else arrayOf('logProbs', logProbs, ['Float32Array', 'Float64Array'], tokens, 'B * L, one value per token');
 }
 

@@ -1,4 +1,5 @@
-import { finiteNumber } from './validate.js';
+import { checkOptions, namesOf } from './options.js';
+import { finiteNumber, optionsArgument } from './validate.js';
 
 /** Parameters of {@link cosineMargin}. */
 export interface CosineMarginParameters {
@@ -22,9 +23,12 @@ export interface CosineMarginParameters {
  * ```
  *
  * @returns a function of training progress in [0, 1], for the `margin` option of a loss.
- * @throws RlvrError `ERR_RANGE`.
+ * @throws RlvrError `ERR_RANGE`, `ERR_OPTION`.
  */
-export function cosineMargin({ target = 0, warmup = 1 }: CosineMarginParameters = {}): (progress: number) => number {
+export function cosineMargin(parameters?: CosineMarginParameters): (progress: number) => number {
+  const given = optionsArgument(parameters);
+  checkOptions('cosineMargin', given, namesOf<CosineMarginParameters>({ target: true, warmup: true }));
+  const { target = 0, warmup = 1 } = given;
   finiteNumber('target', target);
   finiteNumber('warmup', warmup, { above: 0, max: 1 });
   return (progress) => {

@@ -9,6 +9,7 @@ interface ArrayTypes {
   Float32Array: Float32Array;
   Float64Array: Float64Array;
   Int32Array: Int32Array;
+  BigInt64Array: BigInt64Array;
   Uint8Array: Uint8Array;
   Uint16Array: Uint16Array;
 }
@@ -95,13 +96,19 @@ export function tokenCounts(value: unknown, sequences: number): Float64Array {
   throw badArgument('ERR_RANGE', 'tokenCounts', 'counts of at least 0', `${counts[negative]} at index ${negative}`);
 }
 
-/** As floats, no NaN where the mask keeps the token. Infinities pass: log-ratios are clamped. */
-export function maskedFloats(name: string, value: unknown, length: number, mask: Uint8Array | undefined): Float64Array {
+/** As floats, no NaN where the mask keeps the token (`remedy`: what else helps). Infinities pass: log-ratios are clamped. */
+export function maskedFloats(
+  name: string,
+  value: unknown,
+  length: number,
+  mask: Uint8Array | undefined,
+  remedy = '',
+): Float64Array {
   const array = floats(name, value, length, 'T, one value per token');
   if (allFinite(array)) return array;
   for (let t = 0; t < length; t++) {
     if (Number.isNaN(array[t]) && mask?.[t] !== 0) {
-      throw badArgument('ERR_NONFINITE', name, 'no NaN at unmasked tokens', `NaN at index ${t}`);
+      throw badArgument('ERR_NONFINITE', name, `no NaN at unmasked tokens${remedy}`, `NaN at index ${t}`);
     }
   }
   return array;
@@ -152,15 +159,19 @@ export function optionalMask(value: unknown, tokens: number): Uint8Array | undef
   return optional(value, (mask) => arrayOf('mask', mask, ['Uint8Array'], tokens, 'T, one flag per token'));
 }
 
-/** Target ids, each in [0, vocab) where the mask keeps the token. */
+/** What token ids may come in. */
+export const ID_ARRAYS = ['Int32Array', 'BigInt64Array'] as const;
+
+/** Target ids, each in [0, vocab) where the mask keeps the token. Those of 64 bits are copied to 32. */
 export function targetIds(value: unknown, tokens: number, vocab: number, mask: Uint8Array | undefined): Int32Array {
-  const ids = arrayOf('targets', value, ['Int32Array'], tokens, 'T, one id per token');
+  const given = arrayOf('targets', value, ID_ARRAYS, tokens, 'T, one id per token');
+  const ids = tag(given) === 'Int32Array' ? (given as Int32Array) : Float64Array.from(given, Number);
   for (let t = 0; t < tokens; t++) {
     if ((ids[t] < 0 || ids[t] >= vocab) && mask?.[t] !== 0) {
-      throw badArgument('ERR_RANGE', 'targets', `ids in [0, ${vocab})`, `${ids[t]} at index ${t}`);
+      throw badArgument('ERR_RANGE', 'targets', `ids in [0, ${vocab})`, `${given[t]} at index ${t}`);
     }
   }
-  return ids;
+  return ids instanceof Float64Array ? Int32Array.from(ids) : ids;
 }
 
 interface NumberRange {
@@ -168,11 +179,14 @@ interface NumberRange {
   min?: number;
   max?: number;
   integer?: boolean;
+  /** Infinity is allowed too: there is no bound. */
+  unbounded?: boolean;
 }
 
 /** A finite number within bounds. */
 export function finiteNumber(name: string, value: unknown, range: NumberRange = {}): number {
-  const { above = -Infinity, min = -Infinity, max = Infinity, integer = false } = range;
+  const { above = -Infinity, min = -Infinity, max = Infinity, integer = false, unbounded = false } = range;
+  if (unbounded && value === Infinity) return value;
   if (typeof value !== 'number') throw badArgument('ERR_RANGE', name, 'a number', describe(value));
   const inside = Number.isFinite(value) && value > above && value >= min && value <= max;
   if (inside && (!integer || Number.isInteger(value))) return value;
@@ -181,7 +195,7 @@ export function finiteNumber(name: string, value: unknown, range: NumberRange = 
     min !== -Infinity && `at least ${min}`,
     max !== Infinity && `at most ${max}`,
   ].filter((text) => text !== false);
-  const kind = integer ? 'a whole number' : 'a finite number';
+  const kind = integer ? 'a whole number' : unbounded ? 'a number' : 'a finite number';
   throw badArgument('ERR_RANGE', name, [kind, bounds.join(' and ')].filter(Boolean).join(' '), String(value));
 }
 

@@ -10,6 +10,7 @@ import {
   temperatureOption,
   tokenRows,
 } from '../ops/token-log-probs.js';
+import { checkBatchFields, namesOf } from '../options.js';
 import {
   allFinite,
   type FloatArray,
@@ -38,7 +39,7 @@ interface FromLogits<L extends Logits> extends PackedSequences {
   /** [T, V] unscaled; row t scores `targets[t]`, `-Infinity` marks a banned token. */
   logits: L;
   /** [T] sampled token ids. */
-  targets: Int32Array;
+  targets: Int32Array | BigInt64Array;
   /** Not with logits. */
   logProbs?: undefined;
 }
@@ -57,7 +58,7 @@ interface FromLogProbs<P extends FloatArray> extends PackedSequences {
  *
  * | field | what |
  * |---|---|
- * | `logits`, `targets` | [T, V] {@link Logits}, row t for `targets[t]`; [T] `Int32Array` of sampled token ids |
+ * | `logits`, `targets` | [T, V] {@link Logits}, row t for `targets[t]`; [T] `Int32Array` or `BigInt64Array` of sampled token ids |
  * | or `logProbs` | [T] {@link FloatArray} of the sampled tokens' log-probs |
  * | `cuSeqlens` | [N + 1] `Int32Array`: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty ones are legal |
  * | `mask` | [T] `Uint8Array`, optional; 0 drops a token: its logits are never read, its gradient is 0 |
@@ -69,7 +70,7 @@ export type SequenceBatch<L extends Logits = Logits, P extends FloatArray = Floa
   | FromLogProbs<P>;
 
 /** @inline */
-interface Rewarded {
+export interface Rewarded {
   /** [G + 1], group g (one prompt) is sequences `cuGroups[g] ... cuGroups[g + 1]`; groups may be empty. */
   cuGroups: Int32Array;
   /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
@@ -106,8 +107,12 @@ export interface TokenLevelOptions {
   onNonFinite?: NonFiniteRule;
 }
 
-export function checkSequences(batch: SequenceBatch, options: TokenLevelOptions): CheckedSequences {
-  objectArgument('batch', batch);
+/** Names of {@link TokenLevelOptions}. */
+export const TOKEN_LEVEL_OPTIONS = namesOf<TokenLevelOptions>({ temperature: true, onNonFinite: true });
+
+/** `missing`: NaN in `rolloutLogProbs` stands for tokens that the engine could not score. */
+export function checkSequences(batch: SequenceBatch, options: TokenLevelOptions, missing = false): CheckedSequences {
+  checkBatchFields(objectArgument('batch', batch));
   if ((batch.logits === undefined) === (batch.logProbs === undefined)) {
     const got = batch.logits === undefined ? 'neither' : 'both';
     throw badArgument('ERR_DTYPE', 'batch', 'either logits (with targets) or logProbs', got);
@@ -124,12 +129,17 @@ export function checkSequences(batch: SequenceBatch, options: TokenLevelOptions)
     cuSeqlens,
     mask,
     oldLogProbs: optional(batch.oldLogProbs, (old) => maskedFloats('oldLogProbs', old, tokens, mask)),
-    rolloutLogProbs: optional(batch.rolloutLogProbs, (own) => maskedFloats('rolloutLogProbs', own, tokens, mask)),
+    rolloutLogProbs: optional(batch.rolloutLogProbs, (own) => checkRollout(own, tokens, mask, missing)),
     rows,
     logProbs: optional(source, (logProbs) => floats('logProbs', logProbs, tokens, 'T')),
     logProbsSource: source,
     onNonFinite: nonFiniteRule(options.onNonFinite),
   };
+}
+
+function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefined, missing: boolean): Float64Array {
+  if (missing) return floats('rolloutLogProbs', value, tokens, 'T, one value per token');
+  return maskedFloats('rolloutLogProbs', value, tokens, mask, ", or rolloutCorrection with missing: 'one'");
 }
 
 /** Checks that no array of a batch was detached between its forward and its backward pass. */
@@ -140,12 +150,29 @@ export function recheckSequences({ rows, mask }: CheckedSequences): void {
   logitsView('logits', rows.view.source, rows.view.tokens);
 }
 
-/** The groups and [N] rewards of a checked batch. */
-export function checkGroups(batch: Rewarded, sequences: number): Groups & { rewards: Float64Array } {
+/** The groups and [N] rewards of a checked batch, as far as it has them. */
+export interface CheckedGroups {
+  cuGroups: Int32Array | undefined; // [G + 1]
+  groupOrder: Int32Array | undefined; // [N]
+  rewards: Float64Array | undefined; // [N]
+}
+
+export function checkGroups(batch: Partial<Rewarded>, sequences: number): CheckedGroups {
+  const { cuGroups, groupOrder, rewards } = batch;
+  const wanted = cuGroups !== undefined || groupOrder !== undefined;
   return {
-    cuGroups: offsets('cuGroups', batch.cuGroups, sequences, 'N'),
-    groupOrder: optional(batch.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences)),
-    rewards: finiteFloats('rewards', batch.rewards, sequences, 'N, one reward per sequence'),
+    cuGroups: wanted ? offsets('cuGroups', cuGroups, sequences, 'N') : undefined,
+    groupOrder: optional(groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences)),
+    rewards: optional(rewards, (values) => finiteFloats('rewards', values, sequences, 'N, one reward per sequence')),
+  };
+}
+
+/** Groups and rewards, for an objective that needs them. Throws, as any check does, where the batch lacks one. */
+export function requireGroups({ cuGroups, groupOrder, rewards }: CheckedGroups): Groups & { rewards: Float64Array } {
+  return {
+    cuGroups: cuGroups ?? typedArray('cuGroups', cuGroups, ['Int32Array']),
+    groupOrder,
+    rewards: rewards ?? (typedArray('rewards', rewards, ['Float32Array', 'Float64Array']) as Float64Array),
   };
 }
 

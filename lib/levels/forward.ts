@@ -1,8 +1,16 @@
 // forward(): scores for an objective the user writes in TypeScript, and the way back from its gradient.
 
-import { type AsyncOptions, type BackendOptions, read, runAsync, runSync, type Task } from '../run/task.js';
+import type { OptionNames } from '../options.js';
+import { checkOptions } from '../options.js';
+import { type AsyncOptions, type BackendOptions, optionsOf, read, runAsync, runSync, type Task } from '../run/task.js';
 import { type FloatArray, finiteFloats, optional, optionsArgument } from '../validate.js';
-import { checkSequences, recheckSequences, type SequenceBatch, type TokenLevelOptions } from './batch.js';
+import {
+  checkSequences,
+  recheckSequences,
+  type SequenceBatch,
+  TOKEN_LEVEL_OPTIONS,
+  type TokenLevelOptions,
+} from './batch.js';
 import {
   type BatchGradient,
   type GradientOf,
@@ -54,6 +62,9 @@ export interface ForwardSync<B> extends ForwardResult {
   backward(gradScores: FloatArray, options?: BackwardOptions<B>): GradientOf<B>;
 }
 
+const BACKWARD_OPTIONS: OptionNames = { gradient: { out: true } };
+const forwardOptions = optionsOf<ForwardOptions>('forward', { ...TOKEN_LEVEL_OPTIONS, sides: true, entropy: true });
+
 interface State {
   level: TokenLevel;
   channel: ScoreChannel;
@@ -86,9 +97,11 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
 function* backwardTask<B extends SequenceBatch>(
   { level, channel }: State,
   gradScores: FloatArray,
-  given?: BackwardOptions<B>,
+  given: BackwardOptions<B> | undefined,
+  names: OptionNames,
 ): Task<Gradients> {
   const options = optionsArgument(given);
+  checkOptions('backward', options, names);
   const { sequences } = level.checked;
   recheckSequences(level.checked);
   const upstream = finiteFloats('gradScores', gradScores, sequences, 'N, one value per sequence');
@@ -126,12 +139,12 @@ export async function forward<B extends SequenceBatch>(
   score: Score,
   options?: ForwardOptions & AsyncOptions,
 ): Promise<Forward<B>> {
-  const state = await runAsync(forwardTask(batch, score, optionsArgument(options)), options, batch?.logits);
+  const state = await runAsync(forwardTask(batch, score, forwardOptions.async(options)), options, batch?.logits);
   return {
     ...state.result,
     backward: (gradScores, backwardOptions) =>
       runAsync(
-        backwardTask(state, gradScores, backwardOptions),
+        backwardTask(state, gradScores, backwardOptions, { ...BACKWARD_OPTIONS, signal: true }),
         { backend: options?.backend, signal: backwardOptions?.signal },
         batch.logits,
       ) as Promise<GradientOf<B>>,
@@ -140,10 +153,14 @@ export async function forward<B extends SequenceBatch>(
 
 /** {@link forward}, blocking. */
 export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, options?: ForwardOptions): ForwardSync<B> {
-  const state = runSync(forwardTask(batch, score, optionsArgument(options)), options, batch?.logits);
+  const state = runSync(forwardTask(batch, score, forwardOptions.sync(options)), options, batch?.logits);
   return {
     ...state.result,
     backward: (gradScores, backwardOptions) =>
-      runSync(backwardTask(state, gradScores, backwardOptions), options, batch.logits) as GradientOf<B>,
+      runSync(
+        backwardTask(state, gradScores, backwardOptions, BACKWARD_OPTIONS),
+        options,
+        batch.logits,
+      ) as GradientOf<B>,
   };
 }

@@ -1,11 +1,20 @@
-import { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from '../objectives/advantage-weighted.js';
-import { defineLoss } from './loss.js';
-import { type ClippedRatioParameters, clippedRatio, type PolicyOptions } from './policy.js';
+import {
+  ADVANTAGE_PARAMETERS,
+  type AdvantageInputs,
+  type AdvantageParameters,
+  advantageWeighted,
+} from '../objectives/advantage-weighted.js';
+import { namedLoss } from './loss.js';
+import { CLIPPED_RATIO_PARAMETERS, type ClippedRatioParameters, clippedRatio, type PolicyOptions } from './policy.js';
 
 /** Options of {@link bnpo}. */
 export interface BnpoOptions extends PolicyOptions, ClippedRatioParameters {}
 
-const loss = defineLoss<AdvantageParameters & ClippedRatioParameters, AdvantageInputs, 'advantages'>({
+/** {@link bnpo}, as the list of losses has it. */
+export const bnpoLoss = namedLoss<AdvantageParameters & ClippedRatioParameters, AdvantageInputs, 'advantages'>({
+  name: 'bnpo',
+  summary: 'clipped ratios: epsilon 0.2 and 0.2, token-mean',
+  parameters: { ...ADVANTAGE_PARAMETERS, ...CLIPPED_RATIO_PARAMETERS },
   score: clippedRatio,
   objective: advantageWeighted,
   defaults: { epsilonLow: 0.2, epsilonHigh: 0.2, aggregation: 'token-mean' },
@@ -39,10 +48,10 @@ const loss = defineLoss<AdvantageParameters & ClippedRatioParameters, AdvantageI
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  * @function
  */
-export const bnpo = loss.run;
+export const bnpo = bnpoLoss.run;
 
 /**
  * {@link bnpo}, blocking.
  * @function
  */
-export const bnpoSync = loss.runSync;
+export const bnpoSync = bnpoLoss.runSync;

@@ -1,19 +1,28 @@
-import { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from '../objectives/advantage-weighted.js';
-import { defineLoss } from './loss.js';
+import {
+  ADVANTAGE_PARAMETERS,
+  type AdvantageInputs,
+  type AdvantageParameters,
+  advantageWeighted,
+} from '../objectives/advantage-weighted.js';
+import { namedLoss } from './loss.js';
 import type { PolicyOptions } from './policy.js';
 
 /** Bounds of the stopped ratio, absolute. */
 export interface CispoParameters {
   /** Lower bound of the ratio itself, >= 0 (not of its distance from 1). Default 0. */
   ratioMin?: number;
-  /** Upper bound of the ratio itself. Default 5; TRL's `epsilon_high` for CISPO is the same number. */
+  /** Upper bound of the ratio itself; Infinity for none. Default 5; TRL's `epsilon_high` for CISPO is the same number. */
   ratioMax?: number;
 }
 
 /** Options of {@link cispo}. */
 export interface CispoOptions extends PolicyOptions, CispoParameters {}
 
-const loss = defineLoss<AdvantageParameters & CispoParameters, AdvantageInputs, 'advantages'>({
+/** {@link cispo}, as the list of losses has it. */
+export const cispoLoss = namedLoss<AdvantageParameters & CispoParameters, AdvantageInputs, 'advantages'>({
+  name: 'cispo',
+  summary: 'log-probs weighted by stopped ratios: token-mean',
+  parameters: { ...ADVANTAGE_PARAMETERS, ratioMin: true, ratioMax: true },
   score: ({ ratioMin, ratioMax }) => ({ kind: 'stoppedRatio', ratioMin, ratioMax }),
   objective: advantageWeighted,
   defaults: { ratioMin: 0, ratioMax: 5, aggregation: 'token-mean' },
@@ -49,10 +58,10 @@ const loss = defineLoss<AdvantageParameters & CispoParameters, AdvantageInputs, 
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  * @function
  */
-export const cispo = loss.run;
+export const cispo = cispoLoss.run;
 
 /**
  * {@link cispo}, blocking.
  * @function
  */
-export const cispoSync = loss.runSync;
+export const cispoSync = cispoLoss.runSync;

@@ -1,12 +1,20 @@
 import { infoNCE } from '../objectives/info-nce.js';
 import type { LossOptions } from '../objectives/objective.js';
 import type { InfoNCEParameters } from '../ops/group-info-nce.js';
-import { defineLoss } from './loss.js';
+import { INFO_NCE_PARAMETERS } from '../ops/group-info-nce.js';
+import { namedLoss } from './loss.js';
 
 /** Options of {@link conspo}. */
 export interface ConspoOptions extends LossOptions, InfoNCEParameters {}
 
-const loss = defineLoss<InfoNCEParameters, unknown, 'groupLosses'>({ score: 'logLikelihood', objective: infoNCE });
+/** {@link conspo}, as the list of losses has it. */
+export const conspoLoss = namedLoss<InfoNCEParameters, unknown, 'groupLosses'>({
+  name: 'conspo',
+  summary: 'InfoNCE on mean log-probs: tau 0.1',
+  parameters: { ...INFO_NCE_PARAMETERS },
+  score: 'logLikelihood',
+  objective: infoNCE,
+});
 
 /**
  * ConSPO (arXiv 2605.12969): length-normalised log-likelihood scores, and InfoNCE of each verified positive against the
@@ -41,10 +49,10 @@ const loss = defineLoss<InfoNCEParameters, unknown, 'groupLosses'>({ score: 'log
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  * @function
  */
-export const conspo = loss.run;
+export const conspo = conspoLoss.run;
 
 /**
  * {@link conspo}, blocking.
  * @function
  */
-export const conspoSync = loss.runSync;
+export const conspoSync = conspoLoss.runSync;

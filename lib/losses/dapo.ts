@@ -1,11 +1,20 @@
-import { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from '../objectives/advantage-weighted.js';
-import { defineLoss } from './loss.js';
-import { type ClippedRatioParameters, clippedRatio, type PolicyOptions } from './policy.js';
+import {
+  ADVANTAGE_PARAMETERS,
+  type AdvantageInputs,
+  type AdvantageParameters,
+  advantageWeighted,
+} from '../objectives/advantage-weighted.js';
+import { namedLoss } from './loss.js';
+import { CLIPPED_RATIO_PARAMETERS, type ClippedRatioParameters, clippedRatio, type PolicyOptions } from './policy.js';
 
 /** Options of {@link dapo}. */
 export interface DapoOptions extends PolicyOptions, ClippedRatioParameters {}
 
-const loss = defineLoss<AdvantageParameters & ClippedRatioParameters, AdvantageInputs, 'advantages'>({
+/** {@link dapo}, as the list of losses has it. */
+export const dapoLoss = namedLoss<AdvantageParameters & ClippedRatioParameters, AdvantageInputs, 'advantages'>({
+  name: 'dapo',
+  summary: 'clipped ratios: epsilon 0.2 and 0.28, token-mean',
+  parameters: { ...ADVANTAGE_PARAMETERS, ...CLIPPED_RATIO_PARAMETERS },
   score: clippedRatio,
   objective: advantageWeighted,
   defaults: { epsilonLow: 0.2, epsilonHigh: 0.28, aggregation: 'token-mean' },
@@ -38,10 +47,10 @@ const loss = defineLoss<AdvantageParameters & ClippedRatioParameters, AdvantageI
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  * @function
  */
-export const dapo = loss.run;
+export const dapo = dapoLoss.run;
 
 /**
  * {@link dapo}, blocking.
  * @function
  */
-export const dapoSync = loss.runSync;
+export const dapoSync = dapoLoss.runSync;

@@ -1,7 +1,7 @@
-import { type DiscoParameters, disco as objective } from '../objectives/disco.js';
+import { DISCO_PARAMETERS, type DiscoParameters, disco as objective } from '../objectives/disco.js';
 import type { LossOptions } from '../objectives/objective.js';
 import { oneOf } from '../validate.js';
-import { defineLoss } from './loss.js';
+import { namedLoss } from './loss.js';
 
 /** Parameters of {@link disco}. */
 export interface DiscoLossParameters extends DiscoParameters {
@@ -14,7 +14,11 @@ export interface DiscoLossParameters extends DiscoParameters {
 /** Options of {@link disco}. */
 export interface DiscoOptions extends LossOptions, DiscoLossParameters {}
 
-const loss = defineLoss<DiscoLossParameters, unknown, 'groupLosses'>({
+/** {@link disco}, as the list of losses has it. */
+export const discoLoss = namedLoss<DiscoLossParameters, unknown, 'groupLosses'>({
+  name: 'disco',
+  summary: 'positives against a soft maximum of negatives: tau 10 or, on ratios, 1',
+  parameters: { ...DISCO_PARAMETERS, score: true },
   score: ({ score }) => ({ kind: oneOf('score', score ?? 'logLikelihood', ['logLikelihood', 'ratio']) }),
   objective: (score, batch, checked, options) => {
     const tau = options.tau === undefined && options.score === 'ratio' ? 1 : options.tau;
@@ -51,10 +55,10 @@ const loss = defineLoss<DiscoLossParameters, unknown, 'groupLosses'>({
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  * @function
  */
-export const disco = loss.run;
+export const disco = discoLoss.run;
 
 /**
  * {@link disco}, blocking.
  * @function
  */
-export const discoSync = loss.runSync;
+export const discoSync = discoLoss.runSync;

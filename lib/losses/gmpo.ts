@@ -1,11 +1,21 @@
-import { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from '../objectives/advantage-weighted.js';
-import { defineLoss } from './loss.js';
+import {
+  ADVANTAGE_PARAMETERS,
+  type AdvantageInputs,
+  type AdvantageParameters,
+  advantageWeighted,
+} from '../objectives/advantage-weighted.js';
+import { namedLoss } from './loss.js';
 import type { ClipParameters, PolicyOptions } from './policy.js';
+import { CLIP_PARAMETERS } from './policy.js';
 
 /** Options of {@link gmpo}. */
 export interface GmpoOptions extends PolicyOptions, ClipParameters {}
 
-const loss = defineLoss<AdvantageParameters & ClipParameters, AdvantageInputs, 'advantages'>({
+/** {@link gmpo}, as the list of losses has it. */
+export const gmpoLoss = namedLoss<AdvantageParameters & ClipParameters, AdvantageInputs, 'advantages'>({
+  name: 'gmpo',
+  summary: 'geometric mean of clipped ratios: epsilon 0.4 and 0.4, sequence-mean',
+  parameters: { ...ADVANTAGE_PARAMETERS, ...CLIP_PARAMETERS },
   score: ({ epsilonLow, epsilonHigh }) => ({ kind: 'geometricRatio', epsilonLow, epsilonHigh }),
   objective: advantageWeighted,
   defaults: { epsilonLow: 0.4, epsilonHigh: 0.4 },
@@ -39,10 +49,10 @@ const loss = defineLoss<AdvantageParameters & ClipParameters, AdvantageInputs, '
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  * @function
  */
-export const gmpo = loss.run;
+export const gmpo = gmpoLoss.run;
 
 /**
  * {@link gmpo}, blocking.
  * @function
  */
-export const gmpoSync = loss.runSync;
+export const gmpoSync = gmpoLoss.runSync;

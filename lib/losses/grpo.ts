@@ -1,10 +1,16 @@
 import { badArgument, describe } from '../errors.js';
-import { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from '../objectives/advantage-weighted.js';
+import type { Batch } from '../levels/batch.js';
+import {
+  ADVANTAGE_PARAMETERS,
+  type AdvantageInputs,
+  type AdvantageParameters,
+  advantageWeighted,
+} from '../objectives/advantage-weighted.js';
 import { discriminative } from '../objectives/discriminative.js';
 import type { Objective } from '../objectives/objective.js';
 import { oneOf } from '../validate.js';
-import { defineLoss } from './loss.js';
-import { type ClippedRatioParameters, clippedRatio, type PolicyOptions } from './policy.js';
+import { namedLoss } from './loss.js';
+import { CLIPPED_RATIO_PARAMETERS, type ClippedRatioParameters, clippedRatio, type PolicyOptions } from './policy.js';
 
 /** Parameters of {@link grpo}. */
 export interface GrpoParameters extends AdvantageParameters, ClippedRatioParameters {
@@ -30,10 +36,14 @@ const objective: Objective<GrpoParameters, AdvantageInputs> = (score, batch, che
     if (options[name] !== undefined) throw refuse(name, describe(options[name]));
   }
   if (batch.advantages !== undefined) throw refuse('advantages', 'an array');
-  return discriminative(score, batch, checked, options);
+  return discriminative(score, batch as Batch, checked, options);
 };
 
-const loss = defineLoss<GrpoParameters, AdvantageInputs>({
+/** {@link grpo}, as the list of losses has it. */
+export const grpoLoss = namedLoss<GrpoParameters, AdvantageInputs>({
+  name: 'grpo',
+  summary: 'clipped ratios: epsilon 0.2 and 0.2, sequence-mean',
+  parameters: { ...ADVANTAGE_PARAMETERS, ...CLIPPED_RATIO_PARAMETERS, form: true },
   score: clippedRatio,
   objective,
   defaults: { epsilonLow: 0.2, epsilonHigh: 0.2 },
@@ -69,10 +79,10 @@ const loss = defineLoss<GrpoParameters, AdvantageInputs>({
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  * @function
  */
-export const grpo = loss.run;
+export const grpo = grpoLoss.run;
 
 /**
  * {@link grpo}, blocking.
  * @function
  */
-export const grpoSync = loss.runSync;
+export const grpoSync = grpoLoss.runSync;

@@ -1,11 +1,21 @@
-import { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from '../objectives/advantage-weighted.js';
-import { defineLoss } from './loss.js';
+import {
+  ADVANTAGE_PARAMETERS,
+  type AdvantageInputs,
+  type AdvantageParameters,
+  advantageWeighted,
+} from '../objectives/advantage-weighted.js';
+import { namedLoss } from './loss.js';
 import type { ClipParameters, PolicyOptions } from './policy.js';
+import { CLIP_PARAMETERS } from './policy.js';
 
 /** Options of {@link gspo}. */
 export interface GspoOptions extends PolicyOptions, ClipParameters {}
 
-const loss = defineLoss<AdvantageParameters & ClipParameters, AdvantageInputs, 'advantages'>({
+/** {@link gspo}, as the list of losses has it. */
+export const gspoLoss = namedLoss<AdvantageParameters & ClipParameters, AdvantageInputs, 'advantages'>({
+  name: 'gspo',
+  summary: "the sequence's ratio, clipped: epsilon 3e-4 and 4e-4, sequence-mean",
+  parameters: { ...ADVANTAGE_PARAMETERS, ...CLIP_PARAMETERS },
   score: ({ epsilonLow, epsilonHigh }) => ({ kind: 'sequenceRatio', epsilonLow, epsilonHigh }),
   objective: advantageWeighted,
   defaults: { epsilonLow: 3e-4, epsilonHigh: 4e-4 },
@@ -39,10 +49,10 @@ const loss = defineLoss<AdvantageParameters & ClipParameters, AdvantageInputs, '
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  * @function
  */
-export const gspo = loss.run;
+export const gspo = gspoLoss.run;
 
 /**
  * {@link gspo}, blocking.
  * @function
  */
-export const gspoSync = loss.runSync;
+export const gspoSync = gspoLoss.runSync;

@@ -9,10 +9,16 @@ import { type BatchGradient, gradientTarget, writeGradientTask } from '../levels
 import { checkScore, type Score } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
 import { ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
-import type { CheckedBatch, LossOptions, Objective, ObjectiveResult } from '../objectives/objective.js';
+import type { CheckedBatch, LossBatch, LossOptions, Objective, ObjectiveResult } from '../objectives/objective.js';
+import { LOSS_OPTIONS, parametersOf } from '../objectives/objective.js';
+import type { RolloutParameters } from '../objectives/rollout-correction.js';
 import { rolloutDifferences } from '../objectives/rollout-correction.js';
-import { type AsyncOptions, read, runAsync, runSync, type Task } from '../run/task.js';
+import type { NamesOf, OptionNames } from '../options.js';
+import { checkOptions, checkSpelling } from '../options.js';
+import { ASYNC_OPTIONS, type AsyncOptions, read, runAsync, runSync, type Task } from '../run/task.js';
+import type { FloatArray } from '../validate.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
+import type { GroupMetric, RewardMetric } from './metrics.js';
 import { batchMetrics, type Metrics } from './metrics.js';
 
 /** Where a loss's gradient goes; `G` is what the call says. */
@@ -41,10 +47,18 @@ export interface LossValue {
   metrics: Metrics;
 }
 
+/** Without rewards or groups, a batch has no metrics of them. */
+type ValueOf<B> = B extends { rewards: FloatArray; cuGroups: Int32Array }
+  ? LossValue
+  : Omit<LossValue, 'metrics'> & {
+      /** What trainers log. */
+      metrics: Omit<Metrics, B extends { rewards: FloatArray } ? GroupMetric : GroupMetric | RewardMetric>;
+    };
+
 /**
  * Result of a loss on a batch `B`, with `G` the `gradient` option; `Always` names values that the loss never leaves out.
  */
-export type LossResult<B, G = 'new', Always extends keyof LossValue = never> = LossValue &
+export type LossResult<B, G = 'new', Always extends keyof LossValue = never> = ValueOf<B> &
   Required<Pick<LossValue, Always>> &
   GradientIn<B, G>;
 
@@ -56,17 +70,23 @@ export interface LossRecipe<P, I> {
   objective: Objective<P, I>;
   /** Values of parameters that the caller leaves out. */
   defaults?: Partial<P>;
+  /**
+   * Names of all parameters: every other option is then refused. Without them, a loss on an objective of this package has
+   * that objective's; on your own objective, or with a score that is a function, it refuses misspelt names of this package's
+   * options only.
+   */
+  parameters?: readonly (keyof P & string)[];
 }
 
 /** A loss: the async function and its blocking twin. `Always` names values that its result never lacks. */
 export interface Loss<P, I, Always extends keyof LossValue = never> {
   /** The loss of a batch, without blocking. */
-  run<B extends Batch & I, G extends BatchGradient<B> = 'new'>(
+  run<B extends LossBatch<I>, G extends BatchGradient<B> = 'new'>(
     batch: B,
     options?: Partial<P> & LossOptions & AsyncOptions & GradientOptions<G>,
   ): Promise<LossResult<B, G, Always>>;
   /** As `run`, blocking. */
-  runSync<B extends Batch & I, G extends BatchGradient<B> = 'new'>(
+  runSync<B extends LossBatch<I>, G extends BatchGradient<B> = 'new'>(
     batch: B,
     options?: Partial<P> & LossOptions & GradientOptions<G>,
   ): LossResult<B, G, Always>;
@@ -98,10 +118,59 @@ export interface Loss<P, I, Always extends keyof LossValue = never> {
 export function defineLoss<P extends object, I = unknown, Always extends keyof LossValue = never>(
   recipe: LossRecipe<P, I>,
 ): Loss<P, I, Always> {
-  const { score, objective, defaults } = checkRecipe(recipe);
-  function* task(batch: Batch & I, given?: object): Task<LossValue> {
-    const options = withDefaults(defaults, optionsArgument(given)) as OptionsOf<P>;
-    const sequences = checkSequences(batch, options);
+  const { score, objective, defaults, parameters } = checkRecipe(recipe);
+  const named = parameters && Object.fromEntries(parameters.map((name) => [name, true as const]));
+  const known = parametersOf(objective);
+  if (named || (known && typeof score !== 'function')) {
+    return createLoss(recipe, refuseUnknown('this loss', { ...known, ...named }));
+  }
+  const names = { ...LOSS_OPTIONS, ...GRADIENT_OPTION, ...ASYNC_OPTIONS, ...known, ...namesIn(defaults) };
+  return createLoss(recipe, (options) => checkSpelling('this loss', options, names));
+}
+
+/** A loss with a name, as `list.ts` has it. */
+export interface NamedLoss<P, I, Always extends keyof LossValue = never> extends Loss<P, I, Always> {
+  readonly name: string;
+  /** What it is, in a line, with the defaults in which similar losses differ. */
+  readonly summary: string;
+  /** Its own parameters, besides the options of every loss. */
+  readonly parameters: OptionNames;
+  readonly defaults: Partial<P>;
+}
+
+/** A loss of this package. */
+export function namedLoss<P extends object, I = unknown, Always extends keyof LossValue = never>(
+  recipe: Omit<LossRecipe<P, I>, 'parameters'> & { name: string; summary: string; parameters: NamesOf<P> },
+): NamedLoss<P, I, Always> {
+  const { name, summary, parameters, defaults = {} } = recipe;
+  return { name, summary, parameters, defaults, ...createLoss<P, I, Always>(recipe, refuseUnknown(name, parameters)) };
+}
+
+/** Throws on options that the loss does not have. */
+type OptionsCheck = (options: object, mode: 'sync' | 'async') => void;
+
+const GRADIENT_OPTION: OptionNames = { gradient: { out: true } };
+
+function refuseUnknown(name: string, parameters: OptionNames): OptionsCheck {
+  const sync = { ...parameters, ...LOSS_OPTIONS, ...GRADIENT_OPTION };
+  const async = { ...sync, ...ASYNC_OPTIONS };
+  return (options, mode) => checkOptions(name, options, mode === 'sync' ? sync : async);
+}
+
+function namesIn(defaults: object | undefined): OptionNames {
+  return Object.fromEntries(Object.keys(defaults ?? {}).map((name) => [name, true]));
+}
+
+function createLoss<P extends object, I, Always extends keyof LossValue>(
+  { score, objective, defaults }: Omit<LossRecipe<P, I>, 'parameters'>,
+  check: OptionsCheck,
+): Loss<P, I, Always> {
+  function* task(batch: LossBatch<I>, given: object | undefined, mode: 'sync' | 'async'): Task<LossValue> {
+    const own = optionsArgument(given);
+    check(own, mode);
+    const options = withDefaults(defaults, own) as OptionsOf<P>;
+    const { rolloutCorrection } = options as RolloutParameters;
+    const sequences = checkSequences(batch, options, rolloutCorrection?.missing === 'one');
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     const checked: CheckedBatch = { ...sequences, ...checkGroups(batch, sequences.sequences), positiveThreshold };
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
@@ -124,21 +193,23 @@ export function defineLoss<P extends object, I = unknown, Always extends keyof L
       ...(advantages && { advantages }),
       ...(logProbs && { logProbs: ownLogProbs(level, logProbs) }),
       ...(entropy && { entropy }),
-      metrics: batchMetrics(checked, results, differences),
+      metrics: batchMetrics(checked, results, differences) as Metrics, // of a batch that lacks some, ValueOf says which
       ...gradient.finish(array),
     };
   }
   return {
-    run: async (batch, options) => runAsync(task(batch, options), options, batch?.logits) as Promise<never>,
-    runSync: (batch, options) => runSync(task(batch, options), options, batch?.logits) as never,
+    run: async (batch, options) => runAsync(task(batch, options, 'async'), options, batch?.logits) as Promise<never>,
+    runSync: (batch, options) => runSync(task(batch, options, 'sync'), options, batch?.logits) as never,
   };
 }
 
 type OptionsOf<P> = Partial<P & LossOptions> & GradientOptions<BatchGradient<Batch>>;
 
 function checkRecipe<P, I>(recipe: LossRecipe<P, I>): LossRecipe<P, I> {
-  const { score, objective, defaults } = objectArgument('recipe', recipe);
+  const { score, objective, defaults, parameters } = objectArgument('recipe', recipe);
   if (typeof score !== 'function') checkScore(score);
+  if (parameters !== undefined && !Array.isArray(parameters))
+    throw badArgument('ERR_DTYPE', 'parameters', 'an array of names', describe(parameters));
   if (typeof objective !== 'function') throw badArgument('ERR_DTYPE', 'objective', 'an objective', describe(objective));
   if (defaults !== undefined) objectArgument('defaults', defaults);
   return recipe;

@@ -50,6 +50,11 @@ export interface Metrics {
   rolloutEffectiveSampleSize?: number;
 }
 
+/** Metrics of a batch with rewards and groups only. */
+export type GroupMetric = 'contrastiveGroups' | 'degenerateGroups' | 'zeroVarianceFraction';
+/** Metrics of a batch with rewards only. */
+export type RewardMetric = 'positiveScoreMean' | 'negativeScoreMean' | 'scoreGap' | 'rewardMean';
+
 /** What metrics are made of. */
 interface Measured {
   nonFiniteTokens: number;
@@ -76,25 +81,38 @@ const ratio = (part: number, whole: number) => (whole === 0 ? 0 : part / whole);
 
 /** `differences`: [T] old - rollout log-probs. */
 export function batchMetrics(
-  { cuGroups, groupOrder, rewards, positiveThreshold }: CheckedBatch,
+  checked: CheckedBatch,
   { nonFiniteTokens, scores, tokenCounts, clippedLow, clippedHigh, ratioStats, klScores, entropy }: Measured,
   differences: Float64Array | undefined,
-): Metrics {
+): Omit<Metrics, GroupMetric | RewardMetric> {
   const tokens = sum(tokenCounts);
-  const contrastiveGroups = countContrastive(cuGroups, gather(rewards, groupOrder), positiveThreshold);
   return {
     tokens,
     nonFiniteTokens,
-    contrastiveGroups,
-    degenerateGroups: cuGroups.length - 1 - contrastiveGroups,
-    ...scoreMeans(scores, rewards, positiveThreshold),
-    rewardMean: ratio(sum(rewards), rewards.length),
-    zeroVarianceFraction: zeroVariance(cuGroups, gather(rewards, groupOrder)),
+    ...rewardMetrics(scores, checked),
     ...(clippedLow && clippedHigh && clipFractions(clippedLow, clippedHigh, tokens)),
     ...(ratioStats && ratioMetrics(ratioStats, tokens)),
     ...(klScores && { kl: ratio(dot(klScores, tokenCounts), tokens) }),
     ...(entropy && { entropy: ratio(sum(entropy), tokens) }), // 0 where a token does not count
     ...(differences && rolloutMetrics(differences, tokens)),
+  };
+}
+
+/** As far as the batch has rewards and groups. */
+function rewardMetrics(scores: Float64Array, { rewards, cuGroups, groupOrder, positiveThreshold }: CheckedBatch) {
+  if (!rewards) return {};
+  const means = {
+    ...scoreMeans(scores, rewards, positiveThreshold),
+    rewardMean: ratio(sum(rewards), rewards.length),
+  };
+  if (!cuGroups) return means;
+  const ordered = gather(rewards, groupOrder);
+  const contrastiveGroups = countContrastive(cuGroups, ordered, positiveThreshold);
+  return {
+    contrastiveGroups,
+    degenerateGroups: cuGroups.length - 1 - contrastiveGroups,
+    ...means,
+    zeroVarianceFraction: zeroVariance(cuGroups, ordered),
   };
 }
 
@@ -120,11 +138,15 @@ function ratioMetrics(stats: Float64Array, tokens: number) {
   };
 }
 
-/** Tokens that do not count have a difference of 0. */
-function rolloutMetrics(differences: Float64Array, tokens: number) {
-  let [total, absolute, largest] = [0, 0, 0];
+/** Tokens that do not count have a difference of 0; those without a value, NaN. */
+function rolloutMetrics(differences: Float64Array, unmasked: number) {
+  let [total, absolute, largest, tokens] = [0, 0, 0, unmasked];
   let [weights, squares] = [tokens - differences.length, tokens - differences.length]; // takes the masked ones' e^0 off
   for (const difference of differences) {
+    if (Number.isNaN(difference)) {
+      tokens--;
+      continue;
+    }
     const weight = importance(difference);
     total -= clamped(difference); // equal and opposite infinities would add up to NaN
     absolute += Math.abs(difference);

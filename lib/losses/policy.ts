@@ -2,9 +2,13 @@
 
 import type { Batch } from '../levels/batch.js';
 import type { AdvantageInputs, AdvantageParameters } from '../objectives/advantage-weighted.js';
-import type { LossOptions } from '../objectives/objective.js';
+import type { LossBatch, LossOptions } from '../objectives/objective.js';
+import { namesOf } from '../options.js';
 
-/** Batch of the advantage-weighted losses: optional advantages and reference log-probs [T] besides the rollouts. */
+/**
+ * Batch of the advantage-weighted losses: optional advantages and reference log-probs [T] besides the rollouts. (With
+ * advantages, they also take a batch without rewards or groups; see {@link LossBatch}.)
+ */
 export type PolicyBatch = Batch & AdvantageInputs;
 
 /** Options of every advantage-weighted loss. */
@@ -12,9 +16,9 @@ export interface PolicyOptions extends LossOptions, AdvantageParameters {}
 
 /** Bounds of the losses that clip a ratio: at 1 - epsilonLow on the negative side, at 1 + epsilonHigh on the positive. */
 export interface ClipParameters {
-  /** Width of the lower clip, >= 0. */
+  /** Width of the lower clip, >= 0; Infinity for none. */
   epsilonLow?: number;
-  /** Width of the upper clip, >= 0. */
+  /** Width of the upper clip, >= 0; Infinity for none. */
   epsilonHigh?: number;
 }
 
@@ -25,6 +29,16 @@ export interface ClippedRatioParameters extends ClipParameters {
   /** Bound of the unclipped ratio, > 0: TRL's two-sided `delta`. Default none. */
   delta?: number;
 }
+
+/** Names of {@link ClipParameters}. */
+export const CLIP_PARAMETERS = namesOf<ClipParameters>({ epsilonLow: true, epsilonHigh: true });
+
+/** Names of {@link ClippedRatioParameters}. */
+export const CLIPPED_RATIO_PARAMETERS = namesOf<ClippedRatioParameters>({
+  ...CLIP_PARAMETERS,
+  dualClip: true,
+  delta: true,
+});
 
 /** The clipped-ratio score of the options. */
 export function clippedRatio({ epsilonLow, epsilonHigh, dualClip, delta }: ClippedRatioParameters) {

@@ -1,5 +1,10 @@
-import { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from '../objectives/advantage-weighted.js';
-import { defineLoss } from './loss.js';
+import {
+  ADVANTAGE_PARAMETERS,
+  type AdvantageInputs,
+  type AdvantageParameters,
+  advantageWeighted,
+} from '../objectives/advantage-weighted.js';
+import { namedLoss } from './loss.js';
 import type { PolicyOptions } from './policy.js';
 
 /** Temperatures of the soft gate. */
@@ -13,7 +18,11 @@ export interface SapoParameters {
 /** Options of {@link sapo}. */
 export interface SapoOptions extends PolicyOptions, SapoParameters {}
 
-const loss = defineLoss<AdvantageParameters & SapoParameters, AdvantageInputs, 'advantages'>({
+/** {@link sapo}, as the list of losses has it. */
+export const sapoLoss = namedLoss<AdvantageParameters & SapoParameters, AdvantageInputs, 'advantages'>({
+  name: 'sapo',
+  summary: 'soft gate on ratios: sequence-mean',
+  parameters: { ...ADVANTAGE_PARAMETERS, tauPos: true, tauNeg: true },
   score: ({ tauPos, tauNeg }) => ({ kind: 'softGate', tauPos, tauNeg }),
   objective: advantageWeighted,
   defaults: { tauPos: 1, tauNeg: 1.05 },
@@ -46,10 +55,10 @@ const loss = defineLoss<AdvantageParameters & SapoParameters, AdvantageInputs, '
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
  * @function
  */
-export const sapo = loss.run;
+export const sapo = sapoLoss.run;
 
 /**
  * {@link sapo}, blocking.
  * @function
  */
-export const sapoSync = loss.runSync;
+export const sapoSync = sapoLoss.runSync;

@@ -1,17 +1,25 @@
 // The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i, with its usual additions.
 
-import { type AdvantagesOptions, advantageRule, estimateAdvantages } from '../advantages.js';
+import { ADVANTAGES_OPTIONS, type AdvantagesOptions, advantageRule, estimateAdvantages } from '../advantages.js';
 import { gather, scatter } from '../groups.js';
+import { requireGroups } from '../levels/batch.js';
 import { type Score, type ScoreInputs, scoreTask } from '../levels/scores.js';
 import { type TokenLevel, tokenCountsTask } from '../levels/token-level.js';
-import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
+import {
+  AGGREGATION_PARAMETERS,
+  type AggregationParameters,
+  aggregationWeights,
+  weightedSumTask,
+} from '../ops/advantage-objective.js';
 import { rejectTokenWeights, scoreParameters } from '../ops/ratio-scores.js';
+import { namesOf } from '../options.js';
 import type { Task } from '../run/task.js';
 import { type FloatArray, finiteFloats, maskedFinite, objectArgument, typedArray } from '../validate.js';
-import { type EntropyParameters, entropyBonus } from './entropy-bonus.js';
-import { type KlInputs, type KlParameters, klPenalty } from './kl-penalty.js';
+import { ENTROPY_PARAMETERS, type EntropyParameters, entropyBonus } from './entropy-bonus.js';
+import { KL_PARAMETERS, type KlInputs, type KlParameters, klPenalty } from './kl-penalty.js';
 import type { CheckedBatch, Objective, ObjectiveResult } from './objective.js';
-import { type RolloutParameters, rolloutCorrection } from './rollout-correction.js';
+import { withParameters } from './objective.js';
+import { ROLLOUT_PARAMETERS, type RolloutParameters, rolloutCorrection } from './rollout-correction.js';
 
 /** Further inputs of the advantage-weighted losses, in their batch. */
 export interface AdvantageInputs extends KlInputs {
@@ -24,6 +32,15 @@ export interface AdvantageParameters extends AggregationParameters, KlParameters
   /** How rewards become advantages, unless the batch has them. Default: (R - mean) / (std + 1e-4), sample std. */
   advantage?: AdvantagesOptions;
 }
+
+/** Names of {@link AdvantageParameters}. */
+export const ADVANTAGE_PARAMETERS = namesOf<AdvantageParameters>({
+  ...AGGREGATION_PARAMETERS,
+  ...KL_PARAMETERS,
+  ...ENTROPY_PARAMETERS,
+  ...ROLLOUT_PARAMETERS,
+  advantage: ADVANTAGES_OPTIONS,
+});
 
 /** Checked advantages: [T] if per token, else [N]. */
 interface AdvantageSource {
@@ -57,33 +74,36 @@ interface AdvantageSource {
  * console.log(loss, advantages); // => 0.130 Float64Array(2) [ 1, -1 ]
  * ```
  */
-export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> = (score, batch, checked, options) => {
-  const weights = aggregationWeights(options, checked.sequences);
-  const source = advantageSource(batch, checked, options);
-  const correction = rolloutCorrection(checked, options);
-  if (source.perToken) requireTokenTerms(score, 'advantages');
-  if (correction?.perToken) requireTokenTerms(score, 'rolloutCorrection');
-  const bonus = entropyBonus(checked, options);
-  const extensions = [klPenalty(batch, checked, options), bonus].filter((extension) => extension !== undefined);
-  return {
-    needsEntropy: bonus !== undefined,
-    *evaluate(level) {
-      const advantages = yield* source.task(level);
-      const importance = correction && (yield* correction.task(level));
-      const { inputs, factors } = combine(source.perToken, advantages, correction?.perToken === true, importance);
-      const channel = yield* scoreTask(level, score, inputs);
-      const { loss, gradScores } = yield* weightedSumTask(channel.scores, factors, channel.tokenCounts, weights, -1);
-      let result: ObjectiveResult = {
-        losses: [loss],
-        channel,
-        advantages,
-        terms: [{ of: 'logProbs', channel, gradScores }],
-      };
-      for (const extension of extensions) result = yield* extension(level, result);
-      return result;
-    },
-  };
-};
+export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> = withParameters(
+  ADVANTAGE_PARAMETERS,
+  (score, batch, checked, options) => {
+    const weights = aggregationWeights(options, checked.sequences);
+    const source = advantageSource(batch, checked, options);
+    const correction = rolloutCorrection(checked, options);
+    if (source.perToken) requireTokenTerms(score, 'advantages');
+    if (correction?.perToken) requireTokenTerms(score, 'rolloutCorrection');
+    const bonus = entropyBonus(checked, options);
+    const extensions = [klPenalty(batch, checked, options), bonus].filter((extension) => extension !== undefined);
+    return {
+      needsEntropy: bonus !== undefined,
+      *evaluate(level) {
+        const advantages = yield* source.task(level);
+        const importance = correction && (yield* correction.task(level));
+        const { inputs, factors } = combine(source.perToken, advantages, correction?.perToken === true, importance);
+        const channel = yield* scoreTask(level, score, inputs);
+        const { loss, gradScores } = yield* weightedSumTask(channel.scores, factors, channel.tokenCounts, weights, -1);
+        let result: ObjectiveResult = {
+          losses: [loss],
+          channel,
+          advantages,
+          terms: [{ of: 'logProbs', channel, gradScores }],
+        };
+        for (const extension of extensions) result = yield* extension(level, result);
+        return result;
+      },
+    };
+  },
+);
 
 /** The batch's own advantages, else those of the estimator. */
 function advantageSource(
@@ -93,7 +113,7 @@ function advantageSource(
 ): AdvantageSource {
   const rule = advantageRule(objectArgument('advantage', advantage ?? {}));
   if (advantages !== undefined) return givenAdvantages(advantages, checked);
-  const { rewards, cuGroups, groupOrder } = checked;
+  const { rewards, cuGroups, groupOrder } = requireGroups(checked);
   return {
     perToken: false,
     *task(level) {

@@ -2,12 +2,16 @@
 // J_g = mean s+ - tau * log(mean exp(s- / tau)), or the plain difference of means; optionally a squared hinge on the KL
 // to the behaviour policy. A few numbers per sequence: computed on the host.
 
+import type { Groups } from '../groups.js';
 import { groupMembers } from '../groups.js';
+import { requireGroups } from '../levels/batch.js';
 import type { Term } from '../levels/gradient.js';
 import { klTask, scoreTask } from '../levels/scores.js';
 import { readResults } from '../levels/token-level.js';
+import { namesOf } from '../options.js';
 import { finiteNumber, objectArgument } from '../validate.js';
-import type { CheckedBatch, Objective } from './objective.js';
+import type { Objective } from './objective.js';
+import { withParameters } from './objective.js';
 import { signs } from './sides.js';
 
 /** Parameters of `discoObjective`. */
@@ -22,6 +26,13 @@ export interface DiscoParameters {
    */
   klConstraint?: boolean | { beta?: number; delta?: number };
 }
+
+/** Names of {@link DiscoParameters}. */
+export const DISCO_PARAMETERS = namesOf<DiscoParameters>({
+  tau: true,
+  normalizer: true,
+  klConstraint: { beta: true, delta: true },
+});
 
 interface Scored {
   scores: Float64Array; // [N]
@@ -53,19 +64,20 @@ interface Checked {
  * console.log(loss, groupLosses); // => -0.6 Float64Array(1) [ -0.6 ]
  * ```
  */
-export const disco: Objective<DiscoParameters> = (score, _batch, checked, options) => {
+export const disco: Objective<DiscoParameters> = withParameters(DISCO_PARAMETERS, (score, _batch, checked, options) => {
   const tau = options.tau === null ? null : finiteNumber('tau', options.tau ?? 10, { above: 0 });
-  const groups = Math.max(checked.cuGroups.length - 1, 1);
+  const graded = requireGroups(checked);
+  const groups = Math.max(graded.cuGroups.length - 1, 1);
   const normalizer = finiteNumber('normalizer', options.normalizer ?? groups, { above: 0 });
   const constraint = hinge(options.klConstraint ?? false);
-  const sides = signs(checked.rewards, checked.positiveThreshold);
+  const sides = signs(graded.rewards, checked.positiveThreshold);
   return {
     *evaluate(level) {
       const channel = yield* scoreTask(level, score, { sides });
       const kl = constraint && (yield* klTask(level, 'k1', checked.oldLogProbs));
       const { scores, tokenCounts } = channel;
       const read = yield* readResults(level, { scores, tokenCounts, klScores: kl?.scores });
-      const { loss, groupLosses, gradScores } = contrast(read, checked, sides, { tau, normalizer });
+      const { loss, groupLosses, gradScores } = contrast(read, graded, sides, { tau, normalizer });
       const terms: Term[] = [{ of: 'logProbs', channel, gradScores }];
       if (!kl || !constraint) return { losses: [loss], channel, groupLosses, terms };
       const penalty = constraint({ scores: read.klScores ?? new Float64Array(), tokenCounts: read.tokenCounts });
@@ -73,10 +85,10 @@ export const disco: Objective<DiscoParameters> = (score, _batch, checked, option
       return { losses: [loss, penalty.loss], channel, groupLosses, terms };
     },
   };
-};
+});
 
 /** -J of every group, their sum over the normalizer, and its gradient. */
-function contrast({ scores, tokenCounts }: Scored, batch: CheckedBatch, sides: Float64Array, options: Checked) {
+function contrast({ scores, tokenCounts }: Scored, batch: Groups, sides: Float64Array, options: Checked) {
   const groups = batch.cuGroups.length - 1;
   const groupLosses = new Float64Array(groups);
   const gradScores = new Float64Array(scores.length);

@@ -3,10 +3,12 @@
 // kernel is the advantage-weighted one, with these weights as advantages.
 
 import { gather, scatter } from '../groups.js';
+import { requireGroups } from '../levels/batch.js';
 import { scoreTask } from '../levels/scores.js';
 import { weightedSumTask } from '../ops/advantage-objective.js';
 import { finiteNumber } from '../validate.js';
 import type { Objective } from './objective.js';
+import { withParameters } from './objective.js';
 import { signs } from './sides.js';
 
 /** Parameters of {@link discriminative}. */
@@ -36,20 +38,29 @@ export interface DiscriminativeParameters {
  * console.log(loss, gradLogProbs); // => -0.3 Float64Array(3) [ -0.5, 0.25, 0.25 ]
  * ```
  */
-export const discriminative: Objective<DiscriminativeParameters> = (score, _batch, checked, options) => {
-  const { rewards, cuGroups, groupOrder, positiveThreshold } = checked;
-  const normalizer = finiteNumber('normalizer', options.normalizer ?? Math.max(cuGroups.length - 1, 1), { above: 0 });
-  const sides = signs(rewards, positiveThreshold);
-  return {
-    *evaluate(level) {
-      const channel = yield* scoreTask(level, score, { sides });
-      const weights = { perToken: false, normalizer };
-      const advantages = scatter(discriminativeWeights(gather(sides, groupOrder), cuGroups), groupOrder);
-      const { loss, gradScores } = yield* weightedSumTask(channel.scores, advantages, channel.tokenCounts, weights, -1);
-      return { losses: [loss], channel, terms: [{ of: 'logProbs', channel, gradScores }] };
-    },
-  };
-};
+export const discriminative: Objective<DiscriminativeParameters> = withParameters(
+  { normalizer: true },
+  (score, _batch, checked, options) => {
+    const { rewards, cuGroups, groupOrder } = requireGroups(checked);
+    const normalizer = finiteNumber('normalizer', options.normalizer ?? Math.max(cuGroups.length - 1, 1), { above: 0 });
+    const sides = signs(rewards, checked.positiveThreshold);
+    return {
+      *evaluate(level) {
+        const channel = yield* scoreTask(level, score, { sides });
+        const weights = { perToken: false, normalizer };
+        const advantages = scatter(discriminativeWeights(gather(sides, groupOrder), cuGroups), groupOrder);
+        const { loss, gradScores } = yield* weightedSumTask(
+          channel.scores,
+          advantages,
+          channel.tokenCounts,
+          weights,
+          -1,
+        );
+        return { losses: [loss], channel, terms: [{ of: 'logProbs', channel, gradScores }] };
+      },
+    };
+  },
+);
 
 /** sqrt(p (1 - p)) / N+ for a positive, -sqrt(p (1 - p)) / N- for a negative; 0 in one-signed groups. */
 function discriminativeWeights(sides: Float64Array, cuGroups: Int32Array): Float64Array {

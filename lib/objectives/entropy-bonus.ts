@@ -4,6 +4,7 @@
 import { badArgument } from '../errors.js';
 import { meanTask } from '../levels/scores.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
+import { namesOf } from '../options.js';
 import { finiteNumber } from '../validate.js';
 import type { CheckedBatch, Extension } from './objective.js';
 
@@ -12,6 +13,9 @@ export interface EntropyParameters {
   /** Weight of the entropy bonus, >= 0; from logits only. Default 0. */
   entropyCoef?: number;
 }
+
+/** Names of {@link EntropyParameters}. */
+export const ENTROPY_PARAMETERS = namesOf<EntropyParameters>({ entropyCoef: true });
 
 /** Takes the bonus off an objective's loss; undefined when there is none. */
 export function entropyBonus(

@@ -1,8 +1,15 @@
 // ConSPO's objective on any score.
 
+import { requireGroups } from '../levels/batch.js';
 import { scoreTask } from '../levels/scores.js';
-import { groupInfoNCETask, type InfoNCEParameters, infoNCEParameters } from '../ops/group-info-nce.js';
+import {
+  groupInfoNCETask,
+  INFO_NCE_PARAMETERS,
+  type InfoNCEParameters,
+  infoNCEParameters,
+} from '../ops/group-info-nce.js';
 import type { Objective } from './objective.js';
+import { withParameters } from './objective.js';
 import { signs } from './sides.js';
 
 /**
@@ -25,15 +32,18 @@ import { signs } from './sides.js';
  * console.log(loss, scores); // => 0.160 Float64Array(2) [ 1.350, 0.861 ]
  * ```
  */
-export const infoNCE: Objective<InfoNCEParameters> = (score, _batch, checked, options) => {
-  const { rewards, cuGroups, positiveThreshold } = checked;
-  infoNCEParameters(options, cuGroups.length - 1); // throws on bad options before any work
-  return {
-    *evaluate(level) {
-      const channel = yield* scoreTask(level, score, { sides: signs(rewards, positiveThreshold) });
-      const nce = groupInfoNCETask(channel.scores, rewards, channel.tokenCounts, checked, options);
-      const { loss, groupLosses, gradScores } = yield* nce;
-      return { losses: [loss], channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };
-    },
-  };
-};
+export const infoNCE: Objective<InfoNCEParameters> = withParameters(
+  INFO_NCE_PARAMETERS,
+  (score, _batch, checked, options) => {
+    const { rewards, ...groups } = requireGroups(checked);
+    infoNCEParameters(options, groups.cuGroups.length - 1); // throws on bad options before any work
+    return {
+      *evaluate(level) {
+        const channel = yield* scoreTask(level, score, { sides: signs(rewards, checked.positiveThreshold) });
+        const nce = groupInfoNCETask(channel.scores, rewards, channel.tokenCounts, groups, options);
+        const { loss, groupLosses, gradScores } = yield* nce;
+        return { losses: [loss], channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };
+      },
+    };
+  },
+);

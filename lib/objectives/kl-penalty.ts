@@ -1,9 +1,9 @@
 // A penalty on KL to a reference policy (spec section 4): one more score, weighted like the policy's.
 
 import { badArgument } from '../errors.js';
-import type { Batch } from '../levels/batch.js';
 import { klTask } from '../levels/scores.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
+import { namesOf } from '../options.js';
 import { type FloatArray, finiteNumber, maskedFloats, oneOf, optional } from '../validate.js';
 import type { CheckedBatch, Extension } from './objective.js';
 
@@ -21,9 +21,12 @@ export interface KlParameters {
   klEstimator?: 'k1' | 'k2' | 'k3';
 }
 
+/** Names of {@link KlParameters}. */
+export const KL_PARAMETERS = namesOf<KlParameters>({ klCoef: true, klEstimator: true });
+
 /** Adds the penalty to an objective's result; undefined when there is none. */
 export function klPenalty(
-  batch: Batch & KlInputs,
+  batch: KlInputs,
   checked: CheckedBatch,
   options: KlParameters & AggregationParameters,
 ): Extension | undefined {

@@ -1,11 +1,22 @@
 // What an objective is: given a checked batch, how scores become a loss and its gradient by each score.
 
-import type { Groups } from '../groups.js';
-import type { Batch, CheckedSequences, TokenLevelOptions } from '../levels/batch.js';
+import type {
+  Batch,
+  CheckedGroups,
+  CheckedSequences,
+  Rewarded,
+  SequenceBatch,
+  TokenLevelOptions,
+} from '../levels/batch.js';
+import { TOKEN_LEVEL_OPTIONS } from '../levels/batch.js';
 import type { Term } from '../levels/gradient.js';
 import type { Score, ScoreChannel } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
+import type { OptionNames } from '../options.js';
+import { namesOf } from '../options.js';
 import type { BackendOptions, MaybePending, Task } from '../run/task.js';
+import { SYNC_OPTIONS } from '../run/task.js';
+import type { FloatArray } from '../validate.js';
 
 /** Options of every loss. */
 export interface LossOptions extends BackendOptions, TokenLevelOptions {
@@ -17,11 +28,27 @@ export interface LossOptions extends BackendOptions, TokenLevelOptions {
   entropy?: boolean;
 }
 
+/** Names of {@link LossOptions}. */
+export const LOSS_OPTIONS = namesOf<LossOptions>({
+  ...SYNC_OPTIONS,
+  ...TOKEN_LEVEL_OPTIONS,
+  positiveThreshold: true,
+  logProbs: true,
+  entropy: true,
+});
+
 /** A batch whose groups are checked too. */
-export interface CheckedBatch extends CheckedSequences, Groups {
-  rewards: Float64Array; // [N]
+export interface CheckedBatch extends CheckedSequences, CheckedGroups {
   positiveThreshold: number;
 }
+
+/**
+ * Batch of a loss with further inputs `I`. Where those may be advantages, a batch that has them needs neither rewards nor groups:
+ * its result then lacks the metrics of those.
+ */
+export type LossBatch<I> =
+  | (Batch & I)
+  | ('advantages' extends keyof I ? SequenceBatch & Partial<Rewarded> & I & { advantages: FloatArray } : never);
 
 /** What an objective gives back: its value, and its gradient by each score it used. */
 export interface ObjectiveResult {
@@ -50,7 +77,20 @@ export interface PreparedObjective {
  */
 export type Objective<P, I = unknown> = (
   score: Score,
-  batch: Batch & I,
+  batch: LossBatch<I>,
   checked: CheckedBatch,
   options: Partial<P & LossOptions>,
 ) => PreparedObjective;
+
+const parameters = new WeakMap<object, OptionNames>();
+
+/** The objective, of which from then on is known which parameters it has. */
+export function withParameters<O extends object>(names: OptionNames, objective: O): O {
+  parameters.set(objective, names);
+  return objective;
+}
+
+/** Names of an objective's parameters, if they are known. */
+export function parametersOf(objective: object): OptionNames | undefined {
+  return parameters.get(objective);
+}

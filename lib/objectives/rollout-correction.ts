@@ -4,6 +4,7 @@
 import { badArgument } from '../errors.js';
 import type { CheckedSequences } from '../levels/batch.js';
 import { maskTask, type TokenLevel } from '../levels/token-level.js';
+import { namesOf } from '../options.js';
 import { read, type Task } from '../run/task.js';
 import { finiteNumber, objectArgument, oneOf } from '../validate.js';
 
@@ -18,8 +19,13 @@ export interface RolloutCorrection {
   mode?: 'truncate' | 'mask';
   /** Lower bound of a weight, >= 0. Default 0. */
   min?: number;
-  /** Upper bound of a weight, >= min. Default 2. */
+  /** Upper bound of a weight, >= min; Infinity for none. Default 2. */
   max?: number;
+  /**
+   * What NaN in `rolloutLogProbs` means, where the engine could not score a token: `'one'` gives that token the weight 1 (in a
+   * sequence's weight, the factor 1) and leaves it out of the metrics. Default `'error'`.
+   */
+  missing?: 'error' | 'one';
 }
 
 /** Parameters of the correction for the mismatch between trainer and inference engine. */
@@ -27,6 +33,11 @@ export interface RolloutParameters {
   /** Correct for the mismatch to the batch's `rolloutLogProbs`. Default: no correction. */
   rolloutCorrection?: RolloutCorrection;
 }
+
+/** Names of {@link RolloutParameters}. */
+export const ROLLOUT_PARAMETERS = namesOf<RolloutParameters>({
+  rolloutCorrection: namesOf<RolloutCorrection>({ level: true, mode: true, min: true, max: true, missing: true }),
+});
 
 /** A checked correction: importance weights [T] if per token, else [N]. */
 export interface RolloutWeights {
@@ -46,7 +57,8 @@ export function rolloutCorrection(
   const level = oneOf('rolloutCorrection.level', options.level ?? 'token', ['token', 'sequence']);
   const mode = oneOf('rolloutCorrection.mode', options.mode ?? 'truncate', ['truncate', 'mask']);
   const min = finiteNumber('rolloutCorrection.min', options.min ?? 0, { min: 0 });
-  const max = finiteNumber('rolloutCorrection.max', options.max ?? 2, { min });
+  const max = finiteNumber('rolloutCorrection.max', options.max ?? 2, { min, unbounded: true });
+  oneOf('rolloutCorrection.missing', options.missing ?? 'error', ['error', 'one']);
   if (!rolloutLogProbs) {
     throw badArgument(
       'ERR_DTYPE',
@@ -65,7 +77,7 @@ export function rolloutCorrection(
     *task(tokens) {
       const differences = yield* rolloutDifferences(tokens);
       const logRatios = perToken ? differences : sequenceSums(differences, tokens.checked.cuSeqlens);
-      return logRatios.map((d) => bound(importance(d)));
+      return logRatios.map((d) => (Number.isNaN(d) ? 1 : bound(importance(d))));
     },
   };
 }
@@ -80,7 +92,10 @@ export function importance(logRatio: number): number {
   return Math.exp(clamped(logRatio));
 }
 
-/** oldLogProbs (on-policy: the current ones) - rolloutLogProbs, 0 for tokens that do not count. [T] */
+/**
+ * oldLogProbs (on-policy: the current ones) - rolloutLogProbs, 0 for tokens that do not count, NaN for those that the engine
+ * could not score. [T]
+ */
 export function* rolloutDifferences(level: TokenLevel): Task<Float64Array> {
   const { oldLogProbs, rolloutLogProbs, tokens } = level.checked;
   const mask = yield* maskTask(level);
@@ -96,7 +111,7 @@ export function* rolloutDifferences(level: TokenLevel): Task<Float64Array> {
 function sequenceSums(values: Float64Array, cuSeqlens: Int32Array): Float64Array {
   const sums = new Float64Array(cuSeqlens.length - 1);
   for (let i = 0; i < sums.length; i++) {
-    for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) sums[i] += values[t];
+    for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) sums[i] += Number.isNaN(values[t]) ? 0 : values[t];
   }
   return sums;
 }

@@ -1,6 +1,7 @@
 // An objective that the user writes in TypeScript, on scores.
 
 import { badArgument, describe, RlvrError } from '../errors.js';
+import { requireGroups } from '../levels/batch.js';
 import { scoreTask } from '../levels/scores.js';
 import { readResults } from '../levels/token-level.js';
 import { finiteFloats, objectArgument, optional } from '../validate.js';
@@ -70,7 +71,8 @@ export function scoreObjective<P extends object = object>(
     throw new RlvrError('ERR_DTYPE', `evaluate: expected a function of scores, got ${typeof evaluate}`);
   }
   return (score, _batch, checked, options) => {
-    const { rewards, cuGroups, groupOrder, sequences, positiveThreshold } = checked;
+    const { rewards, cuGroups, groupOrder } = requireGroups(checked);
+    const { sequences, positiveThreshold } = checked;
     const sides = signs(rewards, positiveThreshold);
     return {
       *evaluate(level) {

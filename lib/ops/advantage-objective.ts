@@ -1,8 +1,10 @@
+import { checkBatchFields, namesOf } from '../options.js';
 import {
   type AsyncOptions,
   type BackendOptions,
   kernel,
   type MaybePending,
+  optionsOf,
   type Pending,
   pending,
   readAll,
@@ -16,7 +18,6 @@ import {
   finiteNumber,
   objectArgument,
   oneOf,
-  optionsArgument,
   tokenCounts,
   typedArray,
 } from '../validate.js';
@@ -36,6 +37,13 @@ export interface AggregationParameters {
   /** Replaces the whole denominator (N, sum n, or N * maxLength), > 0, so that micro-batches add up to the batch. */
   normalizer?: number;
 }
+
+/** Names of {@link AggregationParameters}. */
+export const AGGREGATION_PARAMETERS = namesOf<AggregationParameters>({
+  aggregation: true,
+  maxLength: true,
+  normalizer: true,
+});
 
 /** Inputs of {@link advantageObjective}. */
 export interface AdvantageObjectiveInputs {
@@ -107,13 +115,15 @@ export function* weightedSumTask(
   return pending({ loss, gradScores });
 }
 
-function* op(inputs: AdvantageObjectiveInputs, options?: AdvantageObjectiveOptions): Task<AdvantageObjective> {
-  objectArgument('inputs', inputs);
+const opOptions = optionsOf<AdvantageObjectiveOptions>('advantageObjective', AGGREGATION_PARAMETERS);
+
+function* op(inputs: AdvantageObjectiveInputs, options: Partial<AdvantageObjectiveOptions>): Task<AdvantageObjective> {
+  checkBatchFields(objectArgument('inputs', inputs));
   const sequences = typedArray('scores', inputs.scores, ['Float32Array', 'Float64Array']).length;
   const scores = finiteFloats('scores', inputs.scores, sequences, 'N');
   const advantages = finiteFloats('advantages', inputs.advantages, sequences, 'N, one advantage per score');
   const counts = tokenCounts(inputs.tokenCounts, sequences);
-  const weights = aggregationWeights(optionsArgument(options), sequences);
+  const weights = aggregationWeights(options, sequences);
   const sum = yield* weightedSumTask(scores, advantages, counts, weights, -1);
   const { loss, gradScores } = yield* readAll(sum);
   return { loss: loss[0], gradScores };
@@ -143,7 +153,7 @@ export async function advantageObjective(
   inputs: AdvantageObjectiveInputs,
   options?: AdvantageObjectiveOptions & AsyncOptions,
 ): Promise<AdvantageObjective> {
-  return runAsync(op(inputs, options), options);
+  return runAsync(op(inputs, opOptions.async(options)), options);
 }
 
 /** {@link advantageObjective}, blocking. */
@@ -151,5 +161,5 @@ export function advantageObjectiveSync(
   inputs: AdvantageObjectiveInputs,
   options?: AdvantageObjectiveOptions,
 ): AdvantageObjective {
-  return runSync(op(inputs, options), options);
+  return runSync(op(inputs, opOptions.sync(options)), options);
 }

@@ -1,9 +1,11 @@
 import { checkGroupOrder, type Groups } from '../groups.js';
+import { checkBatchFields, namesOf } from '../options.js';
 import {
   type AsyncOptions,
   type BackendOptions,
   kernel,
   type MaybePending,
+  optionsOf,
   type Pending,
   pending,
   readAll,
@@ -18,7 +20,6 @@ import {
   objectArgument,
   offsets,
   optional,
-  optionsArgument,
   tokenCounts,
   typedArray,
 } from '../validate.js';
@@ -48,6 +49,14 @@ export interface InfoNCEParameters {
   /** What the sum of group losses is divided by, > 0. Default G; give the whole batch's count to add up micro-batches. */
   normalizer?: number;
 }
+
+/** Names of {@link InfoNCEParameters}. */
+export const INFO_NCE_PARAMETERS = namesOf<InfoNCEParameters>({
+  tau: true,
+  margin: true,
+  positiveThreshold: true,
+  normalizer: true,
+});
 
 /** Options of {@link groupInfoNCE}. */
 export interface GroupInfoNCEOptions extends BackendOptions, InfoNCEParameters {}
@@ -108,15 +117,17 @@ export function infoNCEParameters(options: InfoNCEParameters, groups: number): R
   };
 }
 
-function* op(inputs: GroupInfoNCEInputs, options?: GroupInfoNCEOptions): Task<GroupInfoNCE> {
-  objectArgument('inputs', inputs);
+const opOptions = optionsOf<GroupInfoNCEOptions>('groupInfoNCE', INFO_NCE_PARAMETERS);
+
+function* op(inputs: GroupInfoNCEInputs, options: Partial<GroupInfoNCEOptions>): Task<GroupInfoNCE> {
+  checkBatchFields(objectArgument('inputs', inputs));
   const sequences = typedArray('scores', inputs.scores, ['Float32Array', 'Float64Array']).length;
   const scores = finiteFloats('scores', inputs.scores, sequences, 'N');
   const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N, one reward per score');
   const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
   const counts = optional(inputs.tokenCounts, (n) => tokenCounts(n, sequences));
   const groupOrder = optional(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
-  const nce = groupInfoNCETask(scores, rewards, counts, { cuGroups, groupOrder }, optionsArgument(options));
+  const nce = groupInfoNCETask(scores, rewards, counts, { cuGroups, groupOrder }, options);
   const { loss, groupLosses, gradScores } = yield* readAll(yield* nce);
   return { loss: loss[0], groupLosses, gradScores };
 }
@@ -148,10 +159,10 @@ export async function groupInfoNCE(
   inputs: GroupInfoNCEInputs,
   options?: GroupInfoNCEOptions & AsyncOptions,
 ): Promise<GroupInfoNCE> {
-  return runAsync(op(inputs, options), options);
+  return runAsync(op(inputs, opOptions.async(options)), options);
 }
 
 /** {@link groupInfoNCE}, blocking. */
 export function groupInfoNCESync(inputs: GroupInfoNCEInputs, options?: GroupInfoNCEOptions): GroupInfoNCE {
-  return runSync(op(inputs, options), options);
+  return runSync(op(inputs, opOptions.sync(options)), options);
 }

@@ -6,11 +6,13 @@ import {
   type RatioScoreKind,
   type RatioScoresForwardArguments,
 } from '../kernels.js';
+import { checkBatchFields, namesOf } from '../options.js';
 import {
   type AsyncOptions,
   type BackendOptions,
   kernel,
   type MaybePending,
+  optionsOf,
   type Pending,
   pending,
   readAll,
@@ -29,7 +31,6 @@ import {
   oneOf,
   optional,
   optionalMask,
-  optionsArgument,
   typedArray,
 } from '../validate.js';
 import { gradientArray, type LogProbGradientOptions } from './sequence-log-probs.js';
@@ -50,9 +51,9 @@ import { gradientArray, type LogProbGradientOptions } from './sequence-log-probs
 export interface RatioScore {
   /** Which score. */
   kind: RatioScoreKind;
-  /** Width of the lower clip, >= 0. Default 0.2 (sequenceRatio 3e-4, geometricRatio 0.4). */
+  /** Width of the lower clip, >= 0; Infinity for none. Default 0.2 (sequenceRatio 3e-4, geometricRatio 0.4). */
   epsilonLow?: number;
-  /** Width of the upper clip, >= 0. Default 0.2 (sequenceRatio 4e-4, geometricRatio 0.4). */
+  /** Width of the upper clip, >= 0; Infinity for none. Default 0.2 (sequenceRatio 4e-4, geometricRatio 0.4). */
   epsilonHigh?: number;
   /**
    * clippedRatio only: cap of the ratio on the negative side (dual-clip PPO's c, verl's `clip_ratio_c`), >= 1. Default none.
@@ -62,13 +63,26 @@ export interface RatioScore {
   delta?: number;
   /** Absolute lower bound of the stopped ratio. Default 0. */
   ratioMin?: number;
-  /** Absolute upper bound of the stopped ratio. Default 5. */
+  /** Absolute upper bound of the stopped ratio; Infinity for none. Default 5. */
   ratioMax?: number;
   /** Temperature of the soft gate on the positive side, > 0. Default 1. */
   tauPos?: number;
   /** Temperature of the soft gate on the other side, > 0. Default 1.05. */
   tauNeg?: number;
 }
+
+/** Names of {@link RatioScore}. */
+export const RATIO_SCORE_NAMES = namesOf<RatioScore>({
+  kind: true,
+  epsilonLow: true,
+  epsilonHigh: true,
+  dualClip: true,
+  delta: true,
+  ratioMin: true,
+  ratioMax: true,
+  tauPos: true,
+  tauNeg: true,
+});
 
 /** Inputs of {@link ratioScores}. */
 export interface RatioScoresInputs {
@@ -134,11 +148,11 @@ export function scoreParameters(score: RatioScore): ScoreParameters {
   const kind = oneOf('score.kind', score.kind, RATIO_SCORE_KINDS);
   const [low, high] = EPSILON_DEFAULTS[kind] ?? [0.2, 0.2];
   const ratioMin = finiteNumber('ratioMin', score.ratioMin ?? 0, { min: 0 });
-  const ratioMax = finiteNumber('ratioMax', score.ratioMax ?? 5, { min: ratioMin });
-  const epsilonHigh = finiteNumber('epsilonHigh', score.epsilonHigh ?? high, { min: 0 });
+  const ratioMax = finiteNumber('ratioMax', score.ratioMax ?? 5, { min: ratioMin, unbounded: true });
+  const epsilonHigh = finiteNumber('epsilonHigh', score.epsilonHigh ?? high, { min: 0, unbounded: true });
   return {
     kind: RATIO_SCORE_CODES[kind],
-    epsilonLow: finiteNumber('epsilonLow', score.epsilonLow ?? low, { min: 0 }),
+    epsilonLow: finiteNumber('epsilonLow', score.epsilonLow ?? low, { min: 0, unbounded: true }),
     ratioMin,
     ...(kind === 'clippedRatio' ? clipBounds(score, epsilonHigh) : { epsilonHigh, ratioMax }),
     tauPos: finiteNumber('tauPos', score.tauPos ?? 1, { above: 0 }),
@@ -152,8 +166,8 @@ export function scoreParameters(score: RatioScore): ScoreParameters {
  * beyond the clip, else at the clip itself.
  */
 function clipBounds({ dualClip, delta }: RatioScore, epsilonHigh: number) {
-  const cap = dualClip === undefined ? Infinity : finiteNumber('dualClip', dualClip, { min: 1 });
-  const bound = delta === undefined ? Infinity : finiteNumber('delta', delta, { above: 0 });
+  const cap = dualClip === undefined ? Infinity : finiteNumber('dualClip', dualClip, { min: 1, unbounded: true });
+  const bound = delta === undefined ? Infinity : finiteNumber('delta', delta, { above: 0, unbounded: true });
   return { epsilonHigh: Math.min(epsilonHigh, bound - 1), ratioMax: Math.min(cap, Math.max(bound, 1 + epsilonHigh)) };
 }
 
@@ -213,9 +227,12 @@ export function rejectTokenWeights({ kind }: ScoreParameters, name: string): voi
   throw badArgument('ERR_RANGE', name, 'weights per sequence with geometricRatio', 'weights per token');
 }
 
-function* forwardOp(inputs: RatioScoresInputs, options?: RatioScoresOptions): Task<RatioScores> {
-  objectArgument('inputs', inputs);
-  const parameters = scoreParameters(objectArgument('score', optionsArgument(options).score ?? { kind: 'ratio' }));
+const forwardOptions = optionsOf<RatioScoresOptions>('ratioScores', { score: RATIO_SCORE_NAMES });
+const backwardOptions = optionsOf<LogProbGradientOptions>('ratioScoresBackward', { gradient: { out: true } });
+
+function* forwardOp(inputs: RatioScoresInputs, { score }: Partial<RatioScoresOptions>): Task<RatioScores> {
+  checkBatchFields(objectArgument('inputs', inputs));
+  const parameters = scoreParameters(objectArgument('score', score ?? { kind: 'ratio' }));
   const tokens = typedArray('logProbs', inputs.logProbs, ['Float32Array', 'Float64Array']).length;
   const mask = optionalMask(inputs.mask, tokens);
   const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T');
@@ -238,9 +255,9 @@ function* forwardOp(inputs: RatioScoresInputs, options?: RatioScoresOptions): Ta
 
 function* backwardOp(
   inputs: RatioScoresBackwardInputs,
-  options: LogProbGradientOptions = {},
+  options: Partial<LogProbGradientOptions>,
 ): Task<{ gradLogProbs: Float64Array }> {
-  objectArgument('inputs', inputs);
+  checkBatchFields(objectArgument('inputs', inputs));
   const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens);
   const sequences = cuSeqlens.length - 1;
   const tokens = cuSeqlens[sequences];
@@ -275,12 +292,12 @@ export async function ratioScores(
   inputs: RatioScoresInputs,
   options?: RatioScoresOptions & AsyncOptions,
 ): Promise<RatioScores> {
-  return runAsync(forwardOp(inputs, options), options);
+  return runAsync(forwardOp(inputs, forwardOptions.async(options)), options);
 }
 
 /** {@link ratioScores}, blocking. */
 export function ratioScoresSync(inputs: RatioScoresInputs, options?: RatioScoresOptions): RatioScores {
-  return runSync(forwardOp(inputs, options), options);
+  return runSync(forwardOp(inputs, forwardOptions.sync(options)), options);
 }
 
 /**
@@ -305,7 +322,7 @@ export async function ratioScoresBackward(
   inputs: RatioScoresBackwardInputs,
   options?: LogProbGradientOptions & AsyncOptions,
 ): Promise<{ gradLogProbs: Float64Array }> {
-  return runAsync(backwardOp(inputs, options), options);
+  return runAsync(backwardOp(inputs, backwardOptions.async(options)), options);
 }
 
 /** {@link ratioScoresBackward}, blocking. */
@@ -313,5 +330,5 @@ export function ratioScoresBackwardSync(
   inputs: RatioScoresBackwardInputs,
   options?: LogProbGradientOptions,
 ): { gradLogProbs: Float64Array } {
-  return runSync(backwardOp(inputs, options), options);
+  return runSync(backwardOp(inputs, backwardOptions.sync(options)), options);
 }

@@ -1,10 +1,12 @@
 import { outputArray, overlap } from '../backend/outputs.js';
 import { badArgument, describe } from '../errors.js';
+import { checkBatchFields } from '../options.js';
 import {
   type AsyncOptions,
   type BackendOptions,
   kernel,
   type MaybePending,
+  optionsOf,
   type Pending,
   pending,
   readAll,
@@ -88,8 +90,11 @@ export function* backwardTask(
   return pending({ gradLogProbs });
 }
 
+const forwardOptions = optionsOf<BackendOptions>('sequenceLogProbs', {});
+const backwardOptions = optionsOf<LogProbGradientOptions>('sequenceLogProbsBackward', { gradient: { out: true } });
+
 function* forwardOp(inputs: SequenceLogProbsInputs): Task<SequenceLogProbs> {
-  objectArgument('inputs', inputs);
+  checkBatchFields(objectArgument('inputs', inputs));
   const tokens = typedArray('logProbs', inputs.logProbs, ['Float32Array', 'Float64Array']).length;
   const mask = optionalMask(inputs.mask, tokens);
   const logProbs = floats('logProbs', inputs.logProbs, tokens, 'T, one value per token');
@@ -133,9 +138,9 @@ export function gradientArray(
 
 function* backwardOp(
   inputs: SequenceLogProbsBackwardInputs,
-  options: LogProbGradientOptions = {},
+  options: Partial<LogProbGradientOptions>,
 ): Task<{ gradLogProbs: Float64Array }> {
-  objectArgument('inputs', inputs);
+  checkBatchFields(objectArgument('inputs', inputs));
   const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens);
   const sequences = cuSeqlens.length - 1;
   const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
@@ -167,11 +172,13 @@ export async function sequenceLogProbs(
   inputs: SequenceLogProbsInputs,
   options?: AsyncOptions,
 ): Promise<SequenceLogProbs> {
+  forwardOptions.async(options);
   return runAsync(forwardOp(inputs), options);
 }
 
 /** {@link sequenceLogProbs}, blocking. */
 export function sequenceLogProbsSync(inputs: SequenceLogProbsInputs, options?: BackendOptions): SequenceLogProbs {
+  forwardOptions.sync(options);
   return runSync(forwardOp(inputs), options);
 }
 
@@ -196,7 +203,7 @@ export async function sequenceLogProbsBackward(
   inputs: SequenceLogProbsBackwardInputs,
   options?: LogProbGradientOptions & AsyncOptions,
 ): Promise<{ gradLogProbs: Float64Array }> {
-  return runAsync(backwardOp(inputs, options), options);
+  return runAsync(backwardOp(inputs, backwardOptions.async(options)), options);
 }
 
 /** {@link sequenceLogProbsBackward}, blocking. */
@@ -204,5 +211,5 @@ export function sequenceLogProbsBackwardSync(
   inputs: SequenceLogProbsBackwardInputs,
   options?: LogProbGradientOptions,
 ): { gradLogProbs: Float64Array } {
-  return runSync(backwardOp(inputs, options), options);
+  return runSync(backwardOp(inputs, backwardOptions.sync(options)), options);
 }

@@ -2,11 +2,13 @@ import { outputArray } from '../backend/outputs.js';
 import { badArgument, type RlvrError } from '../errors.js';
 import type { DeviceMemory } from '../kernels.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView, logitsView } from '../logits.js';
+import { checkBatchFields } from '../options.js';
 import {
   type AsyncOptions,
   type BackendOptions,
   kernel,
   type MaybePending,
+  optionsOf,
   type Pending,
   pending,
   read,
@@ -19,11 +21,11 @@ import {
   type FloatArray,
   finiteFloats,
   finiteNumber,
+  ID_ARRAYS,
   objectArgument,
   oneOf,
   optional,
   optionalMask,
-  optionsArgument,
   targetIds,
   typedArray,
 } from '../validate.js';
@@ -33,7 +35,7 @@ export interface TokenLogProbsInputs {
   /** [T, V] unscaled logits; row t scores `targets[t]`. `-Infinity` marks a banned token. */
   logits: Logits;
   /** [T] sampled token ids, `0 <= id < V`. */
-  targets: Int32Array;
+  targets: Int32Array | BigInt64Array;
   /** [T]; 0 drops a token: its row is never read and its outputs are 0. */
   mask?: Uint8Array;
 }
@@ -70,7 +72,7 @@ export interface TokenLogProbsBackwardInputs<L extends Logits = Logits> {
   /** [T, V] the logits of the forward pass. */
   logits: L;
   /** [T] */
-  targets: Int32Array;
+  targets: Int32Array | BigInt64Array;
   /** [T] from the forward pass. */
   logSumExp: FloatArray;
   /** [T] dL/dlogProbs. Rows where it is 0 get a zero gradient without being read. */
@@ -110,7 +112,7 @@ export function temperatureOption(value: unknown): number {
 
 /** Validates what both directions share. T is the length of `targets`. */
 export function tokenRows(inputs: TokenLogProbsInputs, temperature: unknown): Rows {
-  const tokens = typedArray('targets', inputs.targets, ['Int32Array']).length;
+  const tokens = typedArray('targets', inputs.targets, ID_ARRAYS).length;
   const view = logitsView('logits', inputs.logits, tokens);
   const mask = optionalMask(inputs.mask, tokens);
   const targets = targetIds(inputs.targets, tokens, view.vocab, mask);
@@ -202,9 +204,22 @@ export function nonFiniteRule(value: unknown): NonFiniteRule {
   return oneOf('onNonFinite', value ?? 'error', ['error', 'skip']);
 }
 
-function* forwardOp(inputs: TokenLogProbsInputs, options?: TokenLogProbsOptions): Task<TokenLogProbs> {
-  const { temperature, entropy, onNonFinite } = optionsArgument(options);
-  const rows = tokenRows(objectArgument('inputs', inputs), temperature);
+const forwardOptions = optionsOf<TokenLogProbsOptions>('tokenLogProbs', {
+  temperature: true,
+  entropy: true,
+  onNonFinite: true,
+});
+const backwardOptions = optionsOf<TokenLogProbsBackwardOptions>('tokenLogProbsBackward', {
+  temperature: true,
+  gradient: { out: true },
+});
+
+function* forwardOp(
+  inputs: TokenLogProbsInputs,
+  { temperature, entropy, onNonFinite }: Partial<TokenLogProbsOptions>,
+): Task<TokenLogProbs> {
+  checkBatchFields(objectArgument('inputs', inputs));
+  const rows = tokenRows(inputs, temperature);
   const rule = nonFiniteRule(onNonFinite);
   const arrays = yield* forwardTask(rows, entropy === true);
   const [logProbs, logSumExp, entropies, nonFinite, kept] = yield* read(
@@ -222,10 +237,10 @@ function* forwardOp(inputs: TokenLogProbsInputs, options?: TokenLogProbsOptions)
 
 function* backwardOp<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
-  options?: TokenLogProbsBackwardOptions<L>,
+  { temperature, gradient = 'new' }: Partial<TokenLogProbsBackwardOptions>,
 ): Task<{ gradLogits: L }> {
-  const { temperature, gradient = 'new' } = optionsArgument(options);
-  const rows = tokenRows(objectArgument('inputs', inputs), temperature);
+  checkBatchFields(objectArgument('inputs', inputs));
+  const rows = tokenRows(inputs, temperature);
   const { tokens } = rows.view;
   const perToken = 'T, one value per token';
   const upstream = {
@@ -269,12 +284,12 @@ export async function tokenLogProbs(
   inputs: TokenLogProbsInputs,
   options?: TokenLogProbsOptions & AsyncOptions,
 ): Promise<TokenLogProbs> {
-  return runAsync(forwardOp(inputs, options), options, inputs?.logits);
+  return runAsync(forwardOp(inputs, forwardOptions.async(options)), options, inputs?.logits);
 }
 
 /** {@link tokenLogProbs}, blocking. */
 export function tokenLogProbsSync(inputs: TokenLogProbsInputs, options?: TokenLogProbsOptions): TokenLogProbs {
-  return runSync(forwardOp(inputs, options), options, inputs?.logits);
+  return runSync(forwardOp(inputs, forwardOptions.sync(options)), options, inputs?.logits);
 }
 
 /**
@@ -300,7 +315,7 @@ export async function tokenLogProbsBackward<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
   options?: TokenLogProbsBackwardOptions<L> & AsyncOptions,
 ): Promise<{ gradLogits: L }> {
-  return runAsync(backwardOp(inputs, options), options, inputs?.logits);
+  return runAsync(backwardOp(inputs, backwardOptions.async(options)), options, inputs?.logits);
 }
 
 /** {@link tokenLogProbsBackward}, blocking. */
@@ -308,5 +323,5 @@ export function tokenLogProbsBackwardSync<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
   options?: TokenLogProbsBackwardOptions<L>,
 ): { gradLogits: L } {
-  return runSync(backwardOp(inputs, options), options, inputs?.logits);
+  return runSync(backwardOp(inputs, backwardOptions.sync(options)), options, inputs?.logits);
 }

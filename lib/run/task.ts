@@ -3,8 +3,11 @@
 //
 // What a kernel was given to write may still be on a device: it is Pending, and only `read` opens it. A task does not change
 // an array that it gave to a kernel.
+
 import { badArgument, describe, RlvrError, tag } from '../errors.js';
 import type { BackendName, HostArray, KernelArguments, KernelCall, KernelName } from '../kernels.js';
+import type { NamesOf, OptionNames } from '../options.js';
+import { checkSpelling, namesOf } from '../options.js';
 import { optionsArgument } from '../validate.js';
 import { selectBackend } from './select.js';
 
@@ -69,6 +72,23 @@ export interface BackendOptions {
 export interface AsyncOptions extends BackendOptions {
   /** Aborting rejects with `ERR_ABORTED`; arrays being written (a gradient in place) are then in an unspecified state. */
   signal?: AbortSignal;
+}
+
+/** Names of the options that every blocking function has, and of those that every other has. */
+export const SYNC_OPTIONS = namesOf<BackendOptions>({ backend: true });
+export const ASYNC_OPTIONS = namesOf<AsyncOptions>({ backend: true, signal: true });
+
+/**
+ * The options argument of an op (`async`) and of its blocking twin (`sync`): absent or an object, without misspelt names.
+ * `own` are the names besides those of every function.
+ */
+export function optionsOf<O extends BackendOptions>(of: string, own: NamesOf<Omit<O, keyof AsyncOptions>>) {
+  const checked = (names: OptionNames) => (options: O | undefined) => {
+    const given = optionsArgument(options);
+    checkSpelling(of, given, names);
+    return given;
+  };
+  return { sync: checked({ ...SYNC_OPTIONS, ...own }), async: checked({ ...ASYNC_OPTIONS, ...own }) };
 }
 
 /** Runs a task on the backend for `logits`, if it has any. */

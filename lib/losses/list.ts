@@ -1,0 +1,28 @@
+// Every loss with a name, once: what demo, loss, verify, bench and the tests go through.
+import { bnpoLoss } from './bnpo.js';
+import { cispoLoss } from './cispo.js';
+import { conspoLoss } from './conspo.js';
+import { dapoLoss } from './dapo.js';
+import { discoLoss } from './disco.js';
+import { drGrpoLoss } from './dr-grpo.js';
+import { gmpoLoss } from './gmpo.js';
+import { grpoLoss } from './grpo.js';
+import { gspoLoss } from './gspo.js';
+import { sapoLoss } from './sapo.js';
+
+export const LOSSES = {
+  conspo: conspoLoss,
+  grpo: grpoLoss,
+  dapo: dapoLoss,
+  bnpo: bnpoLoss,
+  drGrpo: drGrpoLoss,
+  gspo: gspoLoss,
+  gmpo: gmpoLoss,
+  cispo: cispoLoss,
+  sapo: sapoLoss,
+  disco: discoLoss,
+};
+
+export type LossName = keyof typeof LOSSES;
+
+export const LOSS_NAMES = Object.keys(LOSSES) as LossName[];

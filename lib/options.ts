@@ -1,0 +1,210 @@
+// The names of options and of batch fields, and what is said of names that nobody knows: a misspelt one would change
+// nothing, unnoticed.
+import { RlvrError } from './errors.js';
+
+/** Names that an options object may have; for an option that is an object, the names in it. */
+export interface OptionNames {
+  readonly [name: string]: true | OptionNames;
+}
+
+/** The names of an options type: none is missing, and none is made up. */
+export type NamesOf<T> = { readonly [K in keyof Required<T>]: true | OptionNames };
+
+/** Names as the compiler checks them. */
+export function namesOf<T>(names: NamesOf<T>): NamesOf<T> {
+  return names;
+}
+
+/**
+ * Names in TRL 1.13 and verl 1dda039, without case and underscores, and what is meant here. Of several, those count that
+ * the loss has.
+ */
+const OPTIONS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
+  beta: ['klCoef'],
+  cliprange: ['epsilonLow', 'epsilonHigh'],
+  clipratio: ['epsilonLow', 'epsilonHigh'],
+  clipratioc: ['dualClip'],
+  clipratiohigh: ['epsilonHigh', 'ratioMax'],
+  clipratiolow: ['epsilonLow', 'ratioMin'],
+  epsilon: ['epsilonLow', 'epsilonHigh'],
+  epsilonhigh: ['epsilonHigh', 'ratioMax'],
+  epsilonlow: ['epsilonLow', 'ratioMin'],
+  advestimator: ['advantage.estimator'],
+  kllosscoef: ['klCoef'],
+  kllosstype: ['klEstimator'],
+  klpenalty: ['klEstimator'],
+  lossaggmode: ['aggregation'],
+  lossscalefactor: ['maxLength'],
+  losstype: ['aggregation'],
+  maxcompletionlength: ['maxLength'],
+  maxresponselength: ['maxLength'],
+  normadvbystdingrpo: ['advantage.estimator'],
+  rolloutis: ['rolloutCorrection.level'],
+  rolloutisthreshold: ['rolloutCorrection.max'],
+  sapotemperatureneg: ['tauNeg'],
+  sapotemperaturepos: ['tauPos'],
+  scalerewards: ['advantage.estimator'],
+  tisimpratiocap: ['rolloutCorrection.max'],
+  vllmimportancesamplingcap: ['rolloutCorrection.max'],
+  vllmimportancesamplingcorrection: ['rolloutCorrection'],
+};
+
+/** Every field of a batch that some loss reads. */
+const BATCH_FIELDS = [
+  'logits',
+  'targets',
+  'logProbs',
+  'cuSeqlens',
+  'cuGroups',
+  'groupOrder',
+  'mask',
+  'rewards',
+  'advantages',
+  'oldLogProbs',
+  'refLogProbs',
+  'rolloutLogProbs',
+] as const;
+
+/** As {@link OPTIONS_ELSEWHERE}, of batch fields. */
+const FIELDS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
+  completionmask: ['mask'],
+  logps: ['logProbs'],
+  lossmask: ['mask'],
+  oldpertokenlogps: ['oldLogProbs'],
+  pertokenlogps: ['logProbs'],
+  refpertokenlogps: ['refLogProbs'],
+  responsemask: ['mask'],
+  samplinglogprobs: ['rolloutLogProbs'],
+  samplingpertokenlogps: ['rolloutLogProbs'],
+};
+
+/**
+ * Refuses every option that is not among `names`, nested ones too. One that is undefined counts as left out.
+ *
+ * @throws RlvrError `ERR_OPTION` naming the option, and the likely meaning.
+ */
+export function checkOptions(of: string, options: object, names: OptionNames): void {
+  checkLevel(of, options as Record<string, unknown>, names, '', names);
+}
+
+function checkLevel(
+  of: string,
+  options: Record<string, unknown>,
+  names: OptionNames,
+  path: string,
+  all: OptionNames,
+): void {
+  for (const name in options) {
+    const known = Object.hasOwn(names, name) ? names[name] : undefined;
+    if (known === true) continue;
+    const value = options[name];
+    if (known === undefined) {
+      if (value !== undefined) throw unknownOption(of, `${path}${name}`, all);
+    } else if (typeof value === 'object' && value !== null) {
+      checkLevel(of, value as Record<string, unknown>, known, `${path}${name}.`, all);
+    }
+  }
+}
+
+/**
+ * For an op, whose options may come in one object with those of others, and for a loss with parameters that only its author
+ * knows: refuses what looks like one of `names` misspelt.
+ *
+ * @throws RlvrError `ERR_OPTION`.
+ */
+export function checkSpelling(of: string, options: object, names: OptionNames): void {
+  for (const name in options) {
+    const value = (options as Record<string, unknown>)[name];
+    const known = Object.hasOwn(names, name) ? names[name] : undefined;
+    if (known === true || value === undefined) continue;
+    if (known === undefined) {
+      if (likely(name, Object.keys(names), {}).length > 0) throw unknownOption(of, name, names);
+    } else if (typeof value === 'object' && value !== null) {
+      checkSpelling(`${name} of ${of}`, value, known);
+    }
+  }
+}
+
+function unknownOption(of: string, name: string, names: OptionNames): RlvrError {
+  const meant = likely(name, paths(names), OPTIONS_ELSEWHERE);
+  const advice = meant.length > 0 ? `did you mean ${meant.join(' and ')}?` : `it has ${Object.keys(names).join(', ')}`;
+  return new RlvrError('ERR_OPTION', `${name}: no such option of ${of}; ${advice}`);
+}
+
+/** Names with those nested in them: `advantage`, `advantage.estimator`. */
+function paths(names: OptionNames): string[] {
+  return Object.entries(names).flatMap(([name, within]) =>
+    within === true ? [name] : [name, ...paths(within).map((path) => `${name}.${path}`)],
+  );
+}
+
+/** Unknown field, and the field that it resembles, if any: a trainer's batches have the same fields again and again. */
+const resemblances = new Map<string, string | undefined>();
+const MOST_RESEMBLANCES = 256;
+
+/**
+ * A batch may carry fields of the trainer's own. Refuses those with data under a name that resembles one of ours, unless
+ * ours is there too.
+ *
+ * @throws RlvrError `ERR_OPTION` naming the field, and the likely meaning.
+ */
+export function checkBatchFields(batch: object): void {
+  const fields = batch as Record<string, unknown>;
+  for (const name in fields) {
+    if ((BATCH_FIELDS as readonly string[]).includes(name)) continue;
+    const meant = resembled(name);
+    if (meant === undefined || fields[meant] !== undefined) continue;
+    const value = fields[name];
+    if (typeof value !== 'object' || value === null) continue; // our fields are arrays and tensors
+    throw new RlvrError('ERR_OPTION', `${name}: no such field of a batch; did you mean ${meant}?`);
+  }
+}
+
+function resembled(name: string): string | undefined {
+  if (resemblances.has(name)) return resemblances.get(name);
+  const [meant] = likely(name, BATCH_FIELDS, FIELDS_ELSEWHERE);
+  if (resemblances.size < MOST_RESEMBLANCES) resemblances.set(name, meant);
+  return meant;
+}
+
+const plain = (name: string) => name.replaceAll(/[_-]/g, '').toLowerCase();
+const lastPart = (path: string) => path.slice(path.lastIndexOf('.') + 1);
+
+/** Which of `known`, which may be nested, `name` stands for: by another project's name, by spelling, or by a typo or two. */
+function likely(
+  name: string,
+  known: readonly string[],
+  elsewhere: Readonly<Record<string, readonly string[]>>,
+): readonly string[] {
+  const given = plain(lastPart(name));
+  const theirs = Object.hasOwn(elsewhere, given) ? elsewhere[given].filter((one) => known.includes(one)) : [];
+  if (theirs.length > 0) return theirs;
+  const same = known.find((one) => plain(lastPart(one)) === given);
+  if (same !== undefined) return [same];
+  const distances = known.map((one) => ({ one, distance: typos(given, plain(lastPart(one))) }));
+  const [nearest] = distances.sort((a, b) => a.distance - b.distance);
+  return nearest && nearest.distance <= 2 ? [nearest.one] : [];
+}
+
+/**
+ * Letters added, left out, replaced, or swapped with their neighbour, between two names (optimal string alignment).
+ * Infinity where two would make another word of it: names of four letters, and those with another first letter, may have one.
+ */
+function typos(a: string, b: string): number {
+  if (Math.abs(a.length - b.length) > 2) return Infinity;
+  const rows = Array.from({ length: a.length + 1 }, (_, i) => [i, ...new Array<number>(b.length).fill(0)]);
+  for (let j = 0; j <= b.length; j++) rows[0][j] = j;
+  for (let i = 1; i <= a.length; i++) {
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = rows[i - 1][j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      rows[i][j] = Math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, replaced);
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      if (swapped) rows[i][j] = Math.min(rows[i][j], rows[i - 2][j - 2] + 1);
+    }
+  }
+  const distance = rows[a.length][b.length];
+  const sameStart = a[0] === b[0];
+  const short = Math.min(a.length, b.length) <= 4;
+  const most = short ? (sameStart ? 1 : 0) : sameStart ? 2 : 1;
+  return distance <= most ? distance : Infinity;
+}
