@@ -20,7 +20,7 @@ export class Interrupted extends Error {
 }
 
 /** Codes of errors that came from the numbers or options handed over, not from the machine. */
-const inputCodes: readonly string[] = ['ERR_SHAPE', 'ERR_DTYPE', 'ERR_RANGE', 'ERR_NONFINITE'];
+const inputCodes: readonly string[] = ['ERR_SHAPE', 'ERR_DTYPE', 'ERR_RANGE', 'ERR_NONFINITE', 'ERR_OPTION'];
 
 /** One line on stderr and an exit code; no stack trace, which tells a caller nothing about their input. */
 export function report(error: unknown, signal: AbortSignal): number {

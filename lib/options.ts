@@ -84,26 +84,9 @@ const FIELDS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
  * @throws RlvrError `ERR_OPTION` naming the option, and the likely meaning.
  */
 export function checkOptions(of: string, options: object, names: OptionNames): void {
-  checkLevel(of, options as Record<string, unknown>, names, '', names);
-}
-
-function checkLevel(
-  of: string,
-  options: Record<string, unknown>,
-  names: OptionNames,
-  path: string,
-  all: OptionNames,
-): void {
-  for (const name in options) {
-    const known = Object.hasOwn(names, name) ? names[name] : undefined;
-    if (known === true) continue;
-    const value = options[name];
-    if (known === undefined) {
-      if (value !== undefined) throw unknownOption(of, `${path}${name}`, all);
-    } else if (typeof value === 'object' && value !== null) {
-      checkLevel(of, value as Record<string, unknown>, known, `${path}${name}.`, all);
-    }
-  }
+  eachUnknown(options, names, '', (path) => {
+    throw unknownOption(of, path, names);
+  });
 }
 
 /**
@@ -113,14 +96,26 @@ function checkLevel(
  * @throws RlvrError `ERR_OPTION`.
  */
 export function checkSpelling(of: string, options: object, names: OptionNames): void {
+  eachUnknown(options, names, '', (path, siblings) => {
+    if (likely(path, Object.keys(siblings), {}).length > 0) throw unknownOption(of, path, names);
+  });
+}
+
+/** Calls `found` with the path of each option that is there and not among `names`, and with the names beside it. */
+function eachUnknown(
+  options: object,
+  names: OptionNames,
+  path: string,
+  found: (path: string, siblings: OptionNames) => void,
+): void {
   for (const name in options) {
-    const value = (options as Record<string, unknown>)[name];
     const known = Object.hasOwn(names, name) ? names[name] : undefined;
-    if (known === true || value === undefined) continue;
+    if (known === true) continue;
+    const value = (options as Record<string, unknown>)[name];
     if (known === undefined) {
-      if (likely(name, Object.keys(names), {}).length > 0) throw unknownOption(of, name, names);
+      if (value !== undefined) found(`${path}${name}`, names);
     } else if (typeof value === 'object' && value !== null) {
-      checkSpelling(`${name} of ${of}`, value, known);
+      eachUnknown(value, known, `${path}${name}.`, found);
     }
   }
 }

@@ -1,17 +1,5 @@
-import {
-  type BackendName,
-  bnpo,
-  cispo,
-  conspo,
-  cosineMargin,
-  dapo,
-  disco,
-  drGrpo,
-  gmpo,
-  grpo,
-  gspo,
-  sapo,
-} from '../../lib/index.js';
+import { type BackendName, cosineMargin } from '../../lib/index.js';
+import { LOSS_NAMES, LOSSES, type LossName } from '../../lib/losses/list.js';
 import { maxTokens } from './additions.js';
 
 /** The packed rollouts with the logits of the policy being trained, as the losses take them. */
@@ -32,10 +20,18 @@ export interface UpdateOptions {
   readonly signal: AbortSignal;
 }
 
+type Update = (batch: TrainingBatch, options: UpdateOptions & Record<string, unknown>) => Promise<{ loss: number }>;
+
 export interface Recipe {
   readonly description: string;
   /** Computes the loss and turns `batch.logits` into its gradient. `progress`: of the training, in [0, 1]. */
   readonly update: (batch: TrainingBatch, options: UpdateOptions, progress: number) => Promise<{ loss: number }>;
+}
+
+/** Options that suit the demo, where they are not the loss's defaults. */
+interface Setting {
+  readonly says: string;
+  readonly options: (progress: number) => Record<string, unknown>;
 }
 
 const margin = cosineMargin({ target: 0.2, warmup: 0.5 });
@@ -46,51 +42,28 @@ const margin = cosineMargin({ target: 0.2, warmup: 0.5 });
  * temperature, saturate instead, and need none; at its tau of 10, DisCO ends between 0.83 and 0.94.
  */
 const klCoef = 0.2;
+const advantageWeighted: Setting = { says: 'KL 0.2', options: () => ({ klCoef }) };
 
-/** What `demo --loss` can train with. Where an option is not the loss's default, the description says so. */
-export const recipes = {
-  conspo: {
-    description: 'InfoNCE on mean log-probs, margin growing to 0.2',
-    update: (batch, options, progress) => conspo(batch, { margin: margin(progress), ...options }),
-  },
-  grpo: {
-    description: 'clipped ratios, KL 0.2',
-    update: (batch, options) => grpo(batch, { klCoef, ...options }),
-  },
-  dapo: {
-    description: 'GRPO with a wider upper clip and token-mean, KL 0.2',
-    update: (batch, options) => dapo(batch, { klCoef, ...options }),
-  },
-  bnpo: {
-    description: 'GRPO with token-mean, KL 0.2',
-    update: (batch, options) => bnpo(batch, { klCoef, ...options }),
-  },
+const settings: Partial<Record<LossName, Setting>> = {
+  conspo: { says: 'margin growing to 0.2', options: (progress) => ({ margin: margin(progress) }) },
   // Its advantages are not divided by their deviation, and so smaller: KL 0.2 would hold the policy where it starts.
-  drGrpo: {
-    description: 'clipped ratios, unscaled advantages, constant length, KL 0.08',
-    update: (batch, options) => drGrpo(batch, { maxLength: maxTokens, klCoef: 0.08, ...options }),
-  },
+  drGrpo: { says: 'KL 0.08', options: () => ({ maxLength: maxTokens, klCoef: 0.08 }) },
   // A step here moves log-probs by hundredths and more: epsilons of 3e-4 would clip nearly all of each second update.
-  gspo: {
-    description: "the sequence's ratio, clip 0.05 (not 3e-4 and 4e-4), KL 0.2",
-    update: (batch, options) => gspo(batch, { epsilonLow: 0.05, epsilonHigh: 0.05, klCoef, ...options }),
-  },
-  gmpo: {
-    description: 'geometric mean of clipped ratios, KL 0.2',
-    update: (batch, options) => gmpo(batch, { klCoef, ...options }),
-  },
-  cispo: {
-    description: 'log-probs weighted by stopped ratios, KL 0.2',
-    update: (batch, options) => cispo(batch, { klCoef, ...options }),
-  },
-  sapo: {
-    description: 'soft gate on ratios, KL 0.2',
-    update: (batch, options) => sapo(batch, { klCoef, ...options }),
-  },
-  disco: {
-    description: 'positives against the soft maximum of negatives, tau 0.2 (not 10)',
-    update: (batch, options) => disco(batch, { tau: 0.2, ...options }),
-  },
-} satisfies Record<string, Recipe>;
+  gspo: { says: 'here 0.05, KL 0.2', options: () => ({ epsilonLow: 0.05, epsilonHigh: 0.05, klCoef }) },
+  disco: { says: 'here 0.2', options: () => ({ tau: 0.2 }) },
+};
 
-export type RecipeName = keyof typeof recipes;
+function recipeOf(name: LossName): Recipe {
+  const { summary, parameters, run } = LOSSES[name];
+  const setting = settings[name] ?? ('klCoef' in parameters ? advantageWeighted : undefined);
+  return {
+    description: setting ? `${summary}; ${setting.says}` : summary,
+    update: (batch, options, progress) =>
+      (run as unknown as Update)(batch, { ...setting?.options(progress), ...options }),
+  };
+}
+
+/** What `demo --loss` can train with. */
+export const recipes = Object.fromEntries(LOSS_NAMES.map((name) => [name, recipeOf(name)])) as Record<LossName, Recipe>;
+
+export type RecipeName = LossName;

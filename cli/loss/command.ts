@@ -2,12 +2,13 @@ import { createReadStream } from 'node:fs';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { type Command, Option } from 'commander';
 import type { BackendName } from '../../lib/index.js';
+import { LOSSES, type LossName } from '../../lib/losses/list.js';
 import { UsageError } from '../errors.js';
 import { backendOption, jsonOption, resolveBackend } from '../options.js';
 import { OutputFile } from '../output-file.js';
 import { flagNames, flagOf, type LossFlags, libraryOptions, spell } from './flags.js';
 import { packRollouts } from './pack.js';
-import { completeFlags, type LossName, type LossOutcome, lossNames, recipeOf, requireInputs } from './recipes.js';
+import { completeFlags, flagsOf, type LossOutcome, lossNames, requireInputs, runLoss } from './recipes.js';
 import { renderGroups, reportGroups, reportTotals } from './report.js';
 import { type Rollout, readRollouts } from './rollout-lines.js';
 
@@ -22,7 +23,7 @@ const nameWidth = Math.max(...lossNames.map(({ length }) => length));
 
 const help = `
 Losses, and those of their defaults that differ:
-${lossNames.map((name) => `  ${name.padEnd(nameWidth)}  ${recipeOf(name).about}`).join('\n')}
+${lossNames.map((name) => `  ${name.padEnd(nameWidth)}  ${LOSSES[name].summary}`).join('\n')}
 
 FILE holds JSON Lines, one rollout a line, groups in any order:
   {"group": "q1", "reward": 1, "logprobs": [-0.1, -2.3], "mask": [1, 0],
@@ -47,21 +48,21 @@ export function addLossCommand(program: Command, signal: AbortSignal): void {
   addLossFlags(command);
   command
     .addHelpText('after', help)
-    .action((file: string, options: LossCommandOptions) => runLoss(file, options, signal));
+    .action((file: string, options: LossCommandOptions) => runFile(file, options, signal));
 }
 
 /** Under the names of the losses that have them. */
 function addLossFlags(command: Command): void {
   for (const name of flagNames) {
     const { argument, description, parse } = flagOf(name);
-    const owners = lossNames.filter((loss) => recipeOf(loss).flags.includes(name));
+    const owners = lossNames.filter((loss) => flagsOf(loss).includes(name));
     const heading = owners.length === lossNames.length ? 'every loss' : owners.join(', ');
     const option = new Option(`${spell(name)} ${argument}`.trim(), description).argParser(parse);
     command.addOption(option.helpGroup(`Options of ${heading}:`));
   }
 }
 
-async function runLoss(file: string, options: LossCommandOptions, signal: AbortSignal): Promise<void> {
+async function runFile(file: string, options: LossCommandOptions, signal: AbortSignal): Promise<void> {
   const { loss: name, backend: wanted, json, out, ...flags } = options;
   const complete = completeFlags(name, flags);
   const backend = resolveBackend(wanted);
@@ -69,7 +70,7 @@ async function runLoss(file: string, options: LossCommandOptions, signal: AbortS
   const rollouts = await readInput(file, signal);
   const packed = packRollouts(rollouts);
   requireInputs(flags, packed.batch);
-  const outcome = await recipeOf(name).run(packed.batch, { ...libraryOptions(complete), backend, signal });
+  const outcome = await runLoss(name, packed.batch, { ...libraryOptions(complete), backend, signal });
   await output?.write(gradedLines(rollouts, packed.batch.cuSeqlens, outcome), signal);
   const threshold = flags.positiveThreshold ?? 0;
   const groups = reportGroups(packed, outcome, threshold);

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { flagNames, spell } from '../../cli/loss/flags.js';
-import { completeFlags, lossNames, recipeOf } from '../../cli/loss/recipes.js';
+import { completeFlags, flagsOf, lossNames } from '../../cli/loss/recipes.js';
 import { runCli, startCli, temporaryFolder } from './run-cli.js';
 
 const folder = temporaryFolder();
@@ -37,7 +37,7 @@ describe('help', () => {
       (headings ?? []).flatMap((heading, g) =>
         heading === 'every loss' || heading.split(', ').includes(loss) ? groups[g + 1] : [],
       );
-    for (const loss of lossNames) expect(listed(loss).sort()).toEqual(recipeOf(loss).flags.map(spell).sort());
+    for (const loss of lossNames) expect(listed(loss).sort()).toEqual(flagsOf(loss).map(spell).sort());
   });
 
   test('--version prints the version of package.json', async () => {
@@ -133,7 +133,7 @@ describe('wrong usage ends with 2, one message and no stack trace', () => {
       for (const flag of flagNames) {
         const complete = () => completeFlags(loss, { [flag]: 1 });
         const stray = `${spell(flag)}: expected only with a loss that has it, got --loss ${loss}`;
-        if (!recipeOf(loss).flags.includes(flag)) expect(complete, stray).toThrow(stray);
+        if (!flagsOf(loss).includes(flag)) expect(complete, stray).toThrow(stray);
         else expect(completeOrMessage(complete)).not.toBe(stray);
       }
     }
