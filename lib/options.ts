@@ -65,6 +65,8 @@ const BATCH_FIELDS = [
   'rolloutLogProbs',
 ] as const;
 
+const fieldNames: ReadonlySet<string> = new Set(BATCH_FIELDS);
+
 /** As {@link OPTIONS_ELSEWHERE}, of batch fields. */
 const FIELDS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   completionmask: ['mask'],
@@ -146,7 +148,7 @@ const MOST_RESEMBLANCES = 256;
 export function checkBatchFields(batch: object): void {
   const fields = batch as Record<string, unknown>;
   for (const name in fields) {
-    if ((BATCH_FIELDS as readonly string[]).includes(name)) continue;
+    if (fieldNames.has(name)) continue;
     const meant = resembled(name);
     if (meant === undefined || fields[meant] !== undefined) continue;
     const value = fields[name];

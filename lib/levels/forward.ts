@@ -80,15 +80,15 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
   const level = yield* tokenLevelTask(checked, options.entropy === true);
   const channel = yield* scoreTask(level, checkedScore, { sides });
   const { logSumExp, mask } = level; // what the backward pass will send again, as scoreGrads
-  const again = { logSumExp, mask, scoreGrads: channel.scoreGrads };
-  const { logProbs, entropy } = level;
-  const { scores, tokenCounts } = channel;
-  const read = yield* readResults(level, { ...again, logProbs, entropy, scores, tokenCounts });
+  const { logProbs, entropy, nonFinite } = level;
+  const { scores, tokenCounts, scoreGrads } = channel;
+  const wanted = { nonFinite, scores, tokenCounts, scoreGrads, logProbs, logSumExp, entropy, mask };
+  const read = yield* readResults(level, wanted);
   const result: ForwardResult = {
     scores: read.scores,
     tokenCounts: read.tokenCounts,
     logProbs: ownLogProbs(level, read.logProbs),
-    nonFiniteTokens: read.nonFiniteTokens,
+    nonFiniteTokens: read.nonFinite[0],
     ...(read.entropy && { entropy: read.entropy }),
   };
   return { level, channel, result };

@@ -27,14 +27,13 @@ export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean): Ta
 }
 
 /**
- * Reads arrays, by name, and with them how many tokens were not finite; throws if there were any and that is an error.
+ * Reads arrays, by name, and among them how many tokens were not finite; throws if there were any and that is an error.
  */
-export function* readResults<R extends object>(level: TokenLevel, arrays: R) {
-  const { checked, mask, nonFinite } = level;
-  const opened = yield* readAll({ nonFinite, ...arrays });
-  const [nonFiniteTokens] = opened.nonFinite as Int32Array;
-  if (checked.rows) yield* token.checkFinite(checked.rows, nonFiniteTokens, mask!, checked.onNonFinite);
-  return { nonFiniteTokens, ...opened };
+export function* readResults<R extends Pick<TokenLevel, 'nonFinite'>>({ checked, mask }: TokenLevel, arrays: R) {
+  const opened = yield* readAll(arrays);
+  const [count] = opened.nonFinite as Int32Array;
+  if (checked.rows) yield* token.checkFinite(checked.rows, count, mask!, checked.onNonFinite);
+  return opened;
 }
 
 /** [T] log-probs for the caller, once read. Of given ones a copy, 0 where a token does not count, as from logits. */

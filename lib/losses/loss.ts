@@ -4,7 +4,7 @@
 import { badArgument, describe } from '../errors.js';
 import type { DeviceMemory } from '../kernels.js';
 import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
-import type { GradientOf, PendingGradient } from '../levels/gradient.js';
+import type { GradientOf, Gradients, PendingGradient } from '../levels/gradient.js';
 import { type BatchGradient, gradientTarget, writeGradientTask } from '../levels/gradient.js';
 import { checkScore, type Score } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
@@ -183,19 +183,19 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     // After the check: where non-finite rows are an error, a gradient in host memory stays as it was.
     const [array] = isOnDevice(gradient.array) ? [gradient.array] : yield* read(gradient.array);
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
-    const { losses, scores, groupLosses, logProbs } = results;
+    const { losses, scores, groupLosses, logProbs, entropy } = results;
     const { advantages } = outcome;
-    const entropy = options.entropy === true ? results.entropy : undefined;
-    return {
+    // Added one by one: literals with spreads take V8 microseconds.
+    const value: LossValue & Gradients = {
       loss: losses.reduce((sum, [loss]) => sum + loss, 0),
       scores,
-      ...(groupLosses && { groupLosses }),
-      ...(advantages && { advantages }),
-      ...(logProbs && { logProbs: ownLogProbs(level, logProbs) }),
-      ...(entropy && { entropy }),
-      metrics: batchMetrics(checked, results, differences) as Metrics, // of a batch that lacks some, ValueOf says which
-      ...gradient.finish(array),
+      metrics: batchMetrics(checked, results, differences) as Metrics, // which some batches lack, ValueOf says
     };
+    if (groupLosses) value.groupLosses = groupLosses;
+    if (advantages) value.advantages = advantages;
+    if (logProbs) value.logProbs = ownLogProbs(level, logProbs);
+    if (entropy && options.entropy === true) value.entropy = entropy;
+    return Object.assign(value, gradient.finish(array));
   }
   return {
     run: async (batch, options) => runAsync(task(batch, options, 'async'), options, batch?.logits) as Promise<never>,
@@ -225,6 +225,7 @@ function withDefaults(defaults: object | undefined, options: object): object {
 function outcomeArrays({ losses, channel, groupLosses, kl }: ObjectiveResult, level: TokenLevel, logProbs: boolean) {
   const { scores, tokenCounts, clippedLow, clippedHigh, ratioStats } = channel;
   return {
+    nonFinite: level.nonFinite,
     losses,
     scores,
     tokenCounts,

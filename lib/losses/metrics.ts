@@ -57,7 +57,7 @@ export type RewardMetric = 'positiveScoreMean' | 'negativeScoreMean' | 'scoreGap
 
 /** What metrics are made of. */
 interface Measured {
-  nonFiniteTokens: number;
+  nonFinite: Int32Array; // [1]
   scores: Float64Array; // [N]
   tokenCounts: Float64Array; // [N]
   clippedLow: Int32Array | undefined; // [N]
@@ -82,38 +82,39 @@ const ratio = (part: number, whole: number) => (whole === 0 ? 0 : part / whole);
 /** `differences`: [T] old - rollout log-probs. */
 export function batchMetrics(
   checked: CheckedBatch,
-  { nonFiniteTokens, scores, tokenCounts, clippedLow, clippedHigh, ratioStats, klScores, entropy }: Measured,
+  { nonFinite, scores, tokenCounts, clippedLow, clippedHigh, ratioStats, klScores, entropy }: Measured,
   differences: Float64Array | undefined,
 ): Omit<Metrics, GroupMetric | RewardMetric> {
   const tokens = sum(tokenCounts);
-  return {
+  const metrics: Partial<Metrics> & { tokens: number; nonFiniteTokens: number } = {
     tokens,
-    nonFiniteTokens,
-    ...rewardMetrics(scores, checked),
-    ...(clippedLow && clippedHigh && clipFractions(clippedLow, clippedHigh, tokens)),
-    ...(ratioStats && ratioMetrics(ratioStats, tokens)),
-    ...(klScores && { kl: ratio(dot(klScores, tokenCounts), tokens) }),
-    ...(entropy && { entropy: ratio(sum(entropy), tokens) }), // 0 where a token does not count
-    ...(differences && rolloutMetrics(differences, tokens)),
+    nonFiniteTokens: nonFinite[0],
   };
+  addRewardMetrics(metrics, scores, checked);
+  if (clippedLow && clippedHigh) Object.assign(metrics, clipFractions(clippedLow, clippedHigh, tokens));
+  if (ratioStats) Object.assign(metrics, ratioMetrics(ratioStats, tokens));
+  if (klScores) metrics.kl = ratio(dot(klScores, tokenCounts), tokens);
+  if (entropy) metrics.entropy = ratio(sum(entropy), tokens); // 0 where a token does not count
+  if (differences) Object.assign(metrics, rolloutMetrics(differences, tokens));
+  return metrics;
 }
 
 /** As far as the batch has rewards and groups. */
-function rewardMetrics(scores: Float64Array, { rewards, cuGroups, groupOrder, positiveThreshold }: CheckedBatch) {
-  if (!rewards) return {};
-  const means = {
-    ...scoreMeans(scores, rewards, positiveThreshold),
-    rewardMean: ratio(sum(rewards), rewards.length),
-  };
-  if (!cuGroups) return means;
-  const ordered = gather(rewards, groupOrder);
-  const contrastiveGroups = countContrastive(cuGroups, ordered, positiveThreshold);
-  return {
-    contrastiveGroups,
-    degenerateGroups: cuGroups.length - 1 - contrastiveGroups,
-    ...means,
-    zeroVarianceFraction: zeroVariance(cuGroups, ordered),
-  };
+function addRewardMetrics(
+  metrics: Partial<Metrics>,
+  scores: Float64Array,
+  { rewards, cuGroups, groupOrder, positiveThreshold }: CheckedBatch,
+): void {
+  if (!rewards) return;
+  if (cuGroups) {
+    const ordered = gather(rewards, groupOrder);
+    const contrastiveGroups = countContrastive(cuGroups, ordered, positiveThreshold);
+    metrics.contrastiveGroups = contrastiveGroups;
+    metrics.degenerateGroups = cuGroups.length - 1 - contrastiveGroups;
+    metrics.zeroVarianceFraction = zeroVariance(cuGroups, ordered);
+  }
+  Object.assign(metrics, scoreMeans(scores, rewards, positiveThreshold));
+  metrics.rewardMean = ratio(sum(rewards), rewards.length);
 }
 
 function clipFractions(low: Int32Array, high: Int32Array, tokens: number) {

@@ -76,7 +76,8 @@ export const disco: Objective<DiscoParameters> = withParameters(DISCO_PARAMETERS
       const channel = yield* scoreTask(level, score, { sides });
       const kl = constraint && (yield* klTask(level, 'k1', checked.oldLogProbs));
       const { scores, tokenCounts } = channel;
-      const read = yield* readResults(level, { scores, tokenCounts, klScores: kl?.scores });
+      const { nonFinite } = level;
+      const read = yield* readResults(level, { nonFinite, scores, tokenCounts, klScores: kl?.scores });
       const { loss, groupLosses, gradScores } = contrast(read, graded, sides, { tau, normalizer });
       const terms: Term[] = [{ of: 'logProbs', channel, gradScores }];
       if (!kl || !constraint) return { losses: [loss], channel, groupLosses, terms };

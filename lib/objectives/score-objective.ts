@@ -77,7 +77,7 @@ export function scoreObjective<P extends object = object>(
     return {
       *evaluate(level) {
         const channel = yield* scoreTask(level, score, { sides });
-        const wanted = { scores: channel.scores, tokenCounts: channel.tokenCounts };
+        const wanted = { nonFinite: level.nonFinite, scores: channel.scores, tokenCounts: channel.tokenCounts };
         const { scores, tokenCounts } = yield* readResults(level, wanted);
         const batch = { scores, rewards, sides, tokenCounts, cuGroups, groupOrder };
         const value = objectArgument('the objective', evaluate(batch, options));

@@ -45,18 +45,23 @@ export function kernel<K extends KernelName>(
 
 /** Makes arrays hold what the kernels so far wrote to them, and waits for those kernels. What is no array is left alone. */
 export function* read<const P extends readonly unknown[]>(...arrays: P): Task<{ [I in keyof P]: Opened<P[I]> }> {
-  yield { read: arrays.filter((array): array is HostArray => ArrayBuffer.isView(array)) };
+  yield { read: hostArrays(arrays, []) };
   return arrays as { [I in keyof P]: Opened<P[I]> };
 }
 
 /** As {@link read}, by name; a value may be a list of arrays. */
 export function* readAll<R extends object>(arrays: R): Task<{ [K in keyof R]: Opened<R[K]> }> {
-  yield {
-    read: Object.values(arrays)
-      .flat()
-      .filter((array): array is HostArray => ArrayBuffer.isView(array)),
-  };
+  yield { read: hostArrays(Object.values(arrays), []) };
   return arrays as { [K in keyof R]: Opened<R[K]> };
+}
+
+/** Adds the host arrays among `values`, and in lists among them. */
+function hostArrays(values: readonly unknown[], into: HostArray[]): HostArray[] {
+  for (const value of values) {
+    if (ArrayBuffer.isView(value)) into.push(value as HostArray);
+    else if (Array.isArray(value)) hostArrays(value, into);
+  }
+  return into;
 }
 
 /** Options of every op and loss. */
