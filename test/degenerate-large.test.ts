@@ -2,11 +2,11 @@
 // forward pass touches little of it. Row 16384 starts at element 2^31 (byte 2^32): an offset of 32 bits, signed or not, in
 // elements or in bytes, reads another row.
 import { expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import { conspoSync, type HostTensor, tokenLogProbs, tokenLogProbsSync } from '../lib/index.js';
 import { numberToBf16 } from '../lib/reference/float16.js';
 import { describeBackends } from './support/backends.js';
 import { expectCloseNumber } from './support/compare.js';
-import { generator, normal } from './support/random.js';
 
 const VOCAB = 2 ** 17;
 const TOKENS = 2 ** 14 + 9;
@@ -14,8 +14,8 @@ const KEPT = [0, 1, 2 ** 13, 2 ** 14 - 1, 2 ** 14, 2 ** 14 + 1, TOKENS - 2, TOKE
 const DIRTY = [2, 2 ** 14 - 2, 2 ** 14 + 2, TOKENS - 3]; // masked, and not zero
 
 function* keptRows() {
-  const random = generator(9);
-  for (const t of KEPT) yield { t, row: Uint16Array.from({ length: VOCAB }, () => numberToBf16(3 * normal(random))) };
+  const random = new Random(9);
+  for (const t of KEPT) yield { t, row: Uint16Array.from({ length: VOCAB }, () => numberToBf16(3 * random.normal())) };
 }
 
 /** The same eight rows, alone. */

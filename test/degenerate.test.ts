@@ -1,6 +1,7 @@
 // Spec section 7, the rows that have an answer: nothing to learn from, non-finite rows, huge vocabularies and batches; and
 // section 6, ratios that would overflow. Refused arguments are in degenerate-arguments.test.ts.
 import { describe, expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import {
   type Aggregation,
   advantageObjectiveSync,
@@ -29,7 +30,7 @@ import {
 import { numberToBf16, numberToF16 } from '../lib/reference/float16.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
-import { generator, normal, randomBatch } from './support/random.js';
+import { randomBatch } from './support/random.js';
 
 const TO_BITS: Record<DType, (x: number) => number> = { f32: Math.fround, bf16: numberToBf16, f16: numberToF16 };
 const KINDS: RatioScoreKind[] = [
@@ -262,8 +263,8 @@ const SPOILED: [name: string, spoil: (row: Float64Array) => void][] = [
 
 /** Six tokens in three sequences of one group; rows 2 and 4 are spoiled. */
 function spoiledBatch(spoil: (row: Float64Array) => void, vocab: number, dtype: DType) {
-  const random = generator(vocab);
-  const values = Float64Array.from({ length: 6 * vocab }, () => 2 * normal(random));
+  const random = new Random(vocab);
+  const values = Float64Array.from({ length: 6 * vocab }, () => 2 * random.normal());
   for (const t of [2, 4]) spoil(values.subarray(t * vocab, (t + 1) * vocab));
   return {
     logits: tensor(values, vocab, dtype),

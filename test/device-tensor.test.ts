@@ -1,6 +1,7 @@
 // Tensors in device memory: to and from the host, wrapped memory, and who frees what. Losses on them:
 // device-losses.test.ts; errors: device-errors.test.ts.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import { type Device, DeviceTensor, openDevice } from '../lib/cuda/index.js';
 import { backends, conspo, conspoSync } from '../lib/index.js';
 import { expectClose } from './support/compare.js';
@@ -18,7 +19,6 @@ import {
   unpadded,
   writtenPadding,
 } from './support/device.js';
-import { generator, normal } from './support/random.js';
 
 const SHAPES: [rows: number, columns: number][] = [
   [0, 0],
@@ -31,8 +31,8 @@ const SHAPES: [rows: number, columns: number][] = [
 ];
 
 function randomValues(length: number): Float64Array {
-  const random = generator(length);
-  return Float64Array.from({ length }, () => 3 * normal(random));
+  const random = new Random(length);
+  return Float64Array.from({ length }, () => 3 * random.normal());
 }
 
 describeDevices('device tensors', () => {

@@ -1,18 +1,19 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import { checkGroupOrder, fromDense, gather, scatter } from '../lib/groups.js';
 import { conspoSync } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
-import { generator, randomBatch } from './support/random.js';
+import { randomBatch } from './support/random.js';
 
 type PackedBatch = ReturnType<typeof randomBatch>;
 
 const rowOf = (values: Float32Array, t: number, vocab: number) => values.subarray(t * vocab, (t + 1) * vocab);
 
 const permutation = (length: number, seed: number) => {
-  const random = generator(seed);
-  const keys = Array.from({ length }, () => random());
+  const random = new Random(seed);
+  const keys = Array.from({ length }, () => random.uniform());
   return Array.from(keys, (_, i) => i).sort((a, b) => keys[a] - keys[b]);
 };
 

@@ -1,9 +1,9 @@
 // Losses of log-probs read the given arrays themselves, and write the gradient straight to yours where they may: what they
 // return is the same wherever it goes.
 import { describe, expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import { type BackendName, conspoSync, forward, grpo, grpoSync } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
-import { generator } from './support/random.js';
 
 const cuSeqlens = Int32Array.of(0, 3, 4, 9, 12);
 const cuGroups = Int32Array.of(0, 2, 4);
@@ -11,8 +11,8 @@ const rewards = Float32Array.of(1, 0, 0, 1);
 const T = 12;
 
 function values(seed: number): number[] {
-  const random = generator(seed);
-  return Array.from({ length: T }, () => -2 * random());
+  const random = new Random(seed);
+  return Array.from({ length: T }, () => -2 * random.uniform());
 }
 
 type Given = ReturnType<typeof batchInOne>['batch'] & { mask?: Uint8Array };

@@ -1,17 +1,17 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import { groupInfoNCE, groupInfoNCESync } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import { goldenCases } from './support/golden.js';
-import { generator, normal } from './support/random.js';
 
 function randomGroups(seed: number) {
-  const random = generator(seed);
-  const sizes = Array.from({ length: 5 }, () => Math.floor(random() * 7));
+  const random = new Random(seed);
+  const sizes = Array.from({ length: 5 }, () => Math.floor(random.uniform() * 7));
   const cuGroups = Int32Array.from([0, ...sizes], (_, g) => sizes.slice(0, g).reduce((a, b) => a + b, 0));
-  const scores = Float64Array.from({ length: cuGroups[5] }, () => 2 * normal(random));
-  const rewards = Float32Array.from(scores, () => (random() < 0.4 ? 1 : -1));
+  const scores = Float64Array.from({ length: cuGroups[5] }, () => 2 * random.normal());
+  const rewards = Float32Array.from(scores, () => (random.uniform() < 0.4 ? 1 : -1));
   return { scores, rewards, cuGroups };
 }
 

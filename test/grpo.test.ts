@@ -1,11 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import { advantages, type GrpoOptions, grpo, grpoSync } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import { goldenBatch, goldenCases } from './support/golden.js';
 import { expectGradient } from './support/losses.js';
-import { generator, joinLogProbBatches, normal, randomBatch } from './support/random.js';
+import { joinLogProbBatches, randomBatch } from './support/random.js';
 
 const VARIANTS: [name: string, options: GrpoOptions][] = [
   ['GRPO', {}],
@@ -78,16 +79,16 @@ describeBackends('grpo', (backend) => {
   });
 
   test('advantage and discriminative forms are equal for binary rewards, population std, eps 0 and equal groups', () => {
-    const random = generator(2);
+    const random = new Random(2);
     const [groups, size] = [5, 6];
     const sequences = groups * size;
-    const logProbs = Float64Array.from({ length: 2 * sequences }, () => -Math.abs(normal(random)));
+    const logProbs = Float64Array.from({ length: 2 * sequences }, () => -Math.abs(random.normal()));
     const batch = {
       logProbs,
-      oldLogProbs: logProbs.map((l) => l + 0.3 * normal(random)),
+      oldLogProbs: logProbs.map((l) => l + 0.3 * random.normal()),
       cuSeqlens: Int32Array.from({ length: sequences + 1 }, (_, i) => 2 * i),
       cuGroups: Int32Array.from({ length: groups + 1 }, (_, g) => size * g),
-      rewards: Float32Array.from({ length: sequences }, (_, i) => (i < size ? 1 : random() < 0.4 ? 1 : 0)), // one group one-signed
+      rewards: Float32Array.from({ length: sequences }, (_, i) => (i < size ? 1 : random.uniform() < 0.4 ? 1 : 0)), // one group one-signed
     };
     const weighted = grpoSync(batch, { advantage: { ddof: 0, eps: 0 }, backend });
     const contrast = grpoSync(batch, { form: 'discriminative', backend });

@@ -1,6 +1,7 @@
 // What went wrong elsewhere, one test each, with the issue it was reported in. Names of projects: huggingface/trl,
 // linkedin/Liger-Kernel, NVIDIA-NeMo/RL, NovaSky-AI/SkyRL.
 import { describe, expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import {
   cispoSync,
   conspoSync,
@@ -21,7 +22,6 @@ import {
   NAMED_LOSSES,
   POLICY_LOSSES,
 } from './support/named-losses.js';
-import { generator, normal } from './support/random.js';
 
 function allFinite(value: unknown): boolean {
   if (typeof value === 'number') return Number.isFinite(value);
@@ -197,9 +197,9 @@ describeBackends('known failures', (backend) => {
   describe('an upstream gradient that differs from token to token (Liger#1298)', () => {
     test('each row is scaled by its own', () => {
       const { logits, targets } = fullBatch(31);
-      const random = generator(1);
-      const gradLogProbs = Float64Array.from(targets, () => normal(random));
-      const gradEntropy = Float64Array.from(targets, () => normal(random));
+      const random = new Random(1);
+      const gradLogProbs = Float64Array.from(targets, () => random.normal());
+      const gradEntropy = Float64Array.from(targets, () => random.normal());
       const { logSumExp, entropy } = tokenLogProbsSync({ logits, targets }, { entropy: true, backend });
       const inputs = { logits, targets, logSumExp, entropy: entropy! };
       const all = tokenLogProbsBackwardSync({ ...inputs, gradLogProbs, gradEntropy }, { backend }).gradLogits;
@@ -214,8 +214,8 @@ describeBackends('known failures', (backend) => {
 
     test('advantages that differ from token to token scale each row by its own', () => {
       const { oldLogProbs: _old, ...batch } = fullBatch(32);
-      const random = generator(2);
-      const advantages = Float64Array.from(batch.targets, () => normal(random));
+      const random = new Random(2);
+      const advantages = Float64Array.from(batch.targets, () => random.normal());
       const options = { aggregation: 'token-mean' as const, backend };
       const ones = dapoSync({ ...batch, advantages: advantages.map(() => 1) }, options).gradLogits;
       const { gradLogits } = dapoSync({ ...batch, advantages }, options);
@@ -231,14 +231,14 @@ describeBackends('known failures', (backend) => {
     const many = 65_540;
     // The emulation checks the grid of every launch, but takes a minute for the rows of so many tokens.
     const groups = backend === 'cuda' && emulation ? 600 : many;
-    const random = generator(3);
+    const random = new Random(3);
     const rowsOf = (G: number) => ({
       cuSeqlens: Int32Array.from({ length: 2 * G + 1 }, (_, i) => Math.ceil(i / 2)), // one row a group: the right answers are empty
       cuGroups: Int32Array.from({ length: G + 1 }, (_, g) => 2 * g),
       rewards: Float32Array.from({ length: 2 * G }, (_, i) => i % 2),
       targets: new Int32Array(G),
     });
-    const logits = Float32Array.from({ length: 2 * groups }, () => normal(random));
+    const logits = Float32Array.from({ length: 2 * groups }, () => random.normal());
     const { gradLogits, groupLosses } = conspoSync({ logits, ...rowsOf(groups) }, { normalizer: 1, backend });
     const kept = 3; // the last ones, alone, are what they are in the whole
     const alone = conspoSync({ logits: logits.slice(-2 * kept), ...rowsOf(kept) }, { normalizer: 1, backend });
@@ -247,7 +247,7 @@ describeBackends('known failures', (backend) => {
     for (let g = 0; g < groups; g += 500) expect(Math.hypot(...gradLogits.slice(2 * g, 2 * g + 2))).toBeGreaterThan(0);
 
     const { targets: _targets, ...sequences } = rowsOf(many);
-    const logProbs = Float64Array.from({ length: many }, () => -random());
+    const logProbs = Float64Array.from({ length: many }, () => -random.uniform());
     const policy = grpoSync({ logProbs, ...sequences }, { normalizer: 1, backend });
     const expected = policy.advantages!.filter((_, i) => i % 2 === 0).map((A) => -A);
     expectClose(policy.gradLogProbs, expected, 1e-12);

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, expectTypeOf, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import {
   conspoSync,
   type FloatArray,
@@ -13,7 +14,7 @@ import {
 } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
-import { generator, normal, randomBatch } from './support/random.js';
+import { randomBatch } from './support/random.js';
 
 type PackedBatch = ReturnType<typeof randomBatch>;
 
@@ -24,12 +25,12 @@ const sequencesOf = ({ cuSeqlens }: PackedBatch) => Array.from(cuSeqlens.slice(1
  * there is padding, every array holds what no loss could read unnoticed. `places[t]` is where token t went.
  */
 function padOf(batch: PackedBatch, vocab: number, seed: number) {
-  const random = generator(seed);
+  const random = new Random(seed);
   const sequences = sequencesOf(batch);
-  const length = Math.max(0, ...sequences.map(([begin, end]) => end - begin)) + Math.floor(random() * 3);
+  const length = Math.max(0, ...sequences.map(([begin, end]) => end - begin)) + Math.floor(random.uniform() * 3);
   const places = sequences.flatMap(([begin, end], b) => {
     const room = length - (end - begin);
-    const left = [0, room, Math.floor(random() * (room + 1))][Math.floor(random() * 3)];
+    const left = [0, room, Math.floor(random.uniform() * (room + 1))][Math.floor(random.uniform() * 3)];
     return Array.from({ length: end - begin }, (_, t) => b * length + left + t);
   });
   const tokens = sequences.length * length;
@@ -99,9 +100,9 @@ describeBackends('padded', (backend) => {
 
   test.each(['[B * L, V]', '[B, L, V]'])('16-bit tensors of shape %s with padded rows', (form) => {
     const [sequences, length, vocab, rowStride] = [2, 3, 5, 8];
-    const random = generator(1);
+    const random = new Random(1);
     const bits = (x: number) => new Uint32Array(Float32Array.of(x).buffer)[0] >>> 16;
-    const data = Uint16Array.from({ length: sequences * length * rowStride }, () => bits(normal(random)));
+    const data = Uint16Array.from({ length: sequences * length * rowStride }, () => bits(random.normal()));
     const rest = { targets: Int32Array.of(0, 1, 2, 3, 4, 0), mask: Uint8Array.of(1, 1, 0, 1, 1, 1) };
     const groups = { rewards: Float32Array.of(1, 0), cuGroups: Int32Array.of(0, 2) };
     const flat: HostTensor = { data, dtype: 'bf16', shape: [sequences * length, vocab], rowStride };

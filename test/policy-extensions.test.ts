@@ -2,6 +2,7 @@
 // token. Each against the oracle, which writes the loss of a token as its authors do.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import {
   advantageWeighted,
   dapoSync,
@@ -24,7 +25,6 @@ import {
   POLICY_LOSSES,
 } from './support/named-losses.js';
 import { type Family, oracleAdvantages, policyOracle } from './support/oracle.js';
-import { generator, normal } from './support/random.js';
 
 const reinforce = defineLoss({ score: 'logLikelihood', objective: advantageWeighted });
 
@@ -44,8 +44,8 @@ const FAMILIES: Record<string, Family> = {
 };
 
 const perTokenAdvantages = (seed: number, { mask }: FullBatch) => {
-  const random = generator(seed + 2);
-  return Float64Array.from(mask, () => (random() < 0.1 ? 0 : normal(random)));
+  const random = new Random(seed + 2);
+  return Float64Array.from(mask, () => (random.uniform() < 0.1 ? 0 : random.normal()));
 };
 
 const CORRECTIONS: fc.Arbitrary<RolloutCorrection> = fc.record(
@@ -147,8 +147,8 @@ describeBackends('additions', (backend) => {
   describe('bounds of the clipped ratio', () => {
     const far = (seed: number) => {
       const batch = fromLogProbs(fullBatch(seed, { vocab: 2, groups: 4 }));
-      const random = generator(seed + 5);
-      return { ...batch, oldLogProbs: batch.logProbs.map((l) => l + 0.9 * normal(random)) };
+      const random = new Random(seed + 5);
+      return { ...batch, oldLogProbs: batch.logProbs.map((l) => l + 0.9 * random.normal()) };
     };
 
     test.each<[name: string, options: AnyOptions]>([

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import {
   advantageObjectiveSync,
   type BackendName,
@@ -16,7 +17,7 @@ import {
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import { type GoldenCase, goldenBatch, goldenCases } from './support/golden.js';
-import { generator, normal, randomBatch } from './support/random.js';
+import { randomBatch } from './support/random.js';
 
 const SCORES: RatioScore[] = [
   { kind: 'ratio' },
@@ -121,8 +122,8 @@ describeBackends('ratio-scores', (backend) => {
 
   describe.each(SCORES)('$kind', (score) => {
     const batch = randomBatch(7, { vocab: 6, groups: 5 });
-    const random = generator(9);
-    const sides = Float64Array.from({ length: batch.cuSeqlens.length - 1 }, () => normal(random));
+    const random = new Random(9);
+    const sides = Float64Array.from({ length: batch.cuSeqlens.length - 1 }, () => random.normal());
     const inputs: RatioScoresInputs = {
       logProbs: batch.refLogProbs,
       oldLogProbs: batch.oldLogProbs,
@@ -219,8 +220,8 @@ describeBackends('ratio-scores', (backend) => {
     fc.assert(
       fc.property(fc.integer(), fc.constantFrom(...SCORES), (seed, score) => {
         const { refLogProbs: logProbs, oldLogProbs, cuSeqlens, mask } = randomBatch(seed, { vocab: 4, groups: 4 });
-        const random = generator(seed);
-        const sides = Float64Array.from({ length: cuSeqlens.length - 1 }, () => Math.round(normal(random)));
+        const random = new Random(seed);
+        const sides = Float64Array.from({ length: cuSeqlens.length - 1 }, () => Math.round(random.normal()));
         const inputs = { logProbs, oldLogProbs, cuSeqlens, mask, sides };
         expectAsReference(inputs, score, backend);
       }),
@@ -248,15 +249,15 @@ describeBackends('ratio-scores', (backend) => {
 
   test.each(SCORES)('$kind of sequences of many lengths, masked, with weights or sides', (score) => {
     const lengths = [0, 1, 7, 8, 9, 255, 256, 257, 1000];
-    const random = generator(11);
+    const random = new Random(11);
     const cuSeqlens = Int32Array.from([0, ...lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b))]);
     const length = cuSeqlens[lengths.length];
-    const mask = Uint8Array.from({ length }, () => (random() < 0.3 ? 0 : 1));
-    const values = () => Float64Array.from({ length }, (_, t) => (mask[t] ? 0.7 * normal(random) : NaN));
+    const mask = Uint8Array.from({ length }, () => (random.uniform() < 0.3 ? 0 : 1));
+    const values = () => Float64Array.from({ length }, (_, t) => (mask[t] ? 0.7 * random.normal() : NaN));
     const given = { logProbs: values(), oldLogProbs: values(), cuSeqlens, mask };
     const whole = { logProbs: given.logProbs.map((x) => x || 0.1), oldLogProbs: given.oldLogProbs.map((x) => x || 0) };
     const sides = Float64Array.from(lengths, (_, i) => (i % 3) - 1);
-    const weights = { tokenWeights: Float64Array.from({ length }, () => normal(random)) };
+    const weights = { tokenWeights: Float64Array.from({ length }, () => random.normal()) };
     const sided = /^k\d$/.test(score.kind) ? {} : { sides };
     const cases = [
       given,

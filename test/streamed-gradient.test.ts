@@ -1,8 +1,8 @@
 // A gradient that outgrows the caches goes to a second array by stores that pass them by, in whole aligned vectors: the same
 // bits as in place, from wherever a row starts, and nothing between the rows is touched.
 import { expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import { type DType, type HostTensor, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../lib/index.js';
-import { generator } from './support/random.js';
 
 const TOKENS = 67;
 const VOCAB = 131_077; // odd, and 67 rows of it are more than 2^23 elements
@@ -14,16 +14,17 @@ test.each<[DType, number]>([
   ['bf16', 3],
   ['f16', 5],
 ])('%s, %i elements after an aligned address', (dtype, offset) => {
-  const random = generator(5);
+  const random = new Random(5);
   const create = (length: number) => (dtype === 'f32' ? new Float32Array(length) : new Uint16Array(length));
   const data = create(TOKENS * VOCAB);
   const one = dtype === 'bf16' ? 0x3f80 : 0x3c00; // 1 in 16 bits: those after it are a little more
-  for (let i = 0; i < data.length; i++) data[i] = dtype === 'f32' ? 8 * random() : one + Math.floor(256 * random());
+  for (let i = 0; i < data.length; i++)
+    data[i] = dtype === 'f32' ? 8 * random.uniform() : one + Math.floor(256 * random.uniform());
   const targets = Int32Array.from({ length: TOKENS }, (_, t) => t * 1900);
   const logits: HostTensor = { data, shape: [TOKENS, VOCAB], dtype };
   const options = { backend: 'cpu' } as const;
   const { logSumExp } = tokenLogProbsSync({ logits, targets }, options);
-  const gradLogProbs = Float64Array.from({ length: TOKENS }, (_, t) => (t % 9 === 4 ? 0 : random() - 0.5));
+  const gradLogProbs = Float64Array.from({ length: TOKENS }, (_, t) => (t % 9 === 4 ? 0 : random.uniform() - 0.5));
   const inputs = { logits, targets, logSumExp, gradLogProbs };
 
   const memory = create(offset + TOKENS * OUT_STRIDE).fill(7);

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import {
   type DType,
   type HostTensor,
@@ -12,7 +13,6 @@ import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from '../lib/ref
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber, expectLogProbsClose } from './support/compare.js';
 import { goldenBatch, goldenCases } from './support/golden.js';
-import { generator, normal } from './support/random.js';
 
 // Below, at and above the vector width (8) and its unrolling (32), odd, at and around the block of 1024, real vocabularies.
 const VOCABS = [1, 2, 7, 8, 9, 31, 32, 33, 63, 1000, 1023, 1024, 1025, 2049, 5000, 32000];
@@ -41,7 +41,7 @@ function randomRows(
   scale = 3,
   center = 0,
 ): Rows {
-  const random = generator(seed);
+  const random = new Random(seed);
   const { toBits, toNumber } = ROUND[dtype];
   const rowStride = vocab + padding;
   const length = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
@@ -49,16 +49,16 @@ function randomRows(
   const values = new Float64Array(tokens * vocab);
   for (let t = 0; t < tokens; t++) {
     for (let v = 0; v < vocab; v++) {
-      data[t * rowStride + v] = toBits(center + scale * normal(random));
+      data[t * rowStride + v] = toBits(center + scale * random.normal());
       values[t * vocab + v] = toNumber(data[t * rowStride + v]);
     }
   }
   return {
     logits: { data, shape: [tokens, vocab], dtype, rowStride },
     values,
-    targets: Int32Array.from({ length: tokens }, () => Math.floor(random() * vocab)),
-    gradLogProbs: Float64Array.from({ length: tokens }, () => normal(random)),
-    gradEntropy: Float64Array.from({ length: tokens }, () => normal(random)),
+    targets: Int32Array.from({ length: tokens }, () => Math.floor(random.uniform() * vocab)),
+    gradLogProbs: Float64Array.from({ length: tokens }, () => random.normal()),
+    gradEntropy: Float64Array.from({ length: tokens }, () => random.normal()),
   };
 }
 
@@ -215,9 +215,9 @@ describeBackends('token-log-probs', (backend) => {
   });
 
   test('adding a constant to a row changes nothing', () => {
-    const random = generator(3);
+    const random = new Random(3);
     const [tokens, vocab] = [4, 300];
-    const logits = Float32Array.from({ length: tokens * vocab }, () => Math.round(normal(random) * 256) / 256);
+    const logits = Float32Array.from({ length: tokens * vocab }, () => Math.round(random.normal() * 256) / 256);
     const shifted = logits.map((x) => x + 8192); // exact in float32
     const targets = Int32Array.from([0, 299, 5, 17]);
     const gradLogProbs = Float64Array.from([1, -2, 0.5, 3]);
@@ -315,8 +315,8 @@ describeBackends('token-log-probs', (backend) => {
 
   test('finite differences of the log-prob and the entropy', () => {
     const [vocab, step] = [9, 2 ** -8]; // a power of two: logits +- step are exact in float32
-    const random = generator(31);
-    const logits = Float32Array.from({ length: vocab }, () => Math.round(normal(random) * 1024) / 1024);
+    const random = new Random(31);
+    const logits = Float32Array.from({ length: vocab }, () => Math.round(random.normal() * 1024) / 1024);
     const targets = Int32Array.of(4);
     const value = (data: Float32Array) => {
       const { logProbs, entropy } = tokenLogProbsSync(

@@ -1,10 +1,11 @@
 // Weights per token in the ratio scores (per-token advantages, importance weights), against a plain loop.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Random } from '../bench/problems/random.js';
 import { type RatioScore, ratioScores, ratioScoresSync } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose } from './support/compare.js';
-import { generator, normal, randomBatch } from './support/random.js';
+import { randomBatch } from './support/random.js';
 
 const SCORES: RatioScore[] = [
   { kind: 'ratio' },
@@ -94,14 +95,14 @@ function plainScores(score: RatioScore, { logProbs, oldLogProbs, cuSeqlens, mask
 /** Random inputs, with weights of every sign and a few zeros. */
 function inputsOf(seed: number, spread: number): Inputs & { sides: Float64Array; tokenWeights: Float64Array } {
   const { refLogProbs: logProbs, cuSeqlens, mask } = randomBatch(seed, { vocab: 4, groups: 4 });
-  const random = generator(seed + 1);
+  const random = new Random(seed + 1);
   return {
     logProbs,
-    oldLogProbs: logProbs.map((l) => l + spread * normal(random)),
+    oldLogProbs: logProbs.map((l) => l + spread * random.normal()),
     cuSeqlens,
     mask,
-    sides: Float64Array.from({ length: cuSeqlens.length - 1 }, () => Math.round(normal(random))),
-    tokenWeights: logProbs.map(() => (random() < 0.15 ? 0 : normal(random))),
+    sides: Float64Array.from({ length: cuSeqlens.length - 1 }, () => Math.round(random.normal())),
+    tokenWeights: logProbs.map(() => (random.uniform() < 0.15 ? 0 : random.normal())),
   };
 }
 
@@ -188,15 +189,15 @@ describeBackends('token weights', (backend) => {
 
   test('long sequences: every token once, whatever the threads', () => {
     const tokens = 1000;
-    const random = generator(9);
-    const logProbs = Float64Array.from({ length: tokens }, () => -Math.abs(normal(random)));
+    const random = new Random(9);
+    const logProbs = Float64Array.from({ length: tokens }, () => -Math.abs(random.normal()));
     const inputs = {
       logProbs,
-      oldLogProbs: logProbs.map((l) => l + 0.3 * normal(random)),
+      oldLogProbs: logProbs.map((l) => l + 0.3 * random.normal()),
       cuSeqlens: Int32Array.of(0, 31, 64, 97, 97, tokens), // about a warp, and many
-      mask: Uint8Array.from(logProbs, () => (random() < 0.9 ? 1 : 0)),
+      mask: Uint8Array.from(logProbs, () => (random.uniform() < 0.9 ? 1 : 0)),
       sides: undefined,
-      tokenWeights: logProbs.map(() => normal(random)),
+      tokenWeights: logProbs.map(() => random.normal()),
     };
     for (const score of SCORES) {
       const actual = ratioScoresSync(inputs, { score, backend });

@@ -1,8 +1,9 @@
 // The same bits on every run: alone or among many, on 1, 2 or 5 threads; and the portable instruction-set path.
 import { describe, expect, test } from 'vitest';
+import { Random } from '../../bench/problems/random.js';
 import { conspo, conspoSync, grpo, grpoSync, tokenLogProbs, tokenLogProbsSync } from '../../lib/index.js';
 import { describeBackends } from '../support/backends.js';
-import { generator, normal, randomBatch } from '../support/random.js';
+import { randomBatch } from '../support/random.js';
 import { childJson } from './child.js';
 
 // Every op on shapes of one block of work and of many; prints a digest per op, and how far from the reference it is.
@@ -108,9 +109,9 @@ describe('bits', () => {
 
 describeBackends('many at once', (backend) => {
   test('concurrent ops give the bits of each alone', async () => {
-    const random = generator(3);
+    const random = new Random(3);
     const shapes = Array.from({ length: 24 }, (_, i) => ({
-      vocab: 1 + Math.floor(random() * 3000),
+      vocab: 1 + Math.floor(random.uniform() * 3000),
       groups: 1 + (i % 6),
     }));
     const batches = shapes.map((shape, i) => randomBatch(100 + i, shape));
@@ -129,9 +130,9 @@ describeBackends('many at once', (backend) => {
   });
 
   test('sync calls while async ones run', async () => {
-    const random = generator(5);
+    const random = new Random(5);
     const [tokens, vocab] = [backend === 'reference' ? 40 : 600, 10_000];
-    const logits = Float32Array.from({ length: tokens * vocab }, () => normal(random));
+    const logits = Float32Array.from({ length: tokens * vocab }, () => random.normal());
     const targets = new Int32Array(tokens).fill(9);
     const small = randomBatch(9, { vocab: 50, groups: 3 });
     const expected = [tokenLogProbsSync({ logits, targets }, { backend }), conspoSync(small, { backend })];

@@ -1,6 +1,6 @@
 // A report of `rlvr-kernels bench` as a machine with two cores might give it, made without measuring anything.
+import { Random } from '../../bench/problems/random.js';
 import type { BenchReport, Comparison, Row, Shape } from '../../bench/report/report.js';
-import { generator } from './random.js';
 
 /** Names that would do harm wherever one of them is not escaped. */
 export const hostile = {
@@ -21,12 +21,12 @@ const shapes: readonly Shape[] = [
 
 /** What stays when only the time of a row is known; the spread is a few percent, seeded. */
 function rowMaker() {
-  const random = generator(6);
+  const random = new Random(6);
   type Given = Pick<Row, 'section' | 'op' | 'shape'> & Partial<Row> & { passes?: number; median: number };
   return ({ median, passes = 1, ...given }: Given): Row => {
     const dtype = given.dtype ?? 'f32';
     const bytes = given.shape.tokens * (given.shape.vocab ?? 1) * bytesOf[dtype] * passes;
-    const noise = () => 1 + 0.08 * random();
+    const noise = () => 1 + 0.08 * random.uniform();
     const p10 = median / noise();
     const p90 = median * noise();
     return {

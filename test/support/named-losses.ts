@@ -1,4 +1,5 @@
 // Every loss with a name, as one list: what all of them must do is tested on all of them.
+import { Random } from '../../bench/problems/random.js';
 import {
   type AsyncOptions,
   type Batch,
@@ -33,7 +34,7 @@ import {
   sapo,
   sapoSync,
 } from '../../lib/index.js';
-import { generator, normal, randomBatch } from './random.js';
+import { randomBatch } from './random.js';
 
 /** Options of any of them. */
 export type AnyOptions = BnpoOptions &
@@ -104,8 +105,8 @@ export type FullBatch = ReturnType<typeof fullBatch>;
 /** A random batch with everything a loss can take from it, and a group that teaches something if any can. */
 export function fullBatch(seed: number, { vocab = 5, groups = 3, spread = 0.3 } = {}) {
   const batch = randomBatch(seed, { vocab, groups });
-  const random = generator(seed + 1);
-  const oldLogProbs = batch.oldLogProbs.map((old) => old + spread * normal(random));
+  const random = new Random(seed + 1);
+  const oldLogProbs = batch.oldLogProbs.map((old) => old + spread * random.normal());
   const { cuGroups, cuSeqlens, mask, rewards } = batch;
   for (let g = 0; g < groups; g++) {
     const members = Array.from({ length: cuGroups[g + 1] - cuGroups[g] }, (_, k) => cuGroups[g] + k);
@@ -114,7 +115,7 @@ export function fullBatch(seed: number, { vocab = 5, groups = 3, spread = 0.3 } 
     rewards[second] = 1 - rewards[first];
     break;
   }
-  return { ...batch, oldLogProbs, rolloutLogProbs: oldLogProbs.map((old) => old + 0.4 * normal(random)) };
+  return { ...batch, oldLogProbs, rolloutLogProbs: oldLogProbs.map((old) => old + 0.4 * random.normal()) };
 }
 
 /** The same batch of log-probs near the current ones. */

@@ -1,20 +1,5 @@
 // Seeded random batches.
-
-/** A small seeded generator (mulberry32), uniform in [0, 1). */
-export function generator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-export function normal(random: () => number): number {
-  return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-}
+import { Random } from '../../bench/problems/random.js';
 
 export interface RandomBatchShape {
   vocab: number;
@@ -24,22 +9,22 @@ export interface RandomBatchShape {
 
 /** Groups of 0 to 5 sequences of 0 to 8 tokens, with a mask, old and reference log-probs near the current ones. */
 export function randomBatch(seed: number, { vocab, groups, scale = 2 }: RandomBatchShape) {
-  const random = generator(seed);
-  const upTo = (n: number) => Math.floor(random() * (n + 1));
+  const random = new Random(seed);
+  const upTo = (n: number) => Math.floor(random.uniform() * (n + 1));
   const cuGroups = offsets(Array.from({ length: groups }, () => upTo(5)));
   const cuSeqlens = offsets(Array.from({ length: cuGroups[groups] }, () => upTo(8)));
   const tokens = cuSeqlens[cuSeqlens.length - 1];
-  const logits = Float32Array.from({ length: tokens * vocab }, () => scale * normal(random));
+  const logits = Float32Array.from({ length: tokens * vocab }, () => scale * random.normal());
   const targets = Int32Array.from({ length: tokens }, () => upTo(vocab - 1));
   const near = (spread: number) =>
-    Float64Array.from(targets, (y, t) => logProb(logits, vocab, t, y) + spread * normal(random));
+    Float64Array.from(targets, (y, t) => logProb(logits, vocab, t, y) + spread * random.normal());
   return {
     logits,
     targets,
     cuSeqlens,
     cuGroups,
-    mask: Uint8Array.from({ length: tokens }, () => (random() < 0.85 ? 1 : 0)),
-    rewards: Float32Array.from({ length: cuSeqlens.length - 1 }, () => (random() < 0.5 ? 1 : 0)),
+    mask: Uint8Array.from({ length: tokens }, () => (random.uniform() < 0.85 ? 1 : 0)),
+    rewards: Float32Array.from({ length: cuSeqlens.length - 1 }, () => (random.uniform() < 0.5 ? 1 : 0)),
     oldLogProbs: near(0.3),
     refLogProbs: near(0.3),
   };
