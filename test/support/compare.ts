@@ -1,23 +1,12 @@
 // Comparison by the contract's measure: the norm of the difference over the norm of the expected values. NaN never passes.
 import { expect } from 'vitest';
+import { normError } from '../../bench/problems/float64.js';
 
 type Numbers = ArrayLike<number>;
 
-/** ||actual - expected|| / ||expected||; absolute where the expected values are all 0. NaN if anything is NaN. */
-export function relativeError(actual: Numbers, expected: Numbers): number {
-  if (actual.length !== expected.length) return NaN;
-  let difference = 0;
-  let norm = 0;
-  for (let i = 0; i < expected.length; i++) {
-    difference += actual[i] === expected[i] ? 0 : (actual[i] - expected[i]) ** 2;
-    norm += expected[i] ** 2;
-  }
-  return Math.sqrt(difference) / (norm === 0 ? 1 : Math.sqrt(norm));
-}
-
 export function expectClose(actual: Numbers, expected: Numbers, tolerance: number, what = 'relative error'): void {
   expect(actual.length, `${what}: length`).toBe(expected.length);
-  const error = relativeError(actual, expected);
+  const error = normError(actual, expected);
   if (!(error <= tolerance)) expect.fail(`${what}: ${error} is not within ${tolerance}`);
 }
 
