@@ -27,4 +27,18 @@ describe('the comparator', () => {
     expect(() => expectLogProbsClose([NaN], [1])).toThrow();
     expect(() => expectLogProbsClose([1.00001], [1])).toThrow();
   });
+
+  // test/support/setup.ts has toEqual compare typed arrays by sameElements.
+  test.each([
+    ['a wrong value', Float32Array.of(1, 2), Float32Array.of(1, 3)],
+    ['a missing value', Float32Array.of(1), Float32Array.of(1, 2)],
+    ['another type', Float32Array.of(1), Float64Array.of(1)],
+    ['-0 for 0', Float64Array.of(-0), Float64Array.of(0)],
+    ['NaN for a number', Float64Array.of(NaN), Float64Array.of(1)],
+    ['a list', Float64Array.of(1), [1]],
+  ])('toEqual of typed arrays fails on %s', (_name, actual, expected) => {
+    expect(actual).toEqual(actual.slice());
+    expect(() => expect(actual).toEqual(expected)).toThrow();
+    expect(() => expect({ in: [actual] }).toEqual({ in: [expected] })).toThrow();
+  });
 });

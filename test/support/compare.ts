@@ -27,3 +27,15 @@ export function expectLogProbsClose(actual: Numbers, expected: Numbers): void {
     }
   }
 }
+
+/** Whether two typed arrays are of one type and equal to the bit, as `toEqual` has it; undefined for anything else. */
+export function sameElements(a: unknown, b: unknown): boolean | undefined {
+  if (!isTypedArray(a) || !isTypedArray(b)) return undefined;
+  if (a.constructor !== b.constructor || a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (!Object.is(a[i], b[i])) return false;
+  return true;
+}
+
+function isTypedArray(value: unknown): value is Float64Array {
+  return ArrayBuffer.isView(value) && !(value instanceof DataView);
+}
