@@ -17,7 +17,8 @@ import {
   tokenLogProbsBackwardSync,
   tokenLogProbsSync,
 } from '../lib/index.js';
-import { DEVICES, describeDevices, nanArray, roundedBatch } from './support/device.js';
+import { DEVICES, describeDevices, roundedBatch } from './support/device.js';
+import { nanArray } from './support/tensors.js';
 
 const VOCAB = 12;
 const { host, batch } = roundedBatch(50, { vocab: VOCAB });

@@ -22,17 +22,9 @@ import {
   tokenLogProbsSync,
 } from '../lib/index.js';
 import { expectClose, expectCloseNumber, expectLogProbsClose } from './support/compare.js';
-import {
-  DTYPES,
-  describeDevices,
-  FORMATS,
-  nanArray,
-  numbers,
-  paddedTensor,
-  roundedBatch,
-  writtenPadding,
-} from './support/device.js';
+import { describeDevices, paddedTensor, roundedBatch, writtenPadding } from './support/device.js';
 import { randomBatch } from './support/random.js';
+import { DTYPES, FORMATS, gradientTolerance, nanArray, numbers } from './support/tensors.js';
 
 type TestBatch = Omit<ReturnType<typeof randomBatch>, 'logits'> & { logits: Logits };
 type Choice = { gradient?: GradientOption<Logits>; onNonFinite?: 'skip' };
@@ -252,7 +244,7 @@ describeDevices('losses on device tensors', () => {
       const out = device.empty(logits.shape, dtype);
       const pending = tokenLogProbsBackward({ ...upstream, logits }, { temperature: 0.7, gradient: { out } });
       const bits = out.downloadSync();
-      expectClose(numbers(bits, dtype), gradient, FORMATS[dtype].ulp);
+      expectClose(numbers(bits, dtype), gradient, gradientTolerance(dtype));
       expect((await pending).gradLogits).toBe(out);
       const fresh = tokenLogProbsBackwardSync({ ...upstream, logits }, { temperature: 0.7 }).gradLogits;
       expect([fresh.device, fresh === logits, fresh.downloadSync()]).toEqual([device, false, bits]);

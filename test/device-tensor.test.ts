@@ -8,17 +8,12 @@ import { expectClose } from './support/compare.js';
 import {
   collectUntil,
   DEVICES,
-  DTYPES,
   describeDevices,
-  FORMATS,
-  hostTensor,
-  nanArray,
-  numbers,
   paddedTensor,
   roundedBatch,
-  unpadded,
   writtenPadding,
 } from './support/device.js';
+import { DTYPES, FORMATS, gradientTolerance, hostTensor, nanArray, numbers, unpadded } from './support/tensors.js';
 
 const SHAPES: [rows: number, columns: number][] = [
   [0, 0],
@@ -240,7 +235,7 @@ describeDevices('wrapped memory', () => {
           const logits = paddedTensor(device, host, { offset });
           const out = paddedTensor(device, host, { offset: offset + 1, padding: 2 });
           conspoSync({ ...batch, logits: logits.tensor }, { gradient: { out: out.tensor } });
-          expectClose(numbers(out.tensor.downloadSync(), dtype), expected, FORMATS[dtype].ulp);
+          expectClose(numbers(out.tensor.downloadSync(), dtype), expected, gradientTolerance(dtype));
           conspoSync({ ...batch, logits: logits.tensor }, { gradient: 'in-place' });
           expect(logits.tensor.downloadSync()).toEqual(out.tensor.downloadSync());
           expect([writtenPadding(logits), writtenPadding(out)]).toEqual([0, 0]);

@@ -12,6 +12,7 @@ import {
   padded,
   RlvrError,
 } from '../lib/index.js';
+import { numberToBf16 } from '../lib/reference/float16.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import { randomBatch } from './support/random.js';
@@ -101,8 +102,7 @@ describeBackends('padded', (backend) => {
   test.each(['[B * L, V]', '[B, L, V]'])('16-bit tensors of shape %s with padded rows', (form) => {
     const [sequences, length, vocab, rowStride] = [2, 3, 5, 8];
     const random = new Random(1);
-    const bits = (x: number) => new Uint32Array(Float32Array.of(x).buffer)[0] >>> 16;
-    const data = Uint16Array.from({ length: sequences * length * rowStride }, () => bits(random.normal()));
+    const data = Uint16Array.from({ length: sequences * length * rowStride }, () => numberToBf16(random.normal()));
     const rest = { targets: Int32Array.of(0, 1, 2, 3, 4, 0), mask: Uint8Array.of(1, 1, 0, 1, 1, 1) };
     const groups = { rewards: Float32Array.of(1, 0), cuGroups: Int32Array.of(0, 2) };
     const flat: HostTensor = { data, dtype: 'bf16', shape: [sequences * length, vocab], rowStride };

@@ -2,107 +2,23 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Random } from '../bench/problems/random.js';
 import {
-  type DType,
   type HostTensor,
   tokenLogProbs,
   tokenLogProbsBackward,
   tokenLogProbsBackwardSync,
   tokenLogProbsSync,
 } from '../lib/index.js';
-import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from '../lib/reference/float16.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber, expectLogProbsClose } from './support/compare.js';
 import { goldenBatch, goldenCases } from './support/golden.js';
+import { DTYPES, FORMATS, gradientTolerance, numbers, unpadded } from './support/tensors.js';
+import { oracleRow, oracleRows, randomRows } from './support/token-rows.js';
 
 // Below, at and above the vector width (8) and its unrolling (32), odd, at and around the block of 1024, real vocabularies.
 const VOCABS = [1, 2, 7, 8, 9, 31, 32, 33, 63, 1000, 1023, 1024, 1025, 2049, 5000, 32000];
 
-const ROUND: Record<DType, { toBits: (x: number) => number; toNumber: (bits: number) => number; ulp: number }> = {
-  f32: { toBits: (x) => x, toNumber: Math.fround, ulp: 0 },
-  bf16: { toBits: numberToBf16, toNumber: bf16ToNumber, ulp: 4e-3 },
-  f16: { toBits: numberToF16, toNumber: f16ToNumber, ulp: 5e-4 },
-};
-
-interface Rows {
-  logits: HostTensor;
-  values: Float64Array; // the logits as the kernel must read them, row after row
-  targets: Int32Array;
-  gradLogProbs: Float64Array;
-  gradEntropy: Float64Array;
-}
-
-/** Random rows around `center` in a tensor with `padding` elements of NaN between rows. */
-function randomRows(
-  seed: number,
-  tokens: number,
-  vocab: number,
-  dtype: DType = 'f32',
-  padding = 0,
-  scale = 3,
-  center = 0,
-): Rows {
-  const random = new Random(seed);
-  const { toBits, toNumber } = ROUND[dtype];
-  const rowStride = vocab + padding;
-  const length = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
-  const data = dtype === 'f32' ? new Float32Array(length).fill(NaN) : new Uint16Array(length).fill(0x7fff);
-  const values = new Float64Array(tokens * vocab);
-  for (let t = 0; t < tokens; t++) {
-    for (let v = 0; v < vocab; v++) {
-      data[t * rowStride + v] = toBits(center + scale * random.normal());
-      values[t * vocab + v] = toNumber(data[t * rowStride + v]);
-    }
-  }
-  return {
-    logits: { data, shape: [tokens, vocab], dtype, rowStride },
-    values,
-    targets: Int32Array.from({ length: tokens }, () => Math.floor(random.uniform() * vocab)),
-    gradLogProbs: Float64Array.from({ length: tokens }, () => random.normal()),
-    gradEntropy: Float64Array.from({ length: tokens }, () => random.normal()),
-  };
-}
-
-/** An independent float64 oracle of one row: the definitions of spec section 2, by the shortest route. */
-function oracleRow(row: Float64Array, target: number, temperature: number, g: number, h: number) {
-  const z = row.map((x) => x / temperature);
-  const max = z.reduce((a, b) => Math.max(a, b), -Infinity);
-  const logSumExp = max + Math.log(z.reduce((sum, x) => sum + Math.exp(x - max), 0));
-  const p = z.map((x) => Math.exp(x - logSumExp));
-  const entropy = p.reduce((sum, pv, v) => sum - (pv === 0 ? 0 : pv * (z[v] - logSumExp)), 0);
-  const gradient = p.map((pv, v) => {
-    const bonus = pv === 0 ? 0 : h * pv * (z[v] - logSumExp + entropy);
-    return (g * ((v === target ? 1 : 0) - pv) - bonus) / temperature;
-  });
-  return { logProb: z[target] - logSumExp, logSumExp, entropy, gradient };
-}
-
-function oracle({ values, targets, gradLogProbs, gradEntropy }: Rows, temperature: number, withEntropy: boolean) {
-  const tokens = targets.length;
-  const vocab = values.length / tokens;
-  const rows = Array.from({ length: tokens }, (_, t) =>
-    oracleRow(
-      values.subarray(t * vocab, (t + 1) * vocab),
-      targets[t],
-      temperature,
-      gradLogProbs[t],
-      withEntropy ? gradEntropy[t] : 0,
-    ),
-  );
-  return {
-    logProbs: rows.map((row) => row.logProb),
-    logSumExp: rows.map((row) => row.logSumExp),
-    entropy: rows.map((row) => row.entropy),
-    gradLogits: rows.flatMap((row) => Array.from(row.gradient)),
-  };
-}
-
 /** The rows of a gradient tensor without its padding, as numbers. */
-function unpadded({ data, shape: [tokens, vocab], dtype = 'f32', rowStride = vocab }: HostTensor): number[] {
-  const { toNumber } = ROUND[dtype];
-  return Array.from({ length: tokens * vocab }, (_, i) =>
-    toNumber(data[Math.floor(i / vocab) * rowStride + (i % vocab)]),
-  );
-}
+const gradientOf = (tensor: HostTensor) => numbers(unpadded(tensor), tensor.dtype ?? 'f32');
 
 describeBackends('token-log-probs', (backend) => {
   describe('golden cases', () => {
@@ -125,36 +41,36 @@ describeBackends('token-log-probs', (backend) => {
     });
   });
 
-  describe.each(['f32', 'bf16', 'f16'] as const)('%s against an independent float64 oracle', (dtype) => {
-    const gradientTolerance = dtype === 'f32' ? 2e-6 : ROUND[dtype].ulp;
+  describe.each(DTYPES)('%s against an independent float64 oracle', (dtype) => {
+    const tolerance = gradientTolerance(dtype);
 
     test.each(VOCABS)('V = %i, odd row stride, temperature', (vocab) => {
       const tokens = vocab > 10_000 ? 3 : 9;
-      const rows = randomRows(vocab, tokens, vocab, dtype, 3);
+      const rows = randomRows(vocab, tokens, vocab, { dtype, padding: 3 });
       const { logits, targets, gradLogProbs, gradEntropy } = rows;
       for (const temperature of [1, 0.7]) {
         const forward = tokenLogProbsSync({ logits, targets }, { temperature, entropy: true, backend });
-        const expected = oracle(rows, temperature, false);
+        const expected = oracleRows(rows, temperature);
         expectClose(forward.logProbs, expected.logProbs, 1e-6, 'logProbs');
         expectLogProbsClose(forward.logProbs, expected.logProbs);
         expectClose(forward.logSumExp, expected.logSumExp, 1e-6, 'logSumExp');
         expectClose(forward.entropy!, expected.entropy, 1e-6, 'entropy');
         const upstream = { logits, targets, logSumExp: forward.logSumExp, gradLogProbs };
         const policy = tokenLogProbsBackwardSync(upstream, { temperature, backend });
-        expectClose(unpadded(policy.gradLogits), expected.gradLogits, gradientTolerance, 'gradLogits');
+        expectClose(gradientOf(policy.gradLogits), expected.gradLogits, tolerance, 'gradLogits');
         const both = { ...upstream, entropy: forward.entropy, gradEntropy };
         const withEntropy = tokenLogProbsBackwardSync(both, { temperature, backend });
         expectClose(
-          unpadded(withEntropy.gradLogits),
-          oracle(rows, temperature, true).gradLogits,
-          gradientTolerance,
+          gradientOf(withEntropy.gradLogits),
+          oracleRows(rows, temperature, true).gradLogits,
+          tolerance,
           'with entropy',
         );
       }
     });
 
     test('in place equals out of place, padding and target rows included', () => {
-      const { logits, targets, gradLogProbs } = randomRows(5, 12, 77, dtype, 5);
+      const { logits, targets, gradLogProbs } = randomRows(5, 12, 77, { dtype, padding: 5 });
       const { logSumExp } = tokenLogProbsSync({ logits, targets }, { backend });
       const inputs = { logits, targets, logSumExp, gradLogProbs };
       const fresh = tokenLogProbsBackwardSync(inputs, { backend });
@@ -167,13 +83,14 @@ describeBackends('token-log-probs', (backend) => {
     });
 
     test('gradients are the nearest representable ones', () => {
-      const rows = randomRows(8, 4, 50, dtype);
+      const rows = randomRows(8, 4, 50, { dtype });
       const { logSumExp } = tokenLogProbsSync(rows, { backend });
       const { gradLogits } = tokenLogProbsBackwardSync({ ...rows, gradEntropy: undefined, logSumExp }, { backend });
-      const expected = oracle(rows, 1, false).gradLogits;
-      unpadded(gradLogits).forEach((value, i) => {
-        const rounded = ROUND[dtype].toNumber(ROUND[dtype].toBits(expected[i]));
-        expectCloseNumber(value, rounded, 2 * ROUND[dtype].ulp + 2e-6, 1e-6);
+      const expected = oracleRows(rows, 1).gradLogits;
+      const { toBits, toNumber, ulp } = FORMATS[dtype];
+      gradientOf(gradLogits).forEach((value, i) => {
+        const rounded = toNumber(toBits(expected[i]));
+        expectCloseNumber(value, rounded, 2 * ulp + 2e-6, 1e-6);
       });
     });
   });
@@ -232,11 +149,11 @@ describeBackends('token-log-probs', (backend) => {
     expectClose(moved.gradLogits, plain.gradLogits, 2e-6);
   });
 
-  test.each(['f32', 'bf16', 'f16'] as const)('%s rows however far from 0, at any temperature', (dtype) => {
+  test.each(DTYPES)('%s rows however far from 0, at any temperature', (dtype) => {
     for (const temperature of [0.02, 0.7, 1, 30])
       for (const center of [0, 20, -45, 61, 64, -66, 200, -3000, 40000]) {
-        const rows = randomRows(13, 2, 3001, dtype, 1, 2 * temperature, center);
-        const expected = oracle(rows, temperature, false);
+        const rows = randomRows(13, 2, 3001, { dtype, padding: 1, scale: 2 * temperature, center });
+        const expected = oracleRows(rows, temperature);
         const { logProbs, entropy } = tokenLogProbsSync(rows, { entropy: true, temperature, backend });
         expectLogProbsClose(logProbs, expected.logProbs);
         expectClose(entropy!, expected.entropy, 1e-6);
@@ -244,9 +161,9 @@ describeBackends('token-log-probs', (backend) => {
   });
 
   test('log-probs are the same bits with entropy as without', () => {
-    for (const dtype of ['f32', 'bf16', 'f16'] as const)
+    for (const dtype of DTYPES)
       for (const temperature of [1, 0.6]) {
-        const rows = randomRows(16, 3, 9000, dtype, 1, 12 * temperature);
+        const rows = randomRows(16, 3, 9000, { dtype, padding: 1, scale: 12 * temperature });
         const plain = tokenLogProbsSync(rows, { temperature, backend });
         const { logProbs, logSumExp } = tokenLogProbsSync(rows, { entropy: true, temperature, backend });
         expect({ logProbs, logSumExp }).toEqual({ logProbs: plain.logProbs, logSumExp: plain.logSumExp });
@@ -260,7 +177,7 @@ describeBackends('token-log-probs', (backend) => {
       rows.logits.data.fill(first, 0, 200);
       rows.values.set(rows.logits.data);
       rows.targets[0] = first === 60 ? 7 : 2000;
-      const expected = oracle(rows, 1, false);
+      const expected = oracleRows(rows, 1);
       const { logProbs, entropy } = tokenLogProbsSync(rows, { entropy: true, backend });
       expectLogProbsClose(logProbs, expected.logProbs);
       expectClose(entropy!, expected.entropy, 1e-6);
@@ -295,7 +212,7 @@ describeBackends('token-log-probs', (backend) => {
       { logits: data, targets, logSumExp: permuted.logSumExp, gradLogProbs: rows.gradLogProbs },
       { backend },
     );
-    const original = unpadded(gradLogits);
+    const original = gradientOf(gradLogits);
     expectClose(
       other.gradLogits,
       Array.from(data, (_, i) => original[Math.floor(i / vocab) * vocab + order[i % vocab]]),
@@ -366,7 +283,7 @@ describeBackends('token-log-probs', (backend) => {
       rows.values[v] = rows.logits.data[v];
     }
     const forward = tokenLogProbsSync(rows, { entropy: true, backend });
-    const expected = oracle(rows, 1, false);
+    const expected = oracleRows(rows, 1);
     expectClose(forward.logSumExp, expected.logSumExp, 1e-6);
     expectClose(forward.entropy!, expected.entropy, 1e-6);
   });
@@ -382,8 +299,8 @@ describeBackends('token-log-probs', (backend) => {
     });
     fc.assert(
       fc.property(shapes, ({ seed, tokens, vocab, padding, scale, temperature }) => {
-        const rows = randomRows(seed, tokens, vocab, 'f32', padding, scale);
-        const expected = oracle(rows, temperature, false);
+        const rows = randomRows(seed, tokens, vocab, { padding, scale });
+        const expected = oracleRows(rows, temperature);
         const { logProbs, logSumExp } = tokenLogProbsSync(rows, { temperature, backend });
         expectLogProbsClose(logProbs, expected.logProbs);
         const { gradLogits } = tokenLogProbsBackwardSync(
@@ -392,14 +309,14 @@ describeBackends('token-log-probs', (backend) => {
         );
         const absolute = rows.gradLogProbs.reduce((sum, g) => sum + g * g, 0) ** 0.5 * 1e-9; // p -> 1: the oracle cancels
         const norm = Math.hypot(...expected.gradLogits);
-        expectClose(unpadded(gradLogits), expected.gradLogits, 2e-6 + absolute / Math.max(norm, 1e-300));
+        expectClose(gradientOf(gradLogits), expected.gradLogits, 2e-6 + absolute / Math.max(norm, 1e-300));
       }),
       { numRuns: 60 },
     );
   });
 
   test('the same bits on every run, async or sync', async () => {
-    const rows = randomRows(51, 40, 3000, 'bf16');
+    const rows = randomRows(51, 40, 3000, { dtype: 'bf16' });
     const first = tokenLogProbsSync(rows, { entropy: true, backend });
     const again = await tokenLogProbs(rows, { entropy: true, backend });
     expect(again.logProbs).toEqual(first.logProbs);

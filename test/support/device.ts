@@ -5,9 +5,9 @@ import { afterAll, describe, expect } from 'vitest';
 import { nativeAddon } from '../../lib/backend/addon.js';
 import type { Device, DeviceTensor } from '../../lib/cuda/index.js';
 import { backends, type DType, type HostTensor } from '../../lib/index.js';
-import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from '../../lib/reference/float16.js';
 import { BACKENDS } from './backends.js';
 import { randomBatch } from './random.js';
+import { FORMATS, hostTensor, nanArray, numbers, unpadded } from './tensors.js';
 
 export interface Emulation {
   liveAllocations(): number; // device and pinned memory
@@ -32,50 +32,6 @@ export function describeDevices(name: string, suite: () => void, devices = 1): v
       expect(emulation?.misuses()).toBeUndefined();
     });
   });
-}
-
-export const DTYPES = ['f32', 'bf16', 'f16'] as const;
-
-export const FORMATS: Record<
-  DType,
-  { bytes: number; toBits(x: number): number; toNumber(bits: number): number; nan: number; ulp: number }
-> = {
-  f32: { bytes: 4, toBits: (x) => x, toNumber: (x) => x, nan: NaN, ulp: 2e-6 },
-  bf16: { bytes: 2, toBits: numberToBf16, toNumber: bf16ToNumber, nan: 0x7fff, ulp: 4e-3 },
-  f16: { bytes: 2, toBits: numberToF16, toNumber: f16ToNumber, nan: 0x7fff, ulp: 5e-4 },
-};
-
-type HostArray = HostTensor['data'];
-
-/** `length` elements, all NaN. */
-export function nanArray(dtype: DType, length: number): HostArray {
-  const { nan } = FORMATS[dtype];
-  return dtype === 'f32' ? new Float32Array(length).fill(nan) : new Uint16Array(length).fill(nan);
-}
-
-/** The rows of `values`, rounded to `dtype`, with `padding` NaNs between them. */
-export function hostTensor(values: ArrayLike<number>, shape: [number, number], dtype: DType, padding = 0): HostTensor {
-  const [rows, columns] = shape;
-  const rowStride = columns + padding;
-  const data = nanArray(dtype, rows === 0 ? 0 : (rows - 1) * rowStride + columns);
-  for (let i = 0; i < rows * columns; i++) {
-    data[Math.floor(i / columns) * rowStride + (i % columns)] = FORMATS[dtype].toBits(values[i]);
-  }
-  return { data, shape, dtype, rowStride };
-}
-
-/** The elements of a host tensor without its padding, as they are. */
-export function unpadded({ data, shape: [rows, columns], dtype = 'f32', rowStride = columns }: HostTensor): HostArray {
-  const packed = nanArray(dtype, rows * columns);
-  for (let row = 0; row < rows; row++) {
-    packed.set(data.subarray(row * rowStride, row * rowStride + columns), row * columns);
-  }
-  return packed;
-}
-
-/** Bits as the numbers they stand for. */
-export function numbers(data: HostArray, dtype: DType): Float32Array {
-  return Float32Array.from(data, FORMATS[dtype].toNumber);
 }
 
 interface Rows {
