@@ -18,7 +18,9 @@ import {
 } from '../../lib/index.js';
 import { numberToBf16 } from '../../lib/reference/float16.js';
 import { describeBackends } from '../support/backends.js';
+import { rlvrError } from '../support/errors.js';
 import { randomBatch } from '../support/random.js';
+import { FORMATS } from '../support/tensors.js';
 
 type AnyArray = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;
 
@@ -108,11 +110,10 @@ describeBackends('arrays', (backend) => {
 
   test.each(['f32', 'bf16'] as const)('%s rows with padding: it is neither read nor written', async (dtype) => {
     const stride = VOCAB + 11;
-    const toBits = dtype === 'f32' ? Math.fround : numberToBf16;
     const View = dtype === 'f32' ? Float32Array : Uint16Array;
     const filler = dtype === 'f32' ? 12345 : 0x7fff;
     const data = new View(batch.logits.length);
-    data.set(Array.from(batch.logits, toBits));
+    data.set(Array.from(batch.logits, FORMATS[dtype].toBits));
     const dense = { data, shape: [tokens, VOCAB] as const, dtype };
     const blank = () => new View((tokens - 1) * stride + VOCAB + 5).fill(filler);
     const padded = { ...dense, data: blank(), rowStride: stride };
@@ -142,15 +143,12 @@ describeBackends('arrays', (backend) => {
   ])('%s memory is refused by name', (_name, allocate) => {
     for (const name of Object.keys(batch) as (keyof typeof batch)[]) {
       const odd = { ...batch, [name]: moved(batch[name], allocate) };
-      const refusal = {
-        code: 'ERR_DTYPE',
-        message: expect.stringMatching(new RegExp(`^${name}.*: expected .*, got .*resizable`)),
-      };
-      expect(() => grpoSync(odd, options), name).toThrow(expect.objectContaining(refusal));
+      const refusal = rlvrError('ERR_DTYPE', new RegExp(`^${name}.*: expected .*, got .*resizable`));
+      expect(() => grpoSync(odd, options), name).toThrow(refusal);
     }
     const out = moved(batch.logits, allocate);
-    const refusal = { code: 'ERR_DTYPE', message: expect.stringMatching(/^gradient\.out.*resizable/) };
-    expect(() => conspoSync(batch, { backend, gradient: { out } })).toThrow(expect.objectContaining(refusal));
+    const refusal = rlvrError('ERR_DTYPE', /^gradient\.out.*resizable/);
+    expect(() => conspoSync(batch, { backend, gradient: { out } })).toThrow(refusal);
     const data = moved(Uint16Array.from(batch.logits, numberToBf16), allocate);
     const logits: HostTensor = { data, shape: [tokens, VOCAB], dtype: 'bf16' };
     expect(() => tokenLogProbsSync({ ...batch, logits }, { backend })).toThrow(/^logits\.data: .*resizable/);
