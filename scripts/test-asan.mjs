@@ -72,7 +72,14 @@ if (emulated) {
     'token-weights',
     'given-log-probs',
   ];
-  const others = ['degenerate-arguments', 'cuda-backend', 'device-tensor', 'device-errors', 'device-out-of-memory'];
+  const others = [
+    'degenerate-arguments',
+    'degenerate-combinations',
+    'cuda-backend',
+    'device-tensor',
+    'device-errors',
+    'device-out-of-memory',
+  ];
   const slow = ['device-losses', 'device-workers', 'cli/bench-cuda']; // once is enough
   for (const [order, late, more] of /** @type {const} */ ([
     ['forward', '0', []],
