@@ -6,6 +6,7 @@ import { type Batch, discoSync, grpoSync } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import {
+  AGGREGATIONS,
   type AnyOptions,
   byName,
   fromLogProbs,
@@ -15,12 +16,6 @@ import {
   NAMED_LOSSES,
   POLICY_LOSSES,
 } from './support/named-losses.js';
-
-const AGGREGATIONS: AnyOptions[] = [
-  { aggregation: 'sequence-mean' },
-  { aggregation: 'token-mean' },
-  { aggregation: 'constant-length', maxLength: 7 },
-];
 
 const ADDITIONS = fc.record({
   kl: fc.option(fc.record({ klCoef: fc.constant(0.3), klEstimator: fc.constantFrom('k1', 'k2', 'k3') })),

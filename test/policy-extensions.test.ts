@@ -17,6 +17,7 @@ import { expectClose, expectCloseNumber } from './support/compare.js';
 import { rlvrError } from './support/errors.js';
 import { expectGradient } from './support/losses.js';
 import {
+  AGGREGATIONS,
   type AnyOptions,
   byName,
   type FullBatch,
@@ -58,12 +59,6 @@ const CORRECTIONS: fc.Arbitrary<RolloutCorrection> = fc.record(
   },
   { requiredKeys: [] },
 );
-
-const AGGREGATIONS: AnyOptions[] = [
-  { aggregation: 'sequence-mean' },
-  { aggregation: 'token-mean' },
-  { aggregation: 'constant-length', maxLength: 7 },
-];
 
 /** Everything at once, any of it left out. */
 const EXTENSIONS = fc.record({

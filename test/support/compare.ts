@@ -28,6 +28,17 @@ export function expectLogProbsClose(actual: Numbers, expected: Numbers): void {
   }
 }
 
+/** No number in a value, wherever it is in it, is NaN or infinite. */
+export function expectFinite(value: unknown): void {
+  expect(numbersIn(value).filter((x) => !Number.isFinite(x))).toEqual([]);
+}
+
+function numbersIn(value: unknown): number[] {
+  if (typeof value === 'number') return [value];
+  if (isTypedArray(value)) return Array.from(value);
+  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(numbersIn) : [];
+}
+
 /** Whether two typed arrays are of one type and equal to the bit, as `toEqual` has it; undefined for anything else. */
 export function sameElements(a: unknown, b: unknown): boolean | undefined {
   if (!isTypedArray(a) || !isTypedArray(b)) return undefined;

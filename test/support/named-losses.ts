@@ -1,6 +1,7 @@
 // Every loss with a name, as one list: what all of them must do is tested on all of them.
 import { Random } from '../../bench/problems/random.js';
 import {
+  type Aggregation,
   type AsyncOptions,
   type Batch,
   type BatchGradient,
@@ -95,6 +96,13 @@ const plainDifference = named('disco, plain difference', 'groups', [
 ]);
 
 export const NAMED_LOSSES: NamedLoss[] = [...POLICY_LOSSES, ...GROUP_LOSSES, plainDifference];
+
+/** Each with what it needs. */
+export const AGGREGATIONS: { aggregation: Aggregation; maxLength?: number }[] = [
+  { aggregation: 'sequence-mean' },
+  { aggregation: 'token-mean' },
+  { aggregation: 'constant-length', maxLength: 7 },
+];
 
 /** For `describe.each`. */
 export const byName = (losses: readonly NamedLoss[]): [name: string, loss: NamedLoss][] =>
