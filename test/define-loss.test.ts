@@ -27,6 +27,7 @@ import { rlvrError } from './support/errors.js';
 import { expectGradient } from './support/losses.js';
 import { type FullBatch, fromLogProbs, fullBatch } from './support/named-losses.js';
 import { groupOracle } from './support/oracle.js';
+import { tokenCountsOf } from './support/packed.js';
 
 const signs = (rewards: ArrayLike<number>) => Float64Array.from(rewards, (reward) => (reward > 0 ? 1 : -1));
 
@@ -213,9 +214,7 @@ describeBackends('defineLoss', (backend) => {
       expect(seen).toHaveBeenCalledTimes(1);
       const [scored, options] = seen.mock.calls[0];
       const { scores } = conspoSync(batch, { backend });
-      const tokenCounts = Float64Array.from(batch.rewards, (_, i) =>
-        batch.mask.subarray(batch.cuSeqlens[i], batch.cuSeqlens[i + 1]).reduce((sum, m) => sum + m, 0),
-      );
+      const tokenCounts = tokenCountsOf(batch);
       expect(scored).toEqual({
         scores,
         rewards: Float64Array.from(batch.rewards),

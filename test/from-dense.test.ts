@@ -1,39 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { Random } from '../bench/problems/random.js';
 import { checkGroupOrder, fromDense, gather, scatter } from '../lib/groups.js';
 import { conspoSync } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import { rlvrError } from './support/errors.js';
+import { permutation, reordered, rowOf, segmentOf } from './support/packed.js';
 import { randomBatch } from './support/random.js';
-
-type PackedBatch = ReturnType<typeof randomBatch>;
-
-const rowOf = (values: Float32Array, t: number, vocab: number) => values.subarray(t * vocab, (t + 1) * vocab);
-
-const permutation = (length: number, seed: number) => {
-  const random = new Random(seed);
-  const keys = Array.from({ length }, () => random.uniform());
-  return Array.from(keys, (_, i) => i).sort((a, b) => keys[a] - keys[b]);
-};
-
-/** Sequence `order[k]` of a batch as its k-th. */
-function reordered({ cuSeqlens, ...batch }: PackedBatch, order: number[], vocab: number) {
-  const tokens = order.flatMap((i) =>
-    Array.from({ length: cuSeqlens[i + 1] - cuSeqlens[i] }, (_, t) => cuSeqlens[i] + t),
-  );
-  const ends = order.map((i) => cuSeqlens[i + 1] - cuSeqlens[i]);
-  for (let k = 1; k < ends.length; k++) ends[k] += ends[k - 1];
-  const moved = {
-    logits: Float32Array.from(tokens.flatMap((t) => Array.from(rowOf(batch.logits, t, vocab)))),
-    targets: Int32Array.from(tokens, (t) => batch.targets[t]),
-    mask: Uint8Array.from(tokens, (t) => batch.mask[t]),
-    cuSeqlens: Int32Array.from([0, ...ends]),
-    rewards: Float32Array.from(order, (i) => batch.rewards[i]),
-  };
-  return { moved, tokens };
-}
 
 describeBackends('fromDense', (backend) => {
   test('sequences in any order: the loss of the grouped batch, the gradient in place of its tokens', () => {
@@ -43,8 +16,7 @@ describeBackends('fromDense', (backend) => {
         const batch = randomBatch(seed, { vocab, groups });
         const order = permutation(batch.rewards.length, seed);
         const { moved, tokens } = reordered(batch, order, vocab);
-        const groupOf = (i: number) => batch.cuGroups.findIndex((end, g) => g > 0 && i < end) - 1;
-        const ids = order.map((i) => 100 - groupOf(i));
+        const ids = order.map((i) => 100 - segmentOf(batch.cuGroups, i));
 
         const present = Math.max(1, new Set(ids).size); // dense ids know nothing of empty groups
         const expected = conspoSync(batch, { backend, normalizer: present });

@@ -25,41 +25,24 @@ import {
   NAMED_LOSSES,
   type NamedLoss,
 } from './support/named-losses.js';
+import { permutation, reordered, rowOf, segmentOf } from './support/packed.js';
 
 const VOCAB = 4;
 
-const permutation = (length: number, seed: number) => {
-  const random = new Random(seed);
-  const keys = Array.from({ length }, () => random.uniform());
-  return Array.from(keys, (_, i) => i).sort((a, b) => keys[a] - keys[b]);
-};
-
-const tokensOf = ({ cuSeqlens }: { cuSeqlens: Int32Array }, i: number) =>
-  Array.from({ length: cuSeqlens[i + 1] - cuSeqlens[i] }, (_, k) => cuSeqlens[i] + k);
+/** Where each of the things went that are now in this order. */
+function inverse(order: readonly number[]): Int32Array {
+  const places = new Int32Array(order.length);
+  order.forEach((i, k) => {
+    places[i] = k;
+  });
+  return places;
+}
 
 /** A batch whose k-th sequence is the given one's `order[k]`, with the group order that says where each group went. */
 function shuffled(batch: FullBatch, order: number[]) {
-  const tokens = order.flatMap((i) => tokensOf(batch, i));
-  const ends = order.map((i) => tokensOf(batch, i).length);
-  for (let k = 1; k < ends.length; k++) ends[k] += ends[k - 1];
-  const moved = (values: Float64Array) => Float64Array.from(tokens, (t) => values[t]);
-  const groupOrder = new Int32Array(order.length);
-  order.forEach((i, k) => {
-    groupOrder[i] = k;
-  });
-  const shuffledBatch = {
-    logits: Float32Array.from(tokens.flatMap((t) => Array.from(batch.logits.slice(t * VOCAB, (t + 1) * VOCAB)))),
-    targets: Int32Array.from(tokens, (t) => batch.targets[t]),
-    mask: Uint8Array.from(tokens, (t) => batch.mask[t]),
-    oldLogProbs: moved(batch.oldLogProbs),
-    refLogProbs: moved(batch.refLogProbs),
-    rolloutLogProbs: moved(batch.rolloutLogProbs),
-    cuSeqlens: Int32Array.from([0, ...ends]),
-    rewards: Float32Array.from(order, (i) => batch.rewards[i]),
-    cuGroups: batch.cuGroups,
-    groupOrder,
-  };
-  return { shuffledBatch, tokens };
+  const { moved, tokens } = reordered(batch, order, VOCAB);
+  const rolloutLogProbs = Float64Array.from(tokens, (t) => batch.rolloutLogProbs[t]);
+  return { shuffledBatch: { ...moved, rolloutLogProbs, cuGroups: batch.cuGroups, groupOrder: inverse(order) }, tokens };
 }
 
 const BEYOND: NamedLoss[] = (
@@ -79,7 +62,7 @@ describeBackends('groupOrder', (backend) => {
     const actual = loss.runSync(shuffledBatch, all);
     expectCloseNumber(actual.loss, expected.loss, 1e-14, 1);
     expect(Array.from(actual.scores)).toEqual(order.map((i) => expected.scores[i]));
-    const rows = tokens.flatMap((t) => Array.from(expected.gradLogits.slice(t * VOCAB, (t + 1) * VOCAB)));
+    const rows = tokens.flatMap((t) => Array.from(rowOf(expected.gradLogits, t, VOCAB)));
     expect(Array.from(actual.gradLogits)).toEqual(rows);
     expect(actual.groupLosses).toEqual(expected.groupLosses);
     if (expected.advantages) {
@@ -114,8 +97,7 @@ describeBackends('groupOrder', (backend) => {
         const batch = fullBatch(seed, { vocab: VOCAB, groups: 4 });
         const order = permutation(batch.rewards.length, seed);
         const { shuffledBatch } = shuffled(batch, order);
-        const groupOf = (i: number) => batch.cuGroups.findIndex((end) => end > i) - 1;
-        const ids = order.map((i) => `prompt ${groupOf(i)}`);
+        const ids = order.map((i) => `prompt ${segmentOf(batch.cuGroups, i)}`);
         const dense = { ...shuffledBatch, ...fromDense(ids) };
         const normalizer = 4; // dense ids know nothing of empty groups
         const [expected, actual] = [batch, dense].map((b) => conspoSync(b, { normalizer, backend }));
@@ -228,16 +210,12 @@ describe('advantages with a groupOrder', () => {
           const varied = rewards.map((r, i) => r + (i % 3));
           const tokenCounts = Float64Array.from(rewards, (_, i) => 1 + (i % 4));
           const order = permutation(rewards.length, seed);
-          const groupOrder = new Int32Array(order.length);
-          order.forEach((i, k) => {
-            groupOrder[i] = k;
-          });
           const expected = advantages({ rewards: varied, cuGroups, tokenCounts }, { estimator });
           const moved = {
             rewards: Float32Array.from(order, (i) => varied[i]),
             tokenCounts: Float64Array.from(order, (i) => tokenCounts[i]),
           };
-          const actual = advantages({ ...moved, cuGroups, groupOrder }, { estimator });
+          const actual = advantages({ ...moved, cuGroups, groupOrder: inverse(order) }, { estimator });
           expect(Array.from(actual)).toEqual(order.map((i) => expected[i]));
         }),
       );

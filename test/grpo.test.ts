@@ -3,9 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { Random } from '../bench/problems/random.js';
 import { advantages, type GrpoOptions, grpo, grpoSync } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
-import { expectClose, expectCloseNumber } from './support/compare.js';
+import { expectClose, expectCloseNumber, expectFinite } from './support/compare.js';
 import { goldenBatch, goldenCases } from './support/golden.js';
-import { expectGradient } from './support/losses.js';
+import { expectGradient, expectSum } from './support/losses.js';
+import { tokenCountsOf } from './support/packed.js';
 import { joinLogProbBatches, randomBatch } from './support/random.js';
 
 const VARIANTS: [name: string, options: GrpoOptions][] = [
@@ -74,7 +75,7 @@ describeBackends('grpo', (backend) => {
       const batch = randomBatch(10, { vocab: 5, groups: 4 });
       const far = batch.oldLogProbs.map((l, t) => l + (t % 2 ? 100 : -100));
       const { loss, gradLogits } = grpoSync({ ...batch, oldLogProbs: far, refLogProbs: far }, { ...options, backend });
-      expect(Number.isFinite(loss) && gradLogits.every(Number.isFinite)).toBe(true);
+      expectFinite([loss, gradLogits]);
     });
   });
 
@@ -106,9 +107,7 @@ describeBackends('grpo', (backend) => {
 
   test('opo weighs by unmasked tokens', () => {
     const batch = randomBatch(15, { vocab: 5, groups: 4 });
-    const tokenCounts = Float64Array.from({ length: batch.rewards.length }, (_, i) =>
-      batch.mask.subarray(batch.cuSeqlens[i], batch.cuSeqlens[i + 1]).reduce((sum, m) => sum + m, 0),
-    );
+    const tokenCounts = tokenCountsOf(batch);
     const { advantages: used } = grpoSync(batch, { advantage: { estimator: 'opo' }, backend });
     expect(used).toEqual(advantages({ ...batch, tokenCounts }, { estimator: 'opo' }));
   });
@@ -124,16 +123,7 @@ describeBackends('grpo', (backend) => {
       const options = { aggregation, klCoef: 0.2, backend };
       const total = grpoSync(whole, options);
       const micro = parts.map((part) => grpoSync(joinLogProbBatches([part]), { ...options, normalizer }));
-      expectCloseNumber(
-        micro.reduce((sum, part) => sum + part.loss, 0),
-        total.loss,
-        1e-12,
-      );
-      expectClose(
-        micro.flatMap((part) => Array.from(part.gradLogProbs)),
-        total.gradLogProbs,
-        1e-12,
-      );
+      expectSum(micro, total, 1e-12);
     }
   });
 

@@ -11,8 +11,9 @@ import {
   tokenLogProbsSync,
 } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
-import { expectClose, expectCloseNumber } from './support/compare.js';
+import { expectClose, expectCloseNumber, expectFinite } from './support/compare.js';
 import { emulation } from './support/device.js';
+import { expectSum } from './support/losses.js';
 import {
   type AnyOptions,
   byName,
@@ -22,12 +23,7 @@ import {
   NAMED_LOSSES,
   POLICY_LOSSES,
 } from './support/named-losses.js';
-
-function allFinite(value: unknown): boolean {
-  if (typeof value === 'number') return Number.isFinite(value);
-  if (ArrayBuffer.isView(value)) return (value as Float64Array).every(Number.isFinite);
-  return Object.values(value as object).every(allFinite);
-}
+import { tokensOf } from './support/packed.js';
 
 describeBackends('known failures', (backend) => {
   describe.each(byName(NAMED_LOSSES))('%s', (_name, { runSync, options: own }) => {
@@ -38,7 +34,7 @@ describeBackends('known failures', (backend) => {
       const result = runSync({ ...batch, mask: new Uint8Array(batch.mask.length) }, options);
       expect(result.loss).toBe(0);
       expect(result.gradLogits).toEqual(new Float32Array(batch.logits.length));
-      expect(allFinite(result)).toBe(true);
+      expectFinite(result);
     });
 
     test('one sequence of a group masked: the others learn on', () => {
@@ -46,7 +42,7 @@ describeBackends('known failures', (backend) => {
       const first = batch.cuSeqlens.findIndex((end, i) => end > batch.cuSeqlens[i - 1]);
       batch.mask.fill(0, batch.cuSeqlens[first - 1], batch.cuSeqlens[first]);
       const result = runSync(batch, options);
-      expect(allFinite(result)).toBe(true);
+      expectFinite(result);
       expect(Math.hypot(...result.gradLogits)).toBeGreaterThan(0);
     });
 
@@ -71,7 +67,7 @@ describeBackends('known failures', (backend) => {
       for (const value of [-1000, 1000, -1e308, -Infinity, Infinity]) {
         const [oldLogProbs, rolloutLogProbs] = [far(batch.oldLogProbs, value, 0), far(batch.rolloutLogProbs, value, 1)];
         const result = runSync({ ...batch, oldLogProbs, rolloutLogProbs }, options);
-        expect(Number.isFinite(result.loss) && allFinite(result.gradLogProbs)).toBe(true);
+        expectFinite([result.loss, result.gradLogProbs]);
         expect(Object.entries(result.metrics).filter(([, metric]) => Number.isNaN(metric))).toEqual([]);
         expect(Math.hypot(...result.gradLogProbs)).toBeGreaterThan(0);
       }
@@ -83,14 +79,12 @@ describeBackends('known failures', (backend) => {
       const batch = fromLogProbs(fullBatch(7, { groups: 4 }));
       const advantages = new Float64Array(batch.rewards.length); // no policy gradient: what is left is KL's
       const result = runSync({ ...batch, advantages }, { ...own, klCoef: 0.5, aggregation: 'sequence-mean', backend });
-      const { cuSeqlens, mask, logProbs, refLogProbs } = batch;
+      const { logProbs, refLogProbs } = batch;
       const expected = new Float64Array(logProbs.length);
       const N = advantages.length;
       for (let i = 0; i < N; i++) {
-        const tokens = mask.subarray(cuSeqlens[i], cuSeqlens[i + 1]).reduce((sum, m) => sum + m, 0);
-        for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) {
-          if (mask[t]) expected[t] = (0.5 * (1 - Math.exp(refLogProbs[t] - logProbs[t]))) / tokens / N;
-        }
+        const tokens = tokensOf(batch, i);
+        for (const t of tokens) expected[t] = (0.5 * (1 - Math.exp(refLogProbs[t] - logProbs[t]))) / tokens.length / N;
       }
       expect(Math.hypot(...expected)).toBeGreaterThan(0);
       expectClose(result.gradLogProbs, expected, 1e-12);
@@ -101,7 +95,7 @@ describeBackends('known failures', (backend) => {
       const banned = batch.logits.map((z, k) => (k % 5 === (batch.targets[Math.floor(k / 5)] + 2) % 5 ? -Infinity : z));
       const without = runSync({ ...batch, logits: banned }, { ...own, backend });
       const bonus = runSync({ ...batch, logits: banned }, { ...own, entropyCoef: 0.1, backend });
-      expect(Number.isFinite(bonus.loss) && allFinite(bonus.gradLogits)).toBe(true);
+      expectFinite([bonus.loss, bonus.gradLogits]);
       expect(bonus.loss).toBeLessThan(without.loss);
       expect(bonus.gradLogits.every((g, k) => g === 0 || banned[k] !== -Infinity)).toBe(true);
     });
@@ -109,14 +103,11 @@ describeBackends('known failures', (backend) => {
     test('on-policy the loss may be 0; the gradient is not: it is the policy gradient', () => {
       const { oldLogProbs: _old, ...batch } = fromLogProbs(fullBatch(8, { groups: 4 }));
       const { gradLogProbs, advantages } = runSync(batch, { ...own, aggregation: 'sequence-mean', backend });
-      const { cuSeqlens, mask } = batch;
-      const N = cuSeqlens.length - 1;
-      const expected = new Float64Array(mask.length);
+      const N = batch.rewards.length;
+      const expected = new Float64Array(batch.mask.length);
       for (let i = 0; i < N; i++) {
-        const tokens = mask.subarray(cuSeqlens[i], cuSeqlens[i + 1]).reduce((sum, m) => sum + m, 0);
-        for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) {
-          if (mask[t]) expected[t] = -advantages![i] / tokens / N;
-        }
+        const tokens = tokensOf(batch, i);
+        for (const t of tokens) expected[t] = -advantages![i] / tokens.length / N;
       }
       expect(Math.hypot(...expected)).toBeGreaterThan(0);
       expectClose(gradLogProbs, expected, 1e-14);
@@ -160,13 +151,7 @@ describeBackends('known failures', (backend) => {
       const options: AnyOptions = { ...aggregation, klCoef: 0.1, backend };
       const total = grpoSync(whole, options);
       const parts = micro.map((batch) => grpoSync(batch, { ...options, normalizer }));
-      const sum = parts.reduce((all, { loss }) => all + loss, 0);
-      expectCloseNumber(sum, total.loss, 1e-13);
-      expectClose(
-        parts.flatMap(({ gradLogProbs }) => Array.from(gradLogProbs)),
-        total.gradLogProbs,
-        1e-13,
-      );
+      expectSum(parts, total, 1e-13);
 
       // without it, the answer depends on how the batch was cut
       const naive = micro

@@ -11,6 +11,7 @@ import {
   NAMED_LOSSES,
   type NamedLoss,
 } from './support/named-losses.js';
+import { tokensOf } from './support/packed.js';
 
 const ALWAYS = [
   'tokens',
@@ -103,7 +104,7 @@ function expectedOfRollouts(batch: MetricsBatch) {
 
 /** Clip fractions as the spec's table says who is clipped where; sides by advantage, or by reward for group objectives. */
 function expectedOfClips(name: string, batch: MetricsBatch, sides: ArrayLike<number>) {
-  const { cuSeqlens, mask, logProbs, oldLogProbs } = batch;
+  const { logProbs, oldLogProbs } = batch;
   const counts = { low: 0, high: 0 };
   const bounds: Record<string, [low: number, high: number]> = {
     dapo: [0.8, 1.28],
@@ -113,7 +114,7 @@ function expectedOfClips(name: string, batch: MetricsBatch, sides: ArrayLike<num
   };
   const [low, high] = bounds[name] ?? [0.8, 1.2];
   for (let i = 0; i < sides.length; i++) {
-    const own = Array.from(mask.slice(cuSeqlens[i], cuSeqlens[i + 1])).flatMap((m, k) => (m ? [cuSeqlens[i] + k] : []));
+    const own = tokensOf(batch, i);
     const whole = Math.exp(mean(own.map((t) => logProbs[t] - oldLogProbs[t])));
     for (const t of own) {
       const ratio = name === 'gspo' ? whole : Math.exp(logProbs[t] - oldLogProbs[t]);

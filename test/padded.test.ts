@@ -16,6 +16,7 @@ import { numberToBf16 } from '../lib/reference/float16.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import { rlvrError } from './support/errors.js';
+import { rowOf } from './support/packed.js';
 import { randomBatch } from './support/random.js';
 
 type PackedBatch = ReturnType<typeof randomBatch>;
@@ -55,8 +56,6 @@ function padOf(batch: PackedBatch, vocab: number, seed: number) {
   };
   return { batch: arrays, places };
 }
-
-const rowOf = (values: Float32Array, t: number, vocab: number) => values.subarray(t * vocab, (t + 1) * vocab);
 
 /** The gradient [B * L, V] is that of the packed batch in the places of its tokens, and 0 elsewhere. */
 function expectPlaced(actual: Float32Array, packed: Float32Array, places: number[], vocab: number): void {

@@ -20,13 +20,15 @@ import {
   AGGREGATIONS,
   type AnyOptions,
   byName,
+  FAMILIES,
   type FullBatch,
   fromLogProbs,
   fullBatch,
   type NamedLoss,
   POLICY_LOSSES,
 } from './support/named-losses.js';
-import { type Family, oracleAdvantages, policyOracle } from './support/oracle.js';
+import { oracleAdvantages, policyOracle } from './support/oracle.js';
+import { spreadOver } from './support/packed.js';
 
 const reinforce = defineLoss({ score: 'logLikelihood', objective: advantageWeighted });
 
@@ -34,16 +36,6 @@ const LOSSES: NamedLoss[] = [
   ...POLICY_LOSSES.filter(({ name }) => name !== 'dapo' && name !== 'bnpo'), // grpo with other options
   { name: 'reinforce', over: 'advantages', options: {}, run: reinforce.run, runSync: reinforce.runSync },
 ];
-
-const FAMILIES: Record<string, Family> = {
-  grpo: 'clipped',
-  drGrpo: 'clipped',
-  gspo: 'gspo',
-  gmpo: 'gmpo',
-  cispo: 'cispo',
-  sapo: 'sapo',
-  reinforce: 'reinforce',
-};
 
 const perTokenAdvantages = (seed: number, { mask }: FullBatch) => {
   const random = new Random(seed + 2);
@@ -206,10 +198,7 @@ describeBackends('additions', (backend) => {
       (_name, loss) => {
         const batch = fromLogProbs(fullBatch(9, { groups: 4 }));
         const perSequence = oracleAdvantages(batch);
-        const advantages = Float64Array.from(
-          batch.mask,
-          (_, t) => perSequence[batch.cuSeqlens.findIndex((end) => end > t) - 1],
-        );
+        const advantages = spreadOver(batch, perSequence);
         const whole = loss.runSync(
           { ...batch, advantages: Float64Array.from(perSequence) },
           { ...loss.options, backend },

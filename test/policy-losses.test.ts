@@ -13,13 +13,14 @@ import {
   tokenLogProbsSync,
 } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
-import { expectClose, expectCloseNumber } from './support/compare.js';
+import { expectClose, expectCloseNumber, expectFinite } from './support/compare.js';
 import { rlvrError } from './support/errors.js';
-import { type GoldenCase, goldenBatch, goldenCases } from './support/golden.js';
+import { asInOracle, goldenBatch, goldenCases } from './support/golden.js';
 import { expectGradient, numericGradient } from './support/losses.js';
 import {
   type AnyOptions,
   byName,
+  FAMILIES,
   type FullBatch,
   fromLogProbs,
   fullBatch,
@@ -27,14 +28,8 @@ import {
   type NamedLoss,
   POLICY_LOSSES,
 } from './support/named-losses.js';
-import {
-  type Family,
-  type GROUP_FORMS,
-  type GroupScore,
-  groupOracle,
-  oracleAdvantages,
-  policyOracle,
-} from './support/oracle.js';
+import { type GROUP_FORMS, type GroupScore, groupOracle, oracleAdvantages, policyOracle } from './support/oracle.js';
+import { spreadOver } from './support/packed.js';
 
 const GOLDEN: Record<string, string> = {
   grpo: 'grpo',
@@ -48,27 +43,6 @@ const GOLDEN: Record<string, string> = {
 };
 
 const lossNamed = (name: string) => NAMED_LOSSES.find((loss) => loss.name === name)!;
-
-/** The golden cases' oracle held the soft gate's temperatures in float32, which shows in the 8th digit of the loss. */
-const asInOracle = (options: GoldenCase['options']): AnyOptions =>
-  Object.fromEntries(
-    Object.entries(options).map(([key, value]) => [key, key.startsWith('tau') ? Math.fround(value) : value]),
-  );
-
-/** [T] the advantage of every token's sequence. */
-const spreadOver = ({ cuSeqlens }: { cuSeqlens: Int32Array }, values: ArrayLike<number>) =>
-  Float64Array.from({ length: cuSeqlens[values.length] }, (_, t) => values[cuSeqlens.findIndex((end) => end > t) - 1]);
-
-const FAMILIES: Record<string, Family> = {
-  grpo: 'clipped',
-  dapo: 'clipped',
-  bnpo: 'clipped',
-  drGrpo: 'clipped',
-  gspo: 'gspo',
-  gmpo: 'gmpo',
-  cispo: 'cispo',
-  sapo: 'sapo',
-};
 
 /** What each name stands for (spec section 5). */
 const DEFAULTS: Record<string, AnyOptions> = {
@@ -202,8 +176,7 @@ describeBackends('every loss', (backend) => {
       const gaps = [100, -100, 20.5, -20.5, 0.1, -0.1];
       const oldLogProbs = batch.logProbs.map((l, t) => l - gaps[t % 6]);
       const result = loss.runSync({ ...batch, oldLogProbs }, options);
-      expect(Number.isFinite(result.loss) && result.scores.every(Number.isFinite)).toBe(true);
-      expect(result.gradLogProbs.every(Number.isFinite)).toBe(true);
+      expectFinite([result.loss, result.scores, result.gradLogProbs]);
       expect(Math.hypot(...result.gradLogProbs)).toBeGreaterThan(0);
       if (['cispo', 'conspo', 'disco', 'disco, plain difference'].includes(name)) return; // no gradient through a ratio
       expect(Array.from(result.gradLogProbs).filter((g, t) => g !== 0 && t % 6 < 4)).toEqual([]);

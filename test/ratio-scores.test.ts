@@ -15,8 +15,9 @@ import {
   tokenLogProbsSync,
 } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
-import { expectClose, expectCloseNumber } from './support/compare.js';
-import { type GoldenCase, goldenBatch, goldenCases } from './support/golden.js';
+import { expectClose, expectCloseNumber, expectFinite } from './support/compare.js';
+import { asInOracle, type GoldenCase, goldenBatch, goldenCases } from './support/golden.js';
+import { offsets } from './support/packed.js';
 import { randomBatch } from './support/random.js';
 
 const SCORES: RatioScore[] = [
@@ -41,12 +42,6 @@ const SCORE_OF: Record<string, RatioScoreKind> = {
   cispo: 'stoppedRatio',
   sapo: 'softGate',
 };
-
-/** The golden cases' oracle held the soft gate's temperatures in float32, which shows in the 8th digit of the loss. */
-const asInOracle = (options: GoldenCase['options']) =>
-  Object.fromEntries(
-    Object.entries(options).map(([key, value]) => [key, key.startsWith('tau') ? Math.fround(value) : value]),
-  );
 
 /** A loss of the family, composed by hand from the ops: tokens -> scores -> objective, and back. */
 function composed(
@@ -181,7 +176,7 @@ describeBackends('ratio-scores', (backend) => {
       const cuSeqlens = Int32Array.from({ length: logProbs.length + 1 }, (_, i) => i);
       const both = logProbs.map((_, i) => (i < gaps.length ? 1 : -1));
       const result = ratioScoresSync({ logProbs, oldLogProbs, cuSeqlens, sides: both }, { score, backend });
-      expect(result.scores.every(Number.isFinite)).toBe(true);
+      expectFinite(result.scores);
       if (score.kind !== 'stoppedRatio') expect(result.scoreGrads.every((g) => g === 0)).toBe(true);
     });
 
@@ -250,7 +245,7 @@ describeBackends('ratio-scores', (backend) => {
   test.each(SCORES)('$kind of sequences of many lengths, masked, with weights or sides', (score) => {
     const lengths = [0, 1, 7, 8, 9, 255, 256, 257, 1000];
     const random = new Random(11);
-    const cuSeqlens = Int32Array.from([0, ...lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b))]);
+    const cuSeqlens = offsets(lengths);
     const length = cuSeqlens[lengths.length];
     const mask = Uint8Array.from({ length }, () => (random.uniform() < 0.3 ? 0 : 1));
     const values = () => Float64Array.from({ length }, (_, t) => (mask[t] ? 0.7 * random.normal() : NaN));

@@ -11,6 +11,7 @@ import {
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber, expectLogProbsClose } from './support/compare.js';
 import { goldenBatch, goldenCases } from './support/golden.js';
+import { numericGradient } from './support/losses.js';
 import { DTYPES, FORMATS, gradientTolerance, numbers, unpadded } from './support/tensors.js';
 import { oracleRow, oracleRows, randomRows } from './support/token-rows.js';
 
@@ -248,11 +249,7 @@ describeBackends('token-log-probs', (backend) => {
       { logits, targets, logSumExp, entropy, ...upstream },
       { temperature: 0.8, backend },
     );
-    const numeric = logits.map((_, v) => {
-      const at = (delta: number) => value(logits.map((x, k) => (k === v ? x + delta : x)));
-      const central = (h: number) => (at(h) - at(-h)) / (2 * h);
-      return (4 * central(step) - central(2 * step)) / 3; // Richardson
-    });
+    const numeric = numericGradient({ logits }, (moved) => value(moved.logits), step);
     expectClose(gradLogits, numeric, 5e-5);
   });
 

@@ -6,6 +6,7 @@ import { type RatioScore, ratioScores, ratioScoresSync } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose } from './support/compare.js';
 import { rlvrError } from './support/errors.js';
+import { tokensOf } from './support/packed.js';
 import { randomBatch } from './support/random.js';
 
 const SCORES: RatioScore[] = [
@@ -76,7 +77,7 @@ function plainScores(score: RatioScore, { logProbs, oldLogProbs, cuSeqlens, mask
   const [scores, clippedLow, clippedHigh] = [0, 1, 2].map(() => new Array<number>(N).fill(0));
   const scoreGrads = new Array<number>(logProbs.length).fill(0);
   for (let i = 0; i < N; i++) {
-    const own = Array.from(mask.slice(cuSeqlens[i], cuSeqlens[i + 1])).flatMap((m, k) => (m ? [cuSeqlens[i] + k] : []));
+    const own = tokensOf({ cuSeqlens, mask }, i);
     const gap = (t: number) => Math.min(Math.max(logProbs[t] - (oldLogProbs?.[t] ?? logProbs[t]), -20), 20);
     const average = own.reduce((sum, t) => sum + gap(t), 0) / own.length;
     for (const t of own) {

@@ -61,3 +61,12 @@ export function goldenBatch({ input }: GoldenCase) {
     ...(input.refLogProbs && { refLogProbs: Float64Array.from(input.refLogProbs) }),
   };
 }
+
+/** Options as the golden cases' oracle had them: the soft gate's temperatures in float32, which shows in the 8th digit. */
+export function asInOracle(options: GoldenCase['options']): GoldenCase['options'] {
+  const entries = Object.entries<number>(options).map(([key, value]) => [
+    key,
+    key.startsWith('tau') ? Math.fround(value) : value,
+  ]);
+  return Object.fromEntries(entries);
+}

@@ -1,7 +1,7 @@
 // What the tests of every loss share.
 import { expect } from 'vitest';
 import type { BackendName, RatioScoreKind } from '../../lib/index.js';
-import { expectClose } from './compare.js';
+import { expectClose, expectCloseNumber } from './compare.js';
 
 export const RATIO_KINDS: RatioScoreKind[] = [
   'ratio',
@@ -52,4 +52,17 @@ export function expectGradient<B extends LogitsBatch>(
   expect(Math.hypot(...gradLogits)).toBeGreaterThan(0);
   const numeric = numericGradient(batch, (moved) => run(moved, 'reference').loss, 2 ** -8);
   expectClose(gradLogits, numeric, 1e-6, 'finite differences');
+}
+
+interface OfLogProbs {
+  loss: number;
+  gradLogProbs: ArrayLike<number>;
+}
+
+/** The losses of a batch's parts, and their gradients one after the other, make up those of the whole. */
+export function expectSum(parts: readonly OfLogProbs[], whole: OfLogProbs, tolerance: number, floor = 0): void {
+  const sum = parts.reduce((all, { loss }) => all + loss, 0);
+  expectCloseNumber(sum, whole.loss, tolerance, floor);
+  const gradients = parts.flatMap(({ gradLogProbs }) => Array.from(gradLogProbs));
+  expectClose(gradients, whole.gradLogProbs, tolerance);
 }

@@ -35,6 +35,8 @@ import {
   sapo,
   sapoSync,
 } from '../../lib/index.js';
+import type { Family } from './oracle.js';
+import { indicesIn, tokensOf } from './packed.js';
 import { randomBatch } from './random.js';
 
 /** Options of any of them. */
@@ -95,6 +97,19 @@ const plainDifference = named('disco, plain difference', 'groups', [
   (batch, options) => discoSync(batch, { ...options, tau: null }),
 ]);
 
+/** How the oracle knows the advantage-weighted losses; REINFORCE has no name of its own in the package. */
+export const FAMILIES: Record<string, Family> = {
+  grpo: 'clipped',
+  dapo: 'clipped',
+  bnpo: 'clipped',
+  drGrpo: 'clipped',
+  gspo: 'gspo',
+  gmpo: 'gmpo',
+  cispo: 'cispo',
+  sapo: 'sapo',
+  reinforce: 'reinforce',
+};
+
 export const NAMED_LOSSES: NamedLoss[] = [...POLICY_LOSSES, ...GROUP_LOSSES, plainDifference];
 
 /** Each with what it needs. */
@@ -115,10 +130,9 @@ export function fullBatch(seed: number, { vocab = 5, groups = 3, spread = 0.3 } 
   const batch = randomBatch(seed, { vocab, groups });
   const random = new Random(seed + 1);
   const oldLogProbs = batch.oldLogProbs.map((old) => old + spread * random.normal());
-  const { cuGroups, cuSeqlens, mask, rewards } = batch;
+  const { cuGroups, rewards } = batch;
   for (let g = 0; g < groups; g++) {
-    const members = Array.from({ length: cuGroups[g + 1] - cuGroups[g] }, (_, k) => cuGroups[g] + k);
-    const [first, second] = members.filter((i) => mask.subarray(cuSeqlens[i], cuSeqlens[i + 1]).includes(1));
+    const [first, second] = indicesIn(cuGroups, g).filter((i) => tokensOf(batch, i).length > 0);
     if (second === undefined) continue;
     rewards[second] = 1 - rewards[first];
     break;

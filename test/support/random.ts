@@ -1,5 +1,6 @@
 // Seeded random batches.
 import { Random } from '../../bench/problems/random.js';
+import { offsets } from './packed.js';
 
 export interface RandomBatchShape {
   vocab: number;
@@ -46,14 +47,6 @@ export function joinLogProbBatches(parts: RandomBatch[]) {
     cuSeqlens: offsets(lengths('cuSeqlens')),
     cuGroups: offsets(lengths('cuGroups')),
   };
-}
-
-function offsets(lengths: number[]): Int32Array {
-  const cu = new Int32Array(lengths.length + 1);
-  lengths.forEach((length, i) => {
-    cu[i + 1] = cu[i] + length;
-  });
-  return cu;
 }
 
 function logProb(logits: Float32Array, vocab: number, t: number, y: number): number {
