@@ -1,16 +1,14 @@
 // Devices in worker threads, which come and go while the main thread uses its own; and the end of the process.
-import { describe, expect, test } from 'vitest';
-import { type ChildResult, packageUrl, runChild } from './boundary/child.js';
+import { describe, test } from 'vitest';
+import { builtFile, expectClean, ONCE, runChild } from './boundary/child.js';
 import { DEVICES } from './support/device.js';
-
-const url = (path: string) => JSON.stringify(new URL(path, packageUrl).href);
 
 // `job` computes on a device, leaves its tensors behind, and gives the bits; a worker posts them.
 const JOB = `
 import { Worker } from 'node:worker_threads';
 const source = \`
   const { createHash } = require('node:crypto');
-  const loaded = Promise.all([import(${url('./index.js')}), import(${url('./cuda/index.js')})]);
+  const loaded = Promise.all([import(${builtFile('./index.js')}), import(${builtFile('./cuda/index.js')})]);
   const batch = {
     targets: new Int32Array(32).fill(3), cuSeqlens: Int32Array.of(0, 8, 16, 24, 32), cuGroups: Int32Array.of(0, 4),
     rewards: Float32Array.of(1, 0, 0, 1),
@@ -35,18 +33,11 @@ const here = job(createRequire(import.meta.url));
 const start = (run) => new Worker(source + run, { eval: true, execArgv: [] });
 const POST = ';job(0).then((bits) => require("node:worker_threads").parentPort.postMessage(bits));';
 const ENDLESS = ';require("node:worker_threads").parentPort.postMessage("begun"); job(0, 1e9);';
-const once = (worker, event) => new Promise((resolve, reject) => {
-  worker.once(event, resolve);
-  worker.once('error', reject);
-});
-const { emulation } = (await import(${url('./backend/addon.js')})).nativeAddon().cuda;
+${ONCE}
+const { emulation } = (await import(${builtFile('./backend/addon.js')})).nativeAddon().cuda;
 const fail = (what) => { throw new Error(what); };
 const check = () => emulation?.misuses() && fail('misuse: ' + emulation.misuses());
 `;
-
-function expectClean({ code, signal, stderr }: ChildResult, expected = 0): void {
-  expect({ code, signal, stderr }).toEqual({ code: expected, signal: null, stderr: '' });
-}
 
 describe.runIf(DEVICES > 0)('devices in worker threads', () => {
   test('workers that end by themselves, all at once and one after the other, while main goes on', async () => {

@@ -1,6 +1,6 @@
 // What the cpu backend does without the addon, because a call into it would take longer.
 import { expect, test } from 'vitest';
-import { childJson } from './boundary/child.js';
+import { builtFile, childJson } from './boundary/child.js';
 
 interface Calls {
   tiny: string[];
@@ -10,7 +10,7 @@ interface Calls {
 
 // In a process of its own: the tests' processes have RLVR_TINY_NATIVE=1.
 const SCRIPT = `
-  const native = await import(${JSON.stringify(new URL('../dist/lib/backend/addon.js', import.meta.url).href)});
+  const native = await import(${builtFile('./backend/addon.js')});
   const addon = native.nativeAddon();
   const called = [];
   for (const [name, real] of Object.entries(addon)) {

@@ -2,7 +2,7 @@
 // ends the process.
 import { expect, test } from 'vitest';
 import { packageVersion } from '../../lib/version.js';
-import { childJson } from './child.js';
+import { builtFile, childJson } from './child.js';
 
 const ADDON = `
 import { createRequire } from 'node:module';
@@ -140,8 +140,9 @@ test('arrays that are one element short', async () => {
 
 test('20,000 calls with several properties junk, missing, or behind getters that throw', async () => {
   const { calls, wrong } = await childJson<{ calls: number; wrong: string[] }>(`${ADDON} ${JUNK}
-    let state = 11;
-    const random = (n) => Math.floor(((state = (state * 1664525 + 1013904223) >>> 0) / 2 ** 32) * n);
+    const { Random } = await import(${builtFile('../bench/problems/random.js')});
+    const stream = new Random(11);
+    const random = (n) => Math.floor(stream.uniform() * n);
     const wrong = [];
     const pool = junk();
     const calls = 20000;

@@ -1,6 +1,7 @@
 // Runs a script in a process of its own, against the built package in dist/.
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { expect } from 'vitest';
 
 const entry = new URL('../../dist/lib/index.js', import.meta.url);
 
@@ -47,5 +48,17 @@ export async function childJson<T>(source: string, options?: ChildOptions): Prom
   return JSON.parse(stdout.trim().split('\n').at(-1)!) as T;
 }
 
-/** The built package, for scripts that start workers. */
-export const packageUrl = entry.href;
+/** The address of a built file, quoted for a script; `path` starts from the package's entry. */
+export const builtFile = (path = entry.href) => JSON.stringify(new URL(path, entry).href);
+
+/** For scripts with workers: the next event of this name, or the worker's error. */
+export const ONCE = `
+const once = (worker, event) => new Promise((resolve, reject) => {
+  worker.once(event, resolve);
+  worker.once('error', reject);
+});`;
+
+/** The process ended by itself with this code, and had nothing to complain of. */
+export function expectClean({ code, signal, stderr }: ChildResult, expected = 0): void {
+  expect({ code, signal, stderr }).toEqual({ code: expected, signal: null, stderr: '' });
+}

@@ -3,7 +3,7 @@
 // their calls even before that); the memory goes back at the next turn of the event loop.
 import { describe, expect, test } from 'vitest';
 import { DEVICES } from '../support/device.js';
-import { childJson, packageUrl } from './child.js';
+import { builtFile, childJson } from './child.js';
 
 const gc = { nodeOptions: ['--expose-gc'] };
 
@@ -14,13 +14,22 @@ interface Bytes {
   misuses: string | undefined;
 }
 
+const DEVICE = `
+  const { openDevice } = await import(${builtFile('./cuda/index.js')});
+  const { nativeAddon } = await import(${builtFile('./backend/addon.js')});
+  const { emulation } = nativeAddon().cuda;
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  async function collect() {
+    for (let i = 0; i < 20; i++) {
+      gc();
+      await turn();
+    }
+  }`;
+
 /** Makes `count` things that hold `size` bytes each, and forgets them. */
 function measure(count: number, size: number, make: string): string {
   return `
-    const { openDevice } = await import(${JSON.stringify(new URL('./cuda/index.js', packageUrl).href)});
-    const { nativeAddon } = await import(${JSON.stringify(new URL('./backend/addon.js', packageUrl).href)});
-    const { emulation } = nativeAddon().cuda;
-    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    ${DEVICE}
     const device = openDevice();
     const before = emulation?.liveBytes() ?? 0;
     const held = () => Math.max(device.allocatedBytes, (emulation?.liveBytes() ?? 0) - before);
@@ -31,10 +40,7 @@ function measure(count: number, size: number, make: string): string {
       await make(i);
       most = Math.max(most, held());
     }
-    for (let i = 0; i < 20; i++) {
-      gc();
-      await turn();
-    }
+    await collect();
     device.synchronizeSync(); // memory is given back in the stream's order
     const left = device.allocatedBytes;
     const total = ${count} * ${size};
@@ -98,9 +104,7 @@ describe.runIf(DEVICES > 0)('forgotten device memory is bounded', () => {
   test('a device that nobody holds goes with all it has', async () => {
     const { after, misuses } = await childJson<{ after: number; misuses?: string }>(
       `
-      const { openDevice } = await import(${JSON.stringify(new URL('./cuda/index.js', packageUrl).href)});
-      const { nativeAddon } = await import(${JSON.stringify(new URL('./backend/addon.js', packageUrl).href)});
-      const { emulation } = nativeAddon().cuda;
+      ${DEVICE}
       async function use(i) {
         const device = openDevice();
         ${LOSS}
@@ -108,10 +112,7 @@ describe.runIf(DEVICES > 0)('forgotten device memory is bounded', () => {
         if (i % 2) device.dispose();
       }
       for (let i = 0; i < 50; i++) await use(i);
-      for (let i = 0; i < 20; i++) {
-        gc();
-        await new Promise((resolve) => setImmediate(resolve));
-      }
+      await collect();
       console.log(JSON.stringify({ after: emulation?.liveAllocations() ?? 0, misuses: emulation?.misuses() }));`,
       gc,
     );

@@ -1,6 +1,6 @@
 // Worker threads, process exit and two copies of the addon: environments come and go, and the process ends cleanly.
 import { describe, expect, test } from 'vitest';
-import { type ChildResult, packageUrl, runChild } from './child.js';
+import { builtFile, expectClean, ONCE, runChild } from './child.js';
 
 // `job` runs losses on both levels and returns their bits; a worker runs it and posts them.
 const JOB = `
@@ -9,14 +9,16 @@ import { createHash } from 'node:crypto';
 const source = \`
   const { parentPort, workerData } = require('node:worker_threads');
   const { createHash } = require('node:crypto');
-  import(${JSON.stringify(packageUrl)}).then(async (rlvr) => {
-    const batch = (tokens, vocab) => ({
-      logits: Float32Array.from({ length: tokens * vocab }, (_, i) => ((i * 2654435761) >>> 20) / 800),
-      targets: new Int32Array(tokens).fill(3),
-      cuSeqlens: Int32Array.from({ length: 9 }, (_, i) => Math.floor((i * tokens) / 8)),
-      cuGroups: Int32Array.of(0, 4, 8),
-      rewards: Float32Array.of(1, 0, 0, 1, 0, 1, 1, 0),
-    });
+  import(${builtFile()}).then(async (rlvr) => {
+    const batch = (tokens, vocab) => {
+      const logits = new Float32Array(tokens * vocab);
+      for (let i = 0; i < logits.length; i++) logits[i] = ((i * 2654435761) >>> 20) / 800;
+      return {
+        logits, targets: new Int32Array(tokens).fill(3),
+        cuSeqlens: Int32Array.from({ length: 9 }, (_, i) => Math.floor((i * tokens) / 8)),
+        cuGroups: Int32Array.of(0, 4, 8), rewards: Float32Array.of(1, 0, 0, 1, 0, 1, 1, 0),
+      };
+    };
     const job = async (tokens = 64, vocab = 5000) => {
       const { loss, gradLogits } = await rlvr.conspo(batch(tokens, vocab), { backend: 'cpu' });
       return createHash('sha256').update(gradLogits).digest('hex') + loss;
@@ -27,10 +29,7 @@ const source = \`
 function start(run, workerData) {
   return new Worker(source + '\\nconst run = ' + run, { eval: true, workerData, execArgv: [] });
 }
-const once = (worker, event) => new Promise((resolve, reject) => {
-  worker.once(event, resolve);
-  worker.once('error', reject);
-});
+${ONCE}
 const POST = String(async (rlvr, job, batch, port, data) => port.postMessage([await job(), await job()].join()));
 const LONG = String(async (rlvr, job, batch, port) => { // in the middle of a long op
   const slow = batch(1500, 20000);
@@ -39,10 +38,6 @@ const LONG = String(async (rlvr, job, batch, port) => { // in the middle of a lo
   await rlvr.conspo(slow, { backend: 'cpu', entropy: true, gradient: 'in-place' });
 });
 `;
-
-function expectClean({ code, signal, stderr }: ChildResult, expected = 0): void {
-  expect({ code, signal, stderr }).toEqual({ code: expected, signal: null, stderr: '' });
-}
 
 describe('worker threads', () => {
   test('main and several workers, all at once: the same bits', async () => {
