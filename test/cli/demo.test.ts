@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { lossNames } from '../../cli/loss/recipes.js';
-import { runCli, temporaryFolder } from './run-cli.js';
+import { readJsonLines, runCli, temporaryFolder } from './run-cli.js';
 
 const folder = temporaryFolder();
 
@@ -13,6 +13,15 @@ interface Run {
   seconds: number;
   losses: number[];
   accuracies: number[];
+}
+
+interface RolloutLine {
+  group: string;
+  answer: string;
+  reward: number;
+  logprobs: number[];
+  old_logprobs: number[];
+  ref_logprobs: number[];
 }
 
 async function demo(...args: string[]): Promise<{ backend: string; seed: number; runs: Run[]; stderr: string }> {
@@ -111,14 +120,11 @@ describe('demo', () => {
   test('--save-rollouts writes what `loss` reads', async () => {
     const file = join(folder, 'rollouts.jsonl');
     await demo('--steps', '20', '--loss', 'grpo', '--save-rollouts', file);
-    const lines = readFileSync(file, 'utf8')
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line));
+    const lines = readJsonLines<RolloutLine>(file);
     for (const { group, answer, reward, logprobs, old_logprobs, ref_logprobs } of lines) {
       const [a, b] = group.split('+').map(Number);
       expect(reward).toBe(answer === `${(a + b).toString(5)}.` ? 1 : 0);
-      const lengths = [logprobs, old_logprobs, ref_logprobs].map((values: number[]) => values.length);
+      const lengths = [logprobs, old_logprobs, ref_logprobs].map((values) => values.length);
       expect(lengths).toEqual([answer.length, answer.length, answer.length]);
     }
     expect(lines.some(({ reward }) => reward === 1)).toBe(true);

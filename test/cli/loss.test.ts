@@ -18,7 +18,7 @@ import {
 } from '../../lib/index.js';
 import { BACKENDS } from '../support/backends.js';
 import { expectClose } from '../support/compare.js';
-import { runCli, temporaryFolder } from './run-cli.js';
+import { readJsonLines, runCli, temporaryFolder } from './run-cli.js';
 
 const folder = temporaryFolder();
 const example = fileURLToPath(new URL('../../examples/rollouts.jsonl', import.meta.url));
@@ -81,12 +81,8 @@ async function lossJson(args: string[], input: string) {
   return JSON.parse(stdout);
 }
 
-function readLines(path: string): (Line & { score: number; grad_logprobs: number[]; note?: string })[] {
-  return readFileSync(path, 'utf8')
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line));
-}
+type OutputLine = Line & { score: number; grad_logprobs: number[]; note?: string };
+const readLines = (path: string) => readJsonLines<OutputLine>(path);
 
 const backend = 'reference';
 /** Every loss with its defaults; every flag at least once. */

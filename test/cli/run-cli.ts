@@ -1,6 +1,6 @@
 // Runs the built command line as a user does: a process of its own, its exit code, what it printed.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,12 +13,16 @@ const main = join(packageRoot, 'dist/cli/main.js');
 function requireFreshBuild(): void {
   if (!existsSync(main))
     throw new Error(`${main} is missing: run \`npm run build:ts\` before the command line's tests`);
-  const sources = readdirSync(join(packageRoot, 'lib'), { recursive: true, encoding: 'utf8' });
   const built = statSync(main).mtimeMs;
-  const newer = sources.find(
-    (path) => path.endsWith('.ts') && statSync(join(packageRoot, 'lib', path)).mtimeMs > built,
-  );
-  if (newer !== undefined) throw new Error(`lib/${newer} is newer than dist: run \`npm run build:ts\` first`);
+  const newer = ['bench', 'cli', 'lib']
+    .flatMap(sourcesIn)
+    .find((path) => statSync(join(packageRoot, path)).mtimeMs > built);
+  if (newer !== undefined) throw new Error(`${newer} is newer than dist: run \`npm run build:ts\` first`);
+}
+
+function sourcesIn(folder: string): string[] {
+  const names = readdirSync(join(packageRoot, folder), { recursive: true, encoding: 'utf8' });
+  return names.filter((name) => name.endsWith('.ts')).map((name) => join(folder, name));
 }
 
 requireFreshBuild();
@@ -42,6 +46,15 @@ export function startCli(args: readonly string[], env: NodeJS.ProcessEnv = {}): 
 
 export function runCli(args: readonly string[], { input = '', env }: CliSetting = {}): Promise<CliResult> {
   const child = startCli(args, env);
+  child.stdin?.on('error', () => {
+    // A command that fails early never reads its input.
+  });
+  child.stdin?.end(input);
+  return outcomeOf(child);
+}
+
+/** What a command that has just been started prints until it ends. */
+export function outcomeOf(child: ChildProcess): Promise<CliResult> {
   let stdout = '';
   let stderr = '';
   child.stdout?.setEncoding('utf8').on('data', (text: string) => {
@@ -50,14 +63,18 @@ export function runCli(args: readonly string[], { input = '', env }: CliSetting 
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     stderr += text;
   });
-  child.stdin?.on('error', () => {
-    // A command that fails early never reads its input.
-  });
-  child.stdin?.end(input);
   return new Promise((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (status) => resolve({ status, stdout, stderr }));
   });
+}
+
+/** The objects of a file of JSON lines. */
+export function readJsonLines<T>(path: string): T[] {
+  return readFileSync(path, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
 }
 
 /** A folder that is gone after the test file. */

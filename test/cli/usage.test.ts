@@ -1,10 +1,9 @@
-import { once } from 'node:events';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { flagNames, spell } from '../../cli/loss/flags.js';
 import { completeFlags, flagsOf, lossNames } from '../../cli/loss/recipes.js';
-import { runCli, startCli, temporaryFolder } from './run-cli.js';
+import { outcomeOf, runCli, startCli, temporaryFolder } from './run-cli.js';
 
 const folder = temporaryFolder();
 const rollouts = join(folder, 'rollouts.jsonl');
@@ -168,11 +167,7 @@ test('a backend that is not there is a failure: 1, with the reason', async () =>
 test('a reader that goes away is no failure', async () => {
   const child = startCli(['demo', '--loss', 'conspo', '--steps', '2', '--json']);
   child.stdout?.destroy();
-  let stderr = '';
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    stderr += text;
-  });
-  const [status] = await once(child, 'close');
+  const { status, stderr } = await outcomeOf(child);
   expect(status).toBe(0);
   expect(stderr).toMatch(/^(conspo +step \d\/2 {2}accuracy \d\.\d\d\n)+$/);
 });
@@ -182,17 +177,10 @@ test.each([
   { name: 'SIGTERM', code: 143 },
 ] as const)('$name stops the demo in order: $code and no file', async ({ name, code }) => {
   const svg = join(folder, 'chart.svg');
-  const child = startCli(['demo', '--steps', '3000', '--svg', svg]);
-  let stderr = '';
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    stderr += text;
-    child.kill(name); // at the first sign of training; a second signal would end the process at once
-    child.stderr?.removeAllListeners('data').on('data', (rest: string) => {
-      stderr += rest;
-    });
-  });
-  const [status] = await once(child, 'close');
+  const child = startCli(['demo', '--steps', '600', '--svg', svg]);
+  child.stderr?.once('data', () => child.kill(name)); // at the first sign of training, which goes on for 1140 steps
+  const { status, stderr } = await outcomeOf(child);
   expect(status).toBe(code);
-  expect(stderr).toMatch(new RegExp(`^conspo +step 300/3000 .*\ninterrupted by ${name}\n$`));
+  expect(stderr).toMatch(new RegExp(`^conspo +step 60/600 .*\ninterrupted by ${name}\n$`));
   expect(readdirSync(folder)).toEqual(['rollouts.jsonl']);
 });

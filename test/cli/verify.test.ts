@@ -1,9 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { backends } from '../../lib/index.js';
-import { runCli } from './run-cli.js';
+import { runCli, temporaryFolder } from './run-cli.js';
 
 const cpu = backends().some(({ name, available }) => name === 'cpu' && available);
 
@@ -37,11 +36,7 @@ describe.runIf(cpu)('verify', () => {
 });
 
 describe.runIf(cpu)('verify on an addon that is wrong', () => {
-  let folder: string;
-  beforeAll(() => {
-    folder = mkdtempSync(join(tmpdir(), 'rlvr-verify-'));
-  });
-  afterAll(() => rmSync(folder, { recursive: true }));
+  const folder = temporaryFolder();
 
   /** Runs verify with the real addon behind a module that spoils one of its kernels. */
   async function verifyWith(spoil: string) {
