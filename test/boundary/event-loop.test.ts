@@ -24,7 +24,8 @@ async function lateness(op) {
 const vocab = 151936;
 function batchOf(tokens) {
   const logits = new Float32Array(tokens * vocab);
-  for (let i = 0; i < logits.length; i++) logits[i] = (i % 977) / 100;
+  for (let i = 0; i < vocab; i++) logits[i] = (i % 977) / 100;
+  for (let filled = vocab; filled < logits.length; filled *= 2) logits.copyWithin(filled, 0, filled);
   const targets = new Int32Array(tokens).fill(7);
   const half = tokens / 2;
   return { logits, targets, cuSeqlens: Int32Array.of(0, half, tokens), cuGroups: Int32Array.of(0, 2), rewards: Float32Array.of(1, 0) };

@@ -5,11 +5,14 @@ import { childJson } from './child.js';
 const gc = { nodeOptions: ['--expose-gc'] };
 
 const BATCH = `
-const makeBatch = (tokens, vocab) => ({
-  logits: Float32Array.from({ length: tokens * vocab }, (_, i) => ((i * 2654435761) >>> 20) / 800),
-  targets: new Int32Array(tokens).fill(3),
-  cuSeqlens: Int32Array.of(0, tokens / 2, tokens), cuGroups: Int32Array.of(0, 2), rewards: Float32Array.of(1, 0),
-});
+function makeBatch(tokens, vocab) {
+  const logits = new Float32Array(tokens * vocab);
+  for (let i = 0; i < logits.length; i++) logits[i] = ((i * 2654435761) >>> 20) / 800;
+  return {
+    logits, targets: new Int32Array(tokens).fill(3),
+    cuSeqlens: Int32Array.of(0, tokens / 2, tokens), cuGroups: Int32Array.of(0, 2), rewards: Float32Array.of(1, 0),
+  };
+}
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 async function collect() { for (let i = 0; i < 4; i++) { gc(); await turn(); } }
 `;
