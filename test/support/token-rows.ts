@@ -37,40 +37,41 @@ export function randomRows(
   };
 }
 
-/** One row: the definitions of spec section 2, by the shortest route. `g` and `h` are the upstream gradients. */
+/**
+ * One row: the definitions of spec section 2, by the shortest route. The gradients are of g times the log-prob, without and
+ * with h times the entropy.
+ */
 export function oracleRow(row: Float64Array, target: number, temperature: number, g: number, h: number) {
   const z = row.map((x) => x / temperature);
   const max = z.reduce((a, b) => Math.max(a, b), -Infinity);
   const logSumExp = max + Math.log(z.reduce((sum, x) => sum + Math.exp(x - max), 0));
   const p = z.map((x) => Math.exp(x - logSumExp));
   const entropy = p.reduce((sum, pv, v) => sum - (pv === 0 ? 0 : pv * (z[v] - logSumExp)), 0);
-  const gradient = p.map((pv, v) => {
+  const gradient = p.map((pv, v) => (g * ((v === target ? 1 : 0) - pv)) / temperature);
+  const withEntropy = p.map((pv, v) => {
     const bonus = pv === 0 ? 0 : h * pv * (z[v] - logSumExp + entropy);
-    return (g * ((v === target ? 1 : 0) - pv) - bonus) / temperature;
+    return gradient[v] - bonus / temperature;
   });
-  return { logProb: z[target] - logSumExp, logSumExp, entropy, gradient };
+  return { logProb: z[target] - logSumExp, logSumExp, entropy, gradient, withEntropy };
 }
 
-/** All rows; `withEntropy`: the gradient is also that of the entropies. */
-export function oracleRows(
-  { values, targets, gradLogProbs, gradEntropy }: Rows,
-  temperature: number,
-  withEntropy = false,
-) {
+/** All rows. */
+export function oracleRows({ values, targets, gradLogProbs, gradEntropy }: Rows, temperature: number) {
   const vocab = values.length / targets.length;
-  const rows = Array.from(targets, (target, t) =>
-    oracleRow(
-      values.subarray(t * vocab, (t + 1) * vocab),
-      target,
-      temperature,
-      gradLogProbs[t],
-      withEntropy ? gradEntropy[t] : 0,
-    ),
-  );
+  const gradLogits = new Float64Array(values.length);
+  const gradLogitsWithEntropy = new Float64Array(values.length);
+  const rows = Array.from(targets, (target, t) => {
+    const row = values.subarray(t * vocab, (t + 1) * vocab);
+    const { gradient, withEntropy, ...rest } = oracleRow(row, target, temperature, gradLogProbs[t], gradEntropy[t]);
+    gradLogits.set(gradient, t * vocab);
+    gradLogitsWithEntropy.set(withEntropy, t * vocab);
+    return rest;
+  });
   return {
     logProbs: rows.map((row) => row.logProb),
     logSumExp: rows.map((row) => row.logSumExp),
     entropy: rows.map((row) => row.entropy),
-    gradLogits: rows.flatMap((row) => Array.from(row.gradient)),
+    gradLogits,
+    gradLogitsWithEntropy,
   };
 }
