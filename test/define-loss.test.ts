@@ -166,7 +166,7 @@ describeBackends('defineLoss', (backend) => {
       expect(runSync(batch, { backend })).toEqual(expected(0.7, 0.2));
       expect(runSync(batch, { tau: 0.1, backend })).toEqual(expected(0.1, 0.2));
       expect(runSync(batch, { tau: undefined, margin: 0, backend })).toEqual(expected(0.7, 0));
-      expect(runSync(batch)).toEqual(conspoSync(batch, { tau: 0.7, margin: 0.2 })); // on the best backend
+      expect(runSync(batch)).toEqual(conspoSync(batch, { tau: 0.7, margin: 0.2 })); // on the default backend
     });
 
     test("the objective gets them, and the loss's own; the recipe is not changed", () => {
@@ -260,7 +260,7 @@ describeBackends('defineLoss', (backend) => {
         'ERR_SHAPE',
         'groupLosses',
       ],
-    ])('bad returns: %s', (_name, value, code, message) => {
+    ])('bad return values: %s', (_name, value, code, message) => {
       const arrays: Record<string, (N: number) => Float64Array> = {
         right: (N) => new Float64Array(N),
         NaN: (N) => new Float64Array(N).fill(NaN),

@@ -83,7 +83,7 @@ describeBackends('refused', (backend) => {
 
     test.each(subject.arguments)('wrong type: $name', async (argument) => {
       for (const [value, got] of wrongTypes(argument)) {
-        // A batch without logits or log-probs is told so.
+        // Of a batch with neither logits nor log-probs the message says so.
         const missing = value === undefined && ['logits', 'logProbs'].includes(argument.name);
         if (
           missing &&

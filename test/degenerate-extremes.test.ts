@@ -112,7 +112,7 @@ describeBackends('ratios that would overflow', (backend) => {
       if (kind === 'stoppedRatio') continue; // its weight is a constant: the gradient is the clipped weight itself
       D.forEach((d, t) => {
         if (Math.abs(d) > 20)
-          expect(result.scoreGrads[t] + 0, `d = ${d}`).toBe(0); // -0 will do
+          expect(result.scoreGrads[t] + 0, `d = ${d}`).toBe(0); // or -0
         else if (d !== 0 && !(kind === 'softGate' && d > 0)) expect(result.scoreGrads[t], `d = ${d}`).not.toBe(0);
       });
     }

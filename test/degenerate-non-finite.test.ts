@@ -20,7 +20,7 @@ import { rlvrError } from './support/errors.js';
 import { randomBatch } from './support/random.js';
 import { DTYPES, hostTensor } from './support/tensors.js';
 
-// What makes a row non-finite whose target is the third from its end: at its start, in its vector part, in its tail.
+// Ways to spoil a row whose target is the third from its end: at its start, in its vector part, in its tail.
 const SPOILED: [name: string, spoil: (row: Float64Array) => void][] = [
   ['NaN first', (row) => row.fill(NaN, 0, 1)],
   ['NaN at the target', (row) => row.fill(NaN, -3, -2)],

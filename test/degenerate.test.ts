@@ -69,7 +69,7 @@ const POLICY_LOSSES = [
   grpoRun({ advantage: { ddof: 0, eps: 0 } }),
 ];
 
-/** With one: a batch without tokens still teaches nothing. */
+/** With a KL penalty: a batch without tokens still teaches nothing. */
 const KL_LOSSES = AGGREGATIONS.flatMap((aggregation) =>
   (['k1', 'k2', 'k3'] as const).map((klEstimator) => grpoRun({ ...aggregation, klCoef: 0.5, klEstimator })),
 );
@@ -77,7 +77,7 @@ const KL_LOSSES = AGGREGATIONS.flatMap((aggregation) =>
 async function expectNothingLearnt({ run }: LossRun, batch: PolicyBatch, backend: BackendName): Promise<void> {
   for (const pending of run(batch, backend)) {
     const result = await pending;
-    expect(result.loss).toBe(0); // not -0 either
+    expect(result.loss).toBe(0); // and not -0
     const gradient = result.gradLogits === undefined ? result.gradLogProbs! : dataOf(result.gradLogits);
     const { length } = gradient;
     expect(length).toBe(batch.logProbs ? batch.logProbs.length : dataOf(batch.logits!).length);

@@ -1,4 +1,4 @@
-// Device tensors used wrongly, or given up: every error names what it is about. Out of memory:
+// Device tensors used wrongly, or after their end: every error names what it is about. Out of memory:
 // device-out-of-memory.test.ts.
 import { getEventListeners } from 'node:events';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -173,7 +173,7 @@ describeDevices('device errors', () => {
       const gradLogits = part(T * VOCAB); // just behind
       into(gradLogits, from);
       expect(gradLogits.downloadSync()).toEqual(conspoSync({ ...batch, logits }).gradLogits.downloadSync());
-      into(part(0), from); // the same memory, by another name
+      into(part(0), from); // the same memory, wrapped anew
       expect(from.downloadSync()).toEqual(gradLogits.downloadSync());
     });
   });
@@ -196,7 +196,7 @@ describeDevices('device errors', () => {
       device.wrap({ pointer: logits.pointer, shape: [2, 3], dtype: 'f32', ...foreign } as ForeignMemory);
 
     test.each<[name: string, foreign: Parameters<typeof wrap>[0], code: string, message: RegExp]>([
-      ['memory of nobody', { pointer: 0x1000n }, 'ERR_BACKEND', /^pointer: expected memory of device 0, got \w/],
+      ["memory that is nobody's", { pointer: 0x1000n }, 'ERR_BACKEND', /^pointer: expected memory of device 0, got \w/],
       ['null', { pointer: 0n }, 'ERR_RANGE', /^pointer: expected an address as a bigint, got 0n$/],
       ['below 0', { pointer: -8n }, 'ERR_RANGE', /^pointer: .* got -8n$/],
       ['above 64 bits', { pointer: 2n ** 64n }, 'ERR_RANGE', /^pointer: .* got 18446744073709551616n$/],

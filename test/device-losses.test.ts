@@ -33,7 +33,7 @@ type Value = Pick<LossValue, 'loss' | 'scores'> & Partial<LossValue> & { gradLog
 interface Loss {
   run(batch: TestBatch, options: Choice & AsyncOptions): Promise<Value>;
   runSync(batch: TestBatch, options: Choice & BackendOptions): Value;
-  /** Of the gradient in float32; spec section 8. */
+  /** Tolerance of the gradient in float32 (spec section 8). */
   tolerance?: (logProbs: Float64Array) => number;
   /** Reads something of the device before it enqueues the gradient. */
   readsBetween?: true;
@@ -105,7 +105,7 @@ describeDevices('losses on device tensors', () => {
   });
 
   describe.each(Object.entries(LOSSES))('%s', (_name, { run, runSync, tolerance }) => {
-    test.each(DTYPES)('%s agrees with the reference; the same bits whatever way', async (dtype) => {
+    test.each(DTYPES)('%s agrees with the reference; the same bits whichever way', async (dtype) => {
       for (const [seed, vocab, groups] of [
         [3, 1, 4],
         [4, 3, 4],

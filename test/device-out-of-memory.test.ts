@@ -1,4 +1,4 @@
-// What happens when an allocation fails, every one in turn: only the emulation can tell.
+// What happens when an allocation fails, each one in turn: only the emulation can make them fail.
 import { afterAll, describe, expect, test } from 'vitest';
 import { type Device, type DeviceTensor, openDevice } from '../lib/cuda/index.js';
 import { conspo, conspoSync, disco, forward, grpoSync, tokenLogProbs } from '../lib/index.js';
@@ -8,7 +8,7 @@ const { host, batch } = roundedBatch(51, { vocab: 12 });
 
 type Job = (device: Device) => Promise<unknown> | unknown;
 
-/** Fails every allocation of a job in turn; the number of them. */
+/** Fails every allocation of a job in turn, and returns how many there are. */
 async function failEveryAllocation(job: Job): Promise<number> {
   for (let n = 1; ; n++) {
     const device = openDevice();
@@ -66,7 +66,7 @@ describe.runIf(emulation && DEVICES > 0)('out of memory', () => {
     expect(await collectUntil(() => emulation!.liveAllocations() <= before)).toBe(true);
   });
 
-  test('what a loss that failed had taken is there again at once', async () => {
+  test('what a failed loss had taken is free again at once', async () => {
     const device = openDevice();
     const logits = device.uploadSync(host);
     const before = device.allocatedBytes;

@@ -91,7 +91,7 @@ describeDevices('device tensors', () => {
     });
   });
 
-  test('a plain array part: an offset into its buffer, and more elements than the rows need', () => {
+  test('part of a plain array: an offset into its buffer, and more elements than the rows need', () => {
     const data = Float32Array.from({ length: 20 }, (_, i) => i).subarray(3);
     const tensor = device.uploadSync({ data, shape: [2, 3], rowStride: 4 });
     expect(tensor.downloadSync()).toEqual(Float32Array.of(3, 4, 5, 7, 8, 9));
@@ -152,7 +152,7 @@ describeDevices('device tensors', () => {
     expect([loss, gradLogits.device]).toEqual([conspoSync({ ...batch, logits: device.uploadSync(host) }).loss, other]);
   });
 
-  test('devices: dispose twice, tensors of another one go on', async () => {
+  test('a device may be disposed of twice, and tensors of another one go on', async () => {
     const other = openDevice();
     const tensor = device.uploadSync(hostTensor([1, 2], [1, 2], 'f32'));
     const kept = other.uploadSync(hostTensor([3], [1, 1], 'f32'));

@@ -197,7 +197,7 @@ describe('examples', () => {
     expect(complaints).toEqual([]);
   });
 
-  test('wrong ones would be seen', () => {
+  test('wrong ones would be noticed', () => {
     expect(compiled.complaints.slice(examples.length).map(({ length }) => length > 0)).toEqual([
       true,
       false,

@@ -9,7 +9,7 @@ import { permutation, reordered, rowOf, segmentOf } from './support/packed.js';
 import { randomBatch } from './support/random.js';
 
 describeBackends('fromDense', (backend) => {
-  test('sequences in any order: the loss of the grouped batch, the gradient in place of its tokens', () => {
+  test('sequences in any order: the loss of the grouped batch, the gradient where its tokens are', () => {
     fc.assert(
       fc.property(fc.integer(), (seed) => {
         const [vocab, groups] = [4, 4]; // rows that move stay aligned: on a GPU that is the order of their sums

@@ -80,7 +80,7 @@ describeBackends('losses of given log-probs', (backend) => {
     });
   });
 
-  test('no gradient flows where no term is: the array is filled with zeros', () => {
+  test('where no term has a gradient, the array is filled with zeros', () => {
     const { batch } = batchInOne();
     const out = new Float64Array(T).fill(7);
     const noContrast = { ...batch, rewards: new Float32Array(4) };

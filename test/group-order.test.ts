@@ -29,7 +29,7 @@ import { permutation, reordered, rowOf, segmentOf } from './support/packed.js';
 
 const VOCAB = 4;
 
-/** Where each of the things went that are now in this order. */
+/** Where each sequence went: `order[k]` is at k. */
 function inverse(order: readonly number[]): Int32Array {
   const places = new Int32Array(order.length);
   order.forEach((i, k) => {
@@ -132,7 +132,7 @@ describeBackends('groupOrder', (backend) => {
     expect(result.metrics.contrastiveGroups).toBe(2);
   });
 
-  test('the identity is no order, and an undefined one neither', () => {
+  test('the identity changes nothing, nor does undefined', () => {
     const batch = fullBatch(3, { vocab: VOCAB, groups: 4 });
     const groupOrder = Int32Array.from(batch.rewards, (_, i) => i);
     for (const { name, runSync, options } of NAMED_LOSSES) {

@@ -218,14 +218,15 @@ describeBackends('known failures', (backend) => {
     const groups = backend === 'cuda' && emulation ? 600 : many;
     const random = new Random(3);
     const rowsOf = (G: number) => ({
-      cuSeqlens: Int32Array.from({ length: 2 * G + 1 }, (_, i) => Math.ceil(i / 2)), // one row a group: the right answers are empty
+      // One row per group: the sequences with reward 1 are empty.
+      cuSeqlens: Int32Array.from({ length: 2 * G + 1 }, (_, i) => Math.ceil(i / 2)),
       cuGroups: Int32Array.from({ length: G + 1 }, (_, g) => 2 * g),
       rewards: Float32Array.from({ length: 2 * G }, (_, i) => i % 2),
       targets: new Int32Array(G),
     });
     const logits = Float32Array.from({ length: 2 * groups }, () => random.normal());
     const { gradLogits, groupLosses } = conspoSync({ logits, ...rowsOf(groups) }, { normalizer: 1, backend });
-    const kept = 3; // the last ones, alone, are what they are in the whole
+    const kept = 3; // the last groups give alone what they give in the whole batch
     const alone = conspoSync({ logits: logits.slice(-2 * kept), ...rowsOf(kept) }, { normalizer: 1, backend });
     expectClose(gradLogits.slice(-2 * kept), alone.gradLogits, 1e-6);
     expectClose(groupLosses.slice(-kept), alone.groupLosses, 1e-6);

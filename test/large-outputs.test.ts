@@ -6,7 +6,7 @@ import { tokenLogProbsBackwardSync, tokenLogProbsSync } from '../lib/index.js';
 const addon = nativeAddon();
 const hugePages = existsSync('/sys/kernel/mm/transparent_hugepage/enabled') && existsSync('/proc/self/smaps');
 
-/** KiB of this process for which large pages were asked. */
+/** KiB of this process's memory for which large pages were asked for. */
 function advised(): number {
   let kilobytes = 0;
   let size = 0;

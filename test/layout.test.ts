@@ -1,4 +1,4 @@
-// One stem per op in every layer: an op that is missing somewhere, or a file without an op, fails here.
+// One stem per op in every layer: an op that a layer lacks, or a file without an op, fails here.
 import { readdirSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 

@@ -1,4 +1,4 @@
-// Every metric against a plain loop over the batch, where it belongs; and absent where it does not.
+// Every metric against a plain loop over the batch; and absent where it does not belong.
 import { describe, expect, test } from 'vitest';
 import { advantageWeighted, type BackendName, defineLoss, type Metrics } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
@@ -183,7 +183,7 @@ describeBackends('metrics', (backend) => {
       });
     }
 
-    test('those that belong, and no others', () => {
+    test('the metrics that belong, and no others', () => {
       const own = [...ALWAYS, ...(withClip ? OF_CLIPS : []), ...(withRatios ? OF_RATIOS : [])];
       const { rolloutLogProbs: _rollout, ...plain } = batch;
       const keys = (options: AnyOptions, b: object = plain) => keysOf(loss, b as MetricsBatch, options, backend);
@@ -209,7 +209,7 @@ describeBackends('metrics', (backend) => {
       });
     });
 
-    test('of nothing they are 0', () => {
+    test('for a batch of nothing they are 0', () => {
       const { metrics } = loss.runSync(
         { ...batch, mask: new Uint8Array(batch.mask.length) },
         { ...loss.options, backend },

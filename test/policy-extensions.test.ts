@@ -1,4 +1,4 @@
-// What the advantage-weighted losses take besides: KL, entropy, rollout correction, dual clip, delta, advantages per
+// What else the advantage-weighted losses take: KL, entropy, rollout correction, dual clip, delta, advantages per
 // token. Each against the oracle, which writes the loss of a token as its authors do.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -52,7 +52,7 @@ const CORRECTIONS: fc.Arbitrary<RolloutCorrection> = fc.record(
   { requiredKeys: [] },
 );
 
-/** Everything at once, any of it left out. */
+/** Any of them together. */
 const EXTENSIONS = fc.record({
   kl: fc.option(fc.record({ klCoef: fc.constant(0.3), klEstimator: fc.constantFrom('k1', 'k2', 'k3') })),
   rolloutCorrection: fc.option(CORRECTIONS, { nil: undefined }),
@@ -123,7 +123,8 @@ describeBackends('additions', (backend) => {
     ['dual clip', { dualClip: 1.05 }],
     ['delta', { delta: 1.1 }],
   ])('%s: finite differences down to the logits', (name, options) => {
-    const clipped = name === 'dual clip' || name === 'delta'; // GMPO has no token terms; GSPO's token form has a sg
+    // GMPO has no token terms, and GSPO's token form stops a gradient.
+    const clipped = name === 'dual clip' || name === 'delta';
     const names = clipped ? ['grpo'] : name.endsWith('per token') ? ['grpo', 'sapo'] : ['grpo', 'gspo', 'gmpo', 'sapo'];
     test.each(names)('%s', (lossName) => {
       const loss = LOSSES.find((candidate) => candidate.name === lossName)!;

@@ -235,8 +235,8 @@ describeBackends('ratio-scores', (backend) => {
     const actual = ratioScoresSync(inputs, { score, backend });
     const expected = ratioScoresSync(inputs, { score, backend: 'reference' });
     for (let i = 0; i < count; i++) {
-      expectCloseNumber(actual.scores[i], expected.scores[i], 4e-15, 0.1); // of k3, terms cancel
-      // The soft gate's falls as exp(-tau r), where r has its own last bits.
+      expectCloseNumber(actual.scores[i], expected.scores[i], 4e-15, 0.1); // the terms of k3 cancel
+      // The soft gate's gradient falls as exp(-tau r), which magnifies the rounding of r.
       const [tolerance, floor] = score.kind === 'softGate' ? [1e-13, 1e-20] : [4e-15, 1e-300];
       expectCloseNumber(actual.scoreGrads[i], expected.scoreGrads[i], tolerance, floor);
     }

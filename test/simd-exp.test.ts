@@ -1,4 +1,4 @@
-// The exponential that the native token level rests on, in the instruction-set path of this run.
+// The exponential that the native token level rests on, on this run's instruction-set path.
 import { expect, test } from 'vitest';
 import { Random } from '../bench/problems/random.js';
 import { nativeAddon } from '../lib/backend/addon.js';

@@ -1,5 +1,5 @@
-// A gradient that outgrows the caches goes to a second array by stores that pass them by, in whole aligned vectors: the same
-// bits as in place, from wherever a row starts, and nothing between the rows is touched.
+// A gradient larger than the caches is written to a second array by stores that bypass them, in whole aligned vectors: the
+// same bits as in place, wherever a row starts, and nothing between the rows is touched.
 import { expect, test } from 'vitest';
 import { Random } from '../bench/problems/random.js';
 import { type DType, type HostTensor, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../lib/index.js';
@@ -17,7 +17,7 @@ test.each<[DType, number]>([
   const random = new Random(5);
   const create = (length: number) => (dtype === 'f32' ? new Float32Array(length) : new Uint16Array(length));
   const data = create(TOKENS * VOCAB);
-  const one = dtype === 'bf16' ? 0x3f80 : 0x3c00; // 1 in 16 bits: those after it are a little more
+  const one = dtype === 'bf16' ? 0x3f80 : 0x3c00; // 1 in 16 bits; the bits after it stand for a little more
   for (let i = 0; i < data.length; i++)
     data[i] = dtype === 'f32' ? 8 * random.uniform() : one + Math.floor(256 * random.uniform());
   const targets = Int32Array.from({ length: TOKENS }, (_, t) => t * 1900);

@@ -1,4 +1,4 @@
-// What the cpu backend does without the addon, because a call into it would take longer.
+// What the cpu backend computes without the addon, because a call into it would take longer.
 import { expect, test } from 'vitest';
 import { builtFile, childJson } from './boundary/child.js';
 

@@ -156,7 +156,7 @@ describeBackends('token-log-probs', (backend) => {
       }
   });
 
-  test('log-probs are the same bits with entropy as without', () => {
+  test('log-probs have the same bits with entropy as without', () => {
     for (const dtype of DTYPES)
       for (const temperature of [1, 0.6]) {
         const rows = randomRows(16, 3, 9000, { dtype, padding: 1, scale: 12 * temperature });

@@ -60,7 +60,7 @@ const OPS: [name: string, run: Run][] = [
   ],
 ];
 
-/** A batch that takes a backend some time. */
+/** A batch that takes a backend a while. */
 function slowBatch(backend: BackendName) {
   const vocab = 20_000;
   const tokens = backend === 'reference' ? 600 : 16_000;
@@ -116,7 +116,7 @@ describeBackends('abort', (backend) => {
     expect(logits).toEqual(rows.logits);
   });
 
-  test('something else than a signal', async () => {
+  test('something other than a signal', async () => {
     for (const signal of [{}, 7, 'abort', null]) {
       await expect(conspo(batch, { backend, signal: signal as never }), String(signal)).rejects.toMatchObject({
         name: 'RlvrError',
@@ -128,7 +128,7 @@ describeBackends('abort', (backend) => {
   test('during: ends well before the op would, with the reason', async () => {
     const slow = slowBatch(backend);
     const options = { entropy: true, backend, gradient: 'none' } as const;
-    await conspo(slow, options); // pages in
+    await conspo(slow, options); // touches every page of memory
     const start = performance.now();
     await conspo(slow, options);
     const whole = performance.now() - start;

@@ -80,7 +80,7 @@ test('valid calls are accepted', async () => {
   expect(accepted.length).toBe(22);
 });
 
-test('no arguments, or something else than an object', async () => {
+test('no arguments, or something other than an object', async () => {
   const { wrong } = await childJson<{ wrong: string[] }>(`${ADDON} ${JUNK}
     const wrong = [];
     for (const [name] of OPS) {

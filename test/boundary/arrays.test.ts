@@ -225,7 +225,7 @@ describeBackends('arrays', (backend) => {
     });
   });
 
-  test('a caller who changes or resizes nothing else may reuse small arrays at once', async () => {
+  test('small arrays may be reused as soon as the call has returned', async () => {
     // The offsets are copied: rewriting them while the op runs changes nothing.
     const own = eachArray(batch, (array) => array.slice());
     const pending = conspo(own, { backend });
@@ -263,7 +263,7 @@ describeBackends('arrays', (backend) => {
         const gradLogProbs = new Float64Array(rows).fill(1);
         tokenLogProbsBackwardSync({ logits, targets, mask, logSumExp, gradLogProbs }, { backend });
       } catch (error) {
-        expect(error).toMatchObject({ name: 'RlvrError', code: 'ERR_RANGE' }); // a target out of range, as seen at that moment
+        expect(error).toMatchObject({ name: 'RlvrError', code: 'ERR_RANGE' }); // a target out of range when it was read
       }
     }
     await worker.terminate();

@@ -1,4 +1,4 @@
-// Choosing a backend: by option, by RLVR_BACKEND, and what is said of those that are not there.
+// Choosing a backend: by option, by RLVR_BACKEND, and what is said of those that are absent.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -28,7 +28,7 @@ test.each(['gpu', 'CPU', '', null, 3, {}, Symbol('s'), ['cpu']])('backend %o is 
   await expect(groupInfoNCE(inputs, options)).rejects.toEqual(refusal);
 });
 
-test('a known backend that is not there: ERR_BACKEND with the reason of backends()', async () => {
+test('a known backend that is absent: ERR_BACKEND with the reason of backends()', async () => {
   for (const { name, reason } of backends().filter(({ available }) => !available)) {
     const error = await failureOf(() => groupInfoNCE(inputs, { backend: name }));
     expect(error).toBeInstanceOf(RlvrError);

@@ -41,7 +41,7 @@ export async function runChild(
   });
 }
 
-/** As runChild, for a script that ends well and whose last line of output is JSON. */
+/** As runChild, for a script that ends with code 0 and whose last line of output is JSON. */
 export async function childJson<T>(source: string, options?: ChildOptions): Promise<T> {
   const { code, signal, stdout, stderr } = await runChild(source, options);
   if (code !== 0) throw new Error(`child ended with ${signal ?? `code ${code}`}:\n${stdout}\n${stderr}`);
@@ -58,7 +58,7 @@ const once = (worker, event) => new Promise((resolve, reject) => {
   worker.once('error', reject);
 });`;
 
-/** The process ended by itself with this code, and had nothing to complain of. */
+/** The process ended by itself with this code, and wrote nothing to stderr. */
 export function expectClean({ code, signal, stderr }: ChildResult, expected = 0): void {
   expect({ code, signal, stderr }).toEqual({ code: expected, signal: null, stderr: '' });
 }

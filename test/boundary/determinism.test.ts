@@ -1,4 +1,4 @@
-// The same bits on every run: alone or among many, on 1, 2 or 5 threads; and the portable instruction-set path.
+// The same bits on every run: alone or among many, on 1, 2 or 5 threads, on each instruction-set path.
 import { describe, expect, test } from 'vitest';
 import { Random } from '../../bench/problems/random.js';
 import { conspo, conspoSync, grpo, grpoSync, tokenLogProbs, tokenLogProbsSync } from '../../lib/index.js';

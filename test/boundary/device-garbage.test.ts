@@ -1,4 +1,4 @@
-// Device tensors that nobody disposes of. V8 is told of their bytes as external memory (native/binding/cuda_memory.cpp), so
+// Device tensors that nobody disposes of. V8 knows their bytes as external memory (native/binding/cuda_memory.cpp), so
 // it collects the small objects that own them long before the device is full (small tensors go with the ordinary garbage of
 // their calls even before that); the memory goes back at the next turn of the event loop.
 import { describe, expect, test } from 'vitest';

@@ -17,7 +17,7 @@ async function lateness(op) {
   const start = performance.now();
   await op();
   const milliseconds = performance.now() - start;
-  worst = Math.max(worst, performance.now() - last - 10); // the tick that the op's end overtook
+  worst = Math.max(worst, performance.now() - last - 10); // the tick that was due when the op ended
   clearInterval(timer);
   return { worst, ticks, milliseconds };
 }
@@ -63,7 +63,7 @@ describe('event loop', () => {
   });
 
   test('one op of a second on cpu', async () => {
-    // The portable path takes long enough for one op with memory of ordinary size.
+    // The portable path is slow enough that one op takes a second with an ordinary amount of memory.
     const result = await childJson<Lateness>(
       `${MEASURE}
       const batch = batchOf(6144);

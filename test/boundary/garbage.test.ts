@@ -52,7 +52,7 @@ test.each(['cpu', 'reference'])('%s: memory is flat over 10,000 ops', async (bac
   const { growth } = await childJson<{ growth: Record<string, number> }>(
     `${BATCH}
     const batch = makeBatch(8, 100);
-    const signal = new AbortController().signal; // one for all: a listener left behind would show
+    const signal = new AbortController().signal; // one for all: listeners left behind would add up
     const options = { backend: '${backend}', signal };
     async function rounds(n) {
       for (let i = 0; i < n; i++) {

@@ -15,7 +15,7 @@ function measure(gradient: string, batch: string): string {
       logits: new Float32Array(64 * 1024), targets: new Int32Array(64),
       cuSeqlens: Int32Array.of(0, 32, 64), cuGroups: Int32Array.of(0, 2), rewards: Float32Array.of(1, 0),
     };
-    for (let i = 0; i < 20; i++) await rlvr.conspo(small, { backend: 'cpu' }); // every thread and code path is up
+    for (let i = 0; i < 20; i++) await rlvr.conspo(small, { backend: 'cpu' }); // so that every thread has started
     const idle = maxRss();
     const [tokens, vocab] = [256, 151936];
     ${batch}
@@ -42,7 +42,7 @@ test.each([
 ])('in place, T = 256, V = 151936, %s: the logits, the idle process and at most 5 %', async (_name, batch) => {
   const { idle, peak, logits } = await childJson<Peaks>(measure("'in-place'", batch));
   expect(peak - idle).toBeLessThanOrEqual(1.05 * logits);
-  expect(peak - idle).toBeGreaterThan(0.95 * logits); // the logits are in the count
+  expect(peak - idle).toBeGreaterThan(0.95 * logits); // the logits are counted
 });
 
 test('a new gradient is a second array: the measure sees it', async () => {

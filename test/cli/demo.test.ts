@@ -74,7 +74,7 @@ describe('demo', () => {
       losses.forEach((value, step) => {
         expect(Math.abs(value - reference.runs[r].losses[step]), `${loss}, step ${step}`).toBeLessThanOrEqual(1e-4);
       });
-      expect(Math.max(...losses.map(Math.abs))).toBeGreaterThan(1e-3); // not equal because they are nothing
+      expect(Math.max(...losses.map(Math.abs))).toBeGreaterThan(1e-3); // or they would be equal because all are 0
     });
   });
 

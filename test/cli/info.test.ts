@@ -59,7 +59,7 @@ describe('info', () => {
     expect(stdout).toContain(`not available: ${cpu.reason}`);
   });
 
-  test('answers where the forced backend cannot be had', async () => {
+  test('answers where the forced backend is absent', async () => {
     const env = { RLVR_ADDON: '/nonexistent/addon.node', RLVR_BACKEND: 'cpu' };
     const { status, stdout } = await runCli(['info', '--json'], { env });
     expect(status).toBe(0);

@@ -147,7 +147,7 @@ describe('wrong usage ends with 2, one message and no stack trace', () => {
   });
 });
 
-/** What other flags a flag needs is another test's. */
+/** Which other flags a flag needs is tested elsewhere. */
 function completeOrMessage(complete: () => object): unknown {
   try {
     return complete();
@@ -156,7 +156,7 @@ function completeOrMessage(complete: () => object): unknown {
   }
 }
 
-test('a backend that is not there is a failure: 1, with the reason', async () => {
+test('an absent backend is a failure: 1, with the reason', async () => {
   const { status, stdout, stderr } = await runCli(['loss', rollouts, '--backend', 'cpu'], {
     env: { RLVR_ADDON: '/nonexistent/addon.node' },
   });

@@ -1,5 +1,5 @@
 // The backends that every op and loss is tested on. REQUIRE_BACKENDS lists the ones whose absence fails the run;
-// TEST_BACKENDS keeps it to some.
+// TEST_BACKENDS limits the tests to some.
 import { describe, expect, test } from 'vitest';
 import { type BackendName, backends } from '../../lib/index.js';
 

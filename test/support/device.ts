@@ -12,7 +12,7 @@ import { FORMATS, hostTensor, nanArray, numbers, unpadded } from './tensors.js';
 export interface Emulation {
   liveAllocations(): number; // device and pinned memory
   liveBytes(): number;
-  misuses(): string | undefined; // the last call that no correct program makes
+  misuses(): string | undefined; // the last call that a correct program would not make
   failAllocation(n: number): void; // the n-th from now; 0: none
 }
 
@@ -21,7 +21,7 @@ const addon = nativeAddon();
 /** The controls of the emulated CUDA, or undefined on a GPU. */
 export const emulation = 'reason' in addon ? undefined : (addon.cuda as { emulation?: Emulation }).emulation;
 
-/** Devices there are: 0 without CUDA. RLVR_EMULATION_DEVICES sets it for the emulation. */
+/** How many devices there are: 0 without CUDA. RLVR_EMULATION_DEVICES sets it for the emulation. */
 export const DEVICES = BACKENDS.includes('cuda') ? (backends().find(({ name }) => name === 'cuda')?.devices ?? 0) : 0;
 
 /** A suite that runs where there are that many devices; the emulation must have been used properly all along. */
@@ -82,10 +82,10 @@ export function writtenPadding({
 setFlagsFromString('--expose-gc');
 const gc: () => void = runInNewContext('gc');
 
-/** Collects garbage until `done`, for a while; whether it came true. */
+/** Collects garbage until `done`, or for a while; returns whether it is done. */
 export async function collectUntil(done: () => boolean): Promise<boolean> {
   for (let i = 0; i < 30; i++) {
-    await new Promise((resolve) => setImmediate(resolve)); // what a WeakRef gave is held for the rest of the job
+    await new Promise((resolve) => setImmediate(resolve)); // what a WeakRef returned is held until the end of the job
     gc();
     if (done()) return true;
   }

@@ -19,7 +19,7 @@ interface LogitsBatch {
   logits: Float32Array;
 }
 
-/** The gradient of `loss` to the logits by Richardson-extrapolated central differences, in float64 of the float32 steps. */
+/** The gradient of `loss` with respect to the logits: Richardson's central differences, in float64, of float32 steps. */
 export function numericGradient<B extends LogitsBatch>(
   batch: B,
   loss: (batch: B) => number,

@@ -1,4 +1,4 @@
-// Every loss with a name, as one list: what all of them must do is tested on all of them.
+// Every named loss in one list: what all of them must do is tested on all of them.
 import { Random } from '../../bench/problems/random.js';
 import {
   type Aggregation,
@@ -58,7 +58,7 @@ type RunSync = <B extends PolicyBatch, G extends BatchGradient<B> = 'new'>(
 
 export interface NamedLoss {
   name: string;
-  /** What it adds up over: groups, or sequences with advantages. */
+  /** What it sums over: groups, or sequences with advantages. */
   over: 'groups' | 'advantages';
   options: AnyOptions;
   run: Run;

@@ -5,7 +5,7 @@ import { type Call, type Callable, type Fields, groups, logProbs, rows, sequence
 export interface Argument {
   name: string;
   is: 'floats' | 'targets' | 'offsets' | 'mask' | 'logits';
-  /** Its length defines T or N: another length shows elsewhere. */
+  /** Its length defines T or N: a wrong one is found in the other arguments. */
   defines?: boolean;
   optional?: boolean;
   /** Where it must be finite. */

@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const text = readFileSync(new URL('./results.test-d.ts', import.meta.url), 'utf8');
 
-// One program for all three, which takes a compiler seconds: most of it is the library's own types.
+// One program for all three: a program takes the compiler seconds, most of them for the library's own types.
 const [asItIs, wrong, unused] = complaints([
   text,
   text.replace(
