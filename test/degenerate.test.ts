@@ -23,9 +23,9 @@ import {
   tokenLogProbsBackwardSync,
   tokenLogProbsSync,
 } from '../lib/index.js';
+import { RATIO_SCORE_KINDS } from '../lib/kernels.js';
 import { describeBackends } from './support/backends.js';
 import { expectFinite } from './support/compare.js';
-import { RATIO_KINDS } from './support/losses.js';
 import { AGGREGATIONS } from './support/named-losses.js';
 import { randomBatch } from './support/random.js';
 import { DTYPES, hostTensor } from './support/tensors.js';
@@ -182,7 +182,7 @@ describeBackends('nothing to learn from', (backend) => {
     expect(advantages({ rewards: none, cuGroups: ints(0) }).length).toBe(0);
   });
 
-  test.each(RATIO_KINDS)('%s of empty and masked sequences', (kind) => {
+  test.each(RATIO_SCORE_KINDS)('%s of empty and masked sequences', (kind) => {
     const inputs = {
       logProbs: Float64Array.of(NaN, -Infinity, Infinity),
       oldLogProbs: Float64Array.of(-1, NaN, NaN),

@@ -1,19 +1,7 @@
 // What the tests of every loss share.
 import { expect } from 'vitest';
-import type { BackendName, RatioScoreKind } from '../../lib/index.js';
+import type { BackendName } from '../../lib/index.js';
 import { expectClose, expectCloseNumber } from './compare.js';
-
-export const RATIO_KINDS: RatioScoreKind[] = [
-  'ratio',
-  'clippedRatio',
-  'sequenceRatio',
-  'geometricRatio',
-  'stoppedRatio',
-  'softGate',
-  'k1',
-  'k2',
-  'k3',
-];
 
 interface LogitsBatch {
   logits: Float32Array;
