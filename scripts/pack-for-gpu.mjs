@@ -5,8 +5,8 @@
 //
 // There, in a copy of the tracked files that has the folder gpu-bundle:
 //
-//   sh gpu-bundle/run.sh node scripts/verify-cuda.mjs
-//   sh gpu-bundle/run.sh node cli/dev/bench-cuda.mjs
+//   sh gpu-bundle/run.sh node dist/cli/dev/verify-cuda.js
+//   sh gpu-bundle/run.sh node dist/cli/dev/bench-cuda.js
 //
 // Same processor family and a glibc no older than here.
 
@@ -27,7 +27,6 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { describeCommit } from '../dist/bench/machine.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 /** What dist, test, bench and their runner import. Neither compilers nor linters, nor what builds the addon. */
@@ -91,8 +90,8 @@ function layOut(stage) {
 }
 
 const RUN = `#!/bin/sh
-# Written by scripts/pack-for-gpu.mjs. Runs a command, such as "node scripts/verify-cuda.mjs", in a copy of the tracked
-# files with the bundle unpacked into it. What it writes to bench/results is copied to $OUT, where that is set.
+# Written by scripts/pack-for-gpu.mjs. Runs a command, such as "node dist/cli/dev/verify-cuda.js", in a copy of the
+# tracked files with the bundle unpacked into it. What it writes to bench/results is copied to $OUT, where that is set.
 set -eu
 bundle=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$bundle")
@@ -122,6 +121,13 @@ fi
 exit "$status"
 `;
 
+/** "<hash>", or "<hash>+dirty": what RLVR_COMMIT holds where there is no git. */
+function describeCommit() {
+  const git = (/** @type {string[]} */ ...args) => execFileSync('git', args, { cwd: root, encoding: 'utf8' }).trim();
+  const changed = git('status', '--porcelain', '--', 'lib', 'native', 'bench') !== '';
+  return `${git('rev-parse', 'HEAD')}${changed ? '+dirty' : ''}`;
+}
+
 /** Bytes of the files that git would send along. */
 function trackedBytes() {
   const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: root });
@@ -141,8 +147,7 @@ function pack() {
     const archive = join(values.out, 'bundle.tar.xz');
     const env = { ...process.env, XZ_OPT: '-6 -T0' };
     execFileSync('tar', ['-cJf', archive, '-C', stage, 'bin', 'tree'], { env, stdio: 'inherit' });
-    const { commit, dirty } = describeCommit();
-    writeFileSync(join(values.out, 'commit'), `${commit ?? 'unknown'}${dirty ? '+dirty' : ''}\n`);
+    writeFileSync(join(values.out, 'commit'), `${describeCommit()}\n`);
     writeFileSync(join(values.out, 'run.sh'), RUN, { mode: 0o755 });
     const total = statSync(archive).size + trackedBytes();
     console.log(`${archive}: ${mebibytes(statSync(archive).size)} MiB; with the tracked files ${mebibytes(total)} MiB`);

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
+import { performanceDocument } from '../bench/report/performance.js';
 import type { BenchReport, Row } from '../bench/report/report.js';
-import { performanceDocument, problemWithDocument, writeDocument } from '../cli/dev/write-performance.mjs';
+import { problemWithDocument, writeDocument } from '../cli/dev/write-performance.js';
 import { benchReport, hostile } from './support/bench-report.js';
 
 const file = 'bench/results/fixture.json';
@@ -68,7 +69,7 @@ describe('the check of the committed document', () => {
 describe('the document', () => {
   test('says where it comes from, and on which machine', () => {
     expect(document.split('\n', 1)[0]).toBe(
-      `<!-- Generated from ${file} by cli/dev/write-performance.mjs (npm run docs:performance). Do not edit. -->`,
+      `<!-- Generated from ${file} by cli/dev/write-performance.ts (npm run docs:performance). Do not edit. -->`,
     );
     expect(parts.Machine).toContain('AMD EPYC, 2 cores, 32 MiB last-level cache');
     expect(parts.Machine).toContain('1c868d1c7852, with changes that are not in it');

@@ -1,96 +1,108 @@
-// The GPU as the benchmark sees it: the package's public device for data, and the addon's timers beside it, which run a
-// kernel many times between two CUDA events.
+// The GPU as the benchmark sees it: the package's public device for the data, and next to it the addon's timers, which run
+// a kernel many times between two CUDA events.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { nativeCuda } from '../../dist/lib/backend/cuda.js';
-import { memoryOf } from '../../dist/lib/cuda/device.js';
-import { openDevice } from '../../dist/lib/cuda/index.js';
+import type { NativeCuda, NativeDevice, NativeSession } from '../../lib/backend/addon.js';
+import { nativeCuda } from '../../lib/backend/cuda.js';
+import { memoryOf } from '../../lib/cuda/device.js';
+import { type Device, type DeviceTensor, openDevice } from '../../lib/cuda/index.js';
+import type { KernelCall, KernelName } from '../../lib/kernels.js';
 
-/**
- * @typedef {import('../../dist/lib/backend/addon.js').NativeCuda} NativeCuda
- * @typedef {import('../../dist/lib/backend/addon.js').NativeSession} NativeSession
- * @typedef {import('../../dist/lib/kernels.js').DeviceMemory} DeviceMemory
- * @typedef {import('../../dist/lib/kernels.js').KernelCall} KernelCall
- * @typedef {import('../../dist/lib/cuda/index.js').Device} Device
- * @typedef {import('../../dist/lib/cuda/index.js').DeviceTensor} DeviceTensor
- * @typedef {{ session(): NativeSession, timeCopy(to: DeviceMemory, from: DeviceMemory, bytes: number, repeats: number): number }} TimingDevice
- * @typedef {(session: NativeSession, args: KernelCall['args'], repeats: number, asGraph: boolean) => number} KernelTimer
- * @typedef {(session: NativeSession, args: KernelCall['args']) => void} Enqueue
- * @typedef {object} Cuda
- * @property {NativeCuda} native
- * @property {TimingDevice} timing a device object, and so a stream, of its own: every use of it waits until it is done
- * @property {Device} device
- */
+export interface Cuda {
+  readonly native: NativeCuda;
+  /** A device object, and so a stream, of its own: every use of it waits until the work is done. */
+  readonly timing: NativeDevice;
+  readonly device: Device;
+}
 
-/** @returns {Cuda} Throws, saying why, where there is no device. */
-export function openCuda() {
+type Enqueue = (session: NativeSession, args: KernelCall['args']) => void;
+/** Milliseconds of one of `repeats` runs in a row. */
+type TimeRuns = (session: NativeSession, args: KernelCall['args'], repeats: number, asGraph: boolean) => number;
+
+/** The addon's `cuda` table with the timers that it exports for the benchmark alone, by name. */
+interface KernelTable {
+  readonly kernels: Record<string, Enqueue>;
+  readonly timers: Partial<Record<`${KernelName}Time`, TimeRuns>>;
+}
+
+function tableOf({ native }: Cuda): KernelTable {
+  const table: unknown = native;
+  return { kernels: table as KernelTable['kernels'], timers: table as KernelTable['timers'] };
+}
+
+/** Throws, saying why, where there is no device. */
+export function openCuda(): Cuda {
   const native = nativeCuda();
   if ('reason' in native) throw new Error(`no CUDA: ${native.reason}`);
   const { reason } = native.info(0);
   if (reason !== undefined) throw new Error(`no CUDA device: ${reason}`);
-  const timing = /** @type {TimingDevice} */ (/** @type {unknown} */ (new native.Device(0, undefined)));
-  return { native, timing, device: openDevice(0) };
+  return { native, timing: new native.Device(0, undefined), device: openDevice(0) };
 }
 
 /**
- * Runs `call`, which runs ops of the package, and keeps every kernel with the arguments that the package gave it, so that
- * exactly these can be timed.
- * @template T
- * @param {Cuda} cuda
- * @param {() => T} call one that blocks
- * @returns {{ result: T, calls: KernelCall[] }}
+ * Runs `call`, which blocks and runs ops of the package, and keeps every kernel with the arguments that the package gave
+ * it, so that exactly these can be timed.
  */
-export function captureKernels({ native }, call) {
-  const table = /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (native));
-  const kernels = Object.keys(table).filter((name) => typeof table[`${name}Time`] === 'function');
-  const originals = kernels.map((name) => /** @type {Enqueue} */ (table[name]));
-  /** @type {KernelCall[]} */
-  const calls = [];
-  kernels.forEach((kernel, k) => {
-    table[kernel] = (/** @type {NativeSession} */ session, /** @type {KernelCall['args']} */ args) => {
-      calls.push(/** @type {KernelCall} */ ({ kernel, args }));
+export function captureKernels<Result>(cuda: Cuda, call: () => Result): { result: Result; calls: KernelCall[] } {
+  const { kernels, timers } = tableOf(cuda);
+  const names = Object.keys(kernels).filter((name) => `${name}Time` in timers) as KernelName[];
+  const originals = names.map((name) => kernels[name]);
+  const calls: KernelCall[] = [];
+  names.forEach((kernel, k) => {
+    kernels[kernel] = (session, args) => {
+      calls.push({ kernel, args } as KernelCall);
       originals[k](session, args);
     };
   });
   try {
     return { result: call(), calls };
   } finally {
-    kernels.forEach((kernel, k) => {
-      table[kernel] = originals[k];
+    names.forEach((kernel, k) => {
+      kernels[kernel] = originals[k];
     });
   }
 }
 
+/** The one kernel that `call` runs. */
+export function captureOne<Result>(
+  cuda: Cuda,
+  kernel: KernelName,
+  call: () => Result,
+): { result: Result; call: KernelCall } {
+  const { result, calls } = captureKernels(cuda, call);
+  const [captured] = calls;
+  if (calls.length === 1 && captured.kernel === kernel) return { result, call: captured };
+  throw new Error(`expected ${kernel}, got ${calls.map((one) => one.kernel).join(', ') || 'no kernel'}`);
+}
+
 /**
  * Milliseconds of one run of a kernel, of `repeats` in a row, by events on the device. Two runs come before, untimed.
- * @param {Cuda} cuda @param {KernelCall} call @param {number} repeats @param {boolean} [asGraph] replayed from one graph
+ * `asGraph`: replayed from one graph.
  */
-export function timeKernel({ native, timing }, { kernel, args }, repeats, asGraph = false) {
-  const table = /** @type {Record<string, KernelTimer>} */ (/** @type {unknown} */ (native));
-  const session = timing.session();
+export function timeKernel(cuda: Cuda, { kernel, args }: KernelCall, repeats: number, asGraph = false): number {
+  const timeRuns = tableOf(cuda).timers[`${kernel}Time`];
+  if (timeRuns === undefined) throw new Error(`the addon has no timer for ${kernel}`);
+  const session = cuda.timing.session();
   try {
-    return table[`${kernel}Time`](session, args, repeats, asGraph);
+    return timeRuns(session, args, repeats, asGraph);
   } finally {
     session.close();
   }
 }
 
-/**
- * Milliseconds of one copy of a whole tensor to another, within the device. One runs before, untimed.
- * @param {Cuda} cuda @param {DeviceTensor} to @param {DeviceTensor} from @param {number} bytes @param {number} repeats
- */
-export function timeCopy({ timing }, to, from, bytes, repeats) {
+/** Milliseconds of one copy of a whole tensor to another, within the device. One runs before, untimed. */
+export function timeCopy({ timing }: Cuda, to: DeviceTensor, from: DeviceTensor, bytes: number, repeats: number) {
   return timing.timeCopy(memoryOf('to', to), memoryOf('from', from), bytes, repeats);
 }
 
 /**
- * Collects devices that nothing refers to any more, which gives the memory that their pools kept to the next process. That of
- * tensors is given back before, by dispose().
+ * Collects devices that nothing refers to any more, so that the next process gets the memory that their pools kept. The
+ * memory of tensors has been given back before, by dispose().
  */
-export async function collectDevices() {
+export async function collectDevices(): Promise<void> {
   setFlagsFromString('--expose-gc');
-  const collect = runInNewContext('gc');
+  const collect: () => void = runInNewContext('gc');
   for (let i = 0; i < 3; ++i) {
     collect();
     await sleep(20); // finalizers run between tasks

@@ -1,27 +1,30 @@
-// Whole losses from logits on the device: wall time of a call, from the arguments to the loss on the host and the gradient in
-// place of the logits. The token level is checked by cuda-token-level.mjs; here the loss and the gradient are, against the
-// reference backend's loss of the exact log-probs.
-import { conspo, conspoSync, grpo, grpoSync } from 'rlvr-kernels';
-import { normError, requireWithin } from '../../dist/bench/problems/float64.js';
-import { evenOffsets } from '../../dist/bench/problems/rollouts.js';
-import { spreadOf } from '../../dist/bench/timing.js';
-import { timeCopy } from './device.mjs';
-import { checkGradient } from './problem.mjs';
-import { timeInRounds } from './token-level.mjs';
+// Whole losses from logits on the device: the wall time of a call, from its arguments until the loss is on the host and the
+// gradient in place of the logits. token-level.ts checks the token level; here the loss and the gradient are checked,
+// against the reference backend's loss of the exact log-probs.
+import { conspo, conspoSync, grpo, grpoSync } from '../../lib/index.js';
+import { normError, requireWithin } from '../problems/float64.js';
+import { evenOffsets } from '../problems/rollouts.js';
+import type { Spread } from '../report/report.js';
+import { spreadOf } from '../timing.js';
+import { type Cuda, timeCopy } from './device.js';
+import { type CudaProblem, checkGradient } from './problem.js';
+import { timeInRounds } from './rounds.js';
 
-/**
- * @typedef {import('./device.mjs').Cuda} Cuda
- * @typedef {import('./problem.mjs').CudaProblem} CudaProblem
- * @typedef {import('../../dist/bench/report/report.js').Spread} Spread
- * @typedef {{ op: string, sequences: number, groups: number, error: number, milliseconds: Spread, gigabytesPerSecond: number }} LossRow
- */
+export interface CudaLossRow {
+  readonly op: string;
+  readonly sequences: number;
+  readonly groups: number;
+  readonly error: number;
+  readonly milliseconds: Spread;
+  readonly gigabytesPerSecond: number;
+}
 
 const SEQUENCE_TOKENS = 128;
 const GROUP = 8;
 const TOLERANCE = 1e-6;
 
-/** Half the rollouts of each group verified; ratios near 1, so that none is clipped and every row has a gradient. @param {CudaProblem} problem */
-function batchOf({ shape: { tokens }, logProbs, targets, work }) {
+/** Half the rollouts of each group are verified; ratios are near 1, so that none is clipped and every row has a gradient. */
+function batchOf({ shape: { tokens }, logProbs, targets, work }: CudaProblem) {
   const sequences = Math.max(2, Math.floor(tokens / SEQUENCE_TOKENS));
   const rollouts = {
     cuSeqlens: evenOffsets(tokens, sequences),
@@ -32,8 +35,7 @@ function batchOf({ shape: { tokens }, logProbs, targets, work }) {
   return { rollouts, batch: { ...rollouts, logits: work, targets }, exact: { ...rollouts, logProbs } };
 }
 
-/** @param {Cuda} cuda @param {CudaProblem} problem */
-function lossContenders(cuda, problem) {
+function lossContenders(cuda: Cuda, problem: CudaProblem) {
   const { rollouts, batch, exact } = batchOf(problem);
   const { logits, work, bytes } = problem;
   const restore = () => timeCopy(cuda, work, logits, bytes, 1);
@@ -70,11 +72,9 @@ function lossContenders(cuda, problem) {
   });
 }
 
-/** @param {Cuda} cuda @param {CudaProblem} problem @param {number} repeats @returns {Promise<LossRow[]>} */
-export async function measureLosses(cuda, problem, repeats) {
+export async function measureLosses(cuda: Cuda, problem: CudaProblem, repeats: number): Promise<CudaLossRow[]> {
   const contenders = lossContenders(cuda, problem);
-  /** @type {number[]} */
-  const errors = [];
+  const errors: number[] = [];
   for (const { check } of contenders) errors.push(await check());
   const times = await timeInRounds(contenders, repeats);
   return contenders.map(({ op, sequences, groups }, k) => {

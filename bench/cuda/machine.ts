@@ -1,35 +1,37 @@
-// Which GPU, driver and commit a result came from; and what keeps the emulation's results from being one.
+// Which GPU, driver and commit a result came from; and what keeps the emulation's results apart from a GPU's.
 import { spawnSync } from 'node:child_process';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { describeCommit } from '../../dist/bench/machine.js';
-import { nativeCuda } from '../../dist/lib/backend/cuda.js';
+import { join } from 'node:path';
+import { nativeCuda } from '../../lib/backend/cuda.js';
+import { packageRoot } from '../../lib/version.js';
+import { describeCommit } from '../machine.js';
 
-/**
- * @typedef {object} DeviceDescription
- * @property {string} name
- * @property {string} computeCapability
- * @property {number} memoryGiB
- * @property {string} driverCuda the CUDA version that the driver is for
- * @property {string} runtimeCuda the CUDA version that the addon was built with
- * @property {string | null} driver the driver's own version, as nvidia-smi tells it
- * @property {boolean} emulated
- */
+export interface DeviceDescription {
+  readonly name: string;
+  readonly computeCapability: string;
+  readonly memoryGiB: number;
+  /** The CUDA version that the driver is for. */
+  readonly driverCuda: string;
+  /** The CUDA version that the addon was built with. */
+  readonly runtimeCuda: string;
+  /** The driver's own version, as nvidia-smi reports it. */
+  readonly driver: string | null;
+  readonly emulated: boolean;
+}
 
 /** Where results go. */
-export const RESULTS = join(dirname(dirname(fileURLToPath(import.meta.url))), 'results');
+export const RESULTS = join(packageRoot(), 'bench', 'results');
 
-/** @param {number} number 1000 * major + 10 * minor */
-const cudaVersion = (number) => `${Math.floor(number / 1000)}.${Math.floor((number % 1000) / 10)}`;
+/** Of 1000 * major + 10 * minor. */
+const cudaVersion = (number: number) => `${Math.floor(number / 1000)}.${Math.floor((number % 1000) / 10)}`;
 
-function driverVersion() {
+function driverVersion(): string | null {
   const query = ['--query-gpu=driver_version', '--format=csv,noheader', '--id=0'];
   const { status, stdout } = spawnSync('nvidia-smi', query, { encoding: 'utf8', timeout: 20_000 });
   return status === 0 ? stdout.trim() || null : null;
 }
 
-/** The first device, or the reason that there is none. @returns {DeviceDescription | { reason: string }} */
-export function describeDevice() {
+/** The first device, or the reason that there is none. */
+export function describeDevice(): DeviceDescription | { reason: string } {
   const native = nativeCuda();
   if ('reason' in native) return native;
   const info = native.info(0);
@@ -45,24 +47,25 @@ export function describeDevice() {
   };
 }
 
-/** "NVIDIA H100 80GB HBM3" as a file name: nvidia-h100-80gb-hbm3. @param {string} name */
-export function deviceSlug(name) {
+/** "NVIDIA H100 80GB HBM3" as a file name: nvidia-h100-80gb-hbm3. */
+export function deviceSlug(name: string): string {
   return name
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, '-')
     .replace(/^-|-$/g, '');
 }
 
-/** The commit; where there is no git, what RLVR_COMMIT says ("<hash>", or "<hash>+dirty"). */
-export function commitOfRun() {
-  const said = process.env.RLVR_COMMIT;
-  if (!said) return describeCommit();
-  const [commit, dirty] = said.split('+');
+/** The commit; where there is no git, what RLVR_COMMIT gives ("<hash>", or "<hash>+dirty"). */
+export function commitOfRun(): { commit: string | null; dirty: boolean | null } {
+  const given = process.env.RLVR_COMMIT;
+  if (!given) return describeCommit();
+  const [commit, dirty] = given.split('+');
   return { commit, dirty: dirty === 'dirty' };
 }
 
-/** "NVIDIA H100, compute capability 9.0, ..." @param {DeviceDescription} device */
-export function deviceLine({ name, computeCapability, memoryGiB, driver, driverCuda, runtimeCuda, emulated }) {
+/** "NVIDIA H100, compute capability 9.0, …" */
+export function deviceLine(device: DeviceDescription): string {
+  const { name, computeCapability, memoryGiB, driver, driverCuda, runtimeCuda, emulated } = device;
   const what = emulated ? `${name} (the emulation: no GPU)` : name;
   const versions = `driver ${driver ?? 'unknown'} for CUDA ${driverCuda}, built with CUDA ${runtimeCuda}`;
   return `${what}, compute capability ${computeCapability}, ${memoryGiB} GiB; ${versions}`;

@@ -1,49 +1,48 @@
-// Logits on the device, and what is right for them in float64. A block of random rows is made here and repeated there by
-// copies within the device, so that megabytes are uploaded and not gigabytes. Every row of [T, V] is memory of its own all
-// the same, and far more of it than any cache holds.
+// Logits on the device, and the exact results for them in float64. A block of random rows is made here and repeated there
+// by copies within the device, so that megabytes are uploaded and not gigabytes. Every row of [T, V] still has memory of its
+// own, far more in all than any cache holds.
 
-import { allFinite, bytesPerElement, createProblem, roundTo, widen } from '../../dist/bench/problems/data.js';
+import type { DeviceTensor } from '../../lib/cuda/index.js';
+import { allFinite, bytesPerElement, createProblem, type Elements, roundTo, widen } from '../problems/data.js';
 import {
   gradientError,
   normError,
+  type RowTruth,
   requireWithin,
   sampledRows,
   softmaxSums,
   WrongResult,
-} from '../../dist/bench/problems/float64.js';
-import { timeCopy } from './device.mjs';
+} from '../problems/float64.js';
+import { TOKEN_TOLERANCE } from '../problems/tolerances.js';
+import { type Cuda, timeCopy } from './device.js';
+import type { CudaShape } from './settings.js';
 
-/**
- * @typedef {import('./device.mjs').Cuda} Cuda
- * @typedef {import('./device.mjs').DeviceTensor} DeviceTensor
- * @typedef {import('../../cli/dev/cuda-options.mjs').CudaShape} CudaShape
- * @typedef {import('../../dist/bench/problems/float64.js').RowTruth} RowTruth
- * @typedef {object} CudaProblem
- * @property {CudaShape} shape
- * @property {number} bytes of one [T, V] array
- * @property {Int32Array} targets [T]
- * @property {Float64Array} upstream [T] dL/dlogProbs, none of them 0: such rows would not be read
- * @property {DeviceTensor} logits
- * @property {DeviceTensor} work the logits again, for gradients in place
- * @property {DeviceTensor} out
- * @property {Float64Array} logProbs [T] exact
- * @property {Float64Array} entropy [T] exact
- * @property {(upstream: ArrayLike<number>) => RowTruth[]} truth of the sampled rows
- */
+export interface CudaProblem {
+  readonly shape: CudaShape;
+  readonly bytes: number; // of one [T, V] array
+  readonly targets: Int32Array; // [T]
+  /** dL/dlogProbs; none is 0, for such rows would not be read. */
+  readonly upstream: Float64Array; // [T]
+  readonly logits: DeviceTensor;
+  /** The logits again, for gradients in place. */
+  readonly work: DeviceTensor;
+  readonly out: DeviceTensor;
+  readonly logProbs: Float64Array; // [T] exact
+  readonly entropy: Float64Array; // [T] exact
+  /** Of the sampled rows. */
+  truth(upstream: ArrayLike<number>): RowTruth[];
+}
 
 const BLOCK_ROWS = 64;
-/** Spec section 8. */
-const TOLERANCE = { value: 1e-6, gradient: { f32: 2e-6, bf16: 4e-3, f16: 5e-4 } };
 
-/** @param {DeviceTensor} tensor @param {number} row @param {number} rows */
-function rowsOf(tensor, row, rows) {
+function rowsOf(tensor: DeviceTensor, row: number, rows: number): DeviceTensor {
   const { device, dtype, rowStride, shape } = tensor;
   const pointer = tensor.pointer + BigInt(row * rowStride * bytesPerElement(dtype));
   return device.wrap({ pointer, shape: [rows, shape[1]], dtype, rowStride, owner: tensor });
 }
 
-/** Fills a tensor by doubling what is there already. @param {Cuda} cuda @param {DeviceTensor} tensor @param {Float32Array | Uint16Array} block */
-function fill(cuda, tensor, block) {
+/** Fills a tensor by doubling what it holds already. */
+function fill(cuda: Cuda, tensor: DeviceTensor, block: Elements): void {
   const [tokens, vocab] = tensor.shape;
   const size = bytesPerElement(tensor.dtype);
   let filled = block.length / vocab;
@@ -58,8 +57,7 @@ function fill(cuda, tensor, block) {
   }
 }
 
-/** @param {Cuda} cuda @param {CudaShape} shape @param {number} seed @returns {CudaProblem} */
-export function createCudaProblem(cuda, shape, seed) {
+export function createCudaProblem(cuda: Cuda, shape: CudaShape, seed: number): CudaProblem {
   const { tokens, vocab, dtype } = shape;
   const blockRows = Math.min(BLOCK_ROWS, tokens);
   const block = createProblem({ tokens: blockRows, vocab }, seed);
@@ -75,7 +73,7 @@ export function createCudaProblem(cuda, shape, seed) {
     return widen(data, dtype, at, at + 1)[0] - maximum - logSum;
   });
   const entropy = Float64Array.from({ length: tokens }, (_, t) => rows[t % blockRows].entropy);
-  const truth = (/** @type {ArrayLike<number>} */ grads) =>
+  const truth = (grads: ArrayLike<number>) =>
     sampledRows(tokens).map((row) => {
       const r = row % blockRows;
       const { maximum, logSum } = rows[r];
@@ -92,31 +90,36 @@ export function createCudaProblem(cuda, shape, seed) {
   return { shape, bytes, targets, upstream, logits, work, out, logProbs, entropy, truth };
 }
 
-/** Gives the memory back. @param {CudaProblem} problem */
-export function disposeProblem({ logits, work, out }) {
+/** Gives the memory back. */
+export function disposeProblem({ logits, work, out }: CudaProblem): void {
   for (const tensor of [logits, work, out]) tensor.dispose();
 }
 
-/** The error over all rows. @param {string} name @param {ArrayLike<number>} values [T] @param {Float64Array} exact [T] */
-export function checkValues(name, values, exact) {
+/** The error over all rows. */
+export function checkValues(name: string, values: ArrayLike<number>, exact: Float64Array): number {
   const error = normError(values, exact);
-  requireWithin(name, error, TOLERANCE.value);
+  requireWithin(name, error, TOKEN_TOLERANCE.value);
   return error;
 }
 
-/** The error over the sampled rows of a gradient. @param {string} name @param {CudaProblem} problem @param {DeviceTensor} gradient @param {ArrayLike<number>} upstream */
-export function checkGradient(name, { shape: { vocab, dtype }, truth }, gradient, upstream) {
+/** The error over the sampled rows of a gradient. */
+export function checkGradient(
+  name: string,
+  { shape: { vocab, dtype }, truth }: CudaProblem,
+  gradient: DeviceTensor,
+  upstream: ArrayLike<number>,
+): number {
   const error = gradientError((row) => {
     const bits = rowsOf(gradient, row, 1).downloadSync();
     if (!allFinite(bits, dtype)) throw new WrongResult(`${name}: row ${row} is not finite`);
     return widen(bits, dtype, 0, vocab);
   }, truth(upstream));
-  requireWithin(name, error, TOLERANCE.gradient[dtype]);
+  requireWithin(name, error, TOKEN_TOLERANCE.gradient[dtype]);
   return error;
 }
 
-/** Throws where most elements of the sampled rows are 0: zeros are not timed. @param {string} name @param {DeviceTensor} tensor */
-export function requireNonZero(name, tensor) {
+/** Throws where most elements of the sampled rows are 0: zeros are not timed. */
+export function requireNonZero(name: string, tensor: DeviceTensor): void {
   for (const row of sampledRows(tensor.shape[0])) {
     const values = Array.from(rowsOf(tensor, row, 1).downloadSync());
     if (values.filter((x) => x === 0).length > values.length / 2)

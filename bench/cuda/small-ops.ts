@@ -1,50 +1,60 @@
 // The ops on [T], [N] and [G] arrays, which take microseconds: launched one by one, and replayed from a graph, where no
-// launch waits for the host. Their arrays fit in the cache, and in use come from it too: the kernel before just wrote them.
+// launch waits for the host. Their arrays fit in the cache, where they also are in use: the kernel before just wrote them.
 import {
   advantageObjectiveSync,
+  type BackendName,
   groupInfoNCESync,
   ratioScoresBackwardSync,
   ratioScoresSync,
   sequenceLogProbsBackwardSync,
   sequenceLogProbsSync,
-} from 'rlvr-kernels';
-import { createProblem } from '../../dist/bench/problems/data.js';
-import { normError, requireWithin } from '../../dist/bench/problems/float64.js';
-import { evenOffsets } from '../../dist/bench/problems/rollouts.js';
-import { spreadOf } from '../../dist/bench/timing.js';
-import { RATIO_SCORE_CODES } from '../../dist/lib/kernels.js';
-import { timeKernel } from './device.mjs';
-import { captureOne, timeInRounds } from './token-level.mjs';
+} from '../../lib/index.js';
+import { type KernelCall, type KernelName, RATIO_SCORE_KINDS } from '../../lib/kernels.js';
+import { createProblem } from '../problems/data.js';
+import { normError, requireWithin } from '../problems/float64.js';
+import { evenOffsets } from '../problems/rollouts.js';
+import type { Spread } from '../report/report.js';
+import { spreadOf } from '../timing.js';
+import { type Cuda, captureOne, timeKernel } from './device.js';
+import { timeInRounds } from './rounds.js';
+import type { CudaSettings, SmallShape } from './settings.js';
 
-/**
- * @typedef {import('./device.mjs').Cuda} Cuda
- * @typedef {import('./device.mjs').KernelCall} KernelCall
- * @typedef {import('../../cli/dev/cuda-options.mjs').SmallShape} SmallShape
- * @typedef {import('../../dist/bench/report/report.js').Spread} Spread
- * @typedef {import('rlvr-kernels').BackendName} BackendName
- * @typedef {'ratio' | 'clippedRatio'} RatioKind
- * @typedef {{ op: string, error: number, launched: Spread, graph: Spread }} SmallRow times in microseconds
- * @typedef {{ op: string, error: number, call: KernelCall }} SmallOp
- */
+/** Times in microseconds. */
+export interface SmallRow {
+  readonly op: string;
+  readonly error: number;
+  readonly launched: Spread;
+  readonly graph: Spread;
+}
+
+export interface SmallResult {
+  readonly shape: SmallShape;
+  readonly rows: SmallRow[];
+}
+
+interface SmallOp {
+  readonly op: string;
+  readonly kernel: KernelName;
+  run(backend: BackendName): object;
+}
 
 const GROUP = 8;
 const TOLERANCE = 1e-6;
 
-/** Every number of a result, side by side. @param {unknown} value @returns {number[]} */
-function numbersOf(value) {
+/** Every number of a result, side by side. */
+function numbersOf(value: unknown): number[] {
   if (typeof value === 'number') return [value];
-  if (ArrayBuffer.isView(value)) return Array.from(/** @type {Float64Array} */ (value));
+  if (ArrayBuffer.isView(value)) return Array.from(value as Float64Array);
   return typeof value === 'object' && value !== null ? Object.values(value).flatMap(numbersOf) : [];
 }
 
-/** The largest error of any array of a result. @param {object} result @param {object} exact */
-function resultError(result, exact) {
+/** The largest error of any array of a result. */
+function resultError(result: object, exact: object): number {
   const got = Object.values(result).map(numbersOf);
   return Math.max(...Object.values(exact).map((value, k) => normError(got[k], numbersOf(value))));
 }
 
-/** @param {SmallShape} shape @param {number} seed */
-function smallBatch({ sequences, tokens }, seed) {
+function smallBatch({ sequences, tokens }: SmallShape, seed: number) {
   const { upstream } = createProblem({ tokens: 2 * tokens + 2 * sequences, vocab: 1 }, seed);
   const oldLogProbs = upstream.slice(0, tokens).map((x) => -2 - Math.abs(x));
   return {
@@ -58,60 +68,61 @@ function smallBatch({ sequences, tokens }, seed) {
   };
 }
 
-/**
- * Every op, run on the device and checked against the reference backend, which is float64 and written apart.
- * @param {Cuda} cuda @param {SmallShape} shape @param {number} seed @returns {SmallOp[]}
- */
-function smallOps(cuda, shape, seed) {
+function smallOps(shape: SmallShape, seed: number): SmallOp[] {
   const batch = smallBatch(shape, seed);
   const { cuSeqlens, cuGroups, rewards, advantages, gradScores, logProbs } = batch;
   const { scores, tokenCounts } = sequenceLogProbsSync({ logProbs, cuSeqlens }, { backend: 'reference' });
-  const kinds = /** @type {RatioKind[]} */ (Object.keys(RATIO_SCORE_CODES));
-  const sides = advantages;
-  const { scoreGrads } = ratioScoresSync({ ...batch, sides }, { score: { kind: 'ratio' }, backend: 'reference' });
-  /** @type {[op: string, kernel: string, run: (backend: BackendName) => object][]} */
-  const ops = [
-    ['sequenceLogProbs', 'sequenceLogProbsForward', (backend) => sequenceLogProbsSync(batch, { backend })],
-    [
-      'sequenceLogProbsBackward',
-      'sequenceLogProbsBackward',
-      (backend) => sequenceLogProbsBackwardSync({ gradScores, tokenCounts, cuSeqlens }, { backend }),
-    ],
-    ...kinds.map((kind) => {
-      // Sides clip those kinds that have a clip; the KL estimators take none.
-      const inputs = /^k[123]$/.test(kind) ? { ...batch, sides: undefined } : { ...batch, sides };
-      const run = (/** @type {BackendName} */ backend) => ratioScoresSync(inputs, { score: { kind }, backend });
-      return /** @type {[string, string, typeof run]} */ ([`ratioScores ${kind}`, 'ratioScoresForward', run]);
+  const sided = { ...batch, sides: advantages };
+  const { scoreGrads } = ratioScoresSync(sided, { score: { kind: 'ratio' }, backend: 'reference' });
+  return [
+    {
+      op: 'sequenceLogProbs',
+      kernel: 'sequenceLogProbsForward',
+      run: (backend) => sequenceLogProbsSync(batch, { backend }),
+    },
+    {
+      op: 'sequenceLogProbsBackward',
+      kernel: 'sequenceLogProbsBackward',
+      run: (backend) => sequenceLogProbsBackwardSync({ gradScores, tokenCounts, cuSeqlens }, { backend }),
+    },
+    ...RATIO_SCORE_KINDS.map((kind): SmallOp => {
+      const inputs = /^k[123]$/.test(kind) ? batch : sided; // the KL estimators have no clip, and so take no sides
+      const run = (backend: BackendName) => ratioScoresSync(inputs, { score: { kind }, backend });
+      return { op: `ratioScores ${kind}`, kernel: 'ratioScoresForward', run };
     }),
-    [
-      'ratioScoresBackward',
-      'ratioScoresBackward',
-      (backend) => ratioScoresBackwardSync({ gradScores, scoreGrads, cuSeqlens }, { backend }),
-    ],
-    ['groupInfoNCE', 'groupInfoNCE', (backend) => groupInfoNCESync({ scores, rewards, cuGroups }, { backend })],
-    [
-      'advantageObjective',
-      'advantageObjective',
-      (backend) => advantageObjectiveSync({ scores, advantages, tokenCounts }, { backend }),
-    ],
+    {
+      op: 'ratioScoresBackward',
+      kernel: 'ratioScoresBackward',
+      run: (backend) => ratioScoresBackwardSync({ gradScores, scoreGrads, cuSeqlens }, { backend }),
+    },
+    {
+      op: 'groupInfoNCE',
+      kernel: 'groupInfoNCE',
+      run: (backend) => groupInfoNCESync({ scores, rewards, cuGroups }, { backend }),
+    },
+    {
+      op: 'advantageObjective',
+      kernel: 'advantageObjective',
+      run: (backend) => advantageObjectiveSync({ scores, advantages, tokenCounts }, { backend }),
+    },
   ];
-  return ops.map(([op, kernel, run]) => {
-    const { result, call } = captureOne(cuda, kernel, () => run('cuda'));
-    const error = resultError(result, run('reference'));
-    requireWithin(op, error, TOLERANCE);
-    return { op, error, call };
-  });
 }
 
-/**
- * @param {Cuda} cuda @param {SmallShape} shape
- * @param {{ seed: number, repeats: number, smallInner: number }} options
- * @returns {Promise<{ shape: SmallShape, rows: SmallRow[] }>}
- */
-export async function measureSmallOps(cuda, shape, { seed, repeats, smallInner }) {
-  const ops = smallOps(cuda, shape, seed);
-  const microseconds = (/** @type {KernelCall} */ call, /** @type {boolean} */ asGraph) => () =>
-    1e3 * timeKernel(cuda, call, smallInner, asGraph);
+/** Runs an op on the device, and checks it against the reference backend, which is float64 and written independently. */
+function checkedCall(cuda: Cuda, { op, kernel, run }: SmallOp): { op: string; error: number; call: KernelCall } {
+  const { result, call } = captureOne(cuda, kernel, () => run('cuda'));
+  const error = resultError(result, run('reference'));
+  requireWithin(op, error, TOLERANCE);
+  return { op, error, call };
+}
+
+export async function measureSmallOps(
+  cuda: Cuda,
+  shape: SmallShape,
+  { seed, repeats, smallInner }: CudaSettings,
+): Promise<SmallResult> {
+  const ops = smallOps(shape, seed).map((op) => checkedCall(cuda, op));
+  const microseconds = (call: KernelCall, asGraph: boolean) => () => 1e3 * timeKernel(cuda, call, smallInner, asGraph);
   const contenders = ops.flatMap(({ call }) => [
     { time: microseconds(call, false) },
     { time: microseconds(call, true) },

@@ -1,58 +1,59 @@
-// The token-level kernels on one shape, beside a copy of the same bytes in the same rounds.
-import { tokenLogProbsBackwardSync, tokenLogProbsSync } from 'rlvr-kernels';
-import { spreadOf } from '../../dist/bench/timing.js';
-import { captureKernels, timeCopy, timeKernel } from './device.mjs';
-import { checkGradient, checkValues, requireNonZero } from './problem.mjs';
+// The token-level kernels on one shape, timed in the same rounds as a copy of the same bytes.
+import { tokenLogProbsBackwardSync, tokenLogProbsSync } from '../../lib/index.js';
+import type { KernelCall } from '../../lib/kernels.js';
+import type { Spread } from '../report/report.js';
+import { spreadOf } from '../timing.js';
+import { type Cuda, captureOne, timeCopy, timeKernel } from './device.js';
+import { type CudaProblem, checkGradient, checkValues, requireNonZero } from './problem.js';
+import { timeInRounds } from './rounds.js';
 
-/**
- * @typedef {import('./device.mjs').Cuda} Cuda
- * @typedef {import('./device.mjs').KernelCall} KernelCall
- * @typedef {import('./problem.mjs').CudaProblem} CudaProblem
- * @typedef {import('../../dist/bench/report/report.js').Spread} Spread
- * @typedef {object} Timed what takes part in the rounds
- * @property {string} by
- * @property {string} op
- * @property {number} bytes it must move, both ways counted
- * @property {number | null} error relative, against float64
- * @property {() => number} time milliseconds
- * @typedef {object} CudaRow
- * @property {string} by
- * @property {string} op
- * @property {number | null} error
- * @property {Spread} milliseconds
- * @property {number} gigabytesPerSecond
- * @property {number} percentOfCopy of the copy's bytes per second in the same rounds
- */
+/** What takes part in the rounds. */
+interface Timed {
+  readonly by: string;
+  readonly op: string;
+  /** It must move these, both ways counted. */
+  readonly bytes: number;
+  /** Relative, against float64. */
+  readonly error: number | null;
+  /** Milliseconds. */
+  time(): number;
+}
+
+export interface CudaRow {
+  readonly by: string;
+  readonly op: string;
+  readonly error: number | null;
+  readonly milliseconds: Spread;
+  readonly gigabytesPerSecond: number;
+  /** Of the copy's bytes per second in the same rounds. */
+  readonly percentOfCopy: number;
+}
 
 const BY = 'rlvr-kernels';
 
-/** The one kernel that `call` runs. @template T @param {Cuda} cuda @param {string} kernel @param {() => T} call */
-export function captureOne(cuda, kernel, call) {
-  const { result, calls } = captureKernels(cuda, call);
-  const [captured] = calls;
-  if (calls.length === 1 && captured.kernel === kernel) return { result, call: captured };
-  throw new Error(`expected ${kernel}, got ${calls.map((one) => one.kernel).join(', ') || 'no kernel'}`);
-}
-
-/** @param {Cuda} cuda @param {CudaProblem} problem @param {boolean} entropy @param {number} inner */
-function forward(cuda, problem, entropy, inner) {
+function forward(
+  cuda: Cuda,
+  problem: CudaProblem,
+  entropy: boolean,
+  inner: number,
+): { timed: Timed; logSumExp: Float64Array } {
   const { logits, targets, bytes } = problem;
   const op = entropy ? 'forward with entropy' : 'forward';
   const run = () => tokenLogProbsSync({ logits, targets }, { entropy });
   const { result, call } = captureOne(cuda, 'tokenLogProbsForward', run);
   const errors = [checkValues(op, result.logProbs, problem.logProbs)];
   if (entropy) errors.push(checkValues(`${op}: entropy`, result.entropy ?? [], problem.entropy));
-  /** @type {Timed} */
   const timed = { by: BY, op, bytes, error: Math.max(...errors), time: () => timeKernel(cuda, call, inner) };
   return { timed, logSumExp: result.logSumExp };
 }
 
-/**
- * @param {Cuda} cuda @param {CudaProblem} problem @param {Float64Array} logSumExp
- * @param {'in place' | 'second array'} where @param {number} inner
- * @returns {{ timed: Timed, call: KernelCall }}
- */
-function backward(cuda, problem, logSumExp, where, inner) {
+function backward(
+  cuda: Cuda,
+  problem: CudaProblem,
+  logSumExp: Float64Array,
+  where: 'in place' | 'second array',
+  inner: number,
+): { timed: Timed; call: KernelCall } {
   const { logits, work, out, targets, upstream, bytes } = problem;
   const [from, to] = where === 'in place' ? [work, work] : [logits, out];
   const op = where === 'in place' ? 'backward in place' : 'backward, second array';
@@ -66,23 +67,27 @@ function backward(cuda, problem, logSumExp, where, inner) {
   return { timed: { by: BY, op, bytes: 2 * bytes, error, time: () => timeKernel(cuda, call, inner) }, call };
 }
 
+/** The call on the logits of another one. */
+function onLogitsOf(other: KernelCall, call: KernelCall): KernelCall {
+  if (call.kernel !== 'tokenLogProbsBackward' || other.kernel !== call.kernel) throw new Error('not a backward pass');
+  return { ...call, args: { ...call.args, logits: other.args.logits } };
+}
+
 /**
- * In place, every run eats the last one's gradient, and several runs in a row cannot be restored between. The gradient of
- * a gradient is finite and, since no upstream gradient is 0, not zero; and the kernel has no branch on a value. What
- * remains is that such values are alike and switch fewer bits. The last contender shows how much that does: the backward
- * pass to a second array from eaten logits, which should take as long as from random ones.
- * @param {Cuda} cuda @param {CudaProblem} problem @param {number} inner @returns {Timed[]}
+ * In place, every run overwrites the gradient of the run before, and the logits cannot be restored between several runs in
+ * a row. The gradient of a gradient is finite and, since no upstream gradient is 0, not zero; and the kernel has no branch
+ * on a value. What remains is that such values are alike and switch fewer bits. The last contender shows how much that
+ * matters: the backward pass to a second array from overwritten logits, which should take as long as from random ones.
  */
-export function tokenLevelContenders(cuda, problem, inner) {
+export function tokenLevelContenders(cuda: Cuda, problem: CudaProblem, inner: number): Timed[] {
   const { logits, work, out, bytes } = problem;
   const copy = () => timeCopy(cuda, out, logits, bytes, inner);
   const plain = forward(cuda, problem, false, inner);
   const withEntropy = forward(cuda, problem, true, inner);
   const inPlace = backward(cuda, problem, plain.logSumExp, 'in place', inner);
   const second = backward(cuda, problem, plain.logSumExp, 'second array', inner);
-  const eatenLogits = /** @type {{ logits: unknown }} */ (inPlace.call.args).logits;
-  const eaten = /** @type {KernelCall} */ ({ ...second.call, args: { ...second.call.args, logits: eatenLogits } });
-  timeKernel(cuda, inPlace.call, 2); // `work` holds from now on what in-place runs leave
+  const eaten = onLogitsOf(inPlace.call, second.call);
+  timeKernel(cuda, inPlace.call, 2); // from now on `work` holds what in-place runs leave
   requireNonZero('in place, again and again', work);
   return [
     { by: 'device', op: 'copy', bytes: 2 * bytes, error: null, time: copy },
@@ -94,29 +99,11 @@ export function tokenLevelContenders(cuda, problem, inner) {
   ];
 }
 
-/**
- * Rounds in which each contender has a turn, in an order that shifts from round to round.
- * @param {readonly { time(): number | Promise<number> }[]} contenders @param {number} repeats
- * @returns {Promise<number[][]>} the times of each contender
- */
-export async function timeInRounds(contenders, repeats) {
-  /** @type {number[][]} */
-  const times = contenders.map(() => []);
-  for (let round = -1; round < repeats; ++round) {
-    for (let k = 0; k < contenders.length; ++k) {
-      const who = (k + round + 1) % contenders.length;
-      const time = await contenders[who].time();
-      if (round >= 0) times[who].push(time); // the first round warms up
-    }
-  }
-  return times;
-}
-
-/** @param {Timed[]} contenders the copy first @param {number} repeats @returns {Promise<CudaRow[]>} */
-export async function measureRows(contenders, repeats) {
+/** The copy comes first among the contenders. */
+export async function measureRows(contenders: readonly Timed[], repeats: number): Promise<CudaRow[]> {
   const times = await timeInRounds(contenders, repeats);
   const spreads = times.map(spreadOf);
-  const rate = (/** @type {number} */ k) => contenders[k].bytes / (spreads[k].median / 1e3) / 1e9;
+  const rate = (k: number) => contenders[k].bytes / (spreads[k].median / 1e3) / 1e9;
   return contenders.map(({ by, op, error }, k) => ({
     by,
     op,

@@ -1,25 +1,46 @@
-// PyTorch (and Liger's kernels, where they can be imported) on the same GPU, after our own timings and not beside them:
-// torch_cuda.py measures in a process of its own, with its own copy of the same bytes as yardstick.
+// PyTorch (and Liger's kernels, where they can be imported) on the same GPU, after our own timings and not interleaved with
+// them: bench/peers/torch_cuda.py measures in a process of its own, against its own copy of the same bytes.
 import { spawn } from 'node:child_process';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { spreadOf } from '../../dist/bench/timing.js';
+import { packageRoot } from '../../lib/version.js';
+import { spreadOf } from '../timing.js';
+import type { CudaSettings, CudaShape } from './settings.js';
+import type { CudaRow } from './token-level.js';
 
-/**
- * @typedef {import('../../cli/dev/cuda-options.mjs').CudaOptions} CudaOptions
- * @typedef {import('../../cli/dev/cuda-options.mjs').CudaShape} CudaShape
- * @typedef {import('../cuda/token-level.mjs').CudaRow} CudaRow
- * @typedef {{ op: string, reason: string }} Skipped
- * @typedef {{ by: string, op: string, bytes: number, error: number | null, milliseconds: number[] }} PeerTimes
- * @typedef {{ shape: CudaShape, rows: CudaRow[], skipped: Skipped[] }} PeerShape
- * @typedef {{ versions: Record<string, string | null>, reason?: string, results: PeerShape[] }} PeerReport
- */
+/** What the script writes: a line of versions, then a line for every shape. */
+type Message =
+  | { readonly versions: PeerReport['versions'] }
+  | { readonly shape: CudaShape; readonly rows: PeerTimes[]; readonly skipped: Skipped[] };
 
-const SCRIPT = fileURLToPath(new URL('torch_cuda.py', import.meta.url));
+interface PeerTimes extends Pick<CudaRow, 'by' | 'op' | 'error'> {
+  readonly bytes: number;
+  readonly milliseconds: number[];
+}
+
+interface Skipped {
+  readonly op: string;
+  readonly reason: string;
+}
+
+export interface PeerShape {
+  readonly shape: CudaShape;
+  readonly rows: CudaRow[];
+  readonly skipped: Skipped[];
+}
+
+export interface PeerReport {
+  readonly versions: Readonly<Record<string, string | null>>;
+  /** Why PyTorch did not run, or not to the end. */
+  readonly reason?: string;
+  readonly results: PeerShape[];
+}
+
+const SCRIPT = join(packageRoot(), 'bench', 'peers', 'torch_cuda.py');
 const GRACE_SECONDS = 120; // for the shape that is under way when the time is up
 
-/** @param {{ shape: CudaShape, rows: PeerTimes[], skipped: Skipped[] }} line @returns {PeerShape} */
-function summarize({ shape, rows, skipped }) {
+/** The script's copy comes first among its rows. */
+function summarize({ shape, rows, skipped }: Extract<Message, { shape: CudaShape }>): PeerShape {
   const measured = rows.map(({ by, op, bytes, error, milliseconds }) => {
     const spread = spreadOf(milliseconds);
     return { by, op, error, milliseconds: spread, gigabytesPerSecond: bytes / (spread.median / 1e3) / 1e9 };
@@ -32,13 +53,7 @@ function summarize({ shape, rows, skipped }) {
   };
 }
 
-/**
- * Never throws: what is not there, or goes wrong, is a reason beside what was measured before.
- * @param {CudaOptions} options @param {string} device 'cuda', or 'cpu' to try the plumbing
- * @param {(result: PeerShape) => void} onResult
- * @returns {Promise<PeerReport>}
- */
-export async function measurePeers({ shapes, repeats, seed, peerSeconds }, device, onResult) {
+function startScript({ shapes, repeats, seed, peerSeconds }: CudaSettings, device: 'cuda' | 'cpu') {
   const python = process.env.RLVR_BENCH_PYTHON || 'python3';
   const list = shapes.map(({ tokens, vocab, dtype }) => `${tokens}x${vocab}:${dtype}`).join(',');
   const settings = ['--shapes', list, '--repeats', `${repeats}`, '--seed', `${seed}`, '--seconds', `${peerSeconds}`];
@@ -48,24 +63,43 @@ export async function measurePeers({ shapes, repeats, seed, peerSeconds }, devic
   child.stderr.on('data', (chunk) => {
     lastWords = `${lastWords}${chunk}`.slice(-4000);
   });
-  /** @type {Promise<string | undefined>} */
-  const ended = new Promise((resolve) => {
-    child.on('error', ({ message }) => resolve(message));
+  /** Undefined if it ended well. */
+  const failure = new Promise<string | undefined>((resolve) => {
+    const end = (reason: string | undefined) => {
+      clearTimeout(timer);
+      resolve(reason);
+    };
+    child.on('error', ({ message }) => end(message));
     child.on('close', (code, signal) => {
       const words = lastWords.trim().split('\n').at(-1);
-      resolve(code === 0 ? undefined : signal ? `stopped by ${signal}` : `${python}: ${words || `exit code ${code}`}`);
+      end(code === 0 ? undefined : signal ? `stopped by ${signal}` : `${python}: ${words || `exit code ${code}`}`);
     });
   });
-  /** @type {PeerReport} */
-  const report = { versions: {}, results: [] };
-  for await (const line of createInterface({ input: child.stdout })) {
-    const message = JSON.parse(line);
-    if ('versions' in message) report.versions = message.versions;
-    else report.results.push(summarize(message));
-    const last = report.results.at(-1);
-    if ('shape' in message && last) onResult(last);
+  return { lines: createInterface({ input: child.stdout }), failure };
+}
+
+/**
+ * Never throws: if PyTorch is missing, or something goes wrong, the report gives the reason along with what was measured
+ * before. On device 'cpu' it only tries the plumbing.
+ */
+export async function measureTorch(
+  settings: CudaSettings,
+  device: 'cuda' | 'cpu',
+  onResult: (result: PeerShape) => void,
+): Promise<PeerReport> {
+  const { lines, failure } = startScript(settings, device);
+  let versions: PeerReport['versions'] = {};
+  const results: PeerShape[] = [];
+  for await (const line of lines) {
+    const message: Message = JSON.parse(line);
+    if ('versions' in message) {
+      versions = message.versions;
+      continue;
+    }
+    const result = summarize(message);
+    results.push(result);
+    onResult(result);
   }
-  const reason = await ended;
-  clearTimeout(timer);
-  return reason === undefined ? report : { ...report, reason };
+  const reason = await failure;
+  return { versions, results, ...(reason !== undefined && { reason }) };
 }

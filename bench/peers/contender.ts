@@ -1,28 +1,29 @@
 // What the contenders of all peers have in common.
-import { gradientError, requireWithin, valueError } from '../../dist/bench/problems/float64.js';
+import type { HostArrays } from '../problems/arrays.js';
+import { gradientError, requireWithin, valueError } from '../problems/float64.js';
+import type { Contender } from '../timing.js';
 
-/**
- * @typedef {import('../../dist/bench/problems/arrays.js').HostArrays} HostArrays
- * @typedef {import('../../dist/bench/peer.js').Peer} Peer
- * @typedef {import('../../dist/bench/timing.js').Contender} Contender
- * @typedef {{ by: string, op: string, threads: number, run: Contender['run'] }} Call
- */
+export interface PeerCall {
+  readonly by: string;
+  readonly op: string;
+  readonly threads: number;
+  readonly run: Contender['run'];
+}
 
-/** They sum in float32. */
+/** The peers sum in float32. */
 const TOLERANCE = 1e-5;
 
-/** @param {HostArrays} arrays @param {Call} call @returns {Omit<Contender, 'moves' | 'check'>} */
-function common({ problem: { shape }, slots }, call) {
+function common({ problem: { shape }, slots }: HostArrays, call: PeerCall): Omit<Contender, 'moves' | 'check'> {
   return { section: 'token', backend: null, dtype: 'f32', shape, memoryBound: true, slots, ...call };
 }
 
-/**
- * @param {HostArrays} arrays @param {Call} call
- * @param {() => Promise<ArrayLike<number>>} logProbs of all rows, from the first slot
- * @param {number} [tolerance]
- * @returns {Contender}
- */
-export function forwardContender(arrays, call, logProbs, tolerance = TOLERANCE) {
+/** `logProbs`: of all rows, from the first slot. */
+export function forwardContender(
+  arrays: HostArrays,
+  call: PeerCall,
+  logProbs: () => Promise<ArrayLike<number>>,
+  tolerance = TOLERANCE,
+): Contender {
   return {
     ...common(arrays, call),
     moves: { read: arrays.bytes, copied: 0 },
@@ -34,12 +35,12 @@ export function forwardContender(arrays, call, logProbs, tolerance = TOLERANCE) 
   };
 }
 
-/**
- * @param {HostArrays} arrays @param {Call} call
- * @param {(rows: number[]) => Promise<ArrayLike<number>[]>} gradientRows from the first slot; throws if any is not finite
- * @returns {Contender}
- */
-export function forwardBackwardContender(arrays, call, gradientRows) {
+/** `gradientRows`: from the first slot; throws if any is not finite. */
+export function forwardBackwardContender(
+  arrays: HostArrays,
+  call: PeerCall,
+  gradientRows: (rows: number[]) => Promise<ArrayLike<number>[]>,
+): Contender {
   return {
     ...common(arrays, call),
     moves: { read: arrays.bytes, copied: arrays.bytes },

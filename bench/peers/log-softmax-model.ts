@@ -7,45 +7,39 @@ const ATTRIBUTE_INT = 2; // AttributeProto.AttributeType
 const IR_VERSION = 8;
 const OPSET = 17;
 
-/** @typedef {number[]} Bytes */
+type Bytes = number[];
 
-/** @param {bigint} value @returns {Bytes} */
-function varint(value) {
-  const bytes = [];
+function varint(value: bigint): Bytes {
+  const bytes: Bytes = [];
   let rest = BigInt.asUintN(64, value);
   for (; rest > 0x7fn; rest >>= 7n) bytes.push(Number(rest & 0x7fn) | 0x80);
   return [...bytes, Number(rest)];
 }
 
-/** @param {number} field @param {number} value @returns {Bytes} */
-const integer = (field, value) => [...varint(BigInt(field << 3)), ...varint(BigInt(value))];
+const integer = (field: number, value: number): Bytes => [...varint(BigInt(field << 3)), ...varint(BigInt(value))];
 
-/** @param {number} field @param {Bytes} content @returns {Bytes} */
-const message = (field, content) => [
+const message = (field: number, content: Bytes): Bytes => [
   ...varint(BigInt((field << 3) | 2)),
   ...varint(BigInt(content.length)),
   ...content,
 ];
 
-/** @param {number} field @param {string} value */
-const text = (field, value) => message(field, [...Buffer.from(value)]);
+const text = (field: number, value: string) => message(field, [...Buffer.from(value)]);
 
-/** @param {string} opType @param {string[]} inputs @param {string} output @param {number} axis */
-function node(opType, inputs, output, axis) {
+function node(opType: string, inputs: readonly string[], output: string, axis: number): Bytes {
   const attribute = [...text(1, 'axis'), ...integer(3, axis), ...integer(20, ATTRIBUTE_INT)];
   const names = inputs.flatMap((name) => text(1, name));
   return message(1, [...names, ...text(2, output), ...text(4, opType), ...message(5, attribute)]);
 }
 
-/** @param {number} field @param {string} name @param {number} type @param {(string | number)[]} dimensions */
-function tensor(field, name, type, dimensions) {
+function tensor(field: number, name: string, type: number, dimensions: readonly (string | number)[]): Bytes {
   const shape = dimensions.flatMap((d) => message(1, typeof d === 'string' ? text(2, d) : integer(1, d)));
   const tensorType = message(1, [...integer(1, type), ...message(2, shape)]);
   return message(field, [...text(1, name), ...message(2, tensorType)]);
 }
 
 /** The serialized ModelProto. */
-export function logSoftmaxModel() {
+export function logSoftmaxModel(): Uint8Array {
   const graph = [
     ...node('LogSoftmax', ['x'], 'l', -1),
     ...node('GatherElements', ['l', 'i'], 'y', 1),

@@ -1,20 +1,31 @@
 // onnxruntime-node, installed only when asked for (bench/README.md), on the logits arrays of this process.
-import { createRequire } from 'node:module';
-import { forwardContender } from './contender.mjs';
-import { logSoftmaxModel } from './log-softmax-model.mjs';
-
-/**
- * @typedef {import('./contender.mjs').Contender} Contender
- * @typedef {import('./contender.mjs').Peer} Peer
- * @typedef {import('./contender.mjs').HostArrays} HostArrays
- */
+import type { Peer } from '../peer.js';
+import type { HostArrays } from '../problems/arrays.js';
+import type { Contender } from '../timing.js';
+import { forwardContender } from './contender.js';
+import { requirePeer } from './installed.js';
+import { logSoftmaxModel } from './log-softmax-model.js';
 
 const NAME = 'onnxruntime-node';
 
-/** @param {{ threads: number }} options @returns {Promise<Peer>} */
-export async function openOnnxruntime({ threads }) {
-  const require = createRequire(import.meta.url);
-  const ort = require(NAME); // throws where it is not installed
+interface Tensor {
+  readonly data: Float32Array;
+}
+
+interface Session {
+  run(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>>;
+  release(): Promise<void>;
+}
+
+/** What is used of the package. */
+interface Onnxruntime {
+  readonly env: { readonly versions?: { readonly node?: string } };
+  readonly InferenceSession: { create(model: Uint8Array, options: object): Promise<Session> };
+  readonly Tensor: new (type: string, data: ArrayBufferView, shape: readonly number[]) => Tensor;
+}
+
+export async function openOnnxruntime({ threads }: { threads: number }): Promise<Peer> {
+  const ort: Onnxruntime = requirePeer(NAME);
   const session = await ort.InferenceSession.create(logSoftmaxModel(), {
     executionProviders: ['cpu'],
     intraOpNumThreads: threads,
@@ -28,14 +39,11 @@ export async function openOnnxruntime({ threads }) {
   };
 }
 
-/**
- * The input tensors wrap our arrays and are made beforehand: timed are the run and its [T, 1] result.
- * @param {any} ort @param {any} session @param {HostArrays} arrays @param {number} threads @returns {Contender}
- */
-function forward(ort, session, arrays, threads) {
+/** The input tensors wrap our arrays and are made beforehand: the run and its [T, 1] result are what is timed. */
+function forward(ort: Onnxruntime, session: Session, arrays: HostArrays, threads: number): Contender {
   const { tokens, vocab } = arrays.problem.shape;
   const ids = new ort.Tensor('int64', BigInt64Array.from(arrays.problem.targets, BigInt), [tokens, 1]);
   const feeds = arrays.logits.map(({ data }) => ({ x: new ort.Tensor('float32', data, [tokens, vocab]), i: ids }));
-  const run = (/** @type {number} */ slot) => session.run(feeds[slot]);
+  const run = (slot: number) => session.run(feeds[slot]);
   return forwardContender(arrays, { by: NAME, op: 'forward', threads, run }, async () => (await run(0)).y.data);
 }

@@ -1,10 +1,10 @@
-// The peers, as the benchmark opens them; those that are not there say why.
-import { openOnnxruntime } from './onnxruntime.mjs';
-import { openTensorflow } from './tensorflow.mjs';
-import { openTorch } from './torch.mjs';
+// The peers, as the benchmark opens them; one that is missing says why.
+import type { PeerProvider } from '../peer.js';
+import { openOnnxruntime } from './onnxruntime.js';
+import { openTensorflow } from './tensorflow.js';
+import { openTorch } from './torch.js';
 
-/** @type {import('../../dist/bench/peer.js').PeerProvider[]} */
-export const providers = [
+export const providers: readonly PeerProvider[] = [
   { name: 'onnxruntime-node', open: openOnnxruntime },
   { name: 'PyTorch', open: (options) => openTorch(options, 'eager') },
   { name: 'PyTorch compiled', open: (options) => openTorch(options, 'compiled') },

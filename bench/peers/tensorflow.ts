@@ -1,29 +1,42 @@
 // TensorFlow.js on its wasm backend (SIMD; in Node it runs on one thread), in this process. Its tensors live in the memory of
 // the wasm module: the logits are copied there beforehand, untimed.
-import { createRequire } from 'node:module';
-import { forwardContender } from './contender.mjs';
-
-/**
- * @typedef {import('./contender.mjs').Contender} Contender
- * @typedef {import('./contender.mjs').Peer} Peer
- * @typedef {import('./contender.mjs').HostArrays} HostArrays
- */
+import type { Peer } from '../peer.js';
+import type { HostArrays } from '../problems/arrays.js';
+import type { Elements } from '../problems/data.js';
+import type { Contender } from '../timing.js';
+import { forwardContender } from './contender.js';
+import { requirePeer } from './installed.js';
 
 const NAME = 'TensorFlow.js';
 const PACKAGES = { core: '@tensorflow/tfjs-core', wasm: '@tensorflow/tfjs-backend-wasm' };
 const THREADS = 1;
-/** It sums a row in float32 term after term: at 151936 of them its error is just above 1e-5. */
+/** It sums a row in float32 term after term: with 151936 of them its error is just above 1e-5. */
 const TOLERANCE = 1e-4;
 
-/** @returns {Promise<Peer>} */
-export async function openTensorflow() {
-  const require = createRequire(import.meta.url);
-  const tf = require(PACKAGES.core); // throws where it is not installed
-  require(PACKAGES.wasm);
+interface Tensor {
+  dataSync(): Float32Array;
+  dispose(): void;
+}
+
+/** What is used of the package. */
+interface Tensorflow {
+  readonly version_core: string;
+  setBackend(name: string): Promise<boolean>;
+  ready(): Promise<void>;
+  tensor2d(values: Elements | Int32Array, shape: readonly [number, number], dtype?: 'int32'): Tensor;
+  gatherND(x: Tensor, places: Tensor): Tensor;
+  logSoftmax(x: Tensor, axis: number): Tensor;
+  logSumExp(x: Tensor, axis: number): Tensor;
+  sub(a: Tensor, b: Tensor): Tensor;
+  tidy<Result>(work: () => Result): Result;
+}
+
+export async function openTensorflow(): Promise<Peer> {
+  const tf: Tensorflow = requirePeer(PACKAGES.core);
+  requirePeer(PACKAGES.wasm);
   await tf.setBackend('wasm');
   await tf.ready();
-  /** @type {any[]} */
-  let tensors = [];
+  let tensors: Tensor[] = [];
   const release = () => {
     for (const tensor of tensors) tensor.dispose();
     tensors = [];
@@ -33,12 +46,12 @@ export async function openTensorflow() {
     async contenders(arrays) {
       release();
       const { tokens, vocab } = arrays.problem.shape;
-      const logits = arrays.logits.map(({ data }) => tf.tensor2d(/** @type {Float32Array} */ (data), [tokens, vocab]));
+      const logits = arrays.logits.map(({ data }) => tf.tensor2d(data, [tokens, vocab]));
       const places = Int32Array.from({ length: 2 * tokens }, (_, k) =>
         k % 2 ? arrays.problem.targets[k >> 1] : k >> 1,
       );
       const targets = tf.tensor2d(places, [tokens, 2], 'int32'); // its gather with batch dimensions fails on large arrays
-      for (const tensor of logits) tensor.dataSync(); // it is there, not only promised
+      for (const tensor of logits) tensor.dataSync(); // forces the copy, which may have been deferred
       tensors = [...logits, targets];
       return contendersOf(tf, arrays, logits, targets);
     },
@@ -47,16 +60,14 @@ export async function openTensorflow() {
   };
 }
 
-/** @param {any} tf @param {HostArrays} arrays @param {any[]} logits @param {any} targets @returns {Contender[]} */
-function contendersOf(tf, arrays, logits, targets) {
-  const gather = (/** @type {any} */ x) => tf.gatherND(x, targets);
-  /** @type {Record<string, (x: any) => any>} */
-  const ops = {
+function contendersOf(tf: Tensorflow, arrays: HostArrays, logits: readonly Tensor[], targets: Tensor): Contender[] {
+  const gather = (x: Tensor) => tf.gatherND(x, targets);
+  const ops: Record<string, (x: Tensor) => Tensor> = {
     forward: (x) => gather(tf.logSoftmax(x, -1)),
     'forward by logsumexp': (x) => tf.sub(gather(x), tf.logSumExp(x, -1)),
   };
   return Object.entries(ops).map(([op, f]) => {
-    const run = (/** @type {number} */ slot) => tf.tidy(() => f(logits[slot]).dataSync());
+    const run = (slot: number) => tf.tidy(() => f(logits[slot]).dataSync());
     return forwardContender(arrays, { by: NAME, op, threads: THREADS, run }, async () => run(0), TOLERANCE);
   });
 }

@@ -4,23 +4,37 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { WrongResult } from '../../dist/bench/problems/float64.js';
-import { forwardBackwardContender, forwardContender } from './contender.mjs';
+import type { Peer } from '../peer.js';
+import type { HostArrays } from '../problems/arrays.js';
+import { WrongResult } from '../problems/float64.js';
+import type { Contender } from '../timing.js';
+import { forwardBackwardContender, forwardContender, type PeerCall } from './contender.js';
+import { peersFolder } from './installed.js';
 
-/**
- * @typedef {import('./contender.mjs').Contender} Contender
- * @typedef {import('./contender.mjs').Peer} Peer
- * @typedef {import('./contender.mjs').HostArrays} HostArrays
- * @typedef {'eager' | 'compiled'} Mode
- * @typedef {(request: Record<string, unknown>) => Promise<any>} Ask
- */
+type Mode = 'eager' | 'compiled';
 
-const NAMES = { eager: 'PyTorch', compiled: 'PyTorch compiled' };
-const SCRIPT = fileURLToPath(new URL('torch_log_softmax.py', import.meta.url));
+/** A line of the script. The keys depend on the request. */
+interface Reply {
+  readonly error?: string;
+  readonly version?: string;
+  /** Of one timed call. */
+  readonly ms?: number;
+  /** Processor time so far. */
+  readonly seconds?: number;
+  /** float32 in base64. */
+  readonly logProbs?: string;
+  readonly finite?: boolean;
+  /** Gradients of the rows that were asked for, each float32 in base64. */
+  readonly rows?: readonly string[];
+}
 
-/** A process that answers each JSON line with one. @param {string} python @param {Mode} mode */
-function startPython(python, mode) {
+type Ask = (request: Readonly<Record<string, unknown>>) => Promise<Reply>;
+
+const NAMES: Record<Mode, string> = { eager: 'PyTorch', compiled: 'PyTorch compiled' };
+const SCRIPT = join(peersFolder, 'torch_log_softmax.py');
+
+/** A process that answers each JSON line with one. */
+function startPython(python: string, mode: Mode) {
   // Compiling in the process itself leaves no workers behind that would take part in the timings.
   const env = { ...process.env, TORCHINDUCTOR_COMPILE_THREADS: '1' };
   const child = spawn(python, ['-u', SCRIPT, mode], { stdio: ['pipe', 'pipe', 'pipe'], env });
@@ -29,45 +43,46 @@ function startPython(python, mode) {
   child.stderr.on('data', (chunk) => {
     lastWords = `${lastWords}${chunk}`.slice(-4000);
   });
-  child.stdin.on('error', () => {}); // a process that ended: the missing answer tells
-  /** @type {Promise<string>} */
-  const ended = new Promise((resolve) => {
+  child.stdin.on('error', () => {}); // the process has ended: the missing answer will say so
+  const ended = new Promise<string>((resolve) => {
     child.on('error', (error) => resolve(error.message));
     child.on('close', () => resolve(lastWords.trim().split('\n').at(-1) || 'it ended without an answer'));
   });
-  const answer = async () => {
+  const answer = async (): Promise<Reply> => {
     const line = await Promise.race([lines.next(), ended.then((reason) => ({ done: true, value: reason }))]);
     if (line.done) throw new Error(await ended);
-    const reply = JSON.parse(String(line.value));
+    const reply: Reply = JSON.parse(String(line.value));
     if (reply.error) throw new Error(reply.error);
     return reply;
   };
-  /** @type {Ask} */
-  const ask = (request) => {
+  const ask: Ask = (request) => {
     child.stdin.write(`${JSON.stringify(request)}\n`);
     return answer();
   };
   return { answer, ask, close: async () => void child.stdin.end() };
 }
 
-/** @param {{ threads: number }} options @param {Mode} mode @returns {Promise<Peer>} */
-export async function openTorch({ threads }, mode) {
+export async function openTorch({ threads }: { threads: number }, mode: Mode): Promise<Peer> {
   const { answer, ask, close } = startPython(process.env.RLVR_BENCH_PYTHON || 'python3', mode);
   const { version } = await answer();
   return {
     version: String(version),
     async contenders(arrays) {
       await load(ask, arrays, threads);
-      const of = { ask, arrays, by: NAMES[mode], threads };
-      return [forward(of, 'forward'), forward(of, 'forward by logsumexp'), forwardBackward(of)];
+      const side = { ask, arrays, by: NAMES[mode], threads };
+      return [forward(side, 'forward'), forward(side, 'forward by logsumexp'), forwardBackward(side)];
     },
     cpuSeconds: async () => Number((await ask({ do: 'cpu' })).seconds),
     close,
   };
 }
 
-/** The logits go through a file, in memory where the system has one there. @param {Ask} ask @param {HostArrays} arrays @param {number} threads */
-async function load(ask, { problem: { shape, targets, upstream, logits }, slots }, threads) {
+/** The logits go through a file, in memory where the system offers that. */
+async function load(
+  ask: Ask,
+  { problem: { shape, targets, upstream, logits }, slots }: HostArrays,
+  threads: number,
+): Promise<void> {
   const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'rlvr-bench-'));
   try {
     const path = join(folder, 'logits');
@@ -78,34 +93,35 @@ async function load(ask, { problem: { shape, targets, upstream, logits }, slots 
   }
 }
 
-/** @typedef {{ ask: Ask, arrays: HostArrays, by: string, threads: number }} Side */
+interface Side {
+  readonly ask: Ask;
+  readonly arrays: HostArrays;
+  readonly by: string;
+  readonly threads: number;
+}
 
-/** @param {Side} side @param {string} op */
-function call({ ask, by, threads }, op) {
-  const run = async (/** @type {number} */ slot) => Number((await ask({ do: 'time', op, slot })).ms);
+function call({ ask, by, threads }: Side, op: string): PeerCall {
+  const run = async (slot: number) => Number((await ask({ do: 'time', op, slot })).ms);
   return { by, op, threads, run };
 }
 
-/** @param {string} text */
-function floats(text) {
-  const bytes = Uint8Array.from(Buffer.from(text, 'base64'));
+function floats(base64: string): Float32Array {
+  const bytes = Uint8Array.from(Buffer.from(base64, 'base64'));
   return new Float32Array(bytes.buffer);
 }
 
-/** @param {Side} side @param {string} op @returns {Contender} */
-function forward(side, op) {
+function forward(side: Side, op: string): Contender {
   return forwardContender(side.arrays, call(side, op), async () => {
-    const { logProbs } = await side.ask({ do: 'check', op, rows: [] });
+    const { logProbs = '' } = await side.ask({ do: 'check', op, rows: [] });
     return floats(logProbs);
   });
 }
 
-/** @param {Side} side @returns {Contender} */
-function forwardBackward(side) {
+function forwardBackward(side: Side): Contender {
   const op = 'forward + backward';
   return forwardBackwardContender(side.arrays, call(side, op), async (rows) => {
     const reply = await side.ask({ do: 'check', op, rows });
     if (reply.finite !== true) throw new WrongResult(`${side.by} ${op}: not finite`);
-    return reply.rows.map(floats);
+    return (reply.rows ?? []).map(floats);
   });
 }

@@ -1,8 +1,8 @@
 // The report as GitHub Markdown: a table per section and shape.
 
-import { sweepLines } from '../sections/comparisons.js';
 import { sectionTitles } from './format.js';
 import type { BenchReport, Comparison, Row, Section } from './report.js';
+import { sweepLines } from './sweep.js';
 import { comparisonText, intervalText, machineText, rowCells, shapeText } from './text.js';
 
 const HEADER = ['op', 'by', 'dtype', 'ms', 'p10 p90', 'rows/s', 'GB/s', '% mem', 'error'];

@@ -1,10 +1,4 @@
-// docs/performance.md from a result of `rlvr-kernels bench --json`: every number in it comes from that file.
-//
-//   node cli/dev/write-performance.mjs [bench/results/NAME.json]   the file that the document names, or the only one, by default
-//   node cli/dev/write-performance.mjs --check                     fails unless the document is what the file it names gives
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+// docs/performance.md from a result of `rlvr-kernels bench --json`: every number in it comes from that result.
 import {
   contenderName,
   formatComparison,
@@ -18,17 +12,19 @@ import {
   groupBy,
   sectionTitles,
   shapeName,
-} from '../../dist/bench/report/format.js';
-import { sweepLines } from '../../dist/bench/sections/comparisons.js';
+} from './format.js';
+import type { BenchReport, Row } from './report.js';
+import { sweepLines } from './sweep.js';
 
-/**
- * @typedef {import('../../dist/bench/report/report.js').BenchReport} BenchReport
- * @typedef {import('../../dist/bench/report/report.js').Row} Row
- * @typedef {{ header: string, cell: (row: Row) => string, right?: boolean }} Column
- */
+interface Column {
+  readonly header: string;
+  readonly right?: boolean;
+}
 
-const DOCUMENT = 'docs/performance.md';
-const RESULTS = 'bench/results';
+interface RowColumn extends Column {
+  cell(row: Row): string;
+}
+
 /** From this share of the memory's speed on, a row is said to run at it. */
 const AT_MEMORY = 0.7;
 /** Half the bytes, and less than this many times the rows per second: the time did not follow the bytes. */
@@ -36,8 +32,7 @@ const FOLLOWS_BYTES = 1.5; // halfway from no gain to that of half the bytes
 /** A section with more shapes than this has them in a column, not as headings. */
 const HEADINGS = 6;
 
-/** @type {Column[]} */
-const COLUMNS = [
+const COLUMNS: readonly RowColumn[] = [
   { header: 'op', cell: ({ op }) => op },
   { header: 'by', cell: contenderName },
   { header: 'type', cell: ({ dtype }) => dtype },
@@ -54,10 +49,10 @@ const COLUMNS = [
   { header: 'error', cell: ({ error }) => formatError(error), right: true },
 ];
 
-/** The whole document. @param {BenchReport} report @param {string} file where it lies, from the root */
-export function performanceDocument(report, file) {
+/** The whole document. `file`: where the result is, from the root. */
+export function performanceDocument(report: BenchReport, file: string): string {
   return [
-    `<!-- Generated from ${file} by cli/dev/write-performance.mjs (npm run docs:performance). Do not edit. -->`,
+    `<!-- Generated from ${file} by cli/dev/write-performance.ts (npm run docs:performance). Do not edit. -->`,
     '# Performance',
     `Generated from [\`${file}\`](../${file}) by \`npm run docs:performance\`. Figures of one run on one machine: ratios within it travel, figures do not.`,
     ...method(report),
@@ -74,8 +69,7 @@ export function performanceDocument(report, file) {
     .concat('\n');
 }
 
-/** @param {BenchReport} report */
-function method({ settings: { command, repeats, warmup, seed, quiet }, peers }) {
+function method({ settings: { command, repeats, warmup, seed, quiet }, peers }: BenchReport): string[] {
   const ran = peers.filter(({ reason }) => reason === undefined);
   const missing = peers.filter(({ reason }) => reason !== undefined);
   const names = ran.map(({ name, version }) => text([name, version].filter(Boolean).join(' ')));
@@ -89,8 +83,7 @@ function method({ settings: { command, repeats, warmup, seed, quiet }, peers }) 
   ];
 }
 
-/** @param {BenchReport} report */
-function machine({ machine: m, node, package: { name, version }, git, load, date }) {
+function machine({ machine: m, node, package: { name, version }, git, load, date }: BenchReport): string[] {
   const commit = `${git.commit?.slice(0, 12) ?? 'not a checkout'}${git.dirty ? ', with changes that are not in it' : ''}`;
   const facts = [
     ['processor', `${m.cpu}, ${m.cores} cores, ${m.lastLevelCacheMiB} MiB last-level cache`],
@@ -106,8 +99,8 @@ function machine({ machine: m, node, package: { name, version }, git, load, date
   return ['## Machine', table([{ header: '' }, { header: '' }], facts)];
 }
 
-/** What the figures say of the memory and of the arithmetic. @param {readonly Row[]} rows */
-function limits(rows) {
+/** What the figures say of the memory and of the arithmetic. */
+function limits(rows: readonly Row[]): string[] {
   const measured = rows.filter(
     ({ backend, ofBandwidth }) => backend !== null && backend !== 'reference' && ofBandwidth !== null,
   );
@@ -138,11 +131,11 @@ function limits(rows) {
   ];
 }
 
-const share = (/** @type {Row} */ { ofBandwidth }) => ofBandwidth ?? Number.NaN;
+const share = ({ ofBandwidth }: Row) => ofBandwidth ?? Number.NaN;
 
-/** Compares a row with the same op on logits of the other width. @param {Row} row @param {readonly Row[]} rows */
-function evidence(row, rows) {
-  const key = (/** @type {Row} */ { section, op, by, backend, threads, shape }) =>
+/** Compares a row with the same op on logits of the other width. */
+function evidence(row: Row, rows: readonly Row[]): string {
+  const key = ({ section, op, by, backend, threads, shape }: Row) =>
     JSON.stringify([section, op, by, backend, threads, shapeName(shape)]);
   const same = rows.filter((other) => key(other) === key(row));
   const wide = same.find(({ dtype }) => dtype === 'f32');
@@ -153,8 +146,7 @@ function evidence(row, rows) {
   return `${gain < FOLLOWS_BYTES ? 'mostly arithmetic' : 'mostly the bytes'}: ${says}`;
 }
 
-/** @param {BenchReport} report */
-function comparisons({ comparisons: every }) {
+function comparisons({ comparisons: every }: BenchReport): string[] {
   const all = every.filter(({ section }) => section !== 'sweep');
   if (all.length === 0) return [];
   const right = true;
@@ -169,8 +161,8 @@ function comparisons({ comparisons: every }) {
   ];
 }
 
-/** A table for each section and shape. @param {readonly Row[]} rows */
-function results(rows) {
+/** A table for each section and shape. */
+function results(rows: readonly Row[]): string[] {
   return [...groupBy(rows, ({ section }) => section).values()].flatMap((ofSection) => {
     const heading = `### ${sectionTitles[ofSection[0].section]}`;
     const shapes = groupBy(ofSection, ({ shape }) => shapeName(shape));
@@ -180,8 +172,8 @@ function results(rows) {
   });
 }
 
-/** Of hundreds of shapes, the slowest; the file has the others. @param {BenchReport} report */
-function sweep({ comparisons: every }) {
+/** Of hundreds of shapes, the slowest; the file has the others. */
+function sweep({ comparisons: every }: BenchReport): string[] {
   const ofSweep = every.filter(({ section }) => section === 'sweep');
   if (ofSweep.length === 0) return [];
   const { counts, slowest } = sweepLines(ofSweep);
@@ -195,8 +187,7 @@ function sweep({ comparisons: every }) {
   ];
 }
 
-/** @param {readonly Row[]} rows @param {Column[]} before */
-function rowTable(rows, before = []) {
+function rowTable(rows: readonly Row[], before: readonly RowColumn[] = []): string {
   const columns = [...before, ...COLUMNS];
   return table(
     columns,
@@ -204,79 +195,14 @@ function rowTable(rows, before = []) {
   );
 }
 
-/** @param {readonly { header: string, right?: boolean }[]} columns @param {readonly (readonly string[])[]} rows */
-function table(columns, rows) {
-  const line = (/** @type {readonly string[]} */ cells) => `| ${cells.join(' | ')} |`;
+function table(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
   const rule = `|${columns.map(({ right }) => (right ? '---:' : '---')).join('|')}|`;
   return [line(columns.map(({ header }) => header)), rule, ...rows.map((cells) => line(cells.map(text)))].join('\n');
 }
 
-/** A peer's name or reason may hold anything. @param {string} value */
-function text(value) {
+/** A peer's name or reason may hold anything. */
+function text(value: string): string {
   const visible = value.replace(/\p{C}/gu, '\ufffd').replaceAll('&', '&amp;').replaceAll('<', '&lt;');
   return visible.replace(/[\\`*_[\]|~]/g, (character) => `\\${character}`);
-}
-
-/** @param {string} path @returns {BenchReport | undefined} undefined for a file of another form */
-function readReport(path) {
-  const value = JSON.parse(readFileSync(path, 'utf8'));
-  return value.benchmark === 'rlvr-kernels bench' ? value : undefined;
-}
-
-/** The result files of the form that the document is made from. @param {string} root */
-function reportFiles(root) {
-  const folder = join(root, RESULTS);
-  const files = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('.json')) : [];
-  return files.filter((name) => readReport(join(folder, name)) !== undefined).map((name) => `${RESULTS}/${name}`);
-}
-
-/** The file that the document names. @param {string} root */
-function namedFile(root) {
-  const path = join(root, DOCUMENT);
-  return existsSync(path) ? /^<!-- Generated from (\S+) by/.exec(readFileSync(path, 'utf8'))?.[1] : undefined;
-}
-
-/** Why the committed document is not what it says it is; undefined if all is well. @param {string} root */
-export function problemWithDocument(root) {
-  const again = 'npm run docs:performance';
-  const path = join(root, DOCUMENT);
-  if (!existsSync(path)) {
-    const [file] = reportFiles(root);
-    return file && `${DOCUMENT} is missing, and there is ${file}: ${again} -- ${file}`;
-  }
-  const file = namedFile(root);
-  const report = file !== undefined && existsSync(join(root, file)) ? readReport(join(root, file)) : undefined;
-  if (file === undefined || report === undefined)
-    return `${DOCUMENT} names no result file that is there: ${again} -- FILE`;
-  const same = readFileSync(path, 'utf8') === performanceDocument(report, file);
-  return same ? undefined : `${DOCUMENT} is not what ${file} gives: ${again}`;
-}
-
-/** @param {string} root @param {string | undefined} asked */
-export function writeDocument(root, asked) {
-  const files = reportFiles(root);
-  const file = asked?.replace(/^\.\//, '') ?? namedFile(root) ?? (files.length === 1 ? files[0] : undefined);
-  if (file === undefined)
-    throw new Error(`name the result file to write from; there are: ${files.join(', ') || 'none'}`);
-  const report = readReport(join(root, file));
-  if (report === undefined) throw new Error(`${file} is not a result of \`rlvr-kernels bench --json\``);
-  writeFileSync(join(root, DOCUMENT), performanceDocument(report, file));
-  return `${DOCUMENT} from ${file}`;
-}
-
-function main() {
-  const root = fileURLToPath(new URL('..', import.meta.url));
-  const [argument] = process.argv.slice(2);
-  if (argument !== '--check') return console.log(writeDocument(root, argument));
-  const problem = problemWithDocument(root);
-  if (problem !== undefined) throw new Error(problem);
-}
-
-if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  try {
-    main();
-  } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
-    process.exitCode = 1;
-  }
 }

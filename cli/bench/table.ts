@@ -1,9 +1,9 @@
 // Figures as text in the terminal, at most 100 columns wide.
 
 import type { BenchReport, Comparison, Row, Shape } from '../../bench/report/report.js';
+import { sweepLines } from '../../bench/report/sweep.js';
 import { comparisonText, intervalText, machineText, rowCells } from '../../bench/report/text.js';
 import type { Finding } from '../../bench/run.js';
-import { sweepLines } from '../../bench/sections/comparisons.js';
 import { type Column, renderTable } from '../table.js';
 
 const WIDTH = 100;

@@ -1,22 +1,23 @@
-// `rlvr-kernels bench` with what only the repository has: other packages to compare with, and a loss that a user wrote.
+// `npm run bench`: `rlvr-kernels bench` with what only a checkout has, other packages to compare with and a loss that a user
+// wrote.
 import { execFileSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
-import { providers } from '../../bench/peers/peers.mjs';
-import { addBenchCommand } from '../../dist/cli/bench/command.js';
-import { Interrupted, report } from '../../dist/cli/errors.js';
-import { pairwise } from './pairwise.mjs';
+import { peersFolder } from '../../bench/peers/installed.js';
+import { providers } from '../../bench/peers/peers.js';
+import { addBenchCommand } from '../bench/command.js';
+import { Interrupted, report } from '../errors.js';
+import { pairwise } from './pairwise.js';
 
-function installPeers() {
+function installPeers(): void {
   execFileSync('npm', ['install'], {
-    cwd: fileURLToPath(new URL('../../bench/peers', import.meta.url)),
+    cwd: peersFolder,
     env: { ...process.env, ONNXRUNTIME_NODE_INSTALL: 'skip' }, // its CUDA download
     stdio: ['ignore', 2, 2],
   });
 }
 
 const controller = new AbortController();
-for (const name of /** @type {const} */ (['SIGINT', 'SIGTERM'])) {
+for (const name of ['SIGINT', 'SIGTERM'] as const) {
   process.once(name, () => controller.abort(new Interrupted(name)));
 }
 

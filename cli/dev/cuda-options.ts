@@ -1,23 +1,14 @@
 // The command line of the GPU benchmark.
 import { parseArgs } from 'node:util';
-import { UsageError } from '../../dist/cli/errors.js';
+import type { CudaSettings, CudaShape, SmallShape } from '../../bench/cuda/settings.js';
+import type { DType } from '../../lib/index.js';
+import { UsageError } from '../errors.js';
 
-/**
- * @typedef {import('rlvr-kernels').DType} DType
- * @typedef {{ tokens: number, vocab: number, dtype: DType }} CudaShape
- * @typedef {{ sequences: number, tokens: number }} SmallShape
- * @typedef {object} CudaOptions
- * @property {CudaShape[]} shapes
- * @property {SmallShape[]} small
- * @property {number} repeats
- * @property {number} inner
- * @property {number} smallInner
- * @property {number} seed
- * @property {boolean} quiet
- * @property {boolean} peers
- * @property {number} peerSeconds
- * @property {string | undefined} json
- */
+export interface CudaOptions extends CudaSettings {
+  /** No progress on stderr. */
+  readonly quiet: boolean;
+  readonly json: string | undefined;
+}
 
 const DEFAULT_SHAPES = '8192x128256:bf16,16384x151936:bf16,4096x262144:bf16,8192x128256:f32,8192x151937:bf16';
 const DEFAULT_SMALL = '512x16384,4096x131072';
@@ -50,34 +41,29 @@ emulation has no speed: it runs only with --json, and the file says "emulated": 
 const SHAPE = /^([1-9]\d{0,8})x([1-9]\d{0,8}):(f32|bf16)$/;
 const SMALL = /^([1-9]\d{0,8})x([1-9]\d{0,8})$/;
 
-/** @param {string} list */
-const items = (list) => list.split(',').filter((item) => item !== '');
+const items = (list: string) => list.split(',').filter((item) => item !== '');
 
-/** @param {string} text @returns {CudaShape} */
-function parseShape(text) {
+function parseShape(text: string): CudaShape {
   const match = SHAPE.exec(text);
   if (!match)
     throw new UsageError(`--shapes: expected TxV:dtype such as 8192x128256:bf16, got ${JSON.stringify(text)}`);
-  return { tokens: Number(match[1]), vocab: Number(match[2]), dtype: /** @type {DType} */ (match[3]) };
+  return { tokens: Number(match[1]), vocab: Number(match[2]), dtype: match[3] as DType };
 }
 
-/** @param {string} text @returns {SmallShape} */
-function parseSmall(text) {
+function parseSmall(text: string): SmallShape {
   const match = SMALL.exec(text);
   const [sequences, tokens] = match ? [Number(match[1]), Number(match[2])] : [0, 0];
   if (sequences >= 2 && tokens >= sequences) return { sequences, tokens };
   throw new UsageError(`--small: expected NxT with 2 <= N <= T, such as 512x16384, got ${JSON.stringify(text)}`);
 }
 
-/** @param {string} name @param {string} text @param {number} min */
-function count(name, text, min) {
+function count(name: string, text: string, min: number): number {
   const value = Number(text);
   if (text.trim() !== '' && Number.isSafeInteger(value) && value >= min) return value;
   throw new UsageError(`--${name}: expected a whole number of at least ${min}, got ${JSON.stringify(text)}`);
 }
 
-/** @param {string[]} args */
-function readArguments(args) {
+function readArguments(args: string[]) {
   try {
     const { values } = parseArgs({
       args,
@@ -97,12 +83,11 @@ function readArguments(args) {
     });
     return values;
   } catch (error) {
-    throw new UsageError(/** @type {Error} */ (error).message);
+    throw new UsageError((error as Error).message);
   }
 }
 
-/** @param {string[]} args @returns {CudaOptions | 'help'} */
-export function parseCudaOptions(args) {
+export function parseCudaOptions(args: string[]): CudaOptions | 'help' {
   const values = readArguments(args);
   if (values.help) return 'help';
   return {

@@ -1,27 +1,44 @@
 // The tests of every op and loss on a real GPU, and a record of what passed there: bench/results/verify-<device>.json.
 // Exits with 1 where there is no device, on the emulation, and when anything fails.
 //
-//   node scripts/verify-cuda.mjs [--json FILE] [--skip-large] [--allow-emulated] [test files]
+//   npm run verify:cuda -- [--json FILE] [--skip-large] [--allow-emulated] [test files]
 //
-// Builds nothing: needs the addon, and dist/ to ask for the device. --skip-large leaves out the test with 2^31 logits, which
+// Builds nothing: needs the addon, and runs from dist/ (`npm run build:ts`). --skip-large leaves out the test with 2^31 logits, which
 // takes 4.3 GB of memory on either side. --allow-emulated runs on the emulation, and writes no file ever.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { commitOfRun, describeDevice, deviceLine, deviceSlug, RESULTS } from '../bench/cuda/machine.mjs';
-import { describePackage } from '../dist/bench/machine.js';
+import {
+  commitOfRun,
+  type DeviceDescription,
+  describeDevice,
+  deviceLine,
+  deviceSlug,
+  RESULTS,
+} from '../../bench/cuda/machine.js';
+import { describePackage } from '../../bench/machine.js';
+import { packageRoot } from '../../lib/version.js';
 
-/**
- * @typedef {import('../bench/cuda/machine.mjs').DeviceDescription} DeviceDescription
- * @typedef {{ status: string, message?: string, name: string, assertionResults: { status: string, fullName: string }[] }} FileReport
- * @typedef {{ file: string, passed: number, failed: number, skipped: number, failures: string[] }} FileCount
- */
+/** What vitest says of a file. */
+interface FileReport {
+  readonly status: string;
+  readonly message?: string;
+  readonly name: string;
+  readonly assertionResults: readonly { readonly status: string; readonly fullName: string }[];
+}
 
-const root = fileURLToPath(new URL('..', import.meta.url));
+interface FileCount {
+  readonly file: string;
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+  readonly failures: readonly string[];
+}
+
+const root = packageRoot();
 const OPS = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
 const LOSSES = ['conspo', 'grpo', 'policy-losses', 'disco', 'define-loss', 'custom-objective', 'policy-extensions'];
 const MORE = ['token-weights', 'group-order', 'metrics', 'known-failures'];
@@ -29,8 +46,8 @@ const DEVICE = ['cuda-backend', 'device-tensor', 'boundary/determinism', 'bounda
 const LARGE = 'degenerate-large';
 const BACKENDS = 'reference,cpu,cuda';
 
-/** The files below, and whatever else is about devices. @param {boolean} large */
-function allFiles(large) {
+/** The files below, and whatever else is about devices. */
+function allFiles(large: boolean): string[] {
   const others = ['', 'boundary/'].flatMap((folder) => {
     const names = readdirSync(join(root, 'test', folder)).filter((name) => /^device-.*\.test\.ts$/.test(name));
     return names.map((name) => folder + name.replace(/\.test\.ts$/, ''));
@@ -39,8 +56,8 @@ function allFiles(large) {
   return [...names].map((name) => `test/${name}.test.ts`);
 }
 
-/** What vitest says of the files; nothing where it did not come that far. @param {string[]} files @returns {{ reports: FileReport[], ok: boolean }} */
-function runVitest(files) {
+/** What vitest says of the files; nothing where it did not come that far. */
+function runVitest(files: readonly string[]): { reports: FileReport[]; ok: boolean } {
   const folder = mkdtempSync(join(tmpdir(), 'rlvr-verify-'));
   const report = join(folder, 'report.json');
   // Without the *-simd projects, which run the cpu backend once more.
@@ -63,8 +80,7 @@ function runVitest(files) {
   }
 }
 
-/** @param {string} file @param {FileReport[]} reports @returns {FileCount} */
-function countFile(file, reports) {
+function countFile(file: string, reports: readonly FileReport[]): FileCount {
   const of = reports.filter(({ name }) => relative(root, name).replaceAll('\\', '/') === file);
   const tests = of.flatMap(({ assertionResults }) => assertionResults);
   const failures = tests.filter(({ status }) => status === 'failed').map(({ fullName }) => fullName);
@@ -79,15 +95,13 @@ function countFile(file, reports) {
   };
 }
 
-/** @param {FileReport[]} reports */
-function brokenReasons(reports) {
+function brokenReasons(reports: readonly FileReport[]): string[] {
   const broken = reports.filter(({ status }) => status === 'failed');
   return broken.map(({ message }) => message?.split('\n')[0] || 'it broke outside of its tests');
 }
 
-/** @param {DeviceDescription} device @param {FileCount[]} files */
-function record({ emulated: _no, ...device }, files) {
-  const total = (/** @type {'passed' | 'failed' | 'skipped'} */ key) => files.reduce((sum, file) => sum + file[key], 0);
+function record({ emulated: _, ...device }: DeviceDescription, files: readonly FileCount[]) {
+  const total = (key: 'passed' | 'failed' | 'skipped') => files.reduce((sum, file) => sum + file[key], 0);
   return {
     verification: 'cuda',
     date: new Date().toISOString(),
@@ -103,8 +117,7 @@ function record({ emulated: _no, ...device }, files) {
   };
 }
 
-/** @param {string[]} args */
-function readOptions(args) {
+function readOptions(args: string[]) {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
@@ -118,8 +131,8 @@ function readOptions(args) {
   return { files, json: values.json, allowEmulated: values['allow-emulated'] };
 }
 
-/** @param {ReturnType<typeof readOptions>} options @returns {boolean} whether all is well */
-function verify({ files, json, allowEmulated }) {
+/** Whether all is well. */
+function verify({ files, json, allowEmulated }: ReturnType<typeof readOptions>): boolean {
   const device = describeDevice();
   if ('reason' in device) throw new Error(`no CUDA device: ${device.reason}`);
   if (device.emulated && !allowEmulated) throw new Error('this device is the emulation, which verifies no GPU');
@@ -149,6 +162,6 @@ function verify({ files, json, allowEmulated }) {
 try {
   if (!verify(readOptions(process.argv.slice(2)))) process.exitCode = 1;
 } catch (error) {
-  console.error(`verify-cuda: ${/** @type {Error} */ (error).message}`);
+  console.error(`verify-cuda: ${(error as Error).message}`);
   process.exitCode = 1;
 }
