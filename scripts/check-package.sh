@@ -9,7 +9,7 @@
 #   6. no prebuilt addon, and a compiler: compiled, with CUDA where there is an nvcc
 #   7. a prebuilt addon of another version, and no compiler: a line that says so, and the reference backend
 #
-# Needs the prebuilt addon of this machine (npm run prebuild). Cases can be named: scripts/check-package.sh 1 2
+# Needs the prebuilt addon of this machine (npm run build:prebuilds). Cases can be named: scripts/check-package.sh 1 2
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -44,7 +44,7 @@ npx --no-install publint run "$whole"
 npx --no-install attw "$whole" --profile node16
 bare="$work/without-prebuilds.tgz"
 tar -xzf "$whole" -C "$work"
-[ -d "$work/package/prebuilds" ] || { echo 'the package has no prebuilt addons: npm run prebuild' >&2; exit 1; }
+[ -d "$work/package/prebuilds" ] || { echo 'the package has no prebuilt addons: npm run build:prebuilds' >&2; exit 1; }
 other="$work/another-version.tgz"
 sed -i 's/^  "version": .*/  "version": "99.0.0",/' "$work/package/package.json"
 tar -czf "$other" -C "$work" package

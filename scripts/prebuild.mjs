@@ -1,7 +1,7 @@
 // Builds the prebuilt addons that this machine can, into prebuilds/<platform>-<arch>/, with prebuildify.
 //
-//   npm run prebuild                        this machine's, and those that a cross compiler is there for
-//   npm run prebuild -- linux-arm64         these only
+//   npm run build:prebuilds                   this machine's, and those that a cross compiler is there for
+//   npm run build:prebuilds -- linux-arm64    these only
 //
 // CUDA is in where there is an nvcc: for every GPU architecture of a release, or those that CUDA_ARCHS names. On Linux
 // the result needs no glibc newer than 2.28, which scripts/check-binary.mjs then reads from the file itself. prebuildify
@@ -72,7 +72,7 @@ function prebuild(target) {
 }
 
 if (process.platform !== 'win32' && !onPath('node-gyp'))
-  throw new Error('run this as `npm run prebuild`, which brings node-gyp');
+  throw new Error('run this as `npm run build:prebuilds`, which brings node-gyp');
 const wanted = process.argv.slice(2);
 for (const target of wanted.length > 0 ? wanted : [host, ...CROSS_TARGETS]) {
   const reason = obstacle(target);

