@@ -29,10 +29,10 @@ function obstacle(target) {
 /** Links to what binding.gyp speaks of; its action finds the tree by way of them. @param {string} folder */
 function stage(folder) {
   mkdirSync(folder, { recursive: true });
-  for (const name of ['package.json', 'CMakeLists.txt', 'binding.gyp', 'native', 'scripts']) {
+  for (const name of ['package.json', 'CMakeLists.txt', 'binding.gyp', 'native', 'install']) {
     const link = join(folder, name);
     rmSync(link, { force: true });
-    symlinkSync(join(root, name), link, ['native', 'scripts'].includes(name) ? 'junction' : 'file');
+    symlinkSync(join(root, name), link, ['native', 'install'].includes(name) ? 'junction' : 'file');
   }
 }
 
