@@ -7,8 +7,8 @@ import { startProgress } from './progress.js';
 import { type BenchReport, type Comparison, type PeerEntry, type Row, reportFormat } from './report/report.js';
 import { rowsOf } from './rows.js';
 import type { Experiment, Plan, SectionName } from './sections/experiment.js';
+import { threadsOf } from './sections/own.js';
 import { experimentsOf } from './sections/sections.js';
-import { threadsOf } from './sections/token-level.js';
 import { measure, type RoundWatch } from './timing.js';
 
 /** Above this, others are at work, and the figures say little. */

@@ -1,4 +1,5 @@
-// What a call costs beside its kernel: the forward pass of one short row, in which next to nothing is computed.
+// The section `calls`: what a call costs besides its kernel. The forward pass of one short
+// row, in which next to nothing is computed.
 
 import { withoutTiny } from '../../lib/backend/tiny.js';
 import { type BackendName, tokenLogProbs, tokenLogProbsSync } from '../../lib/index.js';
@@ -6,19 +7,21 @@ import { DTYPE_CODES, type TokenLogProbsForwardArguments } from '../../lib/kerne
 import { benchAddon } from '../problems/addon.js';
 import { createProblem, type TokenProblem } from '../problems/data.js';
 import { requireWithin, truthOf, valueError } from '../problems/float64.js';
+import { TOKEN_TOLERANCE } from '../problems/tolerances.js';
+import { shapeText } from '../report/text.js';
 import type { Contender } from '../timing.js';
 import { againstReference } from './comparisons.js';
 import type { Experiment, Omission, Plan } from './experiment.js';
-import { ownIdentity, TOLERANCE } from './token-level.js';
+import { ownIdentity } from './own.js';
 
 const SHAPE = { tokens: 1, vocab: 32 };
 
 export function callExperiments({ backends, seed }: Plan): Experiment[] | Omission {
-  if (!backends.includes('cpu')) return { section: 'calls', reason: 'it needs the cpu backend' };
+  if (!backends.includes('cpu')) return { reason: 'it needs the cpu backend' };
   return [
     {
       section: 'calls',
-      title: `what a call costs, T x V = ${SHAPE.tokens} x ${SHAPE.vocab}`,
+      title: `what a call costs, ${shapeText(SHAPE)}`,
       open: () => callContenders(createProblem(SHAPE, seed)),
       compare: (measured) => againstReference('calls', measured),
     },
@@ -37,7 +40,7 @@ function callContenders(problem: TokenProblem): Contender[] {
     brief: true,
     check() {
       const error = valueError(logProbs(), truth, 'logProb');
-      requireWithin(`${op}, ${backend}`, error, TOLERANCE.value);
+      requireWithin(`${op}, ${backend}`, error, TOKEN_TOLERANCE.value);
       return error;
     },
     run,

@@ -1,9 +1,7 @@
 // The ratios that a reader asks for first, each of two rows of the same rounds.
-import type { DType } from '../../lib/index.js';
 import type { Comparison, Row, Section } from '../report/report.js';
 import { type Measurement, spreadOf } from '../timing.js';
-import { TOKEN_LEVEL_ALONE } from './losses.js';
-import { OWN } from './token-level.js';
+import { OWN } from './own.js';
 
 type Backend = NonNullable<Row['backend']>;
 
@@ -14,7 +12,7 @@ export type Measured = ReadonlyMap<Row, Measurement>;
  * Collects claims, and drops those that lack a row. A ratio is taken in every round, and its median is the claim: what the
  * machine does for a while, it does to both of a round.
  */
-class Claims {
+export class Claims {
   readonly list: Comparison[] = [];
   readonly rows: readonly Row[];
 
@@ -68,93 +66,13 @@ class Claims {
   }
 }
 
-const unique = <T>(values: readonly T[]): T[] => [...new Set(values)];
-const ownBackends = (rows: readonly Row[]) => unique(rows.flatMap(({ by, backend }) => (by === OWN && backend) || []));
-
-/** Named where it is not the one that is meant without saying. */
-const suffix = (backend: Backend, of: readonly Backend[]) => (backend === of[0] ? '' : ` (${backend})`);
-
-export function tokenComparisons(measured: Measured): Comparison[] {
-  const claims = new Claims('token', measured);
-  const { rows } = claims;
-  const backends = ownBackends(rows);
-  const [main] = backends;
-  for (const theirs of rows.filter(({ by }) => by !== OWN && by !== 'memory')) {
-    const [op] = theirs.op.split(' by ');
-    const variant = theirs.op === op ? '' : ` ${theirs.op.slice(op.length + 1)}`;
-    claims.speed(`${op} f32, against ${theirs.by}${variant}`, claims.own(op, 'f32', main), theirs);
-  }
-  for (const backend of backends) {
-    const of = suffix(backend, backends);
-    const own = (op: string, dtype: DType) => claims.own(op, dtype, backend);
-    for (const dtype of ['f32', 'bf16', 'f16'] as const) {
-      claims.share(`forward ${dtype}, of the read bandwidth${of}`, own('forward', dtype));
-      claims.share(`backward in place ${dtype}, of the copy bandwidth${of}`, own('backward in place', dtype));
-      if (dtype !== 'f32') {
-        claims.speed(`forward ${dtype}, rows/s against f32${of}`, own('forward', dtype), own('forward', 'f32'));
-      }
-      const plain = own('forward', dtype);
-      claims.cost(`forward with entropy ${dtype}, time over forward${of}`, own('forward with entropy', dtype), plain);
-      claims.cost(
-        `forward + backward ${dtype}, time over the sum of both${of}`,
-        own('forward + backward', dtype),
-        plain,
-        own('backward in place', dtype),
-      );
-    }
-  }
-  return [...claims.list, ...againstReference('token', measured)];
+/** The backends that have rows, in order. */
+export function ownBackends(rows: readonly Row[]): Backend[] {
+  return [...new Set(rows.flatMap(({ by, backend }) => (by === OWN && backend) || []))];
 }
 
-export function lossComparisons(measured: Measured): Comparison[] {
-  const claims = new Claims('losses', measured);
-  const { rows } = claims;
-  const alone: readonly string[] = ['forward', 'backward in place', TOKEN_LEVEL_ALONE];
-  const backends = ownBackends(rows);
-  for (const loss of rows.filter(({ by, op }) => by === OWN && !alone.includes(op))) {
-    const backend = loss.backend ?? backends[0];
-    const of = suffix(backend, backends);
-    const own = (op: string) => claims.own(op, loss.dtype, backend);
-    const name = `${loss.op} ${loss.dtype}`;
-    claims.cost(`${name}, time over its forward and backward${of}`, loss, own('forward'), own('backward in place'));
-    if (loss.op !== 'grpo') claims.cost(`${name}, time over grpo${of}`, loss, own('grpo'));
-  }
-  return [...claims.list, ...againstReference('losses', measured)];
-}
-
-/** What several threads gain over one. */
-export function threadComparisons(measured: Measured): Comparison[] {
-  const claims = new Claims('threads', measured);
-  const { rows } = claims;
-  for (const row of rows) {
-    const one = rows.find(({ op, by, dtype, threads }) => {
-      return threads === 1 && op === row.op && by === row.by && dtype === row.dtype;
-    });
-    if (row.threads !== 1) claims.speed(`${row.op} ${row.dtype}, ${row.threads} threads against 1`, row, one);
-  }
-  return claims.list;
-}
-
-/** Linear in N, whatever the group size: the cost per sequence at the larger N over that at the smaller is 1. */
-export function groupComparisons(measured: Measured): Comparison[] {
-  const claims = new Claims('groups', measured);
-  const { rows } = claims;
-  const backends = ownBackends(rows);
-  for (const row of rows) {
-    const of = suffix(row.backend ?? backends[0], backends);
-    const same = rows.filter(({ backend }) => backend === row.backend);
-    const smaller = same.find(({ shape }) => {
-      return shape.groupSize === row.shape.groupSize && (shape.sequences ?? 0) < (row.shape.sequences ?? 0);
-    });
-    const { groupSize, sequences } = row.shape;
-    if (smaller) {
-      const claim = `group size ${groupSize}: cost per sequence at N ${sequences} over N ${smaller.shape.sequences}${of}`;
-      const times = (sequences ?? 1) / (smaller.shape.sequences ?? 1);
-      claims.ratio(claim, row, [smaller], (larger, small) => larger / small / times);
-    }
-  }
-  return [...claims.list, ...againstReference('groups', measured)];
-}
+/** Names a backend where it is not the first, which is meant without saying. */
+export const suffix = (backend: Backend, of: readonly Backend[]) => (backend === of[0] ? '' : ` (${backend})`);
 
 /** The same work, whoever does it. */
 export const workOf = ({ op, dtype, shape }: Pick<Row, 'op' | 'dtype' | 'shape'>) => JSON.stringify([op, dtype, shape]);
@@ -171,23 +89,24 @@ export function againstReference(section: Section, measured: Measured): Comparis
   return claims.list;
 }
 
-/** How often the median lies above an interval, and how often below it. */
+/** The chance that the median lies above an interval, and the same that it lies below: 99.96 % intervals. */
 const CHANCE = 2e-4;
 
 /**
- * Where the median lies of what `samples` were drawn from, whatever its distribution: each is below that median as likely as
- * not, so that all but a few come out below it too seldom to believe. From the smallest to the largest if they are few.
+ * The interval in which the median of the distribution lies that `samples` were drawn from, whatever that distribution is
+ * (sign test): each sample is below the median with a chance of one half, so it is unlikely that all but a few are. From the
+ * smallest to the largest sample if there are few.
  */
 export function medianInterval(samples: readonly number[]): [low: number, high: number] {
   const sorted = [...samples].sort((a, b) => a - b);
   const count = sorted.length;
-  let left = 0; // outside, on either side
-  let logarithm = -count * Math.LN2; // of the chance that `left` are below the median
-  let chance = Math.exp(logarithm); // that no more than `left` are
+  let outside = 0; // samples beyond the interval, on either side
+  let logarithm = -count * Math.LN2; // of the chance that exactly `outside` samples are below the median
+  let chance = Math.exp(logarithm); // that no more than `outside` are
   while (true) {
-    logarithm += Math.log((count - left) / (left + 1));
+    logarithm += Math.log((count - outside) / (outside + 1));
     chance += Math.exp(logarithm);
-    if (chance > CHANCE) return [sorted[left], sorted[count - 1 - left]];
-    left++;
+    if (chance > CHANCE) return [sorted[outside], sorted[count - 1 - outside]];
+    outside++;
   }
 }

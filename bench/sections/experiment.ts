@@ -5,12 +5,15 @@ import type { Lengths } from '../problems/rollouts.js';
 import type { Comparison, Section } from '../report/report.js';
 import type { Contender, MeasureOptions } from '../timing.js';
 import type { Measured } from './comparisons.js';
-import type { LossFunction } from './losses.js';
+import type { LossFunction } from './loss-functions.js';
 
 /** What can be asked for, in the order in which it runs. */
 export const sectionNames = ['token', 'scores', 'objectives', 'losses', 'groups', 'calls', 'threads', 'sweep'] as const;
 export type SectionName = (typeof sectionNames)[number];
 export const defaultSections: readonly SectionName[] = ['token', 'scores', 'objectives', 'losses'];
+
+/** Of an experiment's rounds: a contender that takes longer than this in all sits some of them out. */
+export const BUDGET_SECONDS = 20;
 
 export interface Plan {
   readonly shapes: readonly TokenShape[];
@@ -39,6 +42,5 @@ export interface Experiment {
 
 /** Why a section cannot run here. */
 export interface Omission {
-  readonly section: SectionName;
   readonly reason: string;
 }

@@ -1,49 +1,60 @@
-// Whole losses from logits, the gradient in place of the logits, beside the token level alone in the same rounds.
-import * as api from '../../lib/index.js';
+// Whole losses from logits, the gradient in place of the logits, with the token level alone in the same rounds.
 import { finiteRows, type TokenArrays } from '../problems/arrays.js';
+import type { TokenShape } from '../problems/data.js';
 import { exactLogProbs, gradientError, requireWithin, truthOf, WrongResult } from '../problems/float64.js';
 import { type Lengths, rolloutsOfTokens } from '../problems/rollouts.js';
+import { TOKEN_TOLERANCE } from '../problems/tolerances.js';
+import type { Comparison } from '../report/report.js';
+import { shapeText } from '../report/text.js';
 import type { Contender } from '../timing.js';
-import { ownIdentity, type Setting, TOLERANCE, tokenContenders } from './token-level.js';
+import { againstReference, Claims, type Measured, ownBackends, suffix } from './comparisons.js';
+import { BUDGET_SECONDS, type Experiment, type Plan } from './experiment.js';
+import type { LossFunction } from './loss-functions.js';
+import { BenchMemory } from './memory.js';
+import { OWN, ownIdentity, type Setting } from './own.js';
+import { tokenContenders } from './token-level.js';
 
-export interface LossCallOptions {
-  readonly gradient?: 'in-place';
-  readonly backend: api.BackendName;
+const TOKEN_LEVEL_ALONE = 'token level alone';
+const DEFAULT_LENGTHS: Lengths = { min: 32, max: 32 };
+
+export function lossExperiments(plan: Plan): Experiment[] {
+  return plan.shapes.map((shape) => lossExperiment(shape, plan));
 }
 
-/** A loss as the benchmark calls it: a batch with log-probs of the old policy, and rewards in groups. */
-export type LossFunction = (
-  batch: api.Batch & { oldLogProbs: Float64Array },
-  options: LossCallOptions,
-) => { loss: number; gradLogProbs?: api.FloatArray };
-
-/** With tau 1 no score is so far ahead that its gradient is 0: such rows are not read. */
-export const LOSSES = {
-  conspo: (batch, options) => api.conspoSync(batch, { tau: 1, ...options }),
-  grpo: (batch, options) => api.grpoSync(batch, options),
-  dapo: (batch, options) => api.dapoSync(batch, options),
-  bnpo: (batch, options) => api.bnpoSync(batch, options),
-  drGrpo: (batch, options) => api.drGrpoSync(batch, { maxLength: 1024, ...options }),
-  gspo: (batch, options) => api.gspoSync(batch, options),
-  gmpo: (batch, options) => api.gmpoSync(batch, options),
-  cispo: (batch, options) => api.cispoSync(batch, options),
-  sapo: (batch, options) => api.sapoSync(batch, options),
-  disco: (batch, options) => api.discoSync(batch, options),
-} satisfies Record<string, LossFunction>;
-
-export const DEFAULT_LOSSES: readonly (keyof typeof LOSSES)[] = ['conspo', 'grpo'];
-export const TOKEN_LEVEL_ALONE = 'token level alone';
+function lossExperiment(shape: TokenShape, plan: Plan): Experiment {
+  const { lossDtypes, backends, losses, seed, groupSize, lengths = DEFAULT_LENGTHS } = plan;
+  let memory: BenchMemory | undefined;
+  return {
+    section: 'losses',
+    title: `losses, ${shapeText(shape)}`,
+    rounds: { budgetSeconds: BUDGET_SECONDS },
+    open() {
+      const opened = new BenchMemory(shape, lossDtypes, { backends, seed });
+      memory = opened;
+      const own = backends.flatMap((backend) =>
+        opened
+          .of(backend)
+          .flatMap((arrays) =>
+            lossContenders(arrays, { section: 'losses', shape, backend }, losses, { lengths, groupSize, seed }),
+          ),
+      );
+      return [...opened.yardsticks(), ...own];
+    },
+    compare: lossComparisons,
+    close: () => memory?.dispose(),
+  };
+}
 
 /** Ratios so near 1 that no loss clips any: a clipped token's row is not read either. */
 const STEP = 1e-4;
 
-export interface LossBatchOptions {
+interface LossBatchOptions {
   readonly lengths: Lengths;
   readonly groupSize: number;
   readonly seed: number;
 }
 
-export function lossContenders(
+function lossContenders(
   arrays: TokenArrays,
   setting: Setting,
   losses: Readonly<Record<string, LossFunction>>,
@@ -98,10 +109,26 @@ function lossContender(
     requireWithin(`${name}: loss`, Math.abs(value - expected.loss) / Math.max(1, Math.abs(expected.loss)), 1e-6);
     const truth = truthOf({ ...problem, upstream }, dtype, arrays.source);
     const error = gradientError(finiteRows(arrays, arrays.gradient('work', 0), name), truth);
-    requireWithin(`${name}: gradient`, error, TOLERANCE.gradient[dtype]);
+    requireWithin(`${name}: gradient`, error, TOKEN_TOLERANCE.gradient[dtype]);
     restore(0);
     return error;
   };
   const moves = { read: bytes, copied: bytes };
   return { ...ownIdentity(setting), op, dtype, slots, memoryBound: true, moves, check, run, restore };
+}
+
+function lossComparisons(measured: Measured): Comparison[] {
+  const claims = new Claims('losses', measured);
+  const { rows } = claims;
+  const alone: readonly string[] = ['forward', 'backward in place', TOKEN_LEVEL_ALONE];
+  const backends = ownBackends(rows);
+  for (const loss of rows.filter(({ by, op }) => by === OWN && !alone.includes(op))) {
+    const backend = loss.backend ?? backends[0];
+    const of = suffix(backend, backends);
+    const own = (op: string) => claims.own(op, loss.dtype, backend);
+    const name = `${loss.op} ${loss.dtype}`;
+    claims.cost(`${name}, time over its forward and backward${of}`, loss, own('forward'), own('backward in place'));
+    if (loss.op !== 'grpo') claims.cost(`${name}, time over grpo${of}`, loss, own('grpo'));
+  }
+  return [...claims.list, ...againstReference('losses', measured)];
 }

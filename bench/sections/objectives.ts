@@ -1,4 +1,4 @@
-// The group level, and it together with the sequence level: op by op, and as the losses of log-probs do it.
+// The section `objectives`: the group level, and it together with the sequence level: op by op, and as the losses of log-probs do it.
 import {
   advantageObjectiveSync,
   conspoSync,
@@ -18,10 +18,15 @@ import {
 } from '../problems/exact.js';
 import type { ScoredRollouts } from '../problems/rollouts.js';
 import type { Contender } from '../timing.js';
-import { exactContender, ratioInputs } from './scores.js';
-import type { Setting } from './token-level.js';
+import type { Experiment, Plan } from './experiment.js';
+import type { Setting } from './own.js';
+import { exactContender, ratioInputs, rolloutExperiment } from './rollout-level.js';
 
 const TAU = 0.1;
+
+export function objectiveExperiments(plan: Plan): Experiment[] {
+  return [rolloutExperiment('objectives', plan, objectiveContenders)];
+}
 
 export function infoNceContender(rollouts: ScoredRollouts, setting: Setting): Contender {
   const { rewards, cuGroups } = rollouts;
@@ -66,7 +71,7 @@ function advantageContender(rollouts: ScoredRollouts, setting: Setting): Contend
   );
 }
 
-export function objectiveContenders(rollouts: ScoredRollouts, setting: Setting): Contender[] {
+function objectiveContenders(rollouts: ScoredRollouts, setting: Setting): Contender[] {
   return [
     infoNceContender(rollouts, setting),
     advantageContender(rollouts, setting),

@@ -1,4 +1,4 @@
-// The sequence level: the mean log-prob and every ratio score, forward and backward.
+// The section `scores`: the mean log-prob and every ratio score, forward and backward.
 
 import {
   type RatioScoreKind,
@@ -9,43 +9,14 @@ import {
 } from '../../lib/index.js';
 import { RATIO_SCORE_KINDS } from '../../lib/kernels.js';
 import { type ExactScores, exactBackward, exactMeans, exactRatioScores } from '../problems/exact.js';
-import { normError, requireWithin } from '../problems/float64.js';
 import type { ScoredRollouts } from '../problems/rollouts.js';
-import type { Shape } from '../report/report.js';
-import type { Contender, Traffic } from '../timing.js';
-import { ownIdentity, type Setting } from './token-level.js';
+import type { Contender } from '../timing.js';
+import type { Experiment, Plan } from './experiment.js';
+import type { Setting } from './own.js';
+import { exactContender, ratioInputs, rolloutExperiment } from './rollout-level.js';
 
-/** The kernels compute in float64. */
-export const FLOAT64_TOLERANCE = 1e-10;
-
-export function shapeOf({ cuSeqlens, cuGroups }: ScoredRollouts): Shape {
-  const sequences = cuSeqlens.length - 1;
-  return { tokens: cuSeqlens[sequences], sequences, groupSize: Math.round(sequences / (cuGroups.length - 1)) };
-}
-
-/** A contender whose answer is a few arrays, each known exactly. */
-export function exactContender(
-  setting: Setting,
-  op: string,
-  moves: Traffic,
-  run: () => readonly ArrayLike<number>[],
-  exact: () => readonly ArrayLike<number>[],
-): Contender {
-  return {
-    ...ownIdentity(setting),
-    op,
-    dtype: 'f64',
-    moves,
-    memoryBound: false,
-    brief: true,
-    check() {
-      const got = run();
-      const errors = exact().map((values, k) => normError(got[k], values));
-      for (const error of errors) requireWithin(`${op}, ${setting.backend}`, error, FLOAT64_TOLERANCE);
-      return Math.max(...errors);
-    },
-    run,
-  };
+export function scoreExperiments(plan: Plan): Experiment[] {
+  return [rolloutExperiment('scores', plan, scoreContenders)];
 }
 
 export function scoreContenders(
@@ -86,12 +57,6 @@ function meanContenders(rollouts: ScoredRollouts, setting: Setting): Contender[]
       () => [exactBackward(gradScores, exactMeans(rollouts).scoreGrads, cuSeqlens)],
     ),
   ];
-}
-
-/** The KL estimators take no sides. */
-export function ratioInputs({ logProbs, oldLogProbs, cuSeqlens, advantages }: ScoredRollouts, kind: RatioScoreKind) {
-  const inputs = { logProbs, oldLogProbs, cuSeqlens };
-  return /^k\d$/.test(kind) ? inputs : { ...inputs, sides: advantages };
 }
 
 function ratioContender(rollouts: ScoredRollouts, setting: Setting, kind: RatioScoreKind): Contender {

@@ -5,13 +5,15 @@ import { type BackendName, tokenLogProbsBackwardSync, tokenLogProbsSync } from '
 import { createProblem, type TokenShape } from '../problems/data.js';
 import { gradientError, type RowTruth, requireWithin, truthOf, valueError } from '../problems/float64.js';
 import { scoredRollouts } from '../problems/rollouts.js';
+import { TOKEN_TOLERANCE } from '../problems/tolerances.js';
 import type { Shape } from '../report/report.js';
 import type { Contender } from '../timing.js';
 import { againstReference, workOf } from './comparisons.js';
 import type { Experiment, Omission, Plan } from './experiment.js';
 import { infoNceContender } from './objectives.js';
-import { scoreContenders, shapeOf } from './scores.js';
-import { ownIdentity, TOLERANCE } from './token-level.js';
+import { ownIdentity } from './own.js';
+import { shapeOf } from './rollout-level.js';
+import { scoreContenders } from './scores.js';
 
 const TOKENS = [1, 2, 4, 16, 33, 64, 128, 1024, 4096];
 const VOCABULARIES = [1, 2, 3, 8, 31, 32, 64, 128, 257, 512, 1024, 4096, 10007, 32768, 131072, 262144];
@@ -25,7 +27,7 @@ const ROUNDS = { repeats: 61, warmup: 1, pauseMs: 0, wakingMs: 0, briefMs: 0.25,
 const LEFT_OUT = 'the smallest calls are left out: in cpu, too, the reference does them';
 
 export function sweepExperiments({ backends, seed }: Plan): Experiment[] | Omission {
-  if (!backends.includes('cpu')) return { section: 'sweep', reason: 'it holds the cpu backend against the reference' };
+  if (!backends.includes('cpu')) return { reason: 'it holds the cpu backend against the reference' };
   const fast = 'cpu';
   const pair = [fast, 'reference'] as const;
   const all = TOKENS.flatMap((tokens) => VOCABULARIES.map((vocab) => ({ tokens, vocab })));
@@ -105,13 +107,13 @@ function sweepContenders({ shape, targets, upstream, exact, ...arrays }: SweepAr
   };
   const checkForward = () => {
     const error = valueError(forward().logProbs, exact(), 'logProb');
-    requireWithin(name('forward'), error, TOLERANCE.value);
+    requireWithin(name('forward'), error, TOKEN_TOLERANCE.value);
     return error;
   };
   const checkBackward = () => {
     backward();
     const error = gradientError((row) => out.data.subarray(row * shape.vocab, (row + 1) * shape.vocab), exact());
-    requireWithin(name('backward'), error, TOLERANCE.gradient.f32);
+    requireWithin(name('backward'), error, TOKEN_TOLERANCE.gradient.f32);
     return error;
   };
   const bytes = arrays.logits.byteLength;

@@ -1,25 +1,11 @@
 // The token-level op through the package's public functions.
 
-import { type BackendName, type DType, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../../lib/index.js';
-import { benchAddon } from '../problems/addon.js';
+import { tokenLogProbsBackwardSync, tokenLogProbsSync } from '../../lib/index.js';
 import { finiteRows, type TokenArrays } from '../problems/arrays.js';
 import { gradientError, requireWithin, valueError } from '../problems/float64.js';
-import type { Section, Shape } from '../report/report.js';
+import { TOKEN_TOLERANCE } from '../problems/tolerances.js';
 import type { Contender } from '../timing.js';
-
-export const OWN = 'rlvr-kernels';
-
-/** Spec section 8. */
-export const TOLERANCE: { readonly value: number; readonly gradient: Readonly<Record<DType, number>> } = {
-  value: 1e-6,
-  gradient: { f32: 2e-6, bf16: 4e-3, f16: 5e-4 },
-};
-
-export interface Setting {
-  readonly section: Section;
-  readonly shape: Shape;
-  readonly backend: BackendName;
-}
+import { ownIdentity, type Setting } from './own.js';
 
 export type TokenOp =
   | 'forward'
@@ -35,16 +21,6 @@ export const TOKEN_OPS: readonly TokenOp[] = [
   'backward second array',
   'forward + backward',
 ];
-
-/** Threads that a backend of this package uses. */
-export function threadsOf(backend: BackendName): number | null {
-  if (backend === 'reference') return 1;
-  return backend === 'cpu' ? (benchAddon()?.cpuInfo().threads ?? null) : null;
-}
-
-export function ownIdentity({ section, shape, backend }: Setting) {
-  return { section, shape, backend, by: OWN, threads: threadsOf(backend) };
-}
 
 export function tokenContenders(arrays: TokenArrays, setting: Setting, ops = TOKEN_OPS): Contender[] {
   const makers: Record<TokenOp, () => Contender> = {
@@ -75,7 +51,7 @@ function forward(arrays: TokenArrays, setting: Setting, entropy: boolean): Conte
       const result = run(0);
       const errors = [valueError(result.logProbs, truth, 'logProb')];
       if (entropy) errors.push(valueError(result.entropy ?? [], truth, 'entropy'));
-      for (const error of errors) requireWithin(`${op} ${dtype}, ${backend}`, error, TOLERANCE.value);
+      for (const error of errors) requireWithin(`${op} ${dtype}, ${backend}`, error, TOKEN_TOLERANCE.value);
       return Math.max(...errors);
     },
     run,
@@ -84,7 +60,7 @@ function forward(arrays: TokenArrays, setting: Setting, entropy: boolean): Conte
 
 function checkGradient(arrays: TokenArrays, array: 'work' | 'out', name: string): number {
   const error = gradientError(finiteRows(arrays, arrays.gradient(array, 0), name), arrays.truth);
-  requireWithin(name, error, TOLERANCE.gradient[arrays.dtype]);
+  requireWithin(name, error, TOKEN_TOLERANCE.gradient[arrays.dtype]);
   return error;
 }
 

@@ -6,7 +6,7 @@ import { defaultPresets, defaultTokens, PRESETS, type PresetName, presetNames } 
 import type { Lengths } from '../../bench/problems/rollouts.js';
 import type { BenchSettings } from '../../bench/run.js';
 import { defaultSections, type SectionName, sectionNames } from '../../bench/sections/experiment.js';
-import { DEFAULT_LOSSES, LOSSES, type LossFunction } from '../../bench/sections/losses.js';
+import { DEFAULT_LOSSES, LOSSES, type LossFunction } from '../../bench/sections/loss-functions.js';
 import { type BackendName, backends, type DType } from '../../lib/index.js';
 import { DTYPE_CODES } from '../../lib/kernels.js';
 import { UsageError } from '../errors.js';

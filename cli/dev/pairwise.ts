@@ -1,5 +1,5 @@
 // The user's loss of docs/losses.md, to see what a loss of one's own costs next to the package's.
-import type { LossFunction } from '../../bench/sections/losses.js';
+import type { LossFunction } from '../../bench/sections/loss-functions.js';
 import { defineLoss, type Objective, scoreObjective } from '../../lib/index.js';
 
 /** Every positive against every negative of its group. */

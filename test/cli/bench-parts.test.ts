@@ -8,8 +8,9 @@ import type { Row } from '../../bench/report/report.js';
 import { sweepLines } from '../../bench/report/sweep.js';
 import { countText, significant, spreadText } from '../../bench/report/text.js';
 import { rowsOf } from '../../bench/rows.js';
-import { againstReference, medianInterval, tokenComparisons } from '../../bench/sections/comparisons.js';
+import { againstReference, medianInterval } from '../../bench/sections/comparisons.js';
 import { sweepExperiments } from '../../bench/sections/sweep.js';
+import { tokenComparisons } from '../../bench/sections/token.js';
 import { type Contender, type Measurement, measure, spreadOf } from '../../bench/timing.js';
 import { renderFinding } from '../../cli/bench/table.js';
 
