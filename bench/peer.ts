@@ -1,6 +1,7 @@
 // Other packages that do the token level too. They live in the repository (bench/peers) and are not shipped.
 import type { HostArrays } from './problems/arrays.js';
 import { WrongResult } from './problems/float64.js';
+import { formatShape } from './report/figures.js';
 import type { Contender } from './timing.js';
 
 export interface Peer {
@@ -59,8 +60,7 @@ export async function usableContenders(peer: OpenPeer, arrays: HostArrays): Prom
       await work();
     } catch (error) {
       if (error instanceof WrongResult) throw error;
-      const { tokens, vocab } = arrays.problem.shape;
-      peer.failures.set(`${what}${tokens} x ${vocab}`, firstLine(error));
+      peer.failures.set(`${what}${formatShape(arrays.problem.shape)}`, firstLine(error));
     }
   };
   await attempt('', async () => {

@@ -1,9 +1,11 @@
-/** Wide enough for a group's name; the numbers beside it keep a table within 100 columns. */
-const maxCellWidth = 24;
+/** Wide enough for a group's name; with the numbers beside it, a table stays within 100 columns. */
+const defaultMaxWidth = 24;
 
 export interface Column {
   readonly header: string;
   readonly align: 'left' | 'right';
+  /** Longer cells are cut. */
+  readonly maxWidth?: number;
 }
 
 /** A plain text table: a header, a rule, the rows, and a rule before `footer` if there is one. */
@@ -12,7 +14,9 @@ export function renderTable(
   rows: readonly (readonly string[])[],
   footer?: readonly string[],
 ): string {
-  const body = [...rows, ...(footer === undefined ? [] : [footer])].map((row) => row.map(printable));
+  const body = [...rows, ...(footer === undefined ? [] : [footer])].map((row) =>
+    row.map((cell, c) => printable(cell, columns[c].maxWidth ?? defaultMaxWidth)),
+  );
   const widths = columns.map(({ header }, c) =>
     body.reduce((width, row) => Math.max(width, [...row[c]].length), header.length),
   );
@@ -35,10 +39,10 @@ export function formatNumber(value: number): string {
 }
 
 /** Names come from the user's file: control characters must not reach the terminal, nor long names break the table. */
-function printable(text: string): string {
+function printable(text: string, maxWidth: number): string {
   const characters = [...text.replace(/\p{C}/gu, '\u{fffd}')];
-  if (characters.length <= maxCellWidth) return characters.join('');
-  return `${characters.slice(0, maxCellWidth - 1).join('')}…`;
+  if (characters.length <= maxWidth) return characters.join('');
+  return `${characters.slice(0, maxWidth - 1).join('')}…`;
 }
 
 function pad(text: string, width: number, align: Column['align']): string {

@@ -3,6 +3,7 @@
 import type { DeviceTensor } from '../../lib/cuda/index.js';
 import type { DType, HostTensor } from '../../lib/index.js';
 import { availableMemory, lastLevelCacheBytes } from '../machine.js';
+import { formatShape } from '../report/figures.js';
 import { asBytes, benchAddon } from './addon.js';
 import {
   allFinite,
@@ -81,7 +82,7 @@ export function requireMemory(shape: TokenShape, dtypes: readonly DType[]): void
   if (bytes <= 0.8 * free) return;
   const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`;
   throw new Error(
-    `${shape.tokens} x ${shape.vocab} takes ${gib(bytes)} of arrays and ${gib(free)} are left: ask for fewer --tokens or one --dtype`,
+    `${formatShape(shape)} takes ${gib(bytes)} of arrays and ${gib(free)} are left: ask for fewer --tokens or one --dtype`,
   );
 }
 

@@ -1,29 +1,10 @@
 // docs/performance.md from a result of `rlvr-kernels bench --json`: every number in it comes from that result.
-import {
-  contenderName,
-  formatComparison,
-  formatCores,
-  formatError,
-  formatGigabytesPerSecond,
-  formatInterval,
-  formatMilliseconds,
-  formatRate,
-  formatShare,
-  groupBy,
-  sectionTitles,
-  shapeName,
-} from './format.js';
+import { type Column, comparisonColumns, rowColumns, shapeColumn, sweepColumns } from './columns.js';
+import { contenderName, formatRatio, formatShape, formatShare, machineFacts } from './figures.js';
+import { groupBy, sectionTitles } from './grouping.js';
+import { escapeMarkdown, markdownTable } from './markdown-table.js';
 import type { BenchReport, Row } from './report.js';
 import { sweepLines } from './sweep.js';
-
-interface Column {
-  readonly header: string;
-  readonly right?: boolean;
-}
-
-interface RowColumn extends Column {
-  cell(row: Row): string;
-}
 
 /** From this share of the memory's speed on, a row is said to run at it. */
 const AT_MEMORY = 0.7;
@@ -31,23 +12,6 @@ const AT_MEMORY = 0.7;
 const FOLLOWS_BYTES = 1.5; // halfway from no gain to that of half the bytes
 /** A section with more shapes than this has them in a column, not as headings. */
 const HEADINGS = 6;
-
-const COLUMNS: readonly RowColumn[] = [
-  { header: 'op', cell: ({ op }) => op },
-  { header: 'by', cell: contenderName },
-  { header: 'type', cell: ({ dtype }) => dtype },
-  { header: 'threads', cell: ({ threads }) => `${threads ?? '–'}`, right: true },
-  { header: 'ms', cell: ({ milliseconds }) => formatMilliseconds(milliseconds.median), right: true },
-  {
-    header: 'p10 – p90',
-    cell: ({ milliseconds: { p10, p90 } }) => `${formatMilliseconds(p10)} – ${formatMilliseconds(p90)}`,
-    right: true,
-  },
-  { header: 'rows/s', cell: ({ rowsPerSecond }) => formatRate(rowsPerSecond), right: true },
-  { header: 'GB/s', cell: ({ gigabytesPerSecond }) => formatGigabytesPerSecond(gigabytesPerSecond), right: true },
-  { header: 'of memory', cell: ({ ofBandwidth }) => formatShare(ofBandwidth), right: true },
-  { header: 'error', cell: ({ error }) => formatError(error), right: true },
-];
 
 /** The whole document. `file`: where the result is, from the root. */
 export function performanceDocument(report: BenchReport, file: string): string {
@@ -72,31 +36,32 @@ export function performanceDocument(report: BenchReport, file: string): string {
 function method({ settings: { command, repeats, warmup, seed, quiet }, peers }: BenchReport): string[] {
   const ran = peers.filter(({ reason }) => reason === undefined);
   const missing = peers.filter(({ reason }) => reason !== undefined);
-  const names = ran.map(({ name, version }) => text([name, version].filter(Boolean).join(' ')));
+  const names = ran.map(({ name, version }) => escapeMarkdown([name, version].filter(Boolean).join(' ')));
   return [
     '## Method',
     `\`${command.replaceAll('`', "'")}\`: each contender's result is checked against float64, then ${repeats} rounds (after ${warmup} to warm up) time every contender once, in turn, on the same data (seed ${seed}).` +
       `${quiet ? ' Rounds in which other processes were at work were thrown away and repeated.' : ''} [bench/README.md](../bench/README.md) says more.`,
     "`ms` is the median, `p10 – p90` leaves out the fastest and the slowest tenth. GB/s counts the bytes that the task must move; `of memory` is the time that reading and copying those bytes took in the same rounds, over the row's. `error` is relative, against float64.",
     ...(names.length > 0 ? [`Peers: ${names.join(', ')}.`] : []),
-    ...missing.map(({ name, reason }) => `Not run: ${text(name)} (${text(reason ?? '')}).`),
+    ...missing.map(({ name, reason }) => `Not run: ${escapeMarkdown(name)} (${escapeMarkdown(reason ?? '')}).`),
   ];
 }
 
-function machine({ machine: m, node, package: { name, version }, git, load, date }: BenchReport): string[] {
-  const commit = `${git.commit?.slice(0, 12) ?? 'not a checkout'}${git.dirty ? ', with changes that are not in it' : ''}`;
-  const facts = [
-    ['processor', `${m.cpu}, ${m.cores} cores, ${m.lastLevelCacheMiB} MiB last-level cache`],
-    ['memory', `${m.memoryGiB} GiB`],
-    ['system', `${m.platform}, Node ${node}`],
-    ['package', `${name} ${version}, commit ${commit}`],
-    [
-      "others' load",
-      `${formatCores(load.before)} before, at most ${formatCores(load.during)} in a round that counts, ${formatCores(load.after)} after`,
-    ],
-    ['date', date.slice(0, 10)],
+function machine(report: BenchReport): string[] {
+  const facts = machineFacts(report);
+  const lines: (readonly [string, string])[] = [
+    ['processor', facts.processor],
+    ['memory', facts.memory],
+    ['system', facts.system],
+    ['package', `${facts.package}, commit ${facts.commit}`],
+    ["others' load", facts.load],
+    ['date', report.date.slice(0, 10)],
   ];
-  return ['## Machine', table([{ header: '' }, { header: '' }], facts)];
+  const columns: readonly Column<(typeof lines)[number]>[] = [
+    { header: '', cell: ([name]) => name },
+    { header: '', cell: ([, fact]) => fact },
+  ];
+  return ['## Machine', markdownTable(columns, lines)];
 }
 
 /** What the figures say of the memory and of the arithmetic. */
@@ -111,23 +76,17 @@ function limits(rows: readonly Row[]): string[] {
     `${measured.length - below.length} of the ${measured.length} rows of this package that are held against the memory run at ${formatShare(AT_MEMORY)} of its speed or more: there the memory is the limit.` +
     ` The lowest is at ${formatShare(Math.min(...shares))}, the highest at ${formatShare(Math.max(...shares))}.`;
   if (below.length === 0) return ['## What the limit is', summary];
-  const columns = [
-    { header: 'shape' },
-    { header: 'row' },
-    { header: 'of memory', right: true },
-    { header: 'what the run shows' },
+  const columns: readonly Column<Row>[] = [
+    shapeColumn,
+    { header: 'row', cell: (row) => `${row.op}, ${contenderName(row)} ${row.dtype}` },
+    { header: 'of memory', cell: ({ ofBandwidth }) => formatShare(ofBandwidth), numeric: true },
+    { header: 'what the run shows', cell: (row) => evidence(row, rows) },
   ];
-  const cells = below.map((row) => [
-    shapeName(row.shape),
-    `${row.op}, ${contenderName(row)} ${row.dtype}`,
-    formatShare(row.ofBandwidth),
-    evidence(row, rows),
-  ]);
   return [
     '## What the limit is',
     summary,
     `Below that, arithmetic is the larger part of the limit where halving the bytes (16-bit logits in place of f32) gave less than ${FOLLOWS_BYTES} × the rows per second:`,
-    table(columns, cells),
+    markdownTable(columns, below),
   ];
 }
 
@@ -136,28 +95,23 @@ const share = ({ ofBandwidth }: Row) => ofBandwidth ?? Number.NaN;
 /** Compares a row with the same op on logits of the other width. */
 function evidence(row: Row, rows: readonly Row[]): string {
   const key = ({ section, op, by, backend, threads, shape }: Row) =>
-    JSON.stringify([section, op, by, backend, threads, shapeName(shape)]);
+    JSON.stringify([section, op, by, backend, threads, formatShape(shape)]);
   const same = rows.filter((other) => key(other) === key(row));
   const wide = same.find(({ dtype }) => dtype === 'f32');
   const narrow = row.dtype === 'f32' ? same.find(({ dtype }) => dtype === 'bf16' || dtype === 'f16') : row;
   if (wide === undefined || narrow === undefined || wide === narrow) return 'nothing to compare with in this run';
   const gain = narrow.rowsPerSecond / wide.rowsPerSecond;
-  const says = `${narrow.dtype} has ${formatComparison({ value: gain, unit: 'times' })} the rows/s of f32`;
+  const says = `${narrow.dtype} has ${formatRatio(gain)} the rows/s of f32`;
   return `${gain < FOLLOWS_BYTES ? 'mostly arithmetic' : 'mostly the bytes'}: ${says}`;
 }
 
 function comparisons({ comparisons: every }: BenchReport): string[] {
   const all = every.filter(({ section }) => section !== 'sweep');
   if (all.length === 0) return [];
-  const right = true;
-  const columns = [{ header: 'claim' }, { header: 'shape' }, { header: 'value', right }, { header: 'between', right }];
   return [
     '## Comparisons',
     'A ratio is taken in every round; `value` is the median, and lies in the interval with all likelihood.',
-    table(
-      columns,
-      all.map((one) => [one.claim, shapeName(one.shape), formatComparison(one), formatInterval(one)]),
-    ),
+    markdownTable(comparisonColumns, all),
   ];
 }
 
@@ -165,10 +119,12 @@ function comparisons({ comparisons: every }: BenchReport): string[] {
 function results(rows: readonly Row[]): string[] {
   return [...groupBy(rows, ({ section }) => section).values()].flatMap((ofSection) => {
     const heading = `### ${sectionTitles[ofSection[0].section]}`;
-    const shapes = groupBy(ofSection, ({ shape }) => shapeName(shape));
-    if (shapes.size > HEADINGS)
-      return [heading, rowTable(ofSection, [{ header: 'shape', cell: ({ shape }) => shapeName(shape) }])];
-    return [heading, ...[...shapes].flatMap(([shape, ofShape]) => [`**${shape}**`, rowTable(ofShape)])];
+    const shapes = groupBy(ofSection, ({ shape }) => formatShape(shape));
+    if (shapes.size > HEADINGS) return [heading, markdownTable([shapeColumn, ...rowColumns], ofSection)];
+    return [
+      heading,
+      ...[...shapes].flatMap(([shape, ofShape]) => [`**${shape}**`, markdownTable(rowColumns, ofShape)]),
+    ];
   });
 }
 
@@ -177,32 +133,9 @@ function sweep({ comparisons: every }: BenchReport): string[] {
   const ofSweep = every.filter(({ section }) => section === 'sweep');
   if (ofSweep.length === 0) return [];
   const { counts, slowest } = sweepLines(ofSweep);
-  const right = true;
-  const columns = [{ header: 'claim' }, { header: 'shape' }, { header: 'speed', right }, { header: 'between', right }];
-  const cells = slowest.map((one) => [one.claim, shapeName(one.shape), formatComparison(one), formatInterval(one)]);
   return [
     `### ${sectionTitles.sweep}`,
     `${counts} (with all of the interval below 1); calls that both do with the same code are left out. The slowest:`,
-    table(columns, cells),
+    markdownTable(sweepColumns, slowest),
   ];
-}
-
-function rowTable(rows: readonly Row[], before: readonly RowColumn[] = []): string {
-  const columns = [...before, ...COLUMNS];
-  return table(
-    columns,
-    rows.map((row) => columns.map(({ cell }) => cell(row))),
-  );
-}
-
-function table(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
-  const rule = `|${columns.map(({ right }) => (right ? '---:' : '---')).join('|')}|`;
-  return [line(columns.map(({ header }) => header)), rule, ...rows.map((cells) => line(cells.map(text)))].join('\n');
-}
-
-/** A peer's name or reason may hold anything. */
-function text(value: string): string {
-  const visible = value.replace(/\p{C}/gu, '\ufffd').replaceAll('&', '&amp;').replaceAll('<', '&lt;');
-  return visible.replace(/[\\`*_[\]|~]/g, (character) => `\\${character}`);
 }

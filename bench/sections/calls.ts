@@ -8,7 +8,7 @@ import { benchAddon } from '../problems/addon.js';
 import { createProblem, type TokenProblem } from '../problems/data.js';
 import { requireWithin, truthOf, valueError } from '../problems/float64.js';
 import { TOKEN_TOLERANCE } from '../problems/tolerances.js';
-import { shapeText } from '../report/text.js';
+import { formatShape } from '../report/figures.js';
 import type { Contender } from '../timing.js';
 import { againstReference } from './comparisons.js';
 import type { Experiment, Omission, Plan } from './experiment.js';
@@ -21,7 +21,7 @@ export function callExperiments({ backends, seed }: Plan): Experiment[] | Omissi
   return [
     {
       section: 'calls',
-      title: `what a call costs, ${shapeText(SHAPE)}`,
+      title: `what a call costs, ${formatShape(SHAPE)}`,
       open: () => callContenders(createProblem(SHAPE, seed)),
       compare: (measured) => againstReference('calls', measured),
     },

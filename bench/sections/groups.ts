@@ -13,7 +13,7 @@ export function groupExperiments({ sequences, backends, seed }: Plan): Experimen
   const sizes = GROUP_SIZES.filter((size) => size <= sequences);
   const experiment: Experiment = {
     section: 'groups',
-    title: `group InfoNCE against group size, N = ${sequences} and ${MORE_SEQUENCES * sequences}`,
+    title: `group InfoNCE against group size, N=${sequences} and N=${MORE_SEQUENCES * sequences}`,
     rounds: { budgetSeconds: BUDGET_SECONDS },
     open: () =>
       [sequences, MORE_SEQUENCES * sequences].flatMap((n) =>

@@ -4,8 +4,8 @@ import type { TokenShape } from '../problems/data.js';
 import { exactLogProbs, gradientError, requireWithin, truthOf, WrongResult } from '../problems/float64.js';
 import { type Lengths, rolloutsOfTokens } from '../problems/rollouts.js';
 import { TOKEN_TOLERANCE } from '../problems/tolerances.js';
+import { formatShape } from '../report/figures.js';
 import type { Comparison } from '../report/report.js';
-import { shapeText } from '../report/text.js';
 import type { Contender } from '../timing.js';
 import { againstReference, Claims, type Measured, ownBackends, suffix } from './comparisons.js';
 import { BUDGET_SECONDS, type Experiment, type Plan } from './experiment.js';
@@ -26,7 +26,7 @@ function lossExperiment(shape: TokenShape, plan: Plan): Experiment {
   let memory: BenchMemory | undefined;
   return {
     section: 'losses',
-    title: `losses, ${shapeText(shape)}`,
+    title: `losses, ${formatShape(shape)}`,
     rounds: { budgetSeconds: BUDGET_SECONDS },
     open() {
       const opened = new BenchMemory(shape, lossDtypes, { backends, seed });

@@ -2,6 +2,7 @@
 import type { RatioScoreKind } from '../../lib/index.js';
 import { normError, requireWithin } from '../problems/float64.js';
 import { type Lengths, type ScoredRollouts, scoredRollouts } from '../problems/rollouts.js';
+import { formatShape } from '../report/figures.js';
 import type { Shape } from '../report/report.js';
 import type { Contender, Traffic } from '../timing.js';
 import { againstReference } from './comparisons.js';
@@ -58,7 +59,7 @@ export function rolloutExperiment(
   const shape = shapeOf(rollouts);
   return {
     section,
-    title: `${section}, N = ${shape.sequences}, T = ${shape.tokens}, groups of ${shape.groupSize}`,
+    title: `${section}, ${formatShape(shape)}`,
     rounds: { budgetSeconds: BUDGET_SECONDS },
     open: () => plan.backends.flatMap((backend) => contenders(rollouts, { section, shape, backend })),
     compare: (measured) => againstReference(section, measured),

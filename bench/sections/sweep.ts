@@ -6,6 +6,7 @@ import { createProblem, type TokenShape } from '../problems/data.js';
 import { gradientError, type RowTruth, requireWithin, truthOf, valueError } from '../problems/float64.js';
 import { scoredRollouts } from '../problems/rollouts.js';
 import { TOKEN_TOLERANCE } from '../problems/tolerances.js';
+import { formatShape } from '../report/figures.js';
 import type { Shape } from '../report/report.js';
 import type { Contender } from '../timing.js';
 import { againstReference, workOf } from './comparisons.js';
@@ -97,7 +98,7 @@ function sweepContenders({ shape, targets, upstream, exact, ...arrays }: SweepAr
     memoryBound: false,
     brief: true,
   };
-  const name = (op: string) => `${op} ${shape.tokens} x ${shape.vocab}, ${backend}`;
+  const name = (op: string) => `${op}, ${formatShape(shape)}, ${backend}`;
   const forward = () => tokenLogProbsSync({ logits, targets }, { backend });
   let logSumExp: Float64Array | undefined; // not before it is needed: the contenders are many
   const backward = () => {

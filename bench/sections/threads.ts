@@ -1,8 +1,8 @@
 // The section `threads`: the token level and the memory on one thread, two, and so on.
 import { benchAddon } from '../problems/addon.js';
 import type { TokenShape } from '../problems/data.js';
+import { formatShape } from '../report/figures.js';
 import type { Comparison } from '../report/report.js';
-import { shapeText } from '../report/text.js';
 import type { Contender } from '../timing.js';
 import { Claims, type Measured } from './comparisons.js';
 import type { Experiment, Omission, Plan } from './experiment.js';
@@ -27,7 +27,7 @@ export function threadExperiments({ shapes: [shape], dtypes: [dtype], backends, 
   const setLimit = (threads: number) => addon.limitThreads({ threads });
   const experiment = (at: TokenShape, inCache: boolean): Experiment => ({
     section: 'threads',
-    title: `threads, ${shapeText(at)}${inCache ? ', in cache' : ''}`,
+    title: `threads, ${formatShape(at)}${inCache ? ', in cache' : ''}`,
     open() {
       const slots = inCache ? 1 : undefined;
       const [arrays] = new BenchMemory(at, [dtype], { backends: ['cpu'], seed, slots }).host;

@@ -2,8 +2,8 @@
 import type { DType } from '../../lib/index.js';
 import { type OpenPeer, usableContenders } from '../peer.js';
 import type { TokenShape } from '../problems/data.js';
+import { formatShape } from '../report/figures.js';
 import type { Comparison } from '../report/report.js';
-import { shapeText } from '../report/text.js';
 import type { Contender } from '../timing.js';
 import { againstReference, Claims, type Measured, ownBackends, suffix } from './comparisons.js';
 import { BUDGET_SECONDS, type Experiment, type Plan } from './experiment.js';
@@ -20,7 +20,7 @@ function tokenExperiment(shape: TokenShape, plan: Plan, peers: readonly OpenPeer
   let memory: BenchMemory | undefined;
   return {
     section: 'token',
-    title: `token level, ${shapeText(shape)}`,
+    title: `token level, ${formatShape(shape)}`,
     rounds: { budgetSeconds: BUDGET_SECONDS },
     async open() {
       const opened = new BenchMemory(shape, dtypes, { backends, peers: peers.length > 0, seed });

@@ -1,10 +1,18 @@
 // What changed between an earlier report and this one, row by row.
 import { readFile } from 'node:fs/promises';
+import type { Column } from '../../bench/report/columns.js';
+import {
+  formatNumber,
+  formatRatio,
+  formatShape,
+  formatShare,
+  formatShortShape,
+  shortContenderName,
+} from '../../bench/report/figures.js';
+import { groupBy } from '../../bench/report/grouping.js';
 import { type BenchReport, type Row, reportFormat, type Section } from '../../bench/report/report.js';
-import { shapeText, shareText, significant, whoText } from '../../bench/report/text.js';
 import { UsageError } from '../errors.js';
-import { renderTable } from '../table.js';
-import { shortShape } from './table.js';
+import { renderColumns } from './table.js';
 
 interface Change {
   readonly row: Row;
@@ -58,45 +66,35 @@ function differences(report: BenchReport, previous: BenchReport): string[] {
     .map((key) => `${key} was ${then[key]}, is ${now[key]}`);
 }
 
-const HEADER = ['dtype', 'ms before', 'ms now', 'speed', '% mem'];
 /** Of sections with a row per shape, only so many: those that changed for the worse. */
 const MOST_LINES = 20;
 
-function cells({ row, before }: Change): string[] {
-  const share = row.ofBandwidth === null ? '' : `${shareText(before.ofBandwidth)} > ${shareText(row.ofBandwidth)}`;
-  return [
-    row.dtype,
-    significant(before.milliseconds.median),
-    significant(row.milliseconds.median),
-    `${speedOf({ row, before }).toFixed(2)} x`,
-    share,
-  ];
-}
-
 const speedOf = ({ row, before }: Change) => before.milliseconds.median / row.milliseconds.median;
 
-function tableOf(labels: readonly string[], changes: readonly Change[], label: (row: Row) => string[]): string {
-  const columns = [...labels, ...HEADER].map((header, c) => {
-    const align = c <= labels.length ? ('left' as const) : ('right' as const);
-    return { header, align };
-  });
-  return renderTable(
-    columns,
-    changes.map((change) => [...label(change.row), ...cells(change)]),
-  );
+const OP: Column<Change> = { header: 'op', cell: ({ row }) => row.op };
+const SHAPE: Column<Change> = { header: 'shape', cell: ({ row }) => formatShortShape(row.shape) };
+const CHANGE_COLUMNS: readonly Column<Change>[] = [
+  { header: 'by', cell: ({ row }) => shortContenderName(row) },
+  { header: 'dtype', cell: ({ row }) => row.dtype },
+  { header: 'ms before', cell: ({ before }) => formatNumber(before.milliseconds.median), numeric: true },
+  { header: 'ms now', cell: ({ row }) => formatNumber(row.milliseconds.median), numeric: true },
+  { header: 'speed', cell: (change) => formatRatio(speedOf(change)), numeric: true },
+  { header: 'of memory', cell: ({ row, before }) => sharesOf(before, row), numeric: true },
+];
+
+function sharesOf(before: Row, now: Row): string {
+  const [from, to] = [formatShare(before.ofBandwidth), formatShare(now.ofBandwidth)];
+  return now.ofBandwidth === null ? to : `${from} → ${to}`;
 }
 
 /** A table for each shape; one for all of them where each shape has few rows. */
 function renderSection(section: Section, changes: readonly Change[]): string {
   if (section === 'groups' || section === 'sweep') {
     const worst = [...changes].sort((a, b) => speedOf(a) - speedOf(b)).slice(0, MOST_LINES);
-    const table = tableOf(['op', 'shape', 'by'], worst, (row) => [row.op, shortShape(row.shape), whoText(row)]);
-    return `${section}, least gained first\n\n${table}\n`;
+    return `${section}, least gained first\n\n${renderColumns([OP, SHAPE, ...CHANGE_COLUMNS], worst)}\n`;
   }
-  const shapes = [...new Set(changes.map(({ row }) => shapeText(row.shape)))];
-  const tables = shapes.map((shape) => {
-    const own = changes.filter(({ row }) => shapeText(row.shape) === shape);
-    return `${section}, ${shape}\n\n${tableOf(['op', 'by'], own, (row) => [row.op, whoText(row)])}\n`;
+  const tables = [...groupBy(changes, ({ row }) => formatShape(row.shape))].map(([shape, ofShape]) => {
+    return `${section}, ${shape}\n\n${renderColumns([OP, ...CHANGE_COLUMNS], ofShape)}\n`;
   });
   return tables.join('\n');
 }

@@ -1,60 +1,55 @@
 // Figures as text in the terminal, at most 100 columns wide.
 
-import type { BenchReport, Comparison, Row, Shape } from '../../bench/report/report.js';
+import { type Column, narrowRowColumns } from '../../bench/report/columns.js';
+import { formatComparison, formatInterval, formatShortShape, machineLine } from '../../bench/report/figures.js';
+import type { BenchReport, Comparison } from '../../bench/report/report.js';
 import { sweepLines } from '../../bench/report/sweep.js';
-import { comparisonText, intervalText, machineText, rowCells } from '../../bench/report/text.js';
 import type { Finding } from '../../bench/run.js';
-import { type Column, renderTable } from '../table.js';
+import { renderTable } from '../table.js';
 
 const WIDTH = 100;
-const left = (header: string): Column => ({ header, align: 'left' });
-const right = (header: string): Column => ({ header, align: 'right' });
 
-const COLUMNS: readonly Column[] = [
-  left('op'),
-  left('by'),
-  left('dtype'),
-  right('ms'),
-  right('p10 p90'),
-  right('rows/s'),
-  right('GB/s'),
-  right('% mem'),
-  right('error'),
-];
+/** In the place of the op, where a section has a row for each shape. */
+export const shortShapeColumn: Column<Pick<Comparison, 'shape'>> = {
+  header: 'shape',
+  cell: ({ shape }) => formatShortShape(shape),
+};
+
+export function renderColumns<Item>(
+  columns: readonly Column<Item>[],
+  items: readonly Item[],
+  maxWidth?: number,
+): string {
+  return renderTable(
+    columns.map(({ header, numeric }) => ({ header, align: numeric ? 'right' : 'left', maxWidth })),
+    items.map((item) => columns.map(({ cell }) => cell(item))),
+  );
+}
 
 export function renderFinding({ title, rows, comparisons }: Finding): string {
   const section = rows.find(({ by }) => by !== 'memory')?.section;
   if (section === 'sweep') return `${title}\n\n${renderSweep(comparisons)}`;
-  const label = section === 'groups' ? ({ shape }: Row) => shortShape(shape) : undefined;
-  const table = renderTable(
-    COLUMNS,
-    rows.map((row) => rowCells(row, label?.(row))),
-  );
-  const claims = comparisons.map((one) => `${comparisonText(one).padStart(9)}  ${one.claim}\n`).join('');
-  return `${title}\n\n${table}\n${claims === '' ? '' : `\n${claims}`}`;
+  const columns = section === 'groups' ? [shortShapeColumn, ...narrowRowColumns.slice(1)] : narrowRowColumns;
+  const claims = comparisons.map((one) => `${formatComparison(one).padStart(9)}  ${one.claim}\n`).join('');
+  return `${title}\n\n${renderColumns(columns, rows)}\n${claims === '' ? '' : `\n${claims}`}`;
 }
 
-/** Of sections with a row per shape, in few characters. */
-export function shortShape({ tokens, vocab, sequences, groupSize }: Shape): string {
-  return vocab === undefined ? `N ${sequences}, groups ${groupSize}` : `${tokens} x ${vocab}`;
-}
+const SWEEP_COLUMNS: readonly Column<Comparison>[] = [
+  { header: 'speed', cell: formatComparison, numeric: true },
+  { header: 'between', cell: formatInterval },
+  { header: 'op', cell: ({ claim }) => claim.replace(/ \w+, \w+ against \w+$/, '') },
+  shortShapeColumn,
+];
 
 function renderSweep(comparisons: readonly Comparison[]): string {
   const { counts, slowest } = sweepLines(comparisons);
-  const lines = slowest.map((one) => [
-    comparisonText(one),
-    intervalText(one),
-    one.claim.replace(/ \w+, \w+ against \w+$/, ''),
-    shortShape(one.shape),
-  ]);
-  const columns = [right('speed'), left('between'), left('op'), left('shape')];
-  return `${renderTable(columns, lines)}\n\n${counts}; slowest first\n`;
+  return `${renderColumns(SWEEP_COLUMNS, slowest)}\n\n${counts}; slowest first\n`;
 }
 
 /** The last lines: where this was, wrapped. */
 export function renderMachine(report: BenchReport): string {
   const lines: string[] = [];
-  for (const part of machineText(report).split('; ')) {
+  for (const part of machineLine(report)) {
     const last = lines.at(-1);
     if (last !== undefined && last.length + part.length + 2 <= WIDTH) lines[lines.length - 1] = `${last}; ${part}`;
     else lines.push(part);

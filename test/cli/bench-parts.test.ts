@@ -4,9 +4,9 @@ import { createArrays } from '../../bench/problems/arrays.js';
 import { createProblem, roundTo, widen } from '../../bench/problems/data.js';
 import { normError, requireWithin, WrongResult } from '../../bench/problems/float64.js';
 import { rolloutsOfTokens, scoredRollouts } from '../../bench/problems/rollouts.js';
+import { formatNumber, formatShortRate, formatSpread } from '../../bench/report/figures.js';
 import type { Row } from '../../bench/report/report.js';
 import { sweepLines } from '../../bench/report/sweep.js';
-import { countText, significant, spreadText } from '../../bench/report/text.js';
 import { rowsOf } from '../../bench/rows.js';
 import { againstReference, medianInterval } from '../../bench/sections/comparisons.js';
 import { sweepExperiments } from '../../bench/sections/sweep.js';
@@ -111,16 +111,13 @@ describe('results', () => {
   });
 
   test('numbers as text', () => {
-    expect([1234567, 39100, 999.6, 0.5, 2.1e9, 5e12].map(countText)).toEqual([
-      '1.23M',
-      '39.1k',
-      '1000',
-      '0.500',
-      '2.10G',
-      '5000G',
-    ]);
-    expect([12345, 1.234, 0.00123, 0.000123].map(significant)).toEqual(['12345', '1.23', '0.00123', '1.2e-4']);
-    expect(spreadText({ median: 2, p10: 1, p90: 300, min: 1, max: 300 })).toBe('-50% >10x');
+    const rates = [1234567, 39100, 999.6, 999.4, 999.6e3, 0.5, 2.1e9, 5e15].map(formatShortRate);
+    expect(rates).toEqual(['1.23 M', '39.1 k', '1.00 k', '999', '1.00 M', '0.500', '2.10 G', '5,000 T']);
+    const numbers = [12345, 1.234, 0.00123, 0.000123, 0, Number.NaN].map((value) => formatNumber(value));
+    expect(numbers).toEqual(['12,300', '1.23', '0.00123', '0.000123', '0', '–']);
+    expect(formatNumber(1.23456, 4)).toBe('1.235');
+    expect(formatSpread({ median: 2, p10: 1, p90: 300, min: 1, max: 300 })).toBe('-50% >10x');
+    expect(formatSpread({ median: 2, p10: 1.99, p90: 2.01, min: 1, max: 3 }, 1)).toBe('-0.5% +0.5%');
   });
 
   test('the widest table fits 100 columns', () => {
@@ -194,7 +191,7 @@ describe('peers', () => {
       ...peer(async () => [contender('forward'), contender('backward', { check: broken })]),
     };
     expect((await usableContenders(open, arrays)).map(({ op }) => op)).toEqual(['forward']);
-    expect([...open.failures]).toEqual([['backward, 4 x 8', 'no such kernel']]);
+    expect([...open.failures]).toEqual([['backward, T=4, V=8', 'no such kernel']]);
   });
 
   test('one that answers wrongly ends the run', async () => {

@@ -51,17 +51,17 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
 
   test('ends well, with progress on stderr', () => {
     expect(result.status, result.stderr).toBe(0);
-    expect(result.stderr).toContain('token level, T x V = 9 x 301: making and checking data\n');
-    expect(result.stderr).toContain('token level, T x V = 9 x 301: 100 % of the rounds\n');
+    expect(result.stderr).toContain('token level, T=9, V=301: making and checking data\n');
+    expect(result.stderr).toContain('token level, T=9, V=301: 100 % of the rounds\n');
   });
 
   test('prints tables within 100 columns', () => {
     expect(widest(result.stdout)).toBeLessThanOrEqual(100);
-    expect(result.stdout).toMatch(/^op +by +dtype +ms +p10 p90 +rows\/s +GB\/s +% mem +error$/m);
+    expect(result.stdout).toMatch(/^op +by +dtype +ms +p10 p90 +rows\/s +GB\/s +of mem +error$/m);
     expect(result.stdout).toMatch(/^backward second array +cpu +bf16 /m);
-    expect(result.stdout).toMatch(/^N 24, groups 2 +cpu +f64 /m);
+    expect(result.stdout).toMatch(/^N=24, groups of 2 +cpu +f64 /m);
     expect(result.stdout).toMatch(/^ +\d+ % {2}forward f32, of the read bandwidth$/m);
-    expect(result.stdout).toMatch(/ x {2}conspo f32, time over its forward and backward$/m);
+    expect(result.stdout).toMatch(/ × {2}conspo f32, time over its forward and backward$/m);
   });
 
   test('writes a report whose rows are complete and consistent', () => {
@@ -94,7 +94,7 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
   test('writes Markdown with the same rows', () => {
     const markdown = readFileSync(file('first.md'), 'utf8');
     expect(markdown).toMatch(/^# rlvr-kernels /);
-    expect(markdown).toContain('### T x V = 9 x 301\n\n| op | by | dtype |');
+    expect(markdown).toContain('### T=9, V=301\n\n| op | by | dtype |');
     const lines = markdown.split('\n').filter((line) => /^\| .* \| (cpu|memory) \|/.test(line));
     expect(lines).toHaveLength(report.rows.length);
   });
@@ -104,9 +104,9 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
     const { status, stdout, stderr } = await runCli(args);
     expect(status, stderr).toBe(0);
     expect(stdout).toContain(`against ${report.date}`);
-    expect(stdout).toMatch(/^op +by +dtype +ms before +ms now +speed +% mem$/m);
-    expect(stdout).toMatch(/^forward +cpu +bf16 .* x +\d+ > \d+$/m);
-    expect(stdout).toMatch(/^groupInfoNCE +N 192, groups 16 +cpu +f64 .* x$/m);
+    expect(stdout).toMatch(/^op +by +dtype +ms before +ms now +speed +of memory$/m);
+    expect(stdout).toMatch(/^forward +cpu +bf16 .* × +\d+ % → \d+ %$/m);
+    expect(stdout).toMatch(/^groupInfoNCE +N=192, groups of 16 +cpu +f64 .* × +–$/m);
     expect(stdout).toMatch(/\d of \d+ rows have no counterpart there$/m); // yardsticks of bf16 arrays
     expect(stdout).not.toContain('not the same machine');
     expect(widest(stdout)).toBeLessThanOrEqual(100);

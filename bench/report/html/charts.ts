@@ -1,14 +1,14 @@
 // Which charts a report has, from the rows that it has. A chart without rows is left out.
 import {
   contenderName,
-  formatGigabytesPerSecond,
-  formatMilliseconds,
+  formatNumber,
   formatRate,
+  formatRatio,
+  formatShape,
   formatShare,
   formatShortRate,
-  groupBy,
-  shapeName,
-} from '../format.js';
+} from '../figures.js';
+import { groupBy } from '../grouping.js';
 import type { BenchReport, Row, Section } from '../report.js';
 import type { ChartSpec, Point, Series } from './chart-spec.js';
 import { guideLook, looks } from './legend.js';
@@ -48,7 +48,7 @@ function decadesAround(values: readonly number[]): { min: number; max: number } 
 const arrayBytes = ({ shape, dtype }: Row) => shape.tokens * (shape.vocab ?? 1) * bytesPerValue[dtype];
 const kindOf = (row: Row) => `${contenderName(row)} ${row.dtype}`;
 const noteOf = (row: Row) =>
-  `${shapeName(row.shape)}: ${formatMilliseconds(row.milliseconds.median)} ms, ${formatRate(row.rowsPerSecond)} rows/s`;
+  `${formatShape(row.shape)}: ${formatNumber(row.milliseconds.median)} ms, ${formatRate(row.rowsPerSecond)} rows/s`;
 
 /** A rate at the slowest and at the fastest tenth of the calls. */
 function spreadOfRate(rate: number, { median, p10, p90 }: Row['milliseconds']): { low: number; high: number } {
@@ -58,7 +58,7 @@ function spreadOfRate(rate: number, { median, p10, p90 }: Row['milliseconds']): 
 function bandwidthPoint(row: Row, x: number): Point {
   const y = row.gigabytesPerSecond;
   const share = row.ofBandwidth === null ? '' : `, ${formatShare(row.ofBandwidth)} of the memory's speed`;
-  const note = `${formatGigabytesPerSecond(y)} GB/s${share}. ${noteOf(row)}`;
+  const note = `${formatNumber(y)} GB/s${share}. ${noteOf(row)}`;
   return { x, y, ...spreadOfRate(y, row.milliseconds), note };
 }
 
@@ -66,11 +66,11 @@ function bandwidthPoint(row: Row, x: number): Point {
 function rooflineCharts(rows: readonly Row[]): ChartSpec[] {
   const token = inSection(rows, 'token').filter(isOurs);
   const bySize = [...token].sort((a, b) => rowSize(a) - rowSize(b));
-  const labels = [...groupBy(bySize, ({ shape }) => shapeName(shape)).keys()];
+  const labels = [...groupBy(bySize, ({ shape }) => formatShape(shape)).keys()];
   const lookOf = looks();
   return [...groupBy(token, ({ op }) => op)].map(([op, ofOp], i): ChartSpec => {
     const series = [...groupBy(ofOp, kindOf)].map(([name, ofKind]): Series => {
-      const points = ofKind.map((row) => bandwidthPoint(row, labels.indexOf(shapeName(row.shape))));
+      const points = ofKind.map((row) => bandwidthPoint(row, labels.indexOf(formatShape(row.shape))));
       return { name: short(name), look: lookOf(name), points: points.sort((a, b) => a.x - b.x) };
     });
     return {
@@ -93,9 +93,9 @@ function roofs(rows: readonly Row[], labels: readonly string[]): Series[] {
   return [...groupBy(rows.filter(isYardstick), ({ op }) => op)].map(([op, yardsticks], i): Series => {
     const best = Math.max(...yardsticks.map(({ gigabytesPerSecond }) => gigabytesPerSecond));
     const points = labels.map((label, x): Point => {
-      const here = yardsticks.find(({ shape }) => shapeName(shape) === label);
+      const here = yardsticks.find(({ shape }) => formatShape(shape) === label);
       const y = here?.gigabytesPerSecond ?? best;
-      return { x, y, note: `${formatGigabytesPerSecond(y)} GB/s${here ? '' : ', at another shape'}` };
+      return { x, y, note: `${formatNumber(y)} GB/s${here ? '' : ', at another shape'}` };
     });
     return { name: `memory: ${op}`, look: guideLook(i), points };
   });
@@ -108,9 +108,9 @@ function peerCharts(rows: readonly Row[]): ChartSpec[] {
   const ops = groupBy(contenders, ({ section, op }) => JSON.stringify([section, op]));
   const withPeers = [...ops.values()].map(sideBySide).filter((shown) => shown.some(isOurs));
   return withPeers.map((shown, i): ChartSpec => {
-    const labels = [...groupBy(shown, ({ shape }) => shapeName(shape)).keys()];
+    const labels = [...groupBy(shown, ({ shape }) => formatShape(shape)).keys()];
     const series = [...groupBy(shown, contenderAndDtype)].map(([name, ofContender]): Series => {
-      const points = ofContender.map((row) => ratePoint(row, labels.indexOf(shapeName(row.shape))));
+      const points = ofContender.map((row) => ratePoint(row, labels.indexOf(formatShape(row.shape))));
       return { name: short(name), look: lookOf(name), points };
     });
     const rates = shown.map(({ rowsPerSecond }) => rowsPerSecond);
@@ -130,7 +130,7 @@ function peerCharts(rows: readonly Row[]): ChartSpec[] {
 
 /** The rows of shapes and dtypes that a peer has too, our own first. */
 function sideBySide(rows: readonly Row[]): Row[] {
-  const key = ({ shape, dtype }: Row) => `${shapeName(shape)} ${dtype}`;
+  const key = ({ shape, dtype }: Row) => `${formatShape(shape)} ${dtype}`;
   const ofPeers = new Set(rows.filter((row) => !isOurs(row)).map(key));
   const shown = rows.filter((row) => ofPeers.has(key(row)));
   return [...shown.filter(isOurs), ...shown.filter((row) => !isOurs(row))];
@@ -150,7 +150,7 @@ function ratePoint(row: Row, category: number): Point {
 function threadCharts(rows: readonly Row[]): ChartSpec[] {
   const lookOf = looks();
   const ours = inSection(rows, 'threads').filter((row) => isOurs(row) && row.threads !== null);
-  return [...groupBy(ours, ({ shape }) => shapeName(shape))].flatMap(([shape, ofShape], i): ChartSpec[] => {
+  return [...groupBy(ours, ({ shape }) => formatShape(shape))].flatMap(([shape, ofShape], i): ChartSpec[] => {
     const series = [...groupBy(ofShape, (row) => `${row.op} ${kindOf(row)}`)].flatMap(([name, ofKind]): Series[] => {
       const points = speedups(ofKind);
       return points.length === 0 ? [] : [{ name: short(name), look: lookOf(name), points }];
@@ -176,7 +176,7 @@ function speedups(rows: readonly Row[]): Point[] {
   const one = rows.find(({ threads }) => threads === 1)?.milliseconds.median;
   if (one === undefined) return [];
   const points = rows.map(({ threads, milliseconds: { median, p10, p90 }, ...row }): Point => {
-    const note = `${(one / median).toFixed(2)} × one thread: ${formatMilliseconds(median)} ms, ${formatRate(row.rowsPerSecond)} rows/s`;
+    const note = `${formatRatio(one / median)} one thread: ${formatNumber(median)} ms, ${formatRate(row.rowsPerSecond)} rows/s`;
     return { x: threads ?? 1, y: one / median, low: one / p90, high: one / p10, note };
   });
   return points.sort((a, b) => a.x - b.x);
@@ -247,7 +247,7 @@ function sweepCharts(rows: readonly Row[]): ChartSpec[] {
 function levelRoofs(rows: readonly Row[], ends: readonly number[]): Series[] {
   return [...groupBy(rows.filter(isYardstick), ({ op }) => op)].map(([op, yardsticks], i): Series => {
     const y = Math.max(...yardsticks.map(({ gigabytesPerSecond }) => gigabytesPerSecond));
-    const note = `${formatGigabytesPerSecond(y)} GB/s`;
+    const note = `${formatNumber(y)} GB/s`;
     return { name: `memory: ${op}`, look: guideLook(i), points: ends.map((x) => ({ x, y, note })) };
   });
 }

@@ -1,6 +1,6 @@
 // A report as one HTML page that loads nothing: figures as charts and all of them in tables.
 import { createHash } from 'node:crypto';
-import { formatCores } from '../format.js';
+import { formatNumber, machineFacts } from '../figures.js';
 import type { BenchReport } from '../report.js';
 import { readAssets } from './assets.js';
 import type { ChartSpec, Series } from './chart-spec.js';
@@ -60,16 +60,16 @@ function policy(scripts: readonly string[], style: string): string {
 }
 
 function headerOf(report: BenchReport): Markup {
-  const { machine, git, settings, load } = report;
-  const commit = git.commit === null ? 'not a checkout' : git.commit.slice(0, 12);
-  const facts: readonly (readonly [string, Content])[] = [
-    ['Processor', `${machine.cpu}, ${machine.cores} cores, ${machine.lastLevelCacheMiB} MiB last-level cache`],
-    ['Memory', `${machine.memoryGiB} GiB`],
-    ['System', `${machine.platform}, Node ${report.node}`],
-    ['Package', `${report.package.name} ${report.package.version}`],
-    ['Commit', git.dirty ? `${commit}, with changes that are not in it` : commit],
+  const { machine, settings } = report;
+  const facts = machineFacts(report);
+  const terms: readonly (readonly [string, Content])[] = [
+    ['Processor', facts.processor],
+    ['Memory', facts.memory],
+    ['System', facts.system],
+    ['Package', facts.package],
+    ['Commit', facts.commit],
     ...report.backends.map(({ name, ...details }) => [`Backend ${name}`, detailsOf(details)] as const),
-    ['Others’ load', loadOf(load)],
+    ['Others’ load', facts.load],
     ['Rounds', roundsOf(settings)],
     ['Command', html`<code>${settings.command}</code>`],
   ];
@@ -77,12 +77,9 @@ function headerOf(report: BenchReport): Markup {
 <h1>${report.package.name} benchmark</h1>
 <p class="subtitle">${machine.cpu}, <time datetime="${report.date}">${report.date.slice(0, 16).replace('T', ' ')} UTC</time></p>
 <dl>
-${facts.map(([term, fact]) => html`<div><dt>${term}</dt><dd>${fact}</dd></div>\n`)}</dl>
+${terms.map(([term, fact]) => html`<div><dt>${term}</dt><dd>${fact}</dd></div>\n`)}</dl>
 </header>`;
 }
-
-const loadOf = ({ before, during, after }: BenchReport['load']) =>
-  `${formatCores(before)} before, at most ${formatCores(during)} in a round that counts, ${formatCores(after)} after`;
 
 function roundsOf({ repeats, warmup, seed, quiet }: BenchReport['settings']): string {
   const quietly = quiet ? ', busy rounds thrown away and repeated' : '';
@@ -131,6 +128,6 @@ ${legendOf(chart)}
 
 function rangeOf({ name, points }: Series, kind: ChartSpec['kind']): string {
   const values = points.map(({ x, y }) => (kind === 'bars' ? x : y));
-  const [least, most] = [Math.min(...values), Math.max(...values)].map((value) => Number(value.toPrecision(3)));
+  const [least, most] = [Math.min(...values), Math.max(...values)].map((value) => formatNumber(value));
   return `${printable(name)} ${least === most ? least : `${least} to ${most}`}`;
 }

@@ -1,0 +1,125 @@
+// How a benchmark's figures are written, the same in the terminal, in Markdown, on the HTML page and in docs/performance.md.
+// Where a table of the terminal is too narrow for a form, there is a short one beside it.
+import type { BenchReport, Comparison, Row, Shape, Spread } from './report.js';
+
+const ABSENT = '–';
+
+/** Without an exponent: a reader compares lengths of numbers too. */
+export function formatNumber(value: number, digits = 3): string {
+  if (!Number.isFinite(value)) return ABSENT;
+  const format = { minimumSignificantDigits: digits, maximumSignificantDigits: digits };
+  return value === 0 ? '0' : value.toLocaleString('en-US', format);
+}
+
+/** Whole rows, four digits of them. */
+export function formatRate(rowsPerSecond: number): string {
+  if (!Number.isFinite(rowsPerSecond)) return ABSENT;
+  return rowsPerSecond.toLocaleString('en-US', { maximumSignificantDigits: 4 });
+}
+
+/** '41.0 k', '1.20 M'. */
+export function formatShortRate(rowsPerSecond: number): string {
+  const steps = ['', ' k', ' M', ' G', ' T'];
+  const rounded = Number(rowsPerSecond.toPrecision(3)); // 999.6 k is 1.00 M
+  const step = Math.min(Math.max(Math.floor(Math.log10(Math.abs(rounded)) / 3), 0), steps.length - 1);
+  return `${formatNumber(rounded / 1000 ** step)}${steps[step]}`;
+}
+
+/** '9.93 – 12.4', in milliseconds. */
+export function formatRange(from: number, to: number): string {
+  return `${formatNumber(from)} – ${formatNumber(to)}`;
+}
+
+/** The fastest and the slowest tenth as distances from the median: '-3% +19%'. */
+export function formatSpread({ median, p10, p90 }: Spread, decimals = 0): string {
+  const distance = (value: number) => {
+    const percent = 100 * (value / median - 1);
+    return percent > 999 ? '>10x' : `${percent < 0 ? '-' : '+'}${Math.abs(percent).toFixed(decimals)}%`;
+  };
+  return median > 0 ? `${distance(p10)} ${distance(p90)}` : ABSENT;
+}
+
+/** A share, such as `ofBandwidth`, in percent. */
+export function formatShare(share: number | null, decimals = 0): string {
+  return share === null ? ABSENT : formatPercent(100 * share, decimals);
+}
+
+function formatPercent(percent: number, decimals = 0): string {
+  return Number.isFinite(percent) ? `${percent.toFixed(decimals)} %` : ABSENT;
+}
+
+export function formatError(error: number | null): string {
+  if (error === null || !Number.isFinite(error)) return ABSENT;
+  return error === 0 ? '0' : error.toExponential(1);
+}
+
+export function formatRatio(ratio: number): string {
+  return `${formatNumber(ratio)} ×`;
+}
+
+export function formatComparison({ value, unit }: Pick<Comparison, 'value' | 'unit'>): string {
+  return unit === 'percent' ? formatPercent(value) : formatRatio(value);
+}
+
+/** '0.930 – 1.07', or nothing. */
+export function formatInterval({ interval }: Pick<Comparison, 'interval'>): string {
+  return interval === undefined ? '' : formatRange(...interval);
+}
+
+/** 'T=256, V=151936', 'T=65536, N=4096, groups of 16'. */
+export function formatShape({ tokens, vocab, sequences, groupSize }: Shape): string {
+  const parts = [`T=${tokens}`];
+  if (vocab !== undefined) parts.push(`V=${vocab}`);
+  if (sequences !== undefined) parts.push(`N=${sequences}`);
+  if (groupSize !== undefined) parts.push(`groups of ${groupSize}`);
+  return parts.join(', ');
+}
+
+/** Without the tokens of sequences: 'N=4096, groups of 16'. */
+export function formatShortShape({ tokens, vocab, sequences, groupSize }: Shape): string {
+  if (vocab !== undefined || sequences === undefined) return formatShape({ tokens, vocab });
+  return groupSize === undefined ? `N=${sequences}` : `N=${sequences}, groups of ${groupSize}`;
+}
+
+/** 'cpu' for this package's own rows, with the name of whoever else made them. */
+export function contenderName({ by, backend }: Pick<Row, 'by' | 'backend'>): string {
+  if (by === 'memory') return backend === 'cuda' ? 'device memory' : by;
+  return backend ?? by;
+}
+
+/** 'cpu' is not enough beside the threads of others: 'cpu, 2 thr.'. */
+export function shortContenderName(row: Pick<Row, 'by' | 'backend' | 'threads' | 'section'>): string {
+  const name = contenderName(row);
+  return row.section === 'threads' ? `${name}, ${row.threads} thr.` : name;
+}
+
+/** Where a report was measured, and how busy the machine was. */
+export function machineFacts({ machine, node, package: { name, version }, git, load }: BenchReport) {
+  const commit = git.commit?.slice(0, 12) ?? 'not a checkout';
+  const cores = (count: number) => `${count.toFixed(2)} cores`;
+  return {
+    processor: `${machine.cpu}, ${machine.cores} cores, ${machine.lastLevelCacheMiB} MiB last-level cache`,
+    memory: `${machine.memoryGiB} GiB`,
+    system: `${machine.platform}, Node ${node}`,
+    package: `${name} ${version}`,
+    commit: git.dirty ? `${commit}, with changes that are not in it` : commit,
+    load: `${cores(load.before)} before, at most ${cores(load.during)} in a round that counts, ${cores(load.after)} after`,
+  };
+}
+
+/** The same as the parts of one line, with the backends. */
+export function machineLine(report: BenchReport): string[] {
+  const { processor, memory, system, commit, load } = machineFacts(report);
+  const backends = report.backends.map(({ name, simd, threads, device }) => {
+    const details = [simd, threads === undefined ? undefined : `${threads} threads`, device].filter(Boolean);
+    return details.length > 0 ? `${name} (${details.join(', ')})` : name;
+  });
+  return [
+    processor,
+    memory,
+    ...backends,
+    system,
+    ...(report.git.commit === null ? [] : [`commit ${commit}`]),
+    `others' load: ${load}`,
+  ];
+}

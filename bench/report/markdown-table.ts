@@ -1,0 +1,15 @@
+import type { Column } from './columns.js';
+
+/** Text that stays as it is in Markdown, whatever it holds: a peer's name or reason may be anything. */
+export function escapeMarkdown(text: string): string {
+  const visible = text.replace(/\s+/g, ' ').replace(/\p{C}/gu, '\ufffd');
+  const withoutHtml = visible.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
+  return withoutHtml.replace(/[\\`*_[\]|~]/g, (character) => `\\${character}`);
+}
+
+export function markdownTable<Item>(columns: readonly Column<Item>[], items: readonly Item[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  const rule = `|${columns.map(({ numeric }) => (numeric ? '---:' : '---')).join('|')}|`;
+  const rows = items.map((item) => line(columns.map(({ cell }) => escapeMarkdown(cell(item)))));
+  return [line(columns.map(({ header }) => header)), rule, ...rows].join('\n');
+}
