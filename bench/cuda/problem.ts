@@ -5,6 +5,7 @@
 import type { DeviceTensor } from '../../lib/cuda/index.js';
 import { allFinite, bytesPerElement, createProblem, type Elements, roundTo, widen } from '../problems/data.js';
 import {
+  exactGradient,
   gradientError,
   normError,
   type RowTruth,
@@ -76,10 +77,8 @@ export function createCudaProblem(cuda: Cuda, shape: CudaShape, seed: number): C
   const truth = (grads: ArrayLike<number>) =>
     sampledRows(tokens).map((row) => {
       const r = row % blockRows;
-      const { maximum, logSum } = rows[r];
       const x = widen(data, dtype, r * vocab, (r + 1) * vocab);
-      const gradient = x.map((value) => -grads[row] * Math.exp(value - maximum - logSum));
-      gradient[targets[row]] += grads[row];
+      const gradient = exactGradient(x, rows[r], targets[row], grads[row]);
       return { row, logProb: logProbs[row], entropy: entropy[row], gradient };
     });
 
@@ -105,14 +104,14 @@ export function checkValues(name: string, values: ArrayLike<number>, exact: Floa
 /** The error over the sampled rows of a gradient. */
 export function checkGradient(
   name: string,
-  { shape: { vocab, dtype }, truth }: CudaProblem,
+  { shape: { dtype }, truth }: CudaProblem,
   gradient: DeviceTensor,
   upstream: ArrayLike<number>,
 ): number {
   const error = gradientError((row) => {
     const bits = rowsOf(gradient, row, 1).downloadSync();
     if (!allFinite(bits, dtype)) throw new WrongResult(`${name}: row ${row} is not finite`);
-    return widen(bits, dtype, 0, vocab);
+    return widen(bits, dtype);
   }, truth(upstream));
   requireWithin(name, error, TOKEN_TOLERANCE.gradient[dtype]);
   return error;

@@ -1,5 +1,6 @@
 // Logits to measure on: seeded normal random numbers in every dtype.
 import type { DType, HostTensor } from '../../lib/index.js';
+import { bf16ToNumber, f16ToNumber } from '../../lib/reference/float16.js';
 import { Random } from './random.js';
 
 /** [T, V] */
@@ -23,27 +24,21 @@ const BYTES: Record<DType, number> = { f32: 4, bf16: 2, f16: 2 };
 
 export const bytesPerElement = (dtype: DType): number => BYTES[dtype];
 
-export function fillNormal(out: Float32Array | Float64Array, deviation: number, random: Random): void {
-  for (let i = 0; i < out.length; i += 2) {
-    const radius = deviation * Math.sqrt(-2 * Math.log(1 - random.uniform()));
-    const angle = 2 * Math.PI * random.uniform();
-    out[i] = radius * Math.cos(angle);
-    if (i + 1 < out.length) out[i + 1] = radius * Math.sin(angle);
-  }
-}
-
 export function createProblem(shape: TokenShape, seed: number): TokenProblem {
   const { tokens, vocab } = shape;
   const random = new Random(seed);
   const logits = new Float32Array(tokens * vocab);
-  fillNormal(logits, LOGIT_DEVIATION, random);
+  random.fillNormal(logits, LOGIT_DEVIATION);
   const upstream = new Float32Array(tokens);
-  fillNormal(upstream, 1, random);
+  random.fillNormal(upstream);
   const targets = Int32Array.from({ length: tokens }, () => Math.floor(random.uniform() * vocab));
   return { shape, targets, upstream: Float64Array.from(upstream), logits };
 }
 
-/** The logits in another dtype, rounded to nearest even. */
+/**
+ * The logits in another dtype, rounded to nearest even. By their bits: the library's conversion of single numbers would take
+ * seconds for the tens of millions here.
+ */
 export function roundTo(logits: Float32Array, dtype: DType): Elements {
   if (dtype === 'f32') return logits;
   const bits = new Uint32Array(logits.buffer, logits.byteOffset, logits.length);
@@ -71,27 +66,10 @@ function roundHalfEven(x: number): number {
   return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
 }
 
-/** Elements [begin, end) as float64. */
-export function widen(data: Elements, dtype: DType, begin: number, end: number): Float64Array {
+/** Elements [begin, end) as float64; all of them by default. */
+export function widen(data: Elements, dtype: DType, begin = 0, end = data.length): Float64Array {
   if (dtype === 'f32') return Float64Array.from(data.subarray(begin, end));
-  const value = dtype === 'bf16' ? bf16Value : f16Value;
-  return Float64Array.from(data.subarray(begin, end), value);
-}
-
-const scratch = new DataView(new ArrayBuffer(4));
-
-function bf16Value(bits: number): number {
-  scratch.setUint32(0, bits << 16);
-  return scratch.getFloat32(0);
-}
-
-function f16Value(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  return sign * (1024 + fraction) * 2 ** (exponent - 25);
+  return Float64Array.from(data.subarray(begin, end), dtype === 'bf16' ? bf16ToNumber : f16ToNumber);
 }
 
 /** Whether every element is finite. */

@@ -27,11 +27,22 @@ export function truthOf(
 ): RowTruth[] {
   return sampledRows(tokens).map((row) => {
     const x = widen(logits, dtype, row * vocab, (row + 1) * vocab);
-    const { maximum, logSum, entropy } = softmaxSums(x);
-    const gradient = x.map((value) => -upstream[row] * Math.exp(value - maximum - logSum));
-    gradient[targets[row]] += upstream[row];
-    return { row, logProb: x[targets[row]] - maximum - logSum, entropy, gradient };
+    const sums = softmaxSums(x);
+    const gradient = exactGradient(x, sums, targets[row], upstream[row]);
+    return { row, logProb: x[targets[row]] - sums.maximum - sums.logSum, entropy: sums.entropy, gradient };
   });
+}
+
+/** Of one row's logits, times its upstream gradient. */
+export function exactGradient(
+  x: Float64Array,
+  { maximum, logSum }: SoftmaxSums,
+  target: number,
+  upstream: number,
+): Float64Array {
+  const gradient = x.map((value) => -upstream * Math.exp(value - maximum - logSum));
+  gradient[target] += upstream;
+  return gradient;
 }
 
 /** [T] log-probs of every row. */
@@ -48,7 +59,13 @@ export function exactLogProbs(
 }
 
 /** logsumexp is maximum + logSum. */
-export function softmaxSums(x: Float64Array): { maximum: number; logSum: number; entropy: number } {
+export interface SoftmaxSums {
+  readonly maximum: number;
+  readonly logSum: number;
+  readonly entropy: number;
+}
+
+export function softmaxSums(x: Float64Array): SoftmaxSums {
   const maximum = x.reduce((a, b) => Math.max(a, b));
   let sum = 0;
   let weighted = 0;

@@ -1,6 +1,6 @@
 /**
- * Seeded random numbers (mulberry32), so that one seed gives one training run on every machine: `Math.random` cannot be
- * seeded, and the runs that `demo` compares must draw from the same stream.
+ * Seeded random numbers (mulberry32), so that one seed gives the same data, and the same training run of `demo`, on every
+ * machine: `Math.random` cannot be seeded.
  */
 export class Random {
   #state: number;
@@ -18,10 +18,28 @@ export class Random {
     return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** Standard normal, by Box and Muller. */
+  /** Standard normal, by Box and Muller, of whose pair this is the first. */
   normal(): number {
-    const radius = Math.sqrt(-2 * Math.log(1 - this.uniform()));
-    return radius * Math.cos(2 * Math.PI * this.uniform());
+    const radius = this.#radius();
+    return radius * Math.cos(this.#angle());
+  }
+
+  /** Fills an array with normal numbers, taking both of each pair. */
+  fillNormal(out: Float32Array | Float64Array, deviation = 1): void {
+    for (let i = 0; i < out.length; i += 2) {
+      const radius = deviation * this.#radius();
+      const angle = this.#angle();
+      out[i] = radius * Math.cos(angle);
+      if (i + 1 < out.length) out[i + 1] = radius * Math.sin(angle);
+    }
+  }
+
+  #radius(): number {
+    return Math.sqrt(-2 * Math.log(1 - this.uniform()));
+  }
+
+  #angle(): number {
+    return 2 * Math.PI * this.uniform();
   }
 
   /** The first `count` of `items` after a Fisher–Yates shuffle; `items` itself is left as it is. */

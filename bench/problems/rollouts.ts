@@ -1,6 +1,5 @@
 // Rollouts to measure the sequence and group levels on: sequences of seeded lengths, half of each group verified.
 
-import { fillNormal } from './data.js';
 import { Random } from './random.js';
 
 /** Tokens of a sequence, inclusive. */
@@ -28,6 +27,13 @@ export function evenOffsets(total: number, count: number): Int32Array {
   return Int32Array.from({ length: count + 1 }, (_, i) => Math.round((i * total) / count));
 }
 
+/** Offsets of parts with the given lengths, [lengths + 1]. */
+export function offsetsOf(lengths: ArrayLike<number>): Int32Array {
+  const offsets = new Int32Array(lengths.length + 1);
+  for (let i = 0; i < lengths.length; i++) offsets[i + 1] = offsets[i] + lengths[i];
+  return offsets;
+}
+
 /** Groups of `groupSize` sequences, or a few more where it does not divide their number. */
 function group(cuSeqlens: Int32Array, groupSize: number): Rollouts {
   const sequences = cuSeqlens.length - 1;
@@ -53,12 +59,11 @@ export function rolloutsOfTokens(tokens: number, lengths: Lengths, groupSize: nu
 
 export function scoredRollouts(sequences: number, lengths: Lengths, groupSize: number, seed: number): ScoredRollouts {
   const random = new Random(seed);
-  const cuSeqlens = new Int32Array(sequences + 1);
-  for (let i = 0; i < sequences; i++) cuSeqlens[i + 1] = cuSeqlens[i] + draw(lengths, random);
+  const cuSeqlens = offsetsOf(Array.from({ length: sequences }, () => draw(lengths, random)));
   const tokens = cuSeqlens[sequences];
   const normal = (count: number) => {
     const values = new Float64Array(count);
-    fillNormal(values, 1, random);
+    random.fillNormal(values);
     return values;
   };
   const oldLogProbs = normal(tokens).map((x) => -2 - Math.abs(x));

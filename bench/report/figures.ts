@@ -116,7 +116,7 @@ export function machineLine(report: BenchReport): string[] {
   });
   return [
     processor,
-    memory,
+    `${memory} of memory`,
     ...backends,
     system,
     ...(report.git.commit === null ? [] : [`commit ${commit}`]),

@@ -1,9 +1,11 @@
 // What `verify` runs on every backend: each op and loss once per dtype, as arrays to compare with the reference's.
 
+import { widen } from '../../bench/problems/data.js';
+import { TOKEN_TOLERANCE } from '../../bench/problems/tolerances.js';
 import { openDevice } from '../../lib/cuda/index.js';
 import * as api from '../../lib/index.js';
 import { RATIO_SCORE_KINDS } from '../../lib/kernels.js';
-import { type Problem, problem, widen } from './problem.js';
+import { type Problem, problem } from './problem.js';
 
 type Arrays = Record<string, ArrayLike<number>>;
 
@@ -20,8 +22,6 @@ export interface Check {
 }
 
 const DTYPES: readonly api.DType[] = ['f32', 'bf16', 'f16'];
-const FORWARD = 1e-6;
-const GRADIENT: Record<api.DType, number> = { f32: 2e-6, bf16: 4e-3, f16: 5e-4 };
 const FLOAT64 = 1e-12;
 
 /** Every check, in the order of the levels. */
@@ -42,7 +42,7 @@ function tokenLevel(dtype: api.DType, batch: Problem): Check[] {
     {
       name: 'tokenLogProbs',
       dtype,
-      tolerance: FORWARD,
+      tolerance: TOKEN_TOLERANCE.value,
       run(backend) {
         const { logProbs, logSumExp, entropy } = api.tokenLogProbsSync(batch, { entropy: true, backend });
         return { logProbs, logSumExp, entropy: entropy ?? [] };
@@ -51,7 +51,7 @@ function tokenLevel(dtype: api.DType, batch: Problem): Check[] {
     {
       name: 'tokenLogProbsBackward',
       dtype,
-      tolerance: GRADIENT[dtype],
+      tolerance: TOKEN_TOLERANCE.gradient[dtype],
       run(backend) {
         const { logSumExp, entropy } = api.tokenLogProbsSync(batch, { entropy: true, backend: 'reference' });
         const inputs = { ...batch, logSumExp, entropy, gradLogProbs, gradEntropy };
@@ -138,7 +138,7 @@ function losses(dtype: api.DType, batch: Problem): Check[] {
   return Object.entries(LOSSES).map(([name, loss]) => ({
     name,
     dtype,
-    tolerance: GRADIENT[dtype],
+    tolerance: TOKEN_TOLERANCE.gradient[dtype],
     run(backend) {
       const outcome = loss(batch, backend);
       return { loss: [outcome.loss], scores: outcome.scores, gradLogits: widen(outcome.gradLogits.data, dtype) };
@@ -152,7 +152,7 @@ function onDevice(batch: Problem): Check {
   return {
     name: 'conspo in device memory',
     dtype,
-    tolerance: GRADIENT[dtype],
+    tolerance: TOKEN_TOLERANCE.gradient[dtype],
     only: 'cuda',
     run() {
       using device = openDevice(0);

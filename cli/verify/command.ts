@@ -1,11 +1,12 @@
 import type { Command } from 'commander';
+import { normError } from '../../bench/problems/float64.js';
+import { formatError } from '../../bench/report/figures.js';
 import { withoutTiny } from '../../lib/backend/tiny.js';
 import { type BackendName, backends } from '../../lib/index.js';
 import { exitCode } from '../errors.js';
 import { backendOption, jsonOption, resolveBackend } from '../options.js';
 import { renderTable } from '../table.js';
 import { type Check, checks } from './checks.js';
-import { relativeError } from './problem.js';
 
 interface VerifyOptions {
   readonly backend?: BackendName;
@@ -66,7 +67,7 @@ function examine(check: Check, backend: BackendName): Finding {
   try {
     const actual = withoutTiny(() => check.run(backend));
     const expected = check.expected?.() ?? check.run('reference');
-    const errors = Object.keys(expected).map((key) => relativeError(actual[key], expected[key]));
+    const errors = Object.keys(expected).map((key) => normError(actual[key], expected[key]));
     const error = Math.max(0, ...errors); // NaN if any is
     return { ...finding, error: Number.isFinite(error) ? error : null, pass: error <= tolerance };
   } catch (error) {
@@ -89,7 +90,7 @@ function renderFindings(findings: readonly Finding[], failed: number): string {
     check,
     dtype ?? 'f64',
     backend,
-    error === null ? 'no number' : error.toExponential(1),
+    error === null ? 'no number' : formatError(error),
     tolerance.toExponential(0),
     pass ? 'pass' : 'FAIL',
   ]);
