@@ -1,7 +1,7 @@
 /**
  * The demo's verifiable task: additions of two digits, the answer written in base 5, digit by digit, and closed by an end
- * token. An answer is right only if it is exact, so the reward needs no model. Right answers have two or three tokens and
- * wrong ones up to `maxTokens`: lengths vary within a group, as those of real rollouts do. Base 5 because training starts
+ * token. An answer is correct only if it is exact, so the reward needs no model. Correct answers have two or three tokens
+ * and wrong ones up to `maxTokens`: lengths vary within a group, as those of real rollouts do. Base 5 because training starts
  * from nothing: a uniform policy finds a two-digit answer once in 6³ = 216 rollouts, in base 10 once in 1331.
  */
 const base = 5;
@@ -15,7 +15,7 @@ export interface Question {
   readonly name: string;
   readonly a: number;
   readonly b: number;
-  /** The one answer that is right, its end token included. */
+  /** The one correct answer, its end token included. */
   readonly answer: readonly number[];
 }
 

@@ -26,7 +26,7 @@ const nameWidth = Math.max(...lossNames.map(({ length }) => length));
 
 const help = `
 The task: additions of two digits such as 7+8, answered in base 5. A rollout is
-right only if it is exact, and that is all the policy, a small network that starts
+correct only if it is exact, and that is all the policy, a small network that starts
 from nothing, is ever told. All losses train from the same start.
 
 Losses, and what is not their default. KL: the weight of the penalty (k3) that keeps

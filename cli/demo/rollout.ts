@@ -1,4 +1,5 @@
 import type { Random } from '../../bench/problems/random.js';
+import { offsetsOf } from '../../bench/problems/rollouts.js';
 import { endToken, maxTokens, type Question, verify, vocabularySize } from './additions.js';
 import { Contexts } from './contexts.js';
 import type { Policy } from './policy.js';
@@ -37,8 +38,8 @@ export function sampleRollouts(
 /** The share of `questions` whose greedy answer is exact. */
 export function greedyAccuracy(policy: Policy, questions: readonly Question[]): number {
   const answers = answerAll(policy, questions, mostLikelyToken);
-  const right = answers.filter(({ question, tokens }) => verify(question, tokens) === 1);
-  return right.length / questions.length;
+  const correct = answers.filter(({ question, tokens }) => verify(question, tokens) === 1);
+  return correct.length / questions.length;
 }
 
 /** Log-probs, [T], of `rollouts.targets`, given the logits of the distinct contexts, [U, V]. */
@@ -100,10 +101,6 @@ function sampleToken(logProbs: Float64Array, quantile: number): number {
 
 function pack(questions: readonly Question[], answers: readonly Answer[], groupSize: number): RolloutBatch {
   const contexts = new Contexts();
-  const cuSeqlens = new Int32Array(answers.length + 1);
-  answers.forEach(({ tokens }, i) => {
-    cuSeqlens[i + 1] = cuSeqlens[i] + tokens.length;
-  });
   const contextOfToken = answers.flatMap(({ question, tokens }) =>
     tokens.map((_, position) => contexts.add(question, position, tokens[position - 1])),
   );
@@ -113,7 +110,7 @@ function pack(questions: readonly Question[], answers: readonly Answer[], groupS
     contexts: Int32Array.from(contextOfToken),
     features: contexts.features(),
     oldLogProbs: Float64Array.from(answers.flatMap(({ logProbs }) => logProbs)),
-    cuSeqlens,
+    cuSeqlens: offsetsOf(answers.map(({ tokens }) => tokens.length)),
     cuGroups: Int32Array.from({ length: questions.length + 1 }, (_, g) => g * groupSize),
     rewards: Float32Array.from(answers, ({ question, tokens }) => verify(question, tokens)),
   };
