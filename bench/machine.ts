@@ -10,7 +10,7 @@ const ROOT = packageRoot();
 const DEFAULT_CACHE = 32 * 2 ** 20;
 const LOAD_MS = 300;
 
-/** Bytes of the last-level cache, where the system tells; otherwise a large guess. */
+/** Bytes of the last-level cache, where the system reports it; otherwise a generous guess. */
 export function lastLevelCacheBytes(): number {
   try {
     const text = readFileSync('/sys/devices/system/cpu/cpu0/cache/index3/size', 'utf8').trim();
@@ -42,7 +42,7 @@ export function describeCommit(): { commit: string | null; dirty: boolean | null
   const git = (...args: string[]) =>
     execFileSync('git', ['-C', ROOT, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
   try {
-    // Installed in somebody's node_modules, the repository around it is theirs.
+    // In somebody's node_modules, the repository around the package is theirs.
     if (git('ls-files', '--', 'package.json') === '') return { commit: null, dirty: null };
     return {
       commit: git('rev-parse', 'HEAD'),
@@ -53,14 +53,14 @@ export function describeCommit(): { commit: string | null; dirty: boolean | null
   }
 }
 
-/** Bytes that arrays may still take: what the system, or the container's limit, has left. */
+/** Bytes that are left for arrays, in the system or within the container's limit. */
 export function availableMemory(): number {
   return process.availableMemory?.() ?? os.freemem();
 }
 
 /**
- * Starts to watch how many cores others keep busy. The function it returns ends that. `ownSeconds`: processor time of this
- * benchmark so far, outside this process.
+ * Starts to watch how many cores other processes keep busy; the function it returns stops and gives the number.
+ * `ownSeconds`: processor time that this benchmark has used so far in processes of its own.
  */
 export async function watchOthers(ownSeconds: () => Promise<number>): Promise<() => Promise<number>> {
   const own = async () => process.cpuUsage().user / 1e6 + process.cpuUsage().system / 1e6 + (await ownSeconds());
@@ -75,7 +75,7 @@ export async function watchOthers(ownSeconds: () => Promise<number>): Promise<()
   };
 }
 
-/** Cores that others keep busy while this process sleeps. */
+/** Cores that other processes keep busy while this one sleeps. */
 export async function othersBusyNow(signal?: AbortSignal): Promise<number> {
   const stop = await watchOthers(async () => 0);
   await sleep(LOAD_MS, undefined, { signal });

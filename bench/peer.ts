@@ -1,4 +1,4 @@
-// Other packages that do the token level too. They live in the repository (bench/peers) and are not shipped.
+// Other packages that compute the token level too. They are in the repository (bench/peers), not in the package.
 import type { HostArrays } from './problems/arrays.js';
 import { WrongResult } from './problems/float64.js';
 import { formatShape } from './report/figures.js';
@@ -6,23 +6,23 @@ import type { Contender } from './timing.js';
 
 export interface Peer {
   readonly version: string;
-  /** For one shape, f32; those of the last shape are done with. */
+  /** For one shape, in f32. Those of the shape before are not called any more. */
   contenders(arrays: HostArrays): Promise<Contender[]>;
-  /** Processor time so far outside this process. */
+  /** Processor time used so far outside this process. */
   cpuSeconds(): Promise<number>;
   close(): Promise<void>;
 }
 
 export interface PeerProvider {
   readonly name: string;
-  /** Throws, saying why, where it is not there. */
+  /** Throws, with the reason, if it is not available. */
   open(options: { threads: number }): Promise<Peer>;
 }
 
 /** One that takes part. */
 export interface OpenPeer extends Peer {
   readonly name: string;
-  /** What of it cannot run: op and reason. */
+  /** What it cannot run: op and shape, and the reason. */
   readonly failures: Map<string, string>;
 }
 
@@ -50,8 +50,8 @@ export async function openPeers(
 const firstLine = (error: unknown) => (error instanceof Error ? error.message : String(error)).split('\n')[0];
 
 /**
- * Those of its contenders that can run. One that throws is a failure of the peer, which the report names; one that answers
- * wrongly ends the run, as a wrong result of this package does.
+ * Those of its contenders that can run. One that throws is a failure of the peer, which the report names; one with a wrong
+ * answer ends the run, as a wrong result of this package does.
  */
 export async function usableContenders(peer: OpenPeer, arrays: HostArrays): Promise<Contender[]> {
   const usable: Contender[] = [];

@@ -20,7 +20,7 @@ function barProgress(label: string): Progress {
       format: '{bar} {percentage}%, about {eta_formatted} left',
       stream: process.stderr,
       clearOnComplete: true,
-      // Ctrl-C is the command line's own business, which stops the bar in order.
+      // The command line handles Ctrl-C, and stops the bar.
       gracefulExit: false,
     },
     Presets.shades_classic,
@@ -36,7 +36,7 @@ function barProgress(label: string): Progress {
   };
 }
 
-/** In a log, four lines an experiment. */
+/** In a log: four lines for each experiment. */
 function lineProgress(label: string): Progress {
   let quarter = 0;
   return {

@@ -1,10 +1,10 @@
-// From times to figures: rates, and shares of the memory's speed in the same rounds.
+// From times to figures: rates, and shares of the memory bandwidth in the same rounds.
 import type { Row } from './report/report.js';
 import type { Measurement } from './timing.js';
 
 /**
- * Seconds per byte of one array, by the fastest yardstick of these rounds in the memory that `backend` works on, on any number
- * of threads. On a device, where nothing but copies is measured, reading takes half of one.
+ * Seconds per byte of one array, by the fastest yardstick of these rounds in the memory that `backend` works on, with any
+ * number of threads. On a device, where only copies are measured, reading is taken as half a copy.
  */
 function memorySpeed(measurements: readonly Measurement[], backend: Row['backend']) {
   const onDevice = backend === 'cuda';

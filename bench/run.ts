@@ -1,4 +1,4 @@
-// Runs the sections that were asked for, one experiment after the other, and gathers the report.
+// Runs the sections that were asked for, one experiment after another, and gathers the report.
 
 import { backends } from '../lib/index.js';
 import { describeCommit, describeMachine, describePackage, othersBusyNow, watchOthers } from './machine.js';
@@ -11,7 +11,7 @@ import { threadsOf } from './sections/own.js';
 import { experimentsOf } from './sections/sections.js';
 import { measure, type RoundWatch } from './timing.js';
 
-/** Above this, others are at work, and the figures say little. */
+/** Above this, other processes are at work, and the figures mean little. */
 const BUSY_CORES = 0.2;
 
 export interface BenchSettings extends Plan {
@@ -34,7 +34,7 @@ export interface Finding {
 const note = (text: string) => void process.stderr.write(`${text}\n`);
 
 function warnIfBusy(cores: number): void {
-  if (cores > BUSY_CORES) note(`warning: others keep ${cores} cores busy, so these figures are off`);
+  if (cores > BUSY_CORES) note(`warning: other processes keep ${cores} cores busy, so these figures are unreliable`);
 }
 
 export async function runBench(
@@ -134,7 +134,7 @@ function noteFailures(peers: readonly OpenPeer[]): void {
   }
 }
 
-/** Keeps the most cores that others used in a round that counts; with `quiet`, busy rounds do not. */
+/** Notes the most cores that other processes used in a round that counts; with `quiet`, busy rounds do not count. */
 function roundWatch(quiet: boolean, peers: readonly OpenPeer[], load: { during: number }): RoundWatch {
   const peerSeconds = async () => {
     const seconds = await Promise.all(peers.map((peer) => peer.cpuSeconds()));

@@ -1,15 +1,15 @@
-// Contenders take turns: every round calls each of them once, in an order that is turned around in every other round
-// and shifts from pair to pair of them, so that whatever the machine does meanwhile falls on all of them alike.
+// Contenders take turns: every round calls each of them once, in an order that is reversed in every other round and shifts
+// after every second, so that whatever else the machine does affects all of them alike.
 import { setImmediate as eventLoop, setTimeout as sleep } from 'node:timers/promises';
 import type { Row, Spread } from './report/report.js';
 
-/** Bytes that a task must move at least, whoever does it. */
+/** The bytes that a task has to move at least, whoever does it. */
 export interface Traffic {
-  /** Read, and nothing written for it. */
+  /** Only read. */
   readonly read: number;
   /** Read, and as many written. */
   readonly copied: number;
-  /** Written, and nothing read for it. Default 0. */
+  /** Only written. Default 0. */
   readonly written?: number;
 }
 
@@ -18,7 +18,7 @@ export type Identity = Pick<Row, 'section' | 'op' | 'by' | 'backend' | 'threads'
 
 export interface Contender extends Identity {
   readonly moves: Traffic;
-  /** Whether the memory's speed is the measure of it. */
+  /** Whether it is compared with the memory bandwidth. */
   readonly memoryBound: boolean;
   /** Copies of its arrays; consecutive calls use different ones. Default 1. */
   readonly slots?: number;
@@ -28,7 +28,7 @@ export interface Contender extends Identity {
   check(): number | null | Promise<number | null>;
   /** Untimed, before its calls. */
   prepare?(): void;
-  /** The timed call; a promised number is its own time, in milliseconds. */
+  /** The timed call. If it promises a number, that is its time in milliseconds. */
   run(slot: number): unknown;
   /** Untimed, after each call. */
   restore?(slot: number): void;
@@ -38,11 +38,11 @@ export interface Measurement {
   readonly contender: Contender;
   readonly error: number | null;
   readonly milliseconds: Spread;
-  /** By round; it lacks those that it sat out. */
+  /** By round, without those that it sat out. */
   readonly rounds: ReadonlyMap<number, number>;
 }
 
-/** Runs a round, and tells whether others were at work, so that it does not count. */
+/** Runs a round, and tells whether other processes were at work, in which case it does not count. */
 export type RoundWatch = (round: () => Promise<void>) => Promise<boolean>;
 
 export interface MeasureOptions {
@@ -54,9 +54,9 @@ export interface MeasureOptions {
   readonly pauseMs?: number;
   /** How long a contender is called, untimed, before it is timed. */
   readonly wakingMs?: number;
-  /** How long the calls of a brief contender that are timed together take, untimed first, then timed. */
+  /** How long the calls take together that a brief contender is timed for; as many go before, untimed. */
   readonly briefMs?: number;
-  /** A contender that would take longer sits out rounds, evenly, but never so many that fewer than three count. */
+  /** A contender that would take longer sits out rounds, evenly spread, but takes part in at least three that count. */
   readonly budgetSeconds?: number;
   /** Fraction done. */
   readonly onProgress?: (done: number) => void;
@@ -110,7 +110,7 @@ class Entrant {
     return this.contender.check();
   }
 
-  /** How many calls take `briefMs`. */
+  /** Finds how many calls take `briefMs`. */
   async calibrate({ briefMs = 2 }: MeasureOptions): Promise<void> {
     if (!this.contender.brief) return;
     this.contender.prepare?.();
@@ -128,9 +128,9 @@ class Entrant {
   }
 
   /**
-   * The time of a call right after others that take `wakingMs` or more, at least one: they wake its threads, which may have
-   * slept through the pause, and by then a virtual machine's host has found each of its processors a core. What is brief is
-   * called several times in a row anyway; more of that would only leave garbage.
+   * The time of a call directly after untimed ones that take `wakingMs` or more, at least one: they wake the contender's
+   * threads, which may have slept through the pause, and by then a virtual machine's host has found a core for each of its
+   * processors. A brief contender is called several times in a row anyway; more of that would only leave garbage.
    */
   async time({ wakingMs = 10 }: MeasureOptions): Promise<number> {
     const { contender, calls } = this;
@@ -148,8 +148,8 @@ class Entrant {
 }
 
 /**
- * Checks every contender, then times them all, then checks them again. A round in which others were at work is thrown
- * away, whatever its times, and done again; at most `MAX_RETRIES` times as often as asked.
+ * Checks every contender, then times them all, then checks them again. A round in which other processes were at work is
+ * thrown away, whatever its times, and repeated, up to `MAX_RETRIES` times for each round asked for.
  */
 export async function measure(contenders: readonly Contender[], options: MeasureOptions): Promise<Measurement[]> {
   const { repeats, warmup, signal, onProgress } = options;
@@ -163,13 +163,14 @@ export async function measure(contenders: readonly Contender[], options: Measure
   await checkAll((entrant, error) => {
     entrant.error = error;
   });
-  // Twice: in the first calls, code that most of them share is compiled on the way.
+  // Twice: the first calls also wait for the compilation of code that most contenders share.
   for (const entrant of [...entrants, ...entrants]) await entrant.calibrate(options);
   let discarded = 0;
   for (let round = 0; round < warmup + repeats; ) {
     const times = await runRound(entrants, round, options);
     if (times === 'discard' && round >= warmup) {
-      if (++discarded > MAX_RETRIES * repeats) throw new Error('the machine does not get quiet');
+      if (++discarded > MAX_RETRIES * repeats)
+        throw new Error('other processes did not leave the machine quiet for long enough');
       await sleep(RETRY_MS, undefined, { signal });
       continue;
     }

@@ -119,6 +119,6 @@ describe('the document', () => {
         only(({ section }) => section === 'scores'),
         file,
       ),
-    ).toContain('No row of this run was held');
+    ).toContain('No row of this run is compared');
   });
 });

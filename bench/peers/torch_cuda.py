@@ -1,6 +1,6 @@
 """PyTorch's side of the GPU benchmark: one JSON line of versions, then one for every shape, on stdout.
 
-Everything runs in this process alone on the device, beside a copy of the same bytes in the same rounds. Each contender is
+Everything runs in this process, alone on the device, in the same rounds as a copy of the same bytes. Each contender is
 checked against float64 on some rows before it is timed, by CUDA events (on the CPU, which only tries the plumbing, by the
 clock). A contender that is not there, does not fit, or is wrong is listed with the reason.
 """
@@ -193,7 +193,7 @@ def all_contenders(problem, compile_too, skipped):
 
 
 def checked(contenders, skipped, clock):
-    """Those that are right, warmed up."""
+    """Those that are correct, warmed up."""
     fit = []
     for contender in contenders:
         try:

@@ -1,4 +1,4 @@
-// The addon itself, for what the package does not offer: memory's own speed, and fewer threads.
+// The addon itself, for what the package does not offer: measuring the memory bandwidth, and using fewer threads.
 import { type Addon, nativeAddon } from '../../lib/backend/addon.js';
 import type { HostTensor } from '../../lib/index.js';
 

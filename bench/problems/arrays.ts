@@ -26,11 +26,11 @@ export interface TokenArrays<Tensor extends HostTensor | DeviceTensor = HostTens
   readonly source: Elements; // what the logits hold
   readonly truth: readonly RowTruth[];
   readonly logits: readonly Tensor[];
-  /** The logits again: gradients in place eat them, `restore` brings them back. */
+  /** The logits again: gradients in place overwrite them, `restore` brings them back. */
   readonly work: readonly Tensor[];
   readonly out: readonly Tensor[];
   restore(slot: number): void;
-  /** Waits for what a device still has to do. */
+  /** Waits until a device has done all its work. */
   settle(): void;
   /** A gradient's elements on the host; `slot` of `work` or of `out`. */
   gradient(array: 'work' | 'out', slot: number): Elements;
@@ -43,7 +43,7 @@ const ARRAYS = 3; // logits, work, out
 
 const bytesOf = ({ tokens, vocab }: TokenShape, dtype: DType) => tokens * vocab * bytesPerElement(dtype);
 
-/** Copies that make one kind of array four times as large as the last-level cache. */
+/** As many copies as make one kind of array four times as large as the last-level cache. */
 export function slotsOf(shape: TokenShape, dtype: DType, cacheBytes = lastLevelCacheBytes()): number {
   return Math.min(MAX_SLOTS, Math.max(2, Math.ceil((4 * cacheBytes) / bytesOf(shape, dtype))));
 }
@@ -64,7 +64,7 @@ export function createArrays(problem: TokenProblem, dtype: DType, slots = slotsO
     ...shared,
     ...arrays,
     slots,
-    /** By stores that pass the caches by: lines to be written back would be charged to whoever is timed next. */
+    /** With non-temporal stores: dirty cache lines would be written back in the time of whoever comes next. */
     restore(slot) {
       const [from, to] = [logits[slot], work[slot]];
       if (addon) addon.streamMemory({ source: asBytes(from), destination: asBytes(to), bytes: shared.bytes });
@@ -75,14 +75,14 @@ export function createArrays(problem: TokenProblem, dtype: DType, slots = slotsO
   };
 }
 
-/** Fails before anything is allocated rather than by the system's hand later. */
+/** Fails before anything is allocated, rather than be killed by the system later. */
 export function requireMemory(shape: TokenShape, dtypes: readonly DType[]): void {
   const bytes = dtypes.reduce((sum, dtype) => sum + ARRAYS * slotsOf(shape, dtype) * bytesOf(shape, dtype), 0);
   const free = availableMemory();
   if (bytes <= 0.8 * free) return;
   const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`;
   throw new Error(
-    `${formatShape(shape)} takes ${gib(bytes)} of arrays and ${gib(free)} are left: ask for fewer --tokens or one --dtype`,
+    `${formatShape(shape)} needs ${gib(bytes)} for its arrays, and ${gib(free)} is left: ask for fewer --tokens or one --dtype`,
   );
 }
 

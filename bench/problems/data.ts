@@ -18,7 +18,7 @@ export interface TokenProblem {
 
 export type Elements = Float32Array | Uint16Array;
 
-/** Spread of the logits, about that of a language model's. */
+/** Standard deviation of the logits, about that of a language model's. */
 export const LOGIT_DEVIATION = 3;
 const BYTES: Record<DType, number> = { f32: 4, bf16: 2, f16: 2 };
 
@@ -52,7 +52,7 @@ function bf16Bits(bits: number): number {
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }
 
-/** For |value| below 65504, which normal logits are. */
+/** For magnitudes below 65504, as those of normal logits are. */
 function f16Bits(bits: number, value: number): number {
   const sign = (bits >>> 16) & 0x8000;
   const magnitude = bits & 0x7fffffff;

@@ -18,7 +18,7 @@ export const COPIES = 5; // timed in a row
 
 let opened: { device: Device; copier: NativeDevice } | undefined;
 
-/** Tensors are made by the public device; copies within it, which the public API has none of, by a stream of their own. */
+/** The public device makes the tensors. Copies within it, which the public API does not offer, have a stream of their own. */
 function open() {
   const device = opened?.device ?? openDevice(0); // says why, if there is none
   const native = nativeCuda();

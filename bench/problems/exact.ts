@@ -1,5 +1,5 @@
-// What is right at the sequence and the group level, in float64, written from the formulas (native/ops/*.h) and apart from
-// the package's kernels, its reference backend included.
+// The exact results of the sequence and the group level in float64, written from the formulas (native/ops/*.h),
+// independently of the package's kernels and of its reference backend.
 import type { RatioScoreKind } from '../../lib/index.js';
 import type { ScoredRollouts } from './rollouts.js';
 
@@ -9,7 +9,7 @@ export interface ExactScores {
   readonly scoreGrads: Float64Array; // [T]
 }
 
-/** Default widths of the clips: [low, high]. */
+/** Default widths of the clips, [low, high]. */
 const EPSILON: Partial<Record<RatioScoreKind, readonly [number, number]>> = {
   sequenceRatio: [3e-4, 4e-4],
   geometricRatio: [0.4, 0.4],

@@ -1,5 +1,5 @@
-// What is right at the token level, in float64, written apart from the package's own kernels; and how far an answer is
-// from it.
+// The exact results of the token level in float64, written independently of the package's kernels, and how far an answer is
+// from them.
 import type { DType } from '../../lib/index.js';
 import { allFinite, type Elements, type TokenProblem, widen } from './data.js';
 

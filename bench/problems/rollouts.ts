@@ -46,7 +46,7 @@ function group(cuSeqlens: Int32Array, groupSize: number): Rollouts {
 
 const draw = ({ min, max }: Lengths, random: Random) => min + Math.floor(random.uniform() * (max - min + 1));
 
-/** As many sequences as `tokens` suffice for, the last one cut; at least two, if there are two tokens. */
+/** As many sequences as `tokens` are enough for, the last one cut short; at least two, if there are two tokens. */
 export function rolloutsOfTokens(tokens: number, lengths: Lengths, groupSize: number, seed: number): Rollouts {
   const random = new Random(seed);
   const offsets = [0];

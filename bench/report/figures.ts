@@ -1,5 +1,5 @@
 // How a benchmark's figures are written, the same in the terminal, in Markdown, on the HTML page and in docs/performance.md.
-// Where a table of the terminal is too narrow for a form, there is a short one beside it.
+// Where a table of the terminal is too narrow for a form, there is a short one next to it.
 import type { BenchReport, Comparison, Row, Shape, Spread } from './report.js';
 
 const ABSENT = '–';
@@ -87,7 +87,7 @@ export function contenderName({ by, backend }: Pick<Row, 'by' | 'backend'>): str
   return backend ?? by;
 }
 
-/** 'cpu' is not enough beside the threads of others: 'cpu, 2 thr.'. */
+/** With the threads, in the section about them: 'cpu, 2 thr.'. */
 export function shortContenderName(row: Pick<Row, 'by' | 'backend' | 'threads' | 'section'>): string {
   const name = contenderName(row);
   return row.section === 'threads' ? `${name}, ${row.threads} thr.` : name;

@@ -6,7 +6,7 @@ import { escapeMarkdown, markdownTable } from './markdown-table.js';
 import type { BenchReport, Row } from './report.js';
 import { sweepLines } from './sweep.js';
 
-/** From this share of the memory's speed on, a row is said to run at it. */
+/** From this share of the memory bandwidth on, the memory is said to be a row's limit. */
 const AT_MEMORY = 0.7;
 /** Half the bytes, and less than this many times the rows per second: the time did not follow the bytes. */
 const FOLLOWS_BYTES = 1.5; // halfway from no gain to that of half the bytes
@@ -18,7 +18,7 @@ export function performanceDocument(report: BenchReport, file: string): string {
   return [
     `<!-- Generated from ${file} by cli/dev/write-performance.ts (npm run docs:performance). Do not edit. -->`,
     '# Performance',
-    `Generated from [\`${file}\`](../${file}) by \`npm run docs:performance\`. Figures of one run on one machine: ratios within it travel, figures do not.`,
+    `Generated from [\`${file}\`](../${file}) by \`npm run docs:performance\`. These are the figures of one run on one machine: compare ratios within it, not figures with those of another machine.`,
     ...method(report),
     ...machine(report),
     ...limits(report.rows),
@@ -40,7 +40,7 @@ function method({ settings: { command, repeats, warmup, seed, quiet }, peers }: 
   return [
     '## Method',
     `\`${command.replaceAll('`', "'")}\`: each contender's result is checked against float64, then ${repeats} rounds (after ${warmup} to warm up) time every contender once, in turn, on the same data (seed ${seed}).` +
-      `${quiet ? ' Rounds in which other processes were at work were thrown away and repeated.' : ''} [bench/README.md](../bench/README.md) says more.`,
+      `${quiet ? ' Rounds in which other processes were at work were thrown away and repeated.' : ''} Details are in [bench/README.md](../bench/README.md).`,
     "`ms` is the median, `p10 – p90` leaves out the fastest and the slowest tenth. GB/s counts the bytes that the task must move; `of memory` is the time that reading and copying those bytes took in the same rounds, over the row's. `error` is relative, against float64.",
     ...(names.length > 0 ? [`Peers: ${names.join(', ')}.`] : []),
     ...missing.map(({ name, reason }) => `Not run: ${escapeMarkdown(name)} (${escapeMarkdown(reason ?? '')}).`),
@@ -64,16 +64,17 @@ function machine(report: BenchReport): string[] {
   return ['## Machine', markdownTable(columns, lines)];
 }
 
-/** What the figures say of the memory and of the arithmetic. */
+/** What the figures say about the memory and the arithmetic. */
 function limits(rows: readonly Row[]): string[] {
   const measured = rows.filter(
     ({ backend, ofBandwidth }) => backend !== null && backend !== 'reference' && ofBandwidth !== null,
   );
-  if (measured.length === 0) return ['## What the limit is', 'No row of this run was held against the memory.'];
+  if (measured.length === 0)
+    return ['## What the limit is', 'No row of this run is compared with the memory bandwidth.'];
   const below = measured.filter((row) => share(row) < AT_MEMORY);
   const shares = measured.map(share);
   const summary =
-    `${measured.length - below.length} of the ${measured.length} rows of this package that are held against the memory run at ${formatShare(AT_MEMORY)} of its speed or more: there the memory is the limit.` +
+    `${measured.length - below.length} of the ${measured.length} rows of this package that are compared with the memory bandwidth reach ${formatShare(AT_MEMORY)} of it or more: there the memory is the limit.` +
     ` The lowest is at ${formatShare(Math.min(...shares))}, the highest at ${formatShare(Math.max(...shares))}.`;
   if (below.length === 0) return ['## What the limit is', summary];
   const columns: readonly Column<Row>[] = [
@@ -110,7 +111,7 @@ function comparisons({ comparisons: every }: BenchReport): string[] {
   if (all.length === 0) return [];
   return [
     '## Comparisons',
-    'A ratio is taken in every round; `value` is the median, and lies in the interval with all likelihood.',
+    'A ratio is taken in every round: `value` is the median of these, and `between` its 99.96 % interval (sign test).',
     markdownTable(comparisonColumns, all),
   ];
 }
@@ -135,7 +136,7 @@ function sweep({ comparisons: every }: BenchReport): string[] {
   const { counts, slowest } = sweepLines(ofSweep);
   return [
     `### ${sectionTitles.sweep}`,
-    `${counts} (with all of the interval below 1); calls that both do with the same code are left out. The slowest:`,
+    `${counts} (with the whole interval below 1); calls that both backends run with the same code are left out. The slowest:`,
     markdownTable(sweepColumns, slowest),
   ];
 }

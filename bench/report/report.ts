@@ -26,7 +26,7 @@ export interface Spread {
   readonly max: number;
 }
 
-/** What was worked on; only what applies is there. */
+/** What was worked on: only the sizes that apply. */
 export interface Shape {
   readonly tokens: number;
   readonly vocab?: number;
@@ -51,21 +51,21 @@ export interface Row {
   readonly milliseconds: Spread;
   /** Tokens per second: rows of the logits where there are logits. */
   readonly rowsPerSecond: number;
-  /** Bytes that the task must read and write at least, whoever does it; a peer that moves more is charged the same. */
+  /** The bytes that the task has to read and write at least. A peer that moves more is charged the same. */
   readonly bytes: number;
   /** `bytes` over the median time, in 1e9 bytes per second. */
   readonly gigabytesPerSecond: number;
   /**
-   * The time that reading and copying the same bytes took in the same rounds, over this row's time: 1 is the memory's
-   * speed. On a device, reading is taken as half of its copy. Null where the memory is not the measure (small arrays, the
-   * sequence and group level).
+   * The time that reading and copying the same bytes took in the same rounds, over this row's time: 1 is the memory
+   * bandwidth. On a device, reading is taken as half of its copy. Null where the memory is not what to compare with (small
+   * arrays, the sequence and group level).
    */
   readonly ofBandwidth: number | null;
   /** Against float64: norm of the difference over the norm of the exact values. Null for a yardstick. */
   readonly error: number | null;
 }
 
-/** What a reader asks for first: a ratio of the times of the same rounds, or a row's share of the memory's speed. */
+/** What a reader asks for first: a ratio of times of the same rounds, or a row's share of the memory bandwidth. */
 export interface Comparison {
   readonly section: Section;
   /** Such as 'forward f32, against onnxruntime-node'. */
@@ -74,7 +74,7 @@ export interface Comparison {
   /** Of a ratio, the median of the rounds. */
   readonly value: number;
   readonly unit: 'times' | 'percent';
-  /** Of a ratio: where that median is with all likelihood, whatever the noise is like. */
+  /** Of a ratio: the 99.96 % interval of that median (sign test), whatever the distribution of the noise. */
   readonly interval?: readonly [low: number, high: number];
 }
 

@@ -78,7 +78,7 @@ function callContenders(problem: TokenProblem): Contender[] {
   ];
 }
 
-/** As the package calls the addon: arrays that it was given, and new ones for what comes out. */
+/** What the package passes to the addon: the arrays that it was given, and new ones for the results. */
 function kernelArguments({ logits, targets, shape: { tokens, vocab } }: TokenProblem): TokenLogProbsForwardArguments {
   return {
     logits,

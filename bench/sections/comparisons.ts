@@ -9,8 +9,8 @@ type Backend = NonNullable<Row['backend']>;
 export type Measured = ReadonlyMap<Row, Measurement>;
 
 /**
- * Collects claims, and drops those that lack a row. A ratio is taken in every round, and its median is the claim: what the
- * machine does for a while, it does to both of a round.
+ * Collects claims, and drops those that lack a row. A ratio is taken in every round, and its median is the claim: when the
+ * machine is slow for a while, both rows of a round are.
  */
 export class Claims {
   readonly list: Comparison[] = [];
@@ -43,7 +43,7 @@ export class Claims {
     this.list.push({ section, claim, shape: row.shape, value: 100 * row.ofBandwidth, unit: 'percent' });
   }
 
-  /** Of the time of `row` and that of `others` together, of the rounds in which all of them took part. */
+  /** Of the time of `row` and that of the others together, in the rounds in which all of them took part. */
   ratio(
     claim: string,
     row: Row | undefined,

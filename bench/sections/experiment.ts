@@ -7,7 +7,7 @@ import type { Contender, MeasureOptions } from '../timing.js';
 import type { Measured } from './comparisons.js';
 import type { LossFunction } from './loss-functions.js';
 
-/** What can be asked for, in the order in which it runs. */
+/** What can be asked for, in the order in which they run. */
 export const sectionNames = ['token', 'scores', 'objectives', 'losses', 'groups', 'calls', 'threads', 'sweep'] as const;
 export type SectionName = (typeof sectionNames)[number];
 export const defaultSections: readonly SectionName[] = ['token', 'scores', 'objectives', 'losses'];
@@ -36,7 +36,7 @@ export interface Experiment {
   compare(measured: Measured): Comparison[];
   close?(): void;
   readonly rounds?: Partial<MeasureOptions>;
-  /** What the reader should know of it. */
+  /** What the reader should know about it. */
   readonly note?: string;
 }
 

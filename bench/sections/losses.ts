@@ -1,4 +1,4 @@
-// Whole losses from logits, the gradient in place of the logits, with the token level alone in the same rounds.
+// The section `losses`: whole losses from logits, the gradient in place of the logits, with the token level alone in the same rounds.
 import { finiteRows, type TokenArrays } from '../problems/arrays.js';
 import type { TokenShape } from '../problems/data.js';
 import { exactLogProbs, gradientError, requireWithin, truthOf, WrongResult } from '../problems/float64.js';
@@ -105,7 +105,7 @@ function lossContender(
     const upstream = Float64Array.from(expected.gradLogProbs ?? []);
     if (upstream.includes(0)) throw new WrongResult(`${name}: rows without a gradient, which are not read`);
     const { loss: value } = run(0);
-    // Near 0 a loss is a difference of larger terms: its error is against them.
+    // Near 0 a loss is a difference of larger terms: there its error is absolute.
     requireWithin(`${name}: loss`, Math.abs(value - expected.loss) / Math.max(1, Math.abs(expected.loss)), 1e-6);
     const truth = truthOf({ ...problem, upstream }, dtype, arrays.source);
     const error = gradientError(finiteRows(arrays, arrays.gradient('work', 0), name), truth);

@@ -1,4 +1,4 @@
-// The arrays of one shape, where the backends that are measured look for them.
+// The arrays of one shape, in the memory of each backend that is measured.
 
 import type { BackendName, DType } from '../../lib/index.js';
 import { createArrays, type HostArrays, requireMemory, type TokenArrays } from '../problems/arrays.js';
@@ -9,16 +9,16 @@ import { deviceYardstick, yardsticks } from './yardsticks.js';
 
 interface Use {
   readonly backends: readonly BackendName[];
-  /** Whether peers work on the host's arrays too. */
+  /** Whether peers use the host's arrays too. */
   readonly peers?: boolean;
   readonly seed: number;
-  /** Copies of each of the host's arrays, if not as many as outgrow the cache. */
+  /** Copies of each of the host's arrays; by default enough to outgrow the cache. */
   readonly slots?: number;
 }
 
 export class BenchMemory {
   private readonly problem: TokenProblem;
-  /** Of every dtype; none if nobody works there. */
+  /** One for each dtype; none if nothing runs on the host. */
   readonly host: readonly HostArrays[];
   private readonly device: DeviceArrays[] = [];
 

@@ -81,7 +81,7 @@ function objectiveContenders(rollouts: ScoredRollouts, setting: Setting): Conten
   ];
 }
 
-/** Scores, objective, gradient of the log-probs into an array at hand: what conspo does beside its token level. */
+/** Scores, objective, gradient of the log-probs into a preallocated array: what conspo does besides its token level. */
 function conspoByOps(rollouts: ScoredRollouts, setting: Setting): Contender {
   const { logProbs, cuSeqlens, cuGroups, rewards } = rollouts;
   const { backend } = setting;

@@ -1,4 +1,5 @@
-// Many shapes, most of them small, on the fastest backend here and on the reference: no shape may be slower than that.
+// The section `sweep`: many shapes, most of them small, on the cpu backend and on the reference, which no shape should be
+// slower than.
 
 import { tinyCalls } from '../../lib/backend/tiny.js';
 import { type BackendName, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../../lib/index.js';
@@ -20,15 +21,15 @@ const TOKENS = [1, 2, 4, 16, 33, 64, 128, 1024, 4096];
 const VOCABULARIES = [1, 2, 3, 8, 31, 32, 64, 128, 257, 512, 1024, 4096, 10007, 32768, 131072, 262144];
 const GROUP_SIZES = [2, 3, 4, 5, 8, 16, 32, 64];
 const GROUPS = [1, 64];
-/** The reference takes a fraction of a second for so many. */
+/** The reference takes a fraction of a second for this many. */
 const MOST_ELEMENTS = 2 ** 24;
-/** Many short turns: garbage is collected in few of them, and what the machine does meanwhile falls on both of a pair. */
+/** Many short turns: garbage is collected in few of them, and a slow moment of the machine affects both backends. */
 const ROUNDS = { repeats: 61, warmup: 1, pauseMs: 0, wakingMs: 0, briefMs: 0.25, budgetSeconds: 0.25 };
 
-const LEFT_OUT = 'the smallest calls are left out: in cpu, too, the reference does them';
+const LEFT_OUT = 'the smallest calls are left out: the cpu backend leaves them to the reference';
 
 export function sweepExperiments({ backends, seed }: Plan): Experiment[] | Omission {
-  if (!backends.includes('cpu')) return { reason: 'it holds the cpu backend against the reference' };
+  if (!backends.includes('cpu')) return { reason: 'it compares the cpu backend with the reference' };
   const fast = 'cpu';
   const pair = [fast, 'reference'] as const;
   const all = TOKENS.flatMap((tokens) => VOCABULARIES.map((vocab) => ({ tokens, vocab })));
@@ -53,7 +54,7 @@ export function sweepExperiments({ backends, seed }: Plan): Experiment[] | Omiss
   ];
 }
 
-/** Those that the two backends do not do with the same code, whose times would differ by chance alone. */
+/** Without those that both backends run with the same code, whose times would differ by chance alone. */
 function differing(contenders: readonly Contender[]): Contender[] {
   const leftToReference = (contender: Contender) => {
     const before = tinyCalls();

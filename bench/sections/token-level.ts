@@ -94,7 +94,7 @@ function backward(arrays: TokenArrays, setting: Setting, inPlace: boolean): Cont
   };
 }
 
-/** The latter in place. */
+/** The backward pass in place. */
 function forwardBackward(arrays: TokenArrays, setting: Setting): Contender {
   const { targets, upstream: gradLogProbs } = arrays.problem;
   const { backend } = setting;

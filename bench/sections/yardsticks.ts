@@ -35,7 +35,7 @@ export function yardsticks(
   return [
     yardstick('read', reading, (k) => addon.readMemory({ source: sources[k], bytes })),
     yardstick('copy', copying, (k) => addon.copyMemory(copyArguments(k))),
-    yardstick('copy, streaming', copying, (k) => addon.streamMemory(copyArguments(k))), // past the caches
+    yardstick('copy, streaming', copying, (k) => addon.streamMemory(copyArguments(k))), // with non-temporal stores
   ];
 }
 

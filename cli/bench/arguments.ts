@@ -31,7 +31,7 @@ export interface BenchOptions {
   readonly markdown?: string;
   readonly html?: string;
   readonly compare?: string;
-  /** false: none; true: those that are there; names: those of these that are. */
+  /** false: none; true: all that are installed; names: those of these that are. */
   readonly peers?: boolean | readonly string[];
   readonly installPeers?: boolean;
 }
@@ -88,7 +88,11 @@ export function addBenchOptions(command: Command, { peers, losses, installPeers 
     new Option('--lengths <range>', 'tokens of a sequence, N or MIN-MAX (128-384; losses: 32)').argParser(parseLengths),
     new Option('--group-size <number>', 'sequences of a group').argParser(count(2)).default(8),
     namesOption('--dtype <names>', `of the logits: ${dtypeNames.join(', ')} (all; losses: f32)`, dtypeNames),
-    namesOption('--backend <names>', 'backends to measure (cpu, without it reference; cuda, if there)', backendNames),
+    namesOption(
+      '--backend <names>',
+      'backends to measure (cpu, or else reference; and cuda, if available)',
+      backendNames,
+    ),
     namesOption('--loss <names>', 'losses of the section losses (conspo,grpo)', lossNames),
   ]);
   heading('How:', [
@@ -108,7 +112,7 @@ export function addBenchOptions(command: Command, { peers, losses, installPeers 
   heading('Peers:', [
     namesOption(
       '--peers [names]',
-      'those that take part (all that are there)',
+      'those that take part (all that are installed)',
       peers.map(({ name }) => name),
     ).preset(peers.map(({ name }) => name).join(',')),
     new Option('--no-peers', 'only this package'),
@@ -155,7 +159,7 @@ function peersOf({ peers: asked }: BenchOptions, { peers }: BenchExtras): readon
   return Array.isArray(asked) ? peers.filter(({ name }) => asked.includes(name)) : peers;
 }
 
-/** Throws where options contradict each other, or ask for what is not there. */
+/** Throws if options contradict each other, or ask for what is not available. */
 export function settingsOf(
   sections: readonly string[],
   options: BenchOptions,
@@ -164,7 +168,7 @@ export function settingsOf(
 ): BenchSettings {
   const wanted = parseSections(sections);
   const shapes = shapesOf(options);
-  // Before anything asks for the addon, which reads it once.
+  // Before anything loads the addon, which reads it once.
   if (options.threads !== undefined) process.env.RLVR_THREADS = String(options.threads);
   return {
     sections: wanted,

@@ -14,25 +14,25 @@ Sections:
   token       log-probs of logits, forward and backward, in every dtype
   scores      mean log-probs and every ratio score, forward and backward
   objectives  group InfoNCE, advantages; sequence and group level together
-  losses      losses from logits to their gradient in place, beside the token level alone
+  losses      losses from logits to their gradient in place, and the token level alone
   groups      group InfoNCE against group size, at two numbers of sequences
-  calls       what a call costs beside its kernel: into the addon, sync and async
+  calls       what a call costs besides its kernel: into the addon, sync and async
   threads     the token level on one thread, two, and so on
   sweep       many shapes, small ones too, against the reference backend
 
 Every result is checked against float64 before and after it is timed; a wrong one ends the run with
-exit code 1. % mem: of the memory's speed, which the same rounds measure. On cuda a call takes
-logits in the device's memory and ends when its results are on the host; the kernels alone, beside
-PyTorch on the same device, are timed by "npm run bench:cuda" in a checkout.`;
+exit code 1. "of mem" is the share of the memory bandwidth, which is measured in the same rounds. On
+cuda a call takes logits in the device's memory and ends when its results are on the host; the
+kernels alone, and PyTorch on the same device, are timed by "npm run bench:cuda" in a checkout.`;
 
 const noExtras: BenchExtras = { peers: [], losses: {} };
-/** Where results go says nothing about them. */
+/** Where results go is not how they were made. */
 const outputOptions: readonly string[] = ['json', 'markdown', 'html', 'compare', 'installPeers'];
 
 export function addBenchCommand(program: Command, signal: AbortSignal, extras = noExtras): void {
   const command = program
     .command('bench')
-    .description('measure the kernels on this machine, against its memory')
+    .description('measure the kernels on this machine, against its memory bandwidth')
     .argument('[sections...]', `all, or some of ${sectionNames.join(', ')} (${defaultSections.join(', ')})`);
   addBenchOptions(command, extras);
   command
@@ -71,7 +71,7 @@ interface Output {
   readonly render: (report: BenchReport) => string | Promise<string>;
 }
 
-/** What cannot be written is known before the work is done. */
+/** A file that cannot be written is reported before the work is done. */
 async function openOutputs({ json, markdown, html }: BenchOptions): Promise<Output[]> {
   const outputs: Output[] = [];
   const add = async (option: string, path: string | undefined, render: Output['render']) => {

@@ -19,7 +19,7 @@ interface Change {
   readonly before: Row;
 }
 
-/** Refuses what is no report, and reports of another format, which would be misread. */
+/** Refuses what is not a report, and reports of another format, which would be misread. */
 export async function readReport(option: string, path: string): Promise<BenchReport> {
   const wrong = (got: string) => new UsageError(`${option}: expected a file that bench --json wrote, got ${got}`);
   let report: Partial<BenchReport>;
@@ -91,7 +91,7 @@ function sharesOf(before: Row, now: Row): string {
 function renderSection(section: Section, changes: readonly Change[]): string {
   if (section === 'groups' || section === 'sweep') {
     const worst = [...changes].sort((a, b) => speedOf(a) - speedOf(b)).slice(0, MOST_LINES);
-    return `${section}, least gained first\n\n${renderColumns([OP, SHAPE, ...CHANGE_COLUMNS], worst)}\n`;
+    return `${section}, smallest gain first\n\n${renderColumns([OP, SHAPE, ...CHANGE_COLUMNS], worst)}\n`;
   }
   const tables = [...groupBy(changes, ({ row }) => formatShape(row.shape))].map(([shape, ofShape]) => {
     return `${section}, ${shape}\n\n${renderColumns([OP, ...CHANGE_COLUMNS], ofShape)}\n`;

@@ -15,9 +15,9 @@ const DEFAULT_SMALL = '512x16384,4096x131072';
 
 export const CUDA_HELP = `Usage: npm run bench:cuda -- [options]
 
-Times the kernels on the first CUDA device: the token level beside a copy of the same bytes, the small
-ops launched one by one and from a graph, whole losses from device tensors; then PyTorch, in a process
-of its own (bench/README.md). Every result is checked against float64 first.
+Times the kernels on the first CUDA device: the token level and a copy of the same bytes, the small ops
+launched one by one and from a graph, whole losses from device tensors; then PyTorch, in a process of
+its own (bench/README.md). Every result is checked against float64 first.
 
   --shapes LIST     TxV:dtype, with commas; dtype f32 or bf16 (a gradient in place over a gradient
                     underflows in f16, and zeros are not timed); or empty for none
@@ -35,7 +35,7 @@ of its own (bench/README.md). Every result is checked against float64 first.
   --help            print this help
 
 RLVR_BENCH_PYTHON names the Python that has torch; RLVR_COMMIT the commit, where there is no git. The
-emulation has no speed: it runs only with --json, and the file says "emulated": true.
+emulation's times mean nothing: it runs only with --json, and the file says "emulated": true.
 `;
 
 const SHAPE = /^([1-9]\d{0,8})x([1-9]\d{0,8}):(f32|bf16)$/;

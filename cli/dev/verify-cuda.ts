@@ -3,8 +3,8 @@
 //
 //   npm run verify:cuda -- [--json FILE] [--skip-large] [--allow-emulated] [test files]
 //
-// Builds nothing: needs the addon, and runs from dist/ (`npm run build:ts`). --skip-large leaves out the test with 2^31 logits, which
-// takes 4.3 GB of memory on either side. --allow-emulated runs on the emulation, and writes no file ever.
+// Builds nothing: needs the addon, and runs from dist/ (`npm run build:ts`). --skip-large leaves out the test with 2^31
+// logits, which takes 4.3 GB of memory on either side. --allow-emulated runs on the emulation, and never writes a file.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -46,7 +46,7 @@ const DEVICE = ['cuda-backend', 'device-tensor', 'boundary/determinism', 'bounda
 const LARGE = 'degenerate-large';
 const BACKENDS = 'reference,cpu,cuda';
 
-/** The files below, and whatever else is about devices. */
+/** The files named above, and all others about devices. */
 function allFiles(large: boolean): string[] {
   const others = ['', 'boundary/'].flatMap((folder) => {
     const names = readdirSync(join(root, 'test', folder)).filter((name) => /^device-.*\.test\.ts$/.test(name));

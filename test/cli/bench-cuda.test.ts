@@ -56,6 +56,6 @@ describe.runIf(DEVICES > 0)('bench with a device', () => {
     const { rows } = JSON.parse(readFileSync(file, 'utf8')) as BenchReport;
     expect(new Set(rows.map(({ backend }) => backend))).toEqual(new Set(['cuda']));
     expect(alone.stderr).toContain('threads: not run: it needs the cpu backend\n');
-    expect(alone.stderr).toContain('sweep: not run: it holds the cpu backend against the reference\n');
+    expect(alone.stderr).toContain('sweep: not run: it compares the cpu backend with the reference\n');
   }, 120_000);
 });

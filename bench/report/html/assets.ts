@@ -23,7 +23,7 @@ function clientFile(name: string): string {
   return fileURLToPath(new URL(`client/${name}`, import.meta.url));
 }
 
-/** Beside the page's script, where scripts/page-assets.mjs puts it; in lib/, which is never built into, where npm does. */
+/** Beside the page's script, where scripts/page-assets.mjs puts it in dist/; for the sources, where npm puts it. */
 function libraryFile(): string {
   const name = 'chart.umd.min.js';
   const built = clientFile(name);

@@ -47,7 +47,7 @@ export interface ChartSpec {
   readonly title: string;
   /** Under the chart: what to look for. */
   readonly caption: string;
-  /** Lines join their points in order; bars lie, with the categories beside them. */
+  /** Lines join their points in order; bars are horizontal, with the categories on their left. */
   readonly kind: 'lines' | 'points' | 'bars';
   readonly x: Axis;
   readonly y: Axis;

@@ -14,7 +14,7 @@ import type { ChartSpec, Point, Series } from './chart-spec.js';
 import { guideLook, looks } from './legend.js';
 
 const bytesPerValue: Record<Row['dtype'], number> = { f64: 8, f32: 4, bf16: 2, f16: 2 };
-/** From this ratio of the longest to the shortest bar on, short ones could not be told from nothing on a linear axis. */
+/** From this ratio of the longest to the shortest bar on, the short ones could not be seen on a linear axis. */
 const logarithmicFrom = 30;
 const longestName = 32;
 
@@ -32,7 +32,7 @@ const isOurs = (row: Row) => row.backend !== null;
 const isYardstick = (row: Row) => row.by === 'memory';
 const inSection = (rows: readonly Row[], section: Section) => rows.filter((row) => row.section === section);
 
-/** Names come from peers, and a chart has little room. The tables have them whole. */
+/** Names come from peers, and a chart has little room. The tables have them in full. */
 function short(name: string): string {
   const characters = [...name];
   return characters.length <= longestName ? name : `${characters.slice(0, longestName - 1).join('')}…`;
@@ -57,7 +57,7 @@ function spreadOfRate(rate: number, { median, p10, p90 }: Row['milliseconds']): 
 
 function bandwidthPoint(row: Row, x: number): Point {
   const y = row.gigabytesPerSecond;
-  const share = row.ofBandwidth === null ? '' : `, ${formatShare(row.ofBandwidth)} of the memory's speed`;
+  const share = row.ofBandwidth === null ? '' : `, ${formatShare(row.ofBandwidth)} of the memory bandwidth`;
   const note = `${formatNumber(y)} GB/s${share}. ${noteOf(row)}`;
   return { x, y, ...spreadOfRate(y, row.milliseconds), note };
 }
@@ -101,7 +101,7 @@ function roofs(rows: readonly Row[], labels: readonly string[]): Series[] {
   });
 }
 
-/** Rows per second beside the peers', one chart per op that a peer has. */
+/** Rows per second next to the peers', one chart per op that a peer has. */
 function peerCharts(rows: readonly Row[]): ChartSpec[] {
   const lookOf = looks();
   const contenders = rows.filter((row) => !isYardstick(row) && row.backend !== 'reference');
@@ -136,10 +136,10 @@ function sideBySide(rows: readonly Row[]): Row[] {
   return [...shown.filter(isOurs), ...shown.filter((row) => !isOurs(row))];
 }
 
-/** With the package's own name: beside peers, 'cpu' would not say whose. */
+/** With the package's own name: next to peers, 'cpu' would not say whose. */
 const contenderAndDtype = (row: Row) => `${row.by} ${row.backend === null ? '' : `${row.backend} `}${row.dtype}`;
 
-/** Lying: the rate is along x, the shape along y. */
+/** Of a horizontal bar: the rate is along x, the shape along y. */
 function ratePoint(row: Row, category: number): Point {
   const rate = row.rowsPerSecond;
   const spread = spreadOfRate(rate, row.milliseconds);
@@ -157,12 +157,17 @@ function threadCharts(rows: readonly Row[]): ChartSpec[] {
     });
     const ticks = [...new Set(ofShape.map(({ threads }) => threads ?? 1))].sort((a, b) => a - b);
     if (series.length === 0) return [];
-    const ideal = ticks.map((threads) => ({ x: threads, y: threads, note: 'as many times as fast as threads' }));
+    const ideal = ticks.map((threads) => ({
+      x: threads,
+      y: threads,
+      note: 'as many times as fast as there are threads',
+    }));
     return [
       {
         id: `threads-${i}`,
         title: `Scaling over threads, ${shape}`,
-        caption: 'Times as fast as one thread. What the memory limits stops rising once it is busy.',
+        caption:
+          'Speed relative to one thread. What is limited by the memory stops rising once the memory is saturated.',
         kind: 'lines',
         x: { title: 'threads', scale: 'linear', ticks },
         y: { title: '× one thread', scale: 'linear' },
@@ -234,7 +239,7 @@ function sweepCharts(rows: readonly Row[]): ChartSpec[] {
       id: `sweep-${i}`,
       title: `Sweep over shapes, ${op}: GB/s against array size`,
       caption:
-        'One point per shape. Arrays that fit into a cache can pass the memory’s lines; very small ones show what a call costs.',
+        'One point per shape. Arrays that fit into a cache can exceed the memory’s lines; very small ones show what a call costs.',
       kind: 'points',
       x: { title: 'bytes of the logits', scale: 'logarithmic' },
       y: { title: 'GB/s', scale: 'logarithmic' },

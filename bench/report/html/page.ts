@@ -47,7 +47,7 @@ function scriptsOf(charts: readonly ChartSpec[], library: string, script: string
 <script type="module">${new Markup(script)}</script>`;
 }
 
-/** Only the page's own scripts and style, known by their hashes: nothing that a name might bring along, and no network. */
+/** Only the page's own scripts and style, known by their hashes: nothing that a name might smuggle in, and no network. */
 function policy(scripts: readonly string[], style: string): string {
   const hash = (text: string) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
   return [
@@ -95,11 +95,11 @@ function detailsOf(details: Record<string, unknown>): string {
 const howToRead = html`<section>
 <h2 id="how-to-read">How to read this</h2>
 <ul>
-<li><b>ms</b> is the median of the timed calls. <b>p10 – p90</b> leaves out the fastest and the slowest tenth; charts show it as a thin line. A wide one means that the machine was not idle.</li>
+<li><b>ms</b> is the median of the timed calls. <b>p10 – p90</b> leaves out the fastest and the slowest tenth; charts show it as a thin line. A wide range means that the machine was not idle.</li>
 <li><b>GB/s</b> counts the bytes that the task must read and write at least. A peer that moves more is charged the same, so its GB/s compare directly.</li>
-<li><b>of memory</b> is the time that reading and copying the same bytes took in the same rounds, over this row’s time: 100 % is the memory’s speed. Working in place can pass it, because a copy also fetches the lines it overwrites.</li>
+<li><b>of memory</b> is the time that reading and copying the same bytes took in the same rounds, over this row’s time: 100 % is the memory bandwidth. Working in place can exceed it, because a copy also fetches the lines it overwrites.</li>
 <li><b>error</b> is relative, against float64: the norm of the difference over the norm of the exact values.</li>
-<li>Ratios within one run are what travels. Figures of different runs or machines do not compare.</li>
+<li>Compare ratios within one run. Figures of different runs or machines are not comparable.</li>
 </ul>
 </section>`;
 
