@@ -22,7 +22,9 @@ function requireFreshBuild(): void {
 
 function sourcesIn(folder: string): string[] {
   const names = readdirSync(join(packageRoot, folder), { recursive: true, encoding: 'utf8' });
-  return names.filter((name) => name.endsWith('.ts')).map((name) => join(folder, name));
+  return names
+    .filter((name) => name.endsWith('.ts') && !name.includes('node_modules'))
+    .map((name) => join(folder, name));
 }
 
 requireFreshBuild();
