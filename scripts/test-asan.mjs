@@ -4,7 +4,7 @@
 //   node scripts/test-asan.mjs [vitest arguments]
 //   node scripts/test-asan.mjs --cuda-emulated [vitest arguments]
 //
-// The second form runs the CUDA kernels, compiled as C++ against native/cuda/emulation: first the emulation's own tests,
+// The second form runs the CUDA kernels, compiled as C++ against native/emulation: first the emulation's own tests,
 // then the tests of ops, losses and device tensors, twice: with the threads of a block in two orders, and with streams
 // that do their work at once or only when somebody waits for it. Some of them run dist: `npm run build:ts` first.
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #ifdef RLVR_CUDA_EMULATION
-#include "cuda/emulation/cuda_emulation.h"
+#include "emulation/cuda_emulation.h"
 #else
 #include <cuda_runtime.h>
 #endif

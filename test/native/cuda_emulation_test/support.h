@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/emulation/cuda_emulation.h"
+#include "emulation/cuda_emulation.h"
 
 namespace rlvr::emulation_test {
 

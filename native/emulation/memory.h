@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "cuda/emulation/runtime_state.h"
+#include "emulation/runtime_state.h"
 
 namespace rlvr::emulation::detail {
 

@@ -1,11 +1,11 @@
-#include "cuda/emulation/fiber.h"
+#include "emulation/fiber.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdint>
 
-#include "cuda/emulation/runtime_state.h"
+#include "emulation/runtime_state.h"
 
 #ifdef RLVR_EMULATION_ASAN
 #include <sanitizer/common_interface_defs.h>

@@ -1,10 +1,10 @@
-#include "cuda/emulation/launch.h"
+#include "emulation/launch.h"
 
 #include <cstdlib>
 
-#include "cuda/emulation/block.h"
-#include "cuda/emulation/memory.h"
-#include "cuda/emulation/streams.h"
+#include "emulation/block.h"
+#include "emulation/memory.h"
+#include "emulation/streams.h"
 
 namespace rlvr::emulation {
 namespace {

@@ -1,8 +1,8 @@
 // Copies and memsets. Those that CUDA makes without the host (device and pinned memory) are work on a stream.
 #include <cstring>
 
-#include "cuda/emulation/memory.h"
-#include "cuda/emulation/streams.h"
+#include "emulation/memory.h"
+#include "emulation/streams.h"
 
 namespace rlvr::emulation {
 namespace {

@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "cuda/emulation/runtime_state.h"
+#include "emulation/runtime_state.h"
 
 namespace rlvr::emulation::detail {
 

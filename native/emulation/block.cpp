@@ -1,4 +1,4 @@
-#include "cuda/emulation/block.h"
+#include "emulation/block.h"
 
 #include <algorithm>
 #include <cstdlib>

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstdint>
 
-#include "cuda/emulation/vector_types.h"
+#include "emulation/vector_types.h"
 
 namespace rlvr::emulation::detail {
 

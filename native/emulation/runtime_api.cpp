@@ -1,12 +1,12 @@
 // Devices, errors and kernel attributes.
-#include "cuda/emulation/runtime_api.h"
+#include "emulation/runtime_api.h"
 
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#include "cuda/emulation/runtime_state.h"
+#include "emulation/runtime_state.h"
 
 namespace rlvr::emulation {
 namespace {

@@ -1,13 +1,13 @@
 // Device and pinned memory: exact sizes (so that ASan sees an overflow of one byte), tracked, filled, closed to the
 // host.
-#include "cuda/emulation/memory.h"
+#include "emulation/memory.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 
-#include "cuda/emulation/streams.h"
+#include "emulation/streams.h"
 
 #ifdef RLVR_EMULATION_ASAN
 #include <sanitizer/asan_interface.h>

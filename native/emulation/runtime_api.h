@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include "cuda/emulation/vector_types.h"
+#include "emulation/vector_types.h"
 
 #define CUDART_VERSION 13000
 #define CUDART_CB

@@ -11,7 +11,7 @@
 #include <source_location>
 #include <type_traits>
 
-#include "cuda/emulation/vector_types.h"
+#include "emulation/vector_types.h"
 
 #define __global__
 #define __device__
@@ -205,4 +205,4 @@ RLVR_EMULATION_STORE(__stcg)
 RLVR_EMULATION_STORE(__stwb)
 #undef RLVR_EMULATION_STORE
 
-#include "cuda/emulation/device_math.h"
+#include "emulation/device_math.h"

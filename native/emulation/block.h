@@ -5,8 +5,8 @@
 #include <memory>
 #include <vector>
 
-#include "cuda/emulation/fiber.h"
-#include "cuda/emulation/runtime_state.h"
+#include "emulation/fiber.h"
+#include "emulation/runtime_state.h"
 
 namespace rlvr::emulation::detail {
 

@@ -1,9 +1,9 @@
-#include "cuda/emulation/streams.h"
+#include "emulation/streams.h"
 
 #include <map>
 #include <set>
 
-#include "cuda/emulation/memory.h"
+#include "emulation/memory.h"
 
 namespace rlvr::emulation {
 namespace {

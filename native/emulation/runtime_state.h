@@ -5,7 +5,7 @@
 #include <mutex>
 #include <string>
 
-#include "cuda/emulation/launch.h"
+#include "emulation/launch.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define RLVR_EMULATION_ASAN 1

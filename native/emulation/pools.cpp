@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <set>
 
-#include "cuda/emulation/memory.h"
-#include "cuda/emulation/streams.h"
+#include "emulation/memory.h"
+#include "emulation/streams.h"
 
 struct CUmemPoolHandle_st {
   int device;

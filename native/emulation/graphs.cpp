@@ -1,7 +1,7 @@
 // Stream capture and graphs: a graph is the list of what was submitted while its stream captured.
 #include <set>
 
-#include "cuda/emulation/streams.h"
+#include "emulation/streams.h"
 
 struct CUgraph_st {
   std::vector<rlvr::emulation::detail::Work> nodes;

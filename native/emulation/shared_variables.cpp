@@ -15,7 +15,7 @@
 #include <cstring>
 #include <vector>
 
-#include "cuda/emulation/runtime_state.h"
+#include "emulation/runtime_state.h"
 
 namespace rlvr::emulation::detail {
 namespace {

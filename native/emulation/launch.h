@@ -8,8 +8,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "cuda/emulation/device.h"
-#include "cuda/emulation/runtime_api.h"
+#include "emulation/device.h"
+#include "emulation/runtime_api.h"
 
 namespace rlvr::emulation {
 namespace detail {

@@ -1,8 +1,8 @@
 #include <chrono>
 #include <set>
 
-#include "cuda/emulation/memory.h"
-#include "cuda/emulation/streams.h"
+#include "emulation/memory.h"
+#include "emulation/streams.h"
 
 namespace rlvr::emulation {
 namespace {

@@ -19,7 +19,7 @@
 #error "the emulation needs g++ on Linux (noinit sections, see shared_variables.cpp)"
 #endif
 
-#include "cuda/emulation/device.h"
-#include "cuda/emulation/float16_types.h"
-#include "cuda/emulation/launch.h"
-#include "cuda/emulation/runtime_api.h"
+#include "emulation/device.h"
+#include "emulation/float16_types.h"
+#include "emulation/launch.h"
+#include "emulation/runtime_api.h"
