@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "cpu/exp2_polynomial.h"
 #include "cpu/float16.h"
+#include "cpu/simd/exp2_polynomial.h"
 
 namespace rlvr {
 namespace {

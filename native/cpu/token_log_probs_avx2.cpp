@@ -1,4 +1,4 @@
-#include "cpu/simd_avx2.h"
+#include "cpu/simd/avx2.h"
 #include "cpu/token_log_probs_rows.h"
 
 namespace rlvr {

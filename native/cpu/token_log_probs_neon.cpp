@@ -1,4 +1,4 @@
-#include "cpu/simd_neon.h"
+#include "cpu/simd/neon.h"
 #include "cpu/token_log_probs_rows.h"
 
 namespace rlvr {

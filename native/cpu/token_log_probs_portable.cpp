@@ -1,4 +1,4 @@
-#include "cpu/simd_portable.h"
+#include "cpu/simd/portable.h"
 #include "cpu/token_log_probs_rows.h"
 
 namespace rlvr {

@@ -1,5 +1,5 @@
 // Sixteen floats at a time with AVX-512 (F, BW, DQ, VL). Included only by *_avx512.cpp. What the functions promise is
-// said in simd_avx2.h. Its gain is not the width alone: with 32 registers the constants and four vectors in flight fit.
+// said in avx2.h. Its gain is not the width alone: with 32 registers the constants and four vectors in flight fit.
 #pragma once
 
 #include <immintrin.h>
@@ -7,7 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "cpu/simd_exp.h"
+#include "cpu/simd/exp.h"
 
 namespace rlvr::avx512 {
 

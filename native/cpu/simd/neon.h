@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "cpu/simd_exp.h"
+#include "cpu/simd/exp.h"
 
 namespace rlvr::neon {
 
@@ -51,7 +51,7 @@ struct Simd : FmaExp<Simd> {
   static double sum(Float x) { return vaddvq_f64(vaddq_f64(vcvt_f64_f32(vget_low_f32(x)), vcvt_high_f64_f32(x))); }
   static bool none_above(Float x, float limit) { return vminvq_u32(vcleq_f32(x, set(limit))) != 0; }
 
-  // The larger of two positive floats: as integers, as in simd_avx2.h, so that a NaN is treated alike.
+  // The larger of two positive floats: as integers, as in avx2.h, so that a NaN is treated alike.
   static Float raise(Float a, Float b) {
     return vreinterpretq_f32_s32(vmaxq_s32(vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b)));
   }

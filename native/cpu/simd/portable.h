@@ -5,8 +5,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "cpu/exp2_polynomial.h"
 #include "cpu/float16.h"
+#include "cpu/simd/exp2_polynomial.h"
 
 namespace rlvr::portable {
 
@@ -75,7 +75,7 @@ struct Simd {
     for (int i = 0; i < kWidth; ++i) p[i] = float_to_f16(x.lane[i]);
   }
 
-  // As in simd_exp.h.
+  // As in exp.h.
   template <Precision, bool>
   struct Scale {
     double exact;
@@ -105,7 +105,7 @@ struct Simd {
     return each([&](int i) { return b.lane[i] > a.lane[i] ? b.lane[i] : a.lane[i]; });
   }
 
-  // See simd_exp.h. Without FMA the argument is reduced in double instead.
+  // See exp.h. Without FMA the argument is reduced in double instead.
   template <Precision kPrecision, bool kExact, int N>
   static void exp(const Float (&x)[N], const Scale<kPrecision, kExact>& scale, Float (&value)[N], Float (&shifted)[N]) {
     using Polynomial = Exp2<kEntries, kPrecision>;

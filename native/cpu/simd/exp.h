@@ -1,10 +1,10 @@
 // The exponential of the SIMD wrappers with FMA, written once against a wrapper `S`, which derives from FmaExp<S>.
-// Included by simd_<set>.h; like the row loops, each instruction set has a copy of its own.
+// Included by <set>.h; like the row loops, each instruction set has a copy of its own.
 #pragma once
 
 #include <cmath>
 
-#include "cpu/exp2_polynomial.h"
+#include "cpu/simd/exp2_polynomial.h"
 
 namespace rlvr {
 

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "cpu/simd_exp.h"
+#include "cpu/simd/exp.h"
 
 namespace rlvr::avx2 {
 
