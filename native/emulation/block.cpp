@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "emulation/runtime_state.h"
+
 uint3 threadIdx;
 uint3 blockIdx;
 dim3 blockDim;

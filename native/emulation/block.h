@@ -1,12 +1,14 @@
 // One block at a time: its threads as fibers, its barriers and warp operations. Internal.
 #pragma once
 
+#include <cstdint>
 #include <deque>
-#include <memory>
+#include <string>
 #include <vector>
 
+#include "emulation/device.h"
 #include "emulation/fiber.h"
-#include "emulation/runtime_state.h"
+#include "emulation/launch_record.h"
 
 namespace rlvr::emulation::detail {
 

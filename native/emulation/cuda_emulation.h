@@ -19,6 +19,7 @@
 #error "the emulation needs g++ on Linux (noinit sections, see shared_variables.cpp)"
 #endif
 
+#include "emulation/controls.h"
 #include "emulation/device.h"
 #include "emulation/float16_types.h"
 #include "emulation/launch.h"

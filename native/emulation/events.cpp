@@ -1,6 +1,7 @@
 #include <chrono>
 #include <set>
 
+#include "emulation/controls.h"
 #include "emulation/memory.h"
 #include "emulation/streams.h"
 

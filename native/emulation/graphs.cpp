@@ -1,6 +1,7 @@
 // Stream capture and graphs: a graph is the list of what was submitted while its stream captured.
 #include <set>
 
+#include "emulation/controls.h"
 #include "emulation/streams.h"
 
 struct CUgraph_st {

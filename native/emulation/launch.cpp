@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "emulation/block.h"
+#include "emulation/controls.h"
 #include "emulation/memory.h"
 #include "emulation/streams.h"
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 
+#include "emulation/controls.h"
 #include "emulation/streams.h"
 
 #ifdef RLVR_EMULATION_ASAN

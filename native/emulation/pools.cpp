@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "emulation/controls.h"
 #include "emulation/memory.h"
 #include "emulation/streams.h"
 

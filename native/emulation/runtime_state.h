@@ -5,7 +5,7 @@
 #include <mutex>
 #include <string>
 
-#include "emulation/launch.h"
+#include "emulation/runtime_api.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define RLVR_EMULATION_ASAN 1

@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 
+#include "emulation/controls.h"
 #include "emulation/memory.h"
 
 namespace rlvr::emulation {

@@ -1,12 +1,12 @@
-// Devices, errors and kernel attributes.
-#include "emulation/runtime_api.h"
+// The state behind most calls; and the calls for devices, errors and kernel attributes.
+#include "emulation/runtime_state.h"
 
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#include "emulation/runtime_state.h"
+#include "emulation/controls.h"
 
 namespace rlvr::emulation {
 namespace {

@@ -1,0 +1,20 @@
+// What a launch is, for those who ask for it and those who run it.
+#pragma once
+
+#include <memory>
+
+#include "emulation/runtime_api.h"
+
+namespace rlvr::emulation::detail {
+
+struct Launch {
+  const void* kernel;
+  dim3 grid;
+  dim3 block;
+  cudaStream_t stream;
+  void (*run_thread)(const Launch& launch);
+  void (*check_arguments)(const Launch& launch, bool running);
+  std::shared_ptr<const void> arguments;  // by value: the launch may run later, and in a graph more than once
+};
+
+}  // namespace rlvr::emulation::detail
