@@ -2,7 +2,7 @@
 #include <set>
 
 #include "emulation/controls.h"
-#include "emulation/memory.h"
+#include "emulation/pools.h"
 #include "emulation/streams.h"
 
 namespace rlvr::emulation {

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "emulation/controls.h"
+#include "emulation/pools.h"
 #include "emulation/streams.h"
 
 #ifdef RLVR_EMULATION_ASAN
@@ -65,12 +66,36 @@ cudaError_t release(void* pointer, bool pinned) {
   return result(cudaSuccess);
 }
 
+// `like` says all of the allocation except its size; this takes the mutex.
+cudaError_t allocate(void** pointer, size_t bytes, Allocation like) {
+  if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "allocation in a host function");
+  if (pointer == nullptr) return misuse(cudaErrorInvalidValue, "allocation into a null pointer");
+  *pointer = nullptr;
+  if (detail::device_count() == 0) return result(cudaErrorNoDevice);
+  if (bytes == 0) return result(cudaSuccess);
+  const std::lock_guard lock(device_mutex());
+  Memory& state = memory();
+  if (state.allocations_until_failure > 0 && --state.allocations_until_failure == 0)
+    return result(cudaErrorMemoryAllocation);
+  if (bytes > detail::kTotalBytes - static_cast<uint64_t>(state.bytes)) return result(cudaErrorMemoryAllocation);
+  void* address = nullptr;
+  if (posix_memalign(&address, kAlignment, bytes) != 0) return result(cudaErrorMemoryAllocation);
+  std::memset(address, detail::fill_byte(), bytes);
+  like.bytes = bytes;
+  state.live.emplace(address_of(address), like);
+  state.bytes += static_cast<int64_t>(bytes);
+  if (!like.pinned) detail::close({address_of(address), bytes});
+  if (like.pool != nullptr) detail::pool_took(like.pool, bytes);
+  *pointer = address;
+  return result(cudaSuccess);
+}
+
 cudaError_t allocate_unordered(void** pointer, size_t bytes, bool pinned) {
   {
     const std::lock_guard lock(device_mutex());
     if (detail::unsafe_in_capture()) return misuse(cudaErrorStreamCaptureUnsupported, "allocation during a capture");
   }
-  return detail::allocate(pointer, bytes, {0, detail::current_device(), pinned});
+  return allocate(pointer, bytes, {0, detail::current_device(), pinned});
 }
 
 }  // namespace
@@ -114,29 +139,6 @@ bool usable_in_kernel(uint64_t address, bool running) {
   return found != nullptr && (running || !found->second.freed);
 }
 
-cudaError_t allocate(void** pointer, size_t bytes, Allocation like) {
-  if (inside_host_function()) return misuse(cudaErrorNotPermitted, "allocation in a host function");
-  if (pointer == nullptr) return misuse(cudaErrorInvalidValue, "allocation into a null pointer");
-  *pointer = nullptr;
-  if (device_count() == 0) return result(cudaErrorNoDevice);
-  if (bytes == 0) return result(cudaSuccess);
-  const std::lock_guard lock(device_mutex());
-  Memory& state = memory();
-  if (state.allocations_until_failure > 0 && --state.allocations_until_failure == 0)
-    return result(cudaErrorMemoryAllocation);
-  if (bytes > kTotalBytes - static_cast<uint64_t>(state.bytes)) return result(cudaErrorMemoryAllocation);
-  void* address = nullptr;
-  if (posix_memalign(&address, kAlignment, bytes) != 0) return result(cudaErrorMemoryAllocation);
-  std::memset(address, fill_byte(), bytes);
-  like.bytes = bytes;
-  state.live.emplace(address_of(address), like);
-  state.bytes += static_cast<int64_t>(bytes);
-  if (!like.pinned) close({address_of(address), bytes});
-  if (like.pool != nullptr) pool_took(like.pool, bytes);
-  *pointer = address;
-  return result(cudaSuccess);
-}
-
 }  // namespace detail
 
 int64_t live_allocations() {
@@ -163,7 +165,18 @@ cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t handle) {
   CUstream_st* stream = nullptr;
   if (const cudaError_t status = detail::admit(handle, "allocation", &stream); status != cudaSuccess) return status;
   if (stream->capture != nullptr) return detail::refuse_in_capture(*stream, cudaErrorNotSupported, "allocation");
-  return detail::allocate(pointer, bytes, {0, stream->device, false, true});
+  return allocate(pointer, bytes, {0, stream->device, false, true});
+}
+cudaError_t cudaMallocFromPoolAsync(void** pointer, size_t bytes, cudaMemPool_t pool, cudaStream_t handle) {
+  const std::lock_guard lock(device_mutex());
+  CUstream_st* stream = nullptr;
+  if (const cudaError_t status = detail::admit(handle, "allocation", &stream); status != cudaSuccess) return status;
+  if (const cudaError_t status = detail::admit_pool(pool, "allocation"); status != cudaSuccess) return status;
+  if (stream->capture != nullptr) return detail::refuse_in_capture(*stream, cudaErrorNotSupported, "allocation");
+  if (pointer == nullptr) return misuse(cudaErrorInvalidValue, "allocation into a null pointer");
+  *pointer = nullptr;
+  if (pool->most != 0 && bytes > pool->most - pool->used) return result(cudaErrorMemoryAllocation);
+  return allocate(pointer, bytes, {0, pool->device, false, true, pool});
 }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t handle) {
   const std::lock_guard lock(device_mutex());

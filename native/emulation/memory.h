@@ -39,14 +39,4 @@ void close_device_memory();
 // is fit for a kernel that runs before it, but not for a new launch.
 bool usable_in_kernel(uint64_t address, bool running);
 
-// `like` says all of the allocation except its size; this takes the mutex.
-cudaError_t allocate(void** pointer, size_t bytes, Allocation like);
-
-// Pools count what they hold.
-void pool_took(cudaMemPool_t pool, uint64_t bytes);
-void pool_got_back(cudaMemPool_t pool, uint64_t bytes);
-// As every synchronisation does: pools keep no more than their release threshold.
-void release_cached_memory();
-uint64_t cached_bytes();
-
 }  // namespace rlvr::emulation::detail

@@ -1,28 +1,14 @@
-// Memory pools. A pool hands out allocations of their own, so that ASan sees their ends; what it "reserves" is a
-// number: the most that was in use since the last synchronisation or trim, down to the release threshold.
+#include "emulation/pools.h"
+
 #include <algorithm>
 #include <set>
 
 #include "emulation/controls.h"
-#include "emulation/memory.h"
-#include "emulation/streams.h"
-
-struct CUmemPoolHandle_st {
-  int device;
-  uint64_t most;  // bytes; 0: no limit
-  uint64_t threshold = 0;
-  uint64_t used = 0;
-  uint64_t used_high = 0;
-  uint64_t reserved = 0;
-  uint64_t reserved_high = 0;
-  int64_t allocations = 0;
-  int reuse[3] = {1, 1, 1};
-  bool destroyed = false;
-};
 
 namespace rlvr::emulation {
 namespace {
 
+using detail::admit_pool;
 using detail::device_mutex;
 using detail::misuse;
 using detail::result;
@@ -30,12 +16,6 @@ using detail::result;
 std::set<cudaMemPool_t>& pools() {
   static auto* const instance = new std::set<cudaMemPool_t>;
   return *instance;
-}
-
-cudaError_t admit_pool(cudaMemPool_t pool, const char* what) {
-  if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, std::string(what) + " in a host function");
-  if (pools().count(pool) != 0 && !pool->destroyed) return cudaSuccess;
-  return misuse(cudaErrorInvalidValue, std::string(what) + " of a dead memory pool");
 }
 
 void keep_at_most(CUmemPoolHandle_st& pool, uint64_t bytes) {
@@ -57,6 +37,12 @@ const char* refusal(const cudaMemPoolProps& properties) {
 }
 
 }  // namespace
+
+cudaError_t detail::admit_pool(cudaMemPool_t pool, const char* what) {
+  if (inside_host_function()) return misuse(cudaErrorNotPermitted, std::string(what) + " in a host function");
+  if (pools().count(pool) != 0 && !pool->destroyed) return cudaSuccess;
+  return misuse(cudaErrorInvalidValue, std::string(what) + " of a dead memory pool");
+}
 
 void detail::pool_took(cudaMemPool_t pool, uint64_t bytes) {
   ++pool->allocations;
@@ -169,15 +155,4 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t bytes_to_keep) {
   if (const cudaError_t status = admit_pool(pool, "trim"); status != cudaSuccess) return status;
   keep_at_most(*pool, bytes_to_keep);
   return result(cudaSuccess);
-}
-cudaError_t cudaMallocFromPoolAsync(void** pointer, size_t bytes, cudaMemPool_t pool, cudaStream_t handle) {
-  const std::lock_guard lock(device_mutex());
-  CUstream_st* stream = nullptr;
-  if (const cudaError_t status = detail::admit(handle, "allocation", &stream); status != cudaSuccess) return status;
-  if (const cudaError_t status = admit_pool(pool, "allocation"); status != cudaSuccess) return status;
-  if (stream->capture != nullptr) return detail::refuse_in_capture(*stream, cudaErrorNotSupported, "allocation");
-  if (pointer == nullptr) return misuse(cudaErrorInvalidValue, "allocation into a null pointer");
-  *pointer = nullptr;
-  if (pool->most != 0 && bytes > pool->most - pool->used) return result(cudaErrorMemoryAllocation);
-  return detail::allocate(pointer, bytes, {0, pool->device, false, true, pool});
 }

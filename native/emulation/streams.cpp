@@ -4,7 +4,7 @@
 #include <set>
 
 #include "emulation/controls.h"
-#include "emulation/memory.h"
+#include "emulation/pools.h"
 
 namespace rlvr::emulation {
 namespace {
