@@ -55,6 +55,24 @@ constexpr bool clips(RatioScore kind) {
   return kind == RatioScore::kClipped || kind == RatioScore::kGeometric || kind == RatioScore::kStopped;
 }
 
+// Whether a token's term depends on its side.
+constexpr bool has_sides(RatioScore kind) {
+  return kind == RatioScore::kClipped || kind == RatioScore::kGeometric || kind == RatioScore::kSoftGate;
+}
+
+// Tokens [t, t + n), array by array. A pass fills only what a later one reads: in a struct the compiler would not
+// notice that a store is in vain. Aligned, so that no vector lies across two lines of the cache.
+struct alignas(64) Chunk {
+  double log_ratio[kChunk];  // clamped once the terms are known, for the stats
+  double ratio[kChunk];
+  double side[kChunk];
+  double term[kChunk];
+  double below[kChunk];  // 1 where the lower bound replaced the term
+  double above[kChunk];
+  int64_t t;
+  int64_t n;  // at most kChunk
+};
+
 template <RatioScore kKind, bool kStats>
 struct RatioSequence {
   const RatioScoresForward& op;  // its kind is kKind
@@ -66,67 +84,95 @@ struct RatioSequence {
 
   // Tokens [t, t + n), n <= kChunk: their derivatives before the sequence's factor, and their share of the sums.
   void add(int64_t t, int64_t n) {
-    double d[kChunk];  // log-ratio, clamped
-    double r[kChunk];
-    double side[kChunk];
-    double term[kChunk];
-    double below[kChunk];
-    double above[kChunk];
-    RatioScoresForward rules = op;
-    rules.kind = kKind;  // a constant, so that no loop asks for it
-    const double* log_probs = op.log_probs + t;
-    double* score_grads = op.score_grads + t;
-    fill_log_ratios(t, n, d);
-    if constexpr (kStats || uses_ratio(kKind))
-      for (int64_t k = 0; k < n; ++k) r[k] = VectorMath::exp(clamped(d[k]).value);
-    if (op.sides == nullptr && op.token_weights != nullptr)
-      for (int64_t k = 0; k < n; ++k) side[k] = op.token_weights[t + k];
-    else
-      fill(side, n, op.sides == nullptr ? 0 : op.sides[i]);
-    for (int64_t k = 0; k < n; ++k) {
-      const double within = clamped(d[k]).value;
-      const double ratio_of = uses_ratio(kKind) ? r[k] : 0;
-      const Term one = token_term<VectorMath>(rules, within, ratio_of, side[k], log_probs[k]);
-      term[k] = one.value;
-      below[k] = one.clip == Clip::kLow ? 1 : 0;
-      above[k] = one.clip == Clip::kHigh ? 1 : 0;
-      // The stopped ratio's weight is a constant: the clamp on d does not stop its gradient.
-      score_grads[k] = kKind == RatioScore::kStopped || within == d[k] ? one.derivative : 0;
-      d[k] = within;
-    }
-    if (op.token_weights != nullptr && !token_form(op))
-      for (int64_t k = 0; k < n; ++k) {
-        term[k] *= op.token_weights[t + k];
-        score_grads[k] *= op.token_weights[t + k];
-      }
+    Chunk chunk;
+    chunk.t = t;
+    chunk.n = n;
+    fill_log_ratios(chunk);
+    if constexpr (kStats || uses_ratio(kKind)) fill_ratios(chunk);
+    if constexpr (has_sides(kKind)) fill_sides(chunk);
+    fill_terms(chunk);
+    if (op.token_weights != nullptr && !token_form(op)) weigh_terms(chunk);
     count += static_cast<double>(n);
-    if (op.mask != nullptr)
-      for (int64_t k = 0; k < n; ++k) {
-        if (op.mask[t + k] != 0) continue;
-        count -= 1;
-        term[k] = score_grads[k] = below[k] = above[k] = d[k] = r[k] = 0;
-      }
-    value.add(term, n);
-    if constexpr (clips(kKind)) {
-      low.add(below, n);
-      high.add(above, n);
-    }
-    if constexpr (kStats) {
-      log_ratio.add(d, n);
-      ratio.add(r, n);
-      largest_ratio.raise(r, n);
-      for (int64_t k = 0; k < n; ++k) r[k] *= r[k];
-      ratio_square.add(r, n);
-    }
+    if (op.mask != nullptr) drop_masked(chunk);
+    add_to_sums(chunk);
   }
 
   static void fill(double* x, int64_t n, double with) {
     for (int64_t k = 0; k < n; ++k) x[k] = with;
   }
 
-  void fill_log_ratios(int64_t t, int64_t n, double* d) const {
-    if (op.old_log_probs == nullptr) return fill(d, n, 0);
-    for (int64_t k = 0; k < n; ++k) d[k] = op.log_probs[t + k] - op.old_log_probs[t + k];
+  void fill_log_ratios(Chunk& chunk) const {
+    if (op.old_log_probs == nullptr) return fill(chunk.log_ratio, chunk.n, 0);
+    const double* log_probs = op.log_probs + chunk.t;
+    const double* old_log_probs = op.old_log_probs + chunk.t;
+    for (int64_t k = 0; k < chunk.n; ++k) chunk.log_ratio[k] = log_probs[k] - old_log_probs[k];
+  }
+
+  static void fill_ratios(Chunk& chunk) {
+    for (int64_t k = 0; k < chunk.n; ++k) chunk.ratio[k] = VectorMath::exp(clamped(chunk.log_ratio[k]).value);
+  }
+
+  void fill_sides(Chunk& chunk) const {
+    if (op.sides != nullptr) return fill(chunk.side, chunk.n, op.sides[i]);
+    if (op.token_weights == nullptr) return fill(chunk.side, chunk.n, 0);
+    for (int64_t k = 0; k < chunk.n; ++k) chunk.side[k] = op.token_weights[chunk.t + k];
+  }
+
+  void fill_terms(Chunk& chunk) const {
+    RatioScoresForward rules = op;
+    rules.kind = kKind;  // a constant, so that no loop asks for it
+    const double* log_probs = op.log_probs + chunk.t;
+    double* score_grads = op.score_grads + chunk.t;
+    for (int64_t k = 0; k < chunk.n; ++k) {
+      const double d = chunk.log_ratio[k];
+      const double within = clamped(d).value;
+      const double ratio_of = uses_ratio(kKind) ? chunk.ratio[k] : 0;
+      const double side_of = has_sides(kKind) ? chunk.side[k] : 0;
+      const Term one = token_term<VectorMath>(rules, within, ratio_of, side_of, log_probs[k]);
+      // The stopped ratio's weight is a constant: the clamp on d does not stop its gradient.
+      score_grads[k] = kKind == RatioScore::kStopped || within == d ? one.derivative : 0;
+      chunk.term[k] = one.value;
+      if constexpr (clips(kKind)) {
+        chunk.below[k] = one.clip == Clip::kLow ? 1 : 0;
+        chunk.above[k] = one.clip == Clip::kHigh ? 1 : 0;
+      }
+      if constexpr (kStats) chunk.log_ratio[k] = within;
+    }
+  }
+
+  void weigh_terms(Chunk& chunk) const {
+    const double* weights = op.token_weights + chunk.t;
+    double* score_grads = op.score_grads + chunk.t;
+    for (int64_t k = 0; k < chunk.n; ++k) {
+      chunk.term[k] *= weights[k];
+      score_grads[k] *= weights[k];
+    }
+  }
+
+  void drop_masked(Chunk& chunk) {
+    double* score_grads = op.score_grads + chunk.t;
+    for (int64_t k = 0; k < chunk.n; ++k) {
+      if (op.mask[chunk.t + k] != 0) continue;
+      count -= 1;
+      chunk.term[k] = score_grads[k] = 0;
+      if constexpr (clips(kKind)) chunk.below[k] = chunk.above[k] = 0;
+      if constexpr (kStats) chunk.log_ratio[k] = chunk.ratio[k] = 0;
+    }
+  }
+
+  void add_to_sums(Chunk& chunk) {
+    value.add(chunk.term, chunk.n);
+    if constexpr (clips(kKind)) {
+      low.add(chunk.below, chunk.n);
+      high.add(chunk.above, chunk.n);
+    }
+    if constexpr (kStats) {
+      log_ratio.add(chunk.log_ratio, chunk.n);
+      ratio.add(chunk.ratio, chunk.n);
+      largest_ratio.raise(chunk.ratio, chunk.n);
+      for (int64_t k = 0; k < chunk.n; ++k) chunk.ratio[k] *= chunk.ratio[k];
+      ratio_square.add(chunk.ratio, chunk.n);
+    }
   }
 
   Sums sums() const {
