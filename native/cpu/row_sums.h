@@ -42,7 +42,7 @@ struct Sums {
 
 constexpr int64_t kShort = 8;  // elements that are done one by one sooner than as vectors
 
-// As RowSums::sums, of a row of kShort elements or fewer, in float64.
+// As RowPass::sums, of a row of kShort elements or fewer, in float64.
 template <class E, bool kWeighted>
 bool short_row_sums(const typename E::Element* x, int64_t count, double inverse_temperature, float& reference,
                     Sums& rest) {
@@ -65,12 +65,13 @@ bool short_row_sums(const typename E::Element* x, int64_t count, double inverse_
   return !std::isnan(rest.total);
 }
 
+// The pass over a row, and the state of it.
 template <class S, class E, bool kExactScale, bool kWeighted>
-class RowSums {
+class RowPass {
  public:
   using Element = typename E::Element;
 
-  RowSums(const Element* x, int64_t count, double inverse_temperature)
+  RowPass(const Element* x, int64_t count, double inverse_temperature)
       : x_(x),
         count_(count),
         inverse_temperature_(inverse_temperature),
@@ -161,7 +162,7 @@ class RowSums {
 
   struct Block {
     Sums sums;
-    bool right;     // false if a term is above about 2^kSlack; with a NaN perhaps true, but then the total is NaN
+    bool correct;   // false if a term is above about 2^kSlack; with a NaN perhaps true, but then the total is NaN
     bool centered;  // false if an element is above the center by more than about 2^kCenterSlack times as likely
   };
 
@@ -184,7 +185,7 @@ class RowSums {
     const Float top = S::raise(lanes.top[0], lanes.top[1]);
     constexpr float kZero = kExponentMagic<S::kEntries>;
     Block block;
-    block.right = S::none_above(top, kZero + kSlack);
+    block.correct = S::none_above(top, kZero + kSlack);
     block.sums.total = S::sum(S::add(lanes.total[0], lanes.total[1])) * scale_.unit;
     if constexpr (kWeighted) {
       const double center = difference(center_, reference_) * inverse_temperature_ * kLog2E;
@@ -249,9 +250,9 @@ class RowSums {
     const Element* x = x_ + begin;
     const int64_t length = block_length(begin);
     Block block;
-    block.right = false;
+    block.correct = false;
     if (reference_ > -kInfinity) block = block_sums(x, length);
-    if (!block.right) {
+    if (!block.correct) {
       const float maximum = largest(x, length);
       if (maximum == kInfinity) return false;
       if (maximum == -kInfinity) return !has_nan(x, length);

@@ -26,7 +26,7 @@ struct ForwardRows {
   template <bool kEntropy>
   static bool row_sums(const Element* x, int64_t count, double inverse_temperature, float& reference, Sums& rest) {
     if (count <= kShort) return short_row_sums<E, kEntropy>(x, count, inverse_temperature, reference, rest);
-    return RowSums<S, E, kExactScale, kEntropy>(x, count, inverse_temperature).sums(reference, rest);
+    return RowPass<S, E, kExactScale, kEntropy>(x, count, inverse_temperature).sums(reference, rest);
   }
 
   // Row t. Returns whether it is finite, and writes its outputs if so.

@@ -9,7 +9,7 @@
 // would be chosen in token_log_probs_backward below.
 #include "cuda/elements.h"
 #include "cuda/ops.h"
-#include "cuda/row_sums.h"
+#include "cuda/partial_sums.h"
 
 namespace rlvr::cuda {
 namespace {
@@ -42,7 +42,7 @@ __device__ __forceinline__ float exp_scaled(float u, const Scale& scale) {
 
 // Adds a chunk of values to a thread's sums.
 template <int kCount, bool kEntropy>
-__device__ __forceinline__ void add_chunk(const float (&x)[kCount], RowSums& sums, const Scale& scale,
+__device__ __forceinline__ void add_chunk(const float (&x)[kCount], PartialSums& sums, const Scale& scale,
                                           double inverse_temperature) {
   float chunk_max = x[0];
   bool nan = x[0] != x[0];
@@ -69,10 +69,11 @@ __device__ __forceinline__ void add_chunk(const float (&x)[kCount], RowSums& sum
   if (kEntropy) sums.weighted += static_cast<double>(weighted);
 }
 
+// The sums over the elements of a row that are this thread's.
 template <class E, bool kEntropy>
-__device__ RowSums row_sums(const typename E::Element* row, int64_t count, const Scale& scale,
-                            double inverse_temperature) {
-  RowSums sums = no_sums();
+__device__ PartialSums thread_sums(const typename E::Element* row, int64_t count, const Scale& scale,
+                                   double inverse_temperature) {
+  PartialSums sums = no_sums();
   const RowSplit split = split_row<E>(row, count);
   const auto add_one = [&](int64_t v) {
     const float x[1] = {E::widen(row[v])};
@@ -103,7 +104,7 @@ __device__ RowSums row_sums(const typename E::Element* row, int64_t count, const
 }
 
 // Thread 0 writes row t's results from its sums.
-__device__ void finish_row(const TokenLogProbsForward& op, int64_t t, float at_target, const RowSums& sums,
+__device__ void finish_row(const TokenLogProbsForward& op, int64_t t, float at_target, const PartialSums& sums,
                            double inverse_temperature) {
   const double log_rest = log1p(sums.rest);
   const double log_prob =
@@ -138,7 +139,7 @@ __global__ __launch_bounds__(kThreads) void forward_kernel(TokenLogProbsForward 
   for (int64_t t = blockIdx.x; t < op.tokens; t += gridDim.x) {
     if (!readable(op, t)) continue;
     const auto* row = static_cast<const typename E::Element*>(op.logits) + t * op.row_stride;
-    RowSums sums = row_sums<E, kEntropy>(row, op.vocab, scale, inverse_temperature);
+    PartialSums sums = thread_sums<E, kEntropy>(row, op.vocab, scale, inverse_temperature);
     sums = block_combine<kThreads>(sums, inverse_temperature);
     if (threadIdx.x == 0) finish_row(op, t, E::widen(row[op.targets[t]]), sums, inverse_temperature);
   }

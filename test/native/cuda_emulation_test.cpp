@@ -71,11 +71,11 @@ void sums_do_not_depend_on_turns() {
 
 void a_missing_barrier_shows() {
   emulation::set_order("forward");
-  const auto right = block_sums(4700, 256);
+  const auto correct = block_sums(4700, 256);
   int wrong = 0;
   for (const char* order : kOrders) {
     emulation::set_order(order);
-    wrong += block_sums<false>(4700, 256) != right;
+    wrong += block_sums<false>(4700, 256) != correct;
   }
   check(wrong >= 2, "a missing barrier gives other results in some order");
   emulation::set_order("forward");

@@ -133,10 +133,10 @@ Death in_child(F mistake) {
 template <typename F>
 void dies(F mistake, std::initializer_list<const char*> words) {
   const Death death = in_child(mistake);
-  bool right = death.died;
-  for (const char* word : words) right = right && death.message.find(word) != std::string::npos;
-  if (!right) std::fprintf(stderr, "it said: %s\n", death.message.c_str());
-  check(right, *words.begin());
+  bool correct = death.died;
+  for (const char* word : words) correct = correct && death.message.find(word) != std::string::npos;
+  if (!correct) std::fprintf(stderr, "it said: %s\n", death.message.c_str());
+  check(correct, *words.begin());
 }
 
 // Defined in the other files.

@@ -14,16 +14,16 @@ namespace {  // so that the emulation's sanitizers guard the shared arrays
 
 constexpr float kNegativeInfinity = -INFINITY;
 
-struct RowSums {
+struct PartialSums {
   float max;
   double rest;
   double weighted;
 };
 
-__device__ inline RowSums no_sums() { return {kNegativeInfinity, 0, 0}; }
+__device__ inline PartialSums no_sums() { return {kNegativeInfinity, 0, 0}; }
 
 // Moves sums to a larger maximum; the old maximum joins the rest. Sums of nothing stay nothing.
-__device__ inline RowSums rebase(const RowSums& sums, float max, double inverse_temperature) {
+__device__ inline PartialSums rebase(const PartialSums& sums, float max, double inverse_temperature) {
   if (sums.max == kNegativeInfinity) return {max, sums.rest, 0};  // rest is 0, or NaN that must not be lost
   const double shift = static_cast<double>(sums.max) - static_cast<double>(max);
   const double factor = exp(shift * inverse_temperature);
@@ -31,21 +31,21 @@ __device__ inline RowSums rebase(const RowSums& sums, float max, double inverse_
   return {max, all * factor, (sums.weighted + shift * all) * factor};
 }
 
-__device__ inline RowSums combine(const RowSums& a, const RowSums& b, double inverse_temperature) {
+__device__ inline PartialSums combine(const PartialSums& a, const PartialSums& b, double inverse_temperature) {
   const bool a_wins = a.max >= b.max;  // never NaN
   const float max = a_wins ? a.max : b.max;
   // Field by field: choosing between whole structs would put them into local memory.
-  const RowSums loser{a_wins ? b.max : a.max, a_wins ? b.rest : a.rest, a_wins ? b.weighted : a.weighted};
-  const RowSums moved = rebase(loser, max, inverse_temperature);
+  const PartialSums loser{a_wins ? b.max : a.max, a_wins ? b.rest : a.rest, a_wins ? b.weighted : a.weighted};
+  const PartialSums moved = rebase(loser, max, inverse_temperature);
   return {max, (a_wins ? a.rest : b.rest) + moved.rest, (a_wins ? a.weighted : b.weighted) + moved.weighted};
 }
 
 // The combination over a block of kThreads, in a fixed order; only thread 0 gets it.
 template <int kThreads>
-__device__ RowSums block_combine(RowSums sums, double inverse_temperature) {
-  __shared__ RowSums partial[kThreads / kWarp];
+__device__ PartialSums block_combine(PartialSums sums, double inverse_temperature) {
+  __shared__ PartialSums partial[kThreads / kWarp];
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    RowSums other;
+    PartialSums other;
     other.max = __shfl_down_sync(kAllLanes, sums.max, offset);
     other.rest = __shfl_down_sync(kAllLanes, sums.rest, offset);
     other.weighted = __shfl_down_sync(kAllLanes, sums.weighted, offset);
