@@ -19,6 +19,9 @@ inline constexpr bool kAsan = true;
 inline constexpr bool kAsan = false;
 #endif
 
+inline constexpr const char* kOrders[] = {"forward", "reverse", "1", "2", "77"};
+inline constexpr unsigned kFull = 0xffffffffu;
+
 inline void check(bool ok, const char* what) {
   if (ok) return;
   std::fprintf(stderr, "FAILED: %s\n", what);
@@ -140,8 +143,13 @@ void dies(F mistake, std::initializer_list<const char*> words) {
 }
 
 // Defined in the other files.
+void threads();
+void runtime_api();
+void mistakes();
 void pools();
 void graphs();
 void asynchrony();
+void numbers();
+void speed();
 
 }  // namespace rlvr::emulation_test

@@ -1,0 +1,40 @@
+// Types and intrinsics of numbers.
+#include <cmath>
+
+#include "cuda_emulation_test/support.h"
+
+namespace rlvr::emulation_test {
+namespace {
+
+void float16_rounds_to_even() {
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    const auto u = static_cast<unsigned short>(bits);
+    const float half = __half2float(__ushort_as_half(u));
+    const float brain = __bfloat162float(__ushort_as_bfloat16(u));
+    check(__half_as_ushort(__float2half_rn(half)) == (std::isnan(half) ? 0x7fff : u), "f16 there and back");
+    check(__bfloat16_as_ushort(__float2bfloat16_rn(brain)) == (std::isnan(brain) ? 0x7fff : u), "bf16 there and back");
+  }
+  struct Case {
+    float value;
+    unsigned short half;
+    unsigned short brain;
+  };
+  const Case cases[] = {
+      {65519.996f, 0x7bff, 0x4780},  {65520.0f, 0x7c00, 0x4780},      {0x1p-25f, 0x0000, 0x3300},
+      {0x1.8p-24f, 0x0002, 0x33c0},  {1 + 0x1p-11f, 0x3c00, 0x3f80},  {1 + 0x1.8p-10f, 0x3c02, 0x3f80},
+      {1 + 0x1p-8f, 0x3c04, 0x3f80}, {1 + 0x1.8p-7f, 0x3c0c, 0x3f82}, {-INFINITY, 0xfc00, 0xff80},
+      {3.4e38f, 0x7c00, 0x7f80},     {-0.0f, 0x8000, 0x8000},         {NAN, 0x7fff, 0x7fff}};
+  for (const Case& c : cases) {
+    check(__half_as_ushort(__float2half_rn(c.value)) == c.half, "f16 rounding");
+    check(__bfloat16_as_ushort(__float2bfloat16_rn(c.value)) == c.brain, "bf16 rounding");
+  }
+  check(__popc(0xf0u) == 4 && __ffs(8) == 4 && __ffs(0) == 0 && __clz(1) == 31, "bits");
+  check(__float_as_uint(1.0f) == 0x3f800000u && std::isinf(CUDART_INF_F) && max(1.0f, CUDART_NAN_F) == 1, "floats");
+  static_assert(alignof(float4) == 16 && alignof(uint4) == 16 && alignof(uint2) == 8 && sizeof(__half2) == 4);
+}
+
+}  // namespace
+
+void numbers() { float16_rounds_to_even(); }
+
+}  // namespace rlvr::emulation_test
