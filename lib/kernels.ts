@@ -30,30 +30,25 @@ export type RatioScoreKind = keyof typeof RATIO_SCORE_CODES;
 
 export const RATIO_SCORE_KINDS = Object.keys(RATIO_SCORE_CODES) as RatioScoreKind[];
 
+/** Rows of a host array, row r at element r * stride. */
+export interface HostMatrix {
+  array: HostLogits;
+  dtype: DTypeCode;
+  rows: number;
+  width: number;
+  stride: number;
+}
+
 /** A piece of device memory, native/binding/cuda_session.h. */
 export interface DeviceMemory {
   readonly pointer: bigint; // 0 once disposed
   readonly bytes: number;
   dispose(): void;
   // Rows of a host array to rows of this memory (row r at element r * stride), and back.
-  write(array: HostLogits, rows: number, width: number, arrayStride: number, size: number, stride: number): void;
-  writeAsync(
-    array: HostLogits,
-    rows: number,
-    width: number,
-    arrayStride: number,
-    size: number,
-    stride: number,
-  ): Promise<void>;
-  read(array: HostLogits, rows: number, width: number, arrayStride: number, size: number, stride: number): void;
-  readAsync(
-    array: HostLogits,
-    rows: number,
-    width: number,
-    arrayStride: number,
-    size: number,
-    stride: number,
-  ): Promise<void>;
+  write(host: HostMatrix, stride: number): void;
+  writeAsync(host: HostMatrix, stride: number): Promise<void>;
+  read(host: HostMatrix, stride: number): void;
+  readAsync(host: HostMatrix, stride: number): Promise<void>;
 }
 
 export type HostLogits = Float32Array | Uint16Array;

@@ -71,12 +71,14 @@ if (emulated) {
     'policy-extensions',
     'token-weights',
     'given-log-probs',
+    'partial-batches',
   ];
   const others = [
     'degenerate-arguments',
     'degenerate-combinations',
     'cuda-backend',
     'device-tensor',
+    'device-copies',
     'device-errors',
     'device-out-of-memory',
   ];

@@ -1,7 +1,7 @@
 // The native addon: what it exports, and why it did not load.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import type { Backend, DeviceMemory, HostArray, HostLogits, KernelArguments, KernelName } from '../kernels.js';
+import type { Backend, DeviceMemory, HostArray, HostMatrix, KernelArguments, KernelName } from '../kernels.js';
 import { packageRoot, packageVersion } from '../version.js';
 
 type SyncKernels = { [K in KernelName]: (args: KernelArguments[K]) => void };
@@ -20,13 +20,10 @@ export interface CudaInfo {
   devices: number;
 }
 
-/** Rows of a host array: its first, their number, width and distance, bytes of an element. */
-export type Copy<Result> = (array: HostLogits, rows: number, width: number, stride: number, size: number) => Result;
-
 /** native/binding/cuda_session.h */
 export interface NativeSession {
-  upload: Copy<void>;
-  uploadAsync: Copy<Promise<void> | undefined>;
+  upload(host: HostMatrix): void;
+  uploadAsync(host: HostMatrix): Promise<void> | undefined;
   read(arrays: readonly HostArray[]): void;
   readAsync(arrays: readonly HostArray[]): Promise<void>;
   close(): void;

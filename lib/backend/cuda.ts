@@ -1,10 +1,9 @@
 // The CUDA backend: each call of the package is a session on a device (native/cuda/session.h), in which kernels are
 // enqueued one after the other and only reading waits.
 import { badArgument, RlvrError } from '../errors.js';
-import type { Backend, HostArray, KernelCall, KernelName, LogitsData, Run } from '../kernels.js';
+import type { Backend, HostArray, HostMatrix, KernelCall, KernelName, LogitsData, Run } from '../kernels.js';
 import {
   type Absent,
-  type Copy,
   type CudaInfo,
   installReport,
   type NativeCuda,
@@ -64,7 +63,7 @@ class DeviceRun implements Run {
     cudaCall(() => {
       checkDeviceMemory(call);
       const matrix = hostMatrix(call);
-      if (matrix) this.#session.upload(...matrix);
+      if (matrix) this.#session.upload(matrix);
       this.#native[call.kernel](this.#session, call.args);
     });
   }
@@ -73,7 +72,7 @@ class DeviceRun implements Run {
     return cudaCall(() => {
       checkDeviceMemory(call);
       const matrix = hostMatrix(call);
-      const uploaded = matrix && this.#session.uploadAsync(...matrix);
+      const uploaded = matrix && this.#session.uploadAsync(matrix);
       if (uploaded) return cudaPromise(uploaded.then(() => this.#native[call.kernel](this.#session, call.args)));
       this.#native[call.kernel](this.#session, call.args);
       return undefined;
@@ -94,9 +93,10 @@ class DeviceRun implements Run {
 }
 
 /** The logits of a call that are in host memory: too large to be staged, so they go up by themselves. */
-function hostMatrix({ args }: KernelCall): Parameters<Copy<void>> | undefined {
+function hostMatrix({ args }: KernelCall): HostMatrix | undefined {
   if (!('logits' in args) || !ArrayBuffer.isView(args.logits)) return undefined;
-  return [args.logits, args.tokens, args.vocab, args.rowStride, args.logits.BYTES_PER_ELEMENT];
+  const { logits: array, dtype, tokens: rows, vocab: width, rowStride: stride } = args;
+  return { array, dtype, rows, width, stride };
 }
 
 /** A tensor may have been disposed of while a call on it waited for a read. */

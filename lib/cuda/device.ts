@@ -3,7 +3,14 @@ import type { NativeCuda, NativeDevice } from '../backend/addon.js';
 import { cudaCall, cudaPromise, deviceBackend } from '../backend/cuda.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
 import { type HostTensor, hostView, tensorShape } from '../host-tensor.js';
-import { type Backend, type DeviceMemory, DTYPE_CODES, type DType, type HostLogits } from '../kernels.js';
+import {
+  type Backend,
+  type DeviceMemory,
+  DTYPE_CODES,
+  type DType,
+  type HostLogits,
+  type HostMatrix,
+} from '../kernels.js';
 import { finiteNumber, objectArgument, oneOf, typedArray } from '../validate.js';
 
 /** Bytes of an element. */
@@ -119,15 +126,15 @@ export class Device {
    * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_DISPOSED`, `ERR_BACKEND`, `ERR_CUDA`.
    */
   async upload(host: HostTensor, options?: { out?: DeviceTensor }): Promise<DeviceTensor> {
-    const { tensor, copy } = this.#upload(host, options?.out);
-    await cudaPromise(memoryOf('out', tensor).writeAsync(...copy));
+    const { tensor, matrix } = this.#upload(host, options?.out);
+    await cudaPromise(memoryOf('out', tensor).writeAsync(matrix, tensor.rowStride));
     return tensor;
   }
 
   /** {@link Device.upload}, blocking. */
   uploadSync(host: HostTensor, options?: { out?: DeviceTensor }): DeviceTensor {
-    const { tensor, copy } = this.#upload(host, options?.out);
-    cudaCall(() => memoryOf('out', tensor).write(...copy));
+    const { tensor, matrix } = this.#upload(host, options?.out);
+    cudaCall(() => memoryOf('out', tensor).write(matrix, tensor.rowStride));
     return tensor;
   }
 
@@ -142,8 +149,8 @@ export class Device {
     if (tensor.shape[0] !== rows || tensor.shape[1] !== columns) {
       throw badArgument('ERR_SHAPE', 'out', `shape [${rows}, ${columns}]`, `[${tensor.shape}]`);
     }
-    const copy = [view.data, rows, columns, view.rowStride, ELEMENT_SIZES[view.dtypeName], tensor.rowStride] as const;
-    return { tensor, copy };
+    const matrix: HostMatrix = { array: view.data, dtype: view.dtype, rows, width: columns, stride: view.rowStride };
+    return { tensor, matrix };
   }
 
   /**
@@ -290,15 +297,15 @@ export class DeviceTensor {
    * @throws RlvrError `ERR_DISPOSED`, `ERR_SHAPE`, `ERR_DTYPE`, `ERR_CUDA`.
    */
   async download<A extends HostLogits = HostLogits>(out?: A): Promise<A> {
-    const { memory, array, copy } = this.#download(out);
-    await cudaPromise(memory.readAsync(...copy));
+    const { memory, array, matrix } = this.#download(out);
+    await cudaPromise(memory.readAsync(matrix, this.rowStride));
     return array;
   }
 
   /** {@link DeviceTensor.download}, blocking. */
   downloadSync<A extends HostLogits = HostLogits>(out?: A): A {
-    const { memory, array, copy } = this.#download(out);
-    cudaCall(() => memory.read(...copy));
+    const { memory, array, matrix } = this.#download(out);
+    cudaCall(() => memory.read(matrix, this.rowStride));
     return array;
   }
 
@@ -310,8 +317,8 @@ export class DeviceTensor {
     if (typedArray('out', array, [type]).length !== rows * columns) {
       throw badArgument('ERR_SHAPE', 'out', `${rows * columns} elements (T * V)`, describe(array));
     }
-    const copy = [array, rows, columns, columns, ELEMENT_SIZES[this.dtype], this.rowStride] as const;
-    return { memory, array, copy };
+    const matrix: HostMatrix = { array, dtype: DTYPE_CODES[this.dtype], rows, width: columns, stride: columns };
+    return { memory, array, matrix };
   }
 
   /** Gives the memory back, once what was enqueued is done with it. Wrapped memory stays its owner's. */

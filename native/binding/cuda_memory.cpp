@@ -1,6 +1,8 @@
 #ifdef RLVR_HAVE_CUDA
 #include <napi.h>
 
+#include <algorithm>
+
 #include "binding/background.h"
 #include "binding/cuda_session.h"
 
@@ -15,31 +17,16 @@ void throw_if_failed(Napi::Env env, cudaError_t error) {
   if (error != cudaSuccess) Napi::Error::New(env, cuda::describe(error)).ThrowAsJavaScriptException();
 }
 
-bool host_matrix(const Napi::CallbackInfo& info, size_t first, cuda::HostMatrix& matrix) {
-  matrix = {};
-  const Napi::Env env = info.Env();
-  bool fits = info.Length() >= first + 5 && info[first].IsTypedArray();
-  int64_t numbers[4] = {};
-  for (size_t i = 0; fits && i < 4; ++i) {
-    fits = info[first + 1 + i].IsNumber();
-    if (fits) numbers[i] = info[first + 1 + i].As<Napi::Number>().Int64Value();
-    fits = fits && numbers[i] >= 0 && numbers[i] < (int64_t{1} << 48);
-  }
-  const auto [rows, width, stride, size] = numbers;
-  void* data = nullptr;
-  size_t length = 0;
-  napi_typedarray_type type = napi_int8_array;
-  fits = fits && size >= 1 && size <= 8 && stride >= width && (rows == 0 || stride < (int64_t{1} << 52) / rows) &&
-         napi_get_typedarray_info(env, info[first], &type, &length, &data, nullptr, nullptr) == napi_ok;
-  const int64_t needed = rows == 0 ? 0 : ((rows - 1) * stride + width) * size;
-  fits = fits && static_cast<int64_t>(info[first].As<Napi::TypedArray>().ByteLength()) >= needed;
-  if (!fits) {
-    Napi::TypeError::New(env, "rlvr-kernels native call: expected (array, rows, width, stride, elementSize)")
-        .ThrowAsJavaScriptException();
-    return false;
-  }
-  matrix = {data, rows, width, stride, size};
-  return true;
+bool host_matrix(const Napi::CallbackInfo& info, cuda::HostMatrix& matrix) {
+  Arguments a(info);
+  Matrix shape{};
+  shape.dtype = static_cast<DType>(a.integer("dtype", 2));
+  shape.rows = a.integer("rows");
+  shape.width = a.integer("width");
+  shape.stride = a.integer("stride");
+  void* data = a.matrix("array", shape.dtype, shape.rows, shape.width, shape.stride);
+  matrix = {data, shape.rows, shape.width, shape.stride, shape.element_size()};
+  return a.ok();
 }
 
 Napi::Function CudaMemory::define(Napi::Env env) {
@@ -93,15 +80,16 @@ Napi::Value CudaMemory::bytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), memory_ == nullptr ? 0 : static_cast<double>(memory_->bytes()));
 }
 
-// (array, rows, width, arrayStride, elementSize, stride)
+// (host matrix, stride)
 template <bool kWrite, bool kAsync>
 Napi::Value CudaMemory::copy(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   cuda::HostMatrix host{};
-  if (!host_matrix(info, 0, host)) return env.Undefined();
-  const int64_t stride = info[5].IsNumber() ? info[5].As<Napi::Number>().Int64Value() : -1;
+  if (!host_matrix(info, host)) return env.Undefined();
+  const int64_t stride = info[1].IsNumber() ? info[1].As<Napi::Number>().Int64Value() : -1;
+  const int64_t largest = (int64_t{1} << 52) / std::max<int64_t>(host.rows, 1);
   const Matrix shape{DType::kF32, host.rows, host.width, stride};
-  const bool fits = memory_ != nullptr && stride >= host.width && stride < (int64_t{1} << 40) &&
+  const bool fits = memory_ != nullptr && stride >= host.width && stride <= largest &&
                     shape.elements() * host.size <= memory_->bytes();
   if (!fits) {
     Napi::TypeError::New(env, "rlvr-kernels native call: expected live device memory that holds the array")

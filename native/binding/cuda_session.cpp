@@ -49,16 +49,14 @@ void CudaSession::close(const Napi::CallbackInfo&) {
   held_.clear();
 }
 
-// (array, rows, width, stride, elementSize)
+// (host matrix)
 template <bool kAsync>
 Napi::Value CudaSession::upload(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   cuda::HostMatrix host{};
-  if (from(info.This()) == nullptr || !host_matrix(info, 0, host)) return env.Undefined();
+  if (from(info.This()) == nullptr || !host_matrix(info, host)) return env.Undefined();
   if (session_->has(host.data)) return env.Undefined();
-  Napi::Object held = Napi::Object::New(env);
-  held.Set("array", info[0]);
-  hold(held);
+  hold(info[0].As<Napi::Object>());
   session_->mirror(host);
   const auto work = [session = session_, host] { return cuda::describe(session->upload(host)); };
   if constexpr (kAsync) return Background::start(env, {info.This()}, work);

@@ -14,7 +14,7 @@ namespace rlvr::binding {
 
 void throw_if_failed(Napi::Env env, cudaError_t error);
 
-// class Memory { pointer: bigint, bytes: number, dispose(), write / read (and ...Async) }
+// class Memory { pointer: bigint, bytes: number, dispose(), write / read(host matrix, stride) (and ...Async) }
 class CudaMemory : public Napi::ObjectWrap<CudaMemory> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -36,7 +36,7 @@ class CudaMemory : public Napi::ObjectWrap<CudaMemory> {
   std::shared_ptr<cuda::DeviceMemory> memory_;
 };
 
-// class Session { upload / read (and ...Async), close() }
+// class Session { upload(host matrix), read(arrays) (and ...Async), close() }
 class CudaSession : public Napi::ObjectWrap<CudaSession> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -81,7 +81,8 @@ struct CudaClasses {
   static CudaClasses& of(Napi::Env env) { return *env.GetInstanceData<CudaClasses>(); }
 };
 
-// A host matrix from (array, rows, width, stride, elementSize) at info[first...]; throws, and data is null, on others.
-bool host_matrix(const Napi::CallbackInfo& info, size_t first, cuda::HostMatrix& matrix);
+// The host matrix { array, dtype, rows, width, stride } that is a call's first argument; false, and a TypeError thrown,
+// for anything else.
+bool host_matrix(const Napi::CallbackInfo& info, cuda::HostMatrix& matrix);
 
 }  // namespace rlvr::binding
