@@ -22,7 +22,9 @@ function wrongTypes({ is, optional }: Argument): [value: unknown, got: string][]
   return [
     [others[is], `${others[is].constructor.name} of length ${others[is].length}`],
     [[0, 1, 2], 'an Array of length 3'],
-    [new BigInt64Array(4), 'BigInt64Array of length 4'],
+    is === 'targets'
+      ? [new BigUint64Array(4), 'BigUint64Array of length 4']
+      : [new BigInt64Array(4), 'BigInt64Array of length 4'],
     [new ArrayBuffer(8), 'ArrayBuffer'],
     [new DataView(new ArrayBuffer(8)), 'DataView'],
     ['0 1 2', '"0 1 2"'],

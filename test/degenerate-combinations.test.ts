@@ -16,7 +16,7 @@ import {
   rows,
   sequences,
 } from './support/refusals.js';
-import { NEGATIVE } from './support/subjects.js';
+import { NEGATIVE, NO_BOUND } from './support/subjects.js';
 
 const conspo: Callable = { run: rlvr.conspo as Call, runSync: rlvr.conspoSync as Call };
 const fromLogits = (): Fields => ({ ...rows(), ...sequences(), ...groups() });
@@ -83,10 +83,10 @@ describeBackends('refused', (backend) => {
   test('every parameter of a score', async () => {
     const parameters: [string, unknown[]][] = [
       ['kind', ['Ratio', '', undefined, 3]],
-      ['epsilonLow', NEGATIVE],
-      ['epsilonHigh', NEGATIVE],
+      ['epsilonLow', NO_BOUND],
+      ['epsilonHigh', NO_BOUND],
       ['ratioMin', NEGATIVE],
-      ['ratioMax', [NaN, -1, Infinity]],
+      ['ratioMax', NO_BOUND],
       ['tauPos', [0, -1, NaN, Infinity]],
       ['tauNeg', [0, -1, NaN, Infinity]],
     ];

@@ -5,6 +5,7 @@ import { TOKEN_TOLERANCE } from '../../bench/problems/tolerances.js';
 import { openDevice } from '../../lib/cuda/index.js';
 import * as api from '../../lib/index.js';
 import { RATIO_SCORE_KINDS } from '../../lib/kernels.js';
+import { LOSS_NAMES, LOSSES, type LossName } from '../../lib/losses/list.js';
 import { type Problem, problem } from './problem.js';
 
 type Arrays = Record<string, ArrayLike<number>>;
@@ -120,27 +121,24 @@ interface Outcome {
   gradLogits: Problem['logits'];
 }
 
-/** Losses with the options that make them use all they have. */
-const LOSSES: Record<string, (batch: Problem, backend: api.BackendName) => Outcome> = {
-  conspo: (batch, backend) => api.conspoSync(batch, { tau: 1, margin: 0.1, backend }),
-  grpo: (batch, backend) => api.grpoSync(batch, { klCoef: 0.1, entropyCoef: 0.01, backend }),
-  dapo: (batch, backend) => api.dapoSync(batch, { backend }),
-  bnpo: (batch, backend) => api.bnpoSync(batch, { backend }),
-  drGrpo: (batch, backend) => api.drGrpoSync(batch, { maxLength: 8, backend }),
-  gspo: (batch, backend) => api.gspoSync(batch, { epsilonLow: 0.1, epsilonHigh: 0.1, backend }),
-  gmpo: (batch, backend) => api.gmpoSync(batch, { backend }),
-  cispo: (batch, backend) => api.cispoSync(batch, { ratioMax: 1.2, backend }),
-  sapo: (batch, backend) => api.sapoSync(batch, { backend }),
-  disco: (batch, backend) => api.discoSync(batch, { backend }),
+type RunLoss = (batch: Problem, options: object) => Outcome;
+
+/** Options that make losses use all they have; the others have their defaults. */
+const OPTIONS: Partial<Record<LossName, object>> = {
+  conspo: { tau: 1, margin: 0.1 },
+  grpo: { klCoef: 0.1, entropyCoef: 0.01 },
+  drGrpo: { maxLength: 8 },
+  gspo: { epsilonLow: 0.1, epsilonHigh: 0.1 },
+  cispo: { ratioMax: 1.2 },
 };
 
 function losses(dtype: api.DType, batch: Problem): Check[] {
-  return Object.entries(LOSSES).map(([name, loss]) => ({
+  return LOSS_NAMES.map((name) => ({
     name,
     dtype,
     tolerance: TOKEN_TOLERANCE.gradient[dtype],
     run(backend) {
-      const outcome = loss(batch, backend);
+      const outcome = (LOSSES[name].runSync as unknown as RunLoss)(batch, { ...OPTIONS[name], backend });
       return { loss: [outcome.loss], scores: outcome.scores, gradLogits: widen(outcome.gradLogits.data, dtype) };
     },
   }));

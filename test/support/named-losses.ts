@@ -1,4 +1,5 @@
 // Every named loss in one list: what all of them must do is tested on all of them.
+
 import { Random } from '../../bench/problems/random.js';
 import {
   type Aggregation,
@@ -6,35 +7,20 @@ import {
   type Batch,
   type BatchGradient,
   type BnpoOptions,
-  bnpo,
-  bnpoSync,
   type CispoOptions,
   type ConspoOptions,
-  cispo,
-  cispoSync,
-  conspo,
-  conspoSync,
   type DiscoOptions,
-  dapo,
-  dapoSync,
   disco,
   discoSync,
-  drGrpo,
-  drGrpoSync,
   type GradientOptions,
   type GrpoOptions,
-  gmpo,
-  gmpoSync,
   grpo,
   grpoSync,
-  gspo,
-  gspoSync,
   type LossResult,
   type PolicyBatch,
   type SapoOptions,
-  sapo,
-  sapoSync,
 } from '../../lib/index.js';
+import { LOSS_NAMES, LOSSES, type LossName } from '../../lib/losses/list.js';
 import type { Family } from './oracle.js';
 import { indicesIn, tokensOf } from './packed.js';
 import { randomBatch } from './random.js';
@@ -72,22 +58,29 @@ const named = (
   options: AnyOptions = {},
 ): NamedLoss => ({ name, over, options, run, runSync });
 
-/** With bounds narrow enough that random batches meet them. */
-export const POLICY_LOSSES: NamedLoss[] = [
-  named('grpo', 'advantages', [grpo, grpoSync]),
-  named('dapo', 'advantages', [dapo, dapoSync]),
-  named('bnpo', 'advantages', [bnpo, bnpoSync]),
-  named('drGrpo', 'advantages', [drGrpo, drGrpoSync], { maxLength: 16 }),
-  named('gspo', 'advantages', [gspo, gspoSync], { epsilonLow: 0.03, epsilonHigh: 0.05 }),
-  named('gmpo', 'advantages', [gmpo, gmpoSync], { epsilonLow: 0.3, epsilonHigh: 0.2 }),
-  named('cispo', 'advantages', [cispo, cispoSync], { ratioMin: 0.7, ratioMax: 1.3 }),
-  named('sapo', 'advantages', [sapo, sapoSync]),
-];
+/** With bounds narrow enough that random batches meet them, and with what a loss cannot do without. */
+const OPTIONS: Partial<Record<LossName, AnyOptions>> = {
+  conspo: { margin: 0.1 },
+  drGrpo: { maxLength: 16 },
+  gspo: { epsilonLow: 0.03, epsilonHigh: 0.05 },
+  gmpo: { epsilonLow: 0.3, epsilonHigh: 0.2 },
+  cispo: { ratioMin: 0.7, ratioMax: 1.3 },
+};
 
+const isPolicyLoss = (name: LossName) => 'advantage' in LOSSES[name].parameters;
+const functionsOf = (name: LossName) => [LOSSES[name].run, LOSSES[name].runSync] as unknown as [Run, RunSync];
+
+/** Those weighted by advantages. */
+export const POLICY_LOSSES: NamedLoss[] = LOSS_NAMES.filter(isPolicyLoss).map((name) =>
+  named(name, 'advantages', functionsOf(name), OPTIONS[name]),
+);
+
+/** Those of groups, and forms of some that are. */
 export const GROUP_LOSSES: NamedLoss[] = [
-  named('conspo', 'groups', [conspo, conspoSync], { margin: 0.1 }),
+  ...LOSS_NAMES.filter((name) => !isPolicyLoss(name)).map((name) =>
+    named(name, 'groups', functionsOf(name), OPTIONS[name]),
+  ),
   named('grpo, discriminative', 'groups', [grpo, grpoSync], { form: 'discriminative' }),
-  named('disco', 'groups', [disco, discoSync]),
   named('disco on ratios', 'groups', [disco, discoSync], { score: 'ratio' }),
 ];
 

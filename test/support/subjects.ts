@@ -36,6 +36,8 @@ const OLD = floats('oldLogProbs', { optional: true, finite: 'not NaN' });
 const NOT_ABOVE_0 = [0, -1, NaN, Infinity, -Infinity, '1', {}];
 const NOT_FINITE = [NaN, Infinity, -Infinity, '0', {}];
 export const NEGATIVE = [-0.1, NaN, Infinity, '1', {}];
+/** Of a bound, which Infinity takes away. */
+export const NO_BOUND = [-0.1, NaN, -Infinity, '1', {}];
 
 const further = (): Fields => ({
   advantages: Float32Array.of(0.5, -0.5),
@@ -52,10 +54,20 @@ const AGGREGATION: Subject['options'] = [
   ['normalizer', ...NOT_ABOVE_0],
 ];
 const CLIPS: Subject['options'] = [
-  ['epsilonLow', ...NEGATIVE],
-  ['epsilonHigh', ...NEGATIVE],
+  ['epsilonLow', ...NO_BOUND],
+  ['epsilonHigh', ...NO_BOUND],
 ];
 const GROUP_LOSS: Argument[] = [CU_SEQLENS, CU_GROUPS, floats('rewards'), MASK, OLD];
+/** Beside advantages of their own, batches need neither groups nor rewards. */
+const ADVANTAGE_LOSS: Argument[] = [
+  CU_SEQLENS,
+  { ...CU_GROUPS, optional: true },
+  floats('rewards', { optional: true }),
+  MASK,
+  OLD,
+  floats('advantages', { optional: true }),
+  { ...OLD, name: 'refLogProbs' },
+];
 const ROW_LOSS_OPTIONS = [TEMPERATURE, ON_NON_FINITE, GRADIENT, BACKEND];
 const CONSPO_OPTIONS: Subject['options'] = [
   ['tau', ...NOT_ABOVE_0],
@@ -195,7 +207,7 @@ export const SUBJECTS: Subject[] = [
     run: rlvr.grpo as Call,
     runSync: rlvr.grpoSync as Call,
     inputs: () => ({ ...rows(), ...sequences(), ...groups(), ...further() }),
-    arguments: [...LOGITS, ...GROUP_LOSS, floats('advantages', { optional: true }), { ...OLD, name: 'refLogProbs' }],
+    arguments: [...LOGITS, ...ADVANTAGE_LOSS],
     options: [...GRPO_OPTIONS, ...ROW_LOSS_OPTIONS],
   },
   {
@@ -203,12 +215,7 @@ export const SUBJECTS: Subject[] = [
     run: rlvr.grpo as Call,
     runSync: rlvr.grpoSync as Call,
     inputs: () => ({ ...logProbs(), ...sequences(), ...groups(), ...further() }),
-    arguments: [
-      floats('logProbs', { defines: true, finite: 'unmasked' }),
-      ...GROUP_LOSS,
-      floats('advantages', { optional: true }),
-      { ...OLD, name: 'refLogProbs' },
-    ],
+    arguments: [floats('logProbs', { defines: true, finite: 'unmasked' }), ...ADVANTAGE_LOSS],
     options: [...GRPO_OPTIONS, ON_NON_FINITE, GRADIENT, BACKEND],
   },
   {
