@@ -79,7 +79,7 @@ function compile() {
   // can still do the work: it needs neither.
   if (viaGyp.ok || existsSync(join(buildDir, 'cmake'))) return viaGyp;
   rmSync(buildDir, { recursive: true, force: true });
-  const direct = runNode([join(root, 'scripts', 'build-addon.mjs')]);
+  const direct = runNode([join(root, 'install', 'build-addon.mjs')]);
   return { ok: direct.ok, log: `${viaGyp.log}\n${direct.log}` };
 }
 
@@ -97,7 +97,7 @@ function compileWhatCanBe() {
   const reason = firstError(whole.log);
   if (!triedCuda()) return { ...whole, reason };
   rmSync(buildDir, { recursive: true, force: true });
-  const withoutCuda = runNode([join(root, 'scripts', 'build-addon.mjs'), '--cuda', 'OFF']);
+  const withoutCuda = runNode([join(root, 'install', 'build-addon.mjs'), '--cuda', 'OFF']);
   if (!withoutCuda.ok) return { ...withoutCuda, reason: firstError(withoutCuda.log) };
   return { ok: true, log: whole.log, reason: `without CUDA: ${reason}` };
 }
