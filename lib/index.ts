@@ -1,6 +1,6 @@
 /**
  * The losses of reinforcement learning with verifiable rewards, from logits or log-probs to loss, gradient and metrics.
- * @packageDocumentation
+ * @module rlvr-kernels
  */
 
 export { type AdvantageEstimator, type AdvantagesInputs, type AdvantagesOptions, advantages } from './advantages.js';

@@ -48,7 +48,14 @@ export interface CheckedBatch extends CheckedSequences, CheckedGroups {
  */
 export type LossBatch<I> =
   | (Batch & I)
-  | ('advantages' extends keyof I ? SequenceBatch & Partial<Rewarded> & I & { advantages: FloatArray } : never);
+  | ('advantages' extends keyof I
+      ? SequenceBatch &
+          Partial<Rewarded> &
+          I & {
+            /** [N] or [T], required without rewards or groups. */
+            advantages: FloatArray;
+          }
+      : never);
 
 /** What an objective gives back: its value, and its gradient by each score it used. */
 export interface ObjectiveResult {
