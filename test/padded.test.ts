@@ -225,7 +225,7 @@ describe('padded', () => {
     [{ mask: [[true, true, false]] }, 'ERR_DTYPE', 'mask: expected Uint8Array, got an Array of length 1'],
     [{ mask: new Uint8Array(5) }, 'ERR_SHAPE', 'mask: expected length 6 (B * L, one flag per token), got length 5'],
     [{ mask: resizable }, 'ERR_DTYPE', 'mask: expected an array on a buffer of fixed length'],
-    [{ targets: undefined }, 'ERR_DTYPE', 'targets: expected Int32Array, got undefined'],
+    [{ targets: undefined }, 'ERR_DTYPE', 'targets: expected Int32Array or BigInt64Array, got undefined'],
     [{ targets: new Int32Array(7) }, 'ERR_SHAPE', 'targets: expected length 6 (B * L, one id per token), got length 7'],
     [{ logits: undefined }, 'ERR_DTYPE', 'batch: expected either logits (with targets) or logProbs, got neither'],
     [
