@@ -4,18 +4,18 @@ import type { KernelCall } from '../kernels.js';
 
 let enabled = process.env.RLVR_TINY_NATIVE !== '1';
 
-let left = 0;
+let doneByReference = 0; // calls
 
 /** Whether the reference's kernel is done before the addon's would have begun. */
 export function isTiny(call: KernelCall): boolean {
   const tiny = enabled && fits(call);
-  if (tiny) left++;
+  if (tiny) doneByReference++;
   return tiny;
 }
 
-/** How many calls were left to the reference's kernels so far. */
+/** How many calls the reference's kernels have done so far in place of the addon's. */
 export function tinyCalls(): number {
-  return left;
+  return doneByReference;
 }
 
 function fits({ kernel, args }: KernelCall): boolean {
