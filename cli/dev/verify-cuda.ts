@@ -41,7 +41,7 @@ interface FileCount {
 const root = packageRoot();
 const OPS = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
 const LOSSES = ['conspo', 'grpo', 'policy-losses', 'disco', 'define-loss', 'custom-objective', 'policy-extensions'];
-const MORE = ['token-weights', 'group-order', 'metrics', 'known-failures'];
+const MORE = ['token-weights', 'group-order', 'metrics', 'known-failures', 'partial-batches'];
 const DEVICE = ['cuda-backend', 'device-tensor', 'boundary/determinism', 'boundary/device-garbage'];
 const LARGE = 'degenerate-large';
 const BACKENDS = 'reference,cpu,cuda';
