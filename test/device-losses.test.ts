@@ -1,5 +1,6 @@
 // Every loss and op on logits in device memory, against the reference on the same numbers.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { TOKEN_TOLERANCE } from '../bench/problems/tolerances.js';
 import { type Device, DeviceTensor, openDevice } from '../lib/cuda/index.js';
 import {
   type AsyncOptions,
@@ -24,7 +25,7 @@ import {
 import { expectClose, expectCloseNumber, expectLogProbsClose } from './support/compare.js';
 import { describeDevices, paddedTensor, roundedBatch, writtenPadding } from './support/device.js';
 import { randomBatch } from './support/random.js';
-import { DTYPES, FORMATS, gradientTolerance, nanArray, numbers } from './support/tensors.js';
+import { DTYPES, FORMATS, nanArray, numbers } from './support/tensors.js';
 
 type TestBatch = Omit<ReturnType<typeof randomBatch>, 'logits'> & { logits: Logits };
 type Choice = { gradient?: GradientOption<Logits>; onNonFinite?: 'skip' };
@@ -244,7 +245,7 @@ describeDevices('losses on device tensors', () => {
       const out = device.empty(logits.shape, dtype);
       const pending = tokenLogProbsBackward({ ...upstream, logits }, { temperature: 0.7, gradient: { out } });
       const bits = out.downloadSync();
-      expectClose(numbers(bits, dtype), gradient, gradientTolerance(dtype));
+      expectClose(numbers(bits, dtype), gradient, TOKEN_TOLERANCE.gradient[dtype]);
       expect((await pending).gradLogits).toBe(out);
       const fresh = tokenLogProbsBackwardSync({ ...upstream, logits }, { temperature: 0.7 }).gradLogits;
       expect([fresh.device, fresh === logits, fresh.downloadSync()]).toEqual([device, false, bits]);

@@ -2,6 +2,7 @@
 // device-losses.test.ts; errors: device-errors.test.ts.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Random } from '../bench/problems/random.js';
+import { TOKEN_TOLERANCE } from '../bench/problems/tolerances.js';
 import { type Device, DeviceTensor, openDevice } from '../lib/cuda/index.js';
 import { backends, conspo, conspoSync } from '../lib/index.js';
 import { expectClose } from './support/compare.js';
@@ -13,7 +14,7 @@ import {
   roundedBatch,
   writtenPadding,
 } from './support/device.js';
-import { DTYPES, FORMATS, gradientTolerance, hostTensor, nanArray, numbers, unpadded } from './support/tensors.js';
+import { DTYPES, FORMATS, hostTensor, nanArray, numbers, unpadded } from './support/tensors.js';
 
 const SHAPES: [rows: number, columns: number][] = [
   [0, 0],
@@ -235,7 +236,7 @@ describeDevices('wrapped memory', () => {
           const logits = paddedTensor(device, host, { offset });
           const out = paddedTensor(device, host, { offset: offset + 1, padding: 2 });
           conspoSync({ ...batch, logits: logits.tensor }, { gradient: { out: out.tensor } });
-          expectClose(numbers(out.tensor.downloadSync(), dtype), expected, gradientTolerance(dtype));
+          expectClose(numbers(out.tensor.downloadSync(), dtype), expected, TOKEN_TOLERANCE.gradient[dtype]);
           conspoSync({ ...batch, logits: logits.tensor }, { gradient: 'in-place' });
           expect(logits.tensor.downloadSync()).toEqual(out.tensor.downloadSync());
           expect([writtenPadding(logits), writtenPadding(out)]).toEqual([0, 0]);

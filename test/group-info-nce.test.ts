@@ -1,16 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Random } from '../bench/problems/random.js';
+import { offsetsOf } from '../bench/problems/rollouts.js';
 import { groupInfoNCE, groupInfoNCESync } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber, expectFinite } from './support/compare.js';
 import { goldenCases } from './support/golden.js';
-import { offsets } from './support/packed.js';
 
 function randomGroups(seed: number) {
   const random = new Random(seed);
   const sizes = Array.from({ length: 5 }, () => Math.floor(random.uniform() * 7));
-  const cuGroups = offsets(sizes);
+  const cuGroups = offsetsOf(sizes);
   const scores = Float64Array.from({ length: cuGroups[5] }, () => 2 * random.normal());
   const rewards = Float32Array.from(scores, () => (random.uniform() < 0.4 ? 1 : -1));
   return { scores, rewards, cuGroups };

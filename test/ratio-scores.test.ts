@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Random } from '../bench/problems/random.js';
+import { offsetsOf } from '../bench/problems/rollouts.js';
 import {
   advantageObjectiveSync,
   type BackendName,
@@ -17,7 +18,6 @@ import {
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber, expectFinite } from './support/compare.js';
 import { asInOracle, type GoldenCase, goldenBatch, goldenCases } from './support/golden.js';
-import { offsets } from './support/packed.js';
 import { randomBatch } from './support/random.js';
 
 const SCORES: RatioScore[] = [
@@ -245,7 +245,7 @@ describeBackends('ratio-scores', (backend) => {
   test.each(SCORES)('$kind of sequences of many lengths, masked, with weights or sides', (score) => {
     const lengths = [0, 1, 7, 8, 9, 255, 256, 257, 1000];
     const random = new Random(11);
-    const cuSeqlens = offsets(lengths);
+    const cuSeqlens = offsetsOf(lengths);
     const length = cuSeqlens[lengths.length];
     const mask = Uint8Array.from({ length }, () => (random.uniform() < 0.3 ? 0 : 1));
     const values = () => Float64Array.from({ length }, (_, t) => (mask[t] ? 0.7 * random.normal() : NaN));

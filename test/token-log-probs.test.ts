@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Random } from '../bench/problems/random.js';
+import { TOKEN_TOLERANCE } from '../bench/problems/tolerances.js';
 import {
   type HostTensor,
   tokenLogProbs,
@@ -12,7 +13,7 @@ import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber, expectLogProbsClose } from './support/compare.js';
 import { goldenBatch, goldenCases } from './support/golden.js';
 import { numericGradient } from './support/losses.js';
-import { DTYPES, FORMATS, gradientTolerance, numbers, unpadded } from './support/tensors.js';
+import { DTYPES, FORMATS, numbers, unpadded } from './support/tensors.js';
 import { oracleRow, oracleRows, randomRows } from './support/token-rows.js';
 
 // Below, at and above the vector width (8) and its unrolling (32), odd, at and around the block of 1024, real vocabularies.
@@ -43,7 +44,7 @@ describeBackends('token-log-probs', (backend) => {
   });
 
   describe.each(DTYPES)('%s against an independent float64 oracle', (dtype) => {
-    const tolerance = gradientTolerance(dtype);
+    const tolerance = TOKEN_TOLERANCE.gradient[dtype];
 
     test.each(VOCABS)('V = %i, odd row stride, temperature', (vocab) => {
       const tokens = vocab > 10_000 ? 3 : 9;

@@ -1,14 +1,6 @@
 // Which tokens, sequences and groups of a packed batch are where.
 import { Random } from '../../bench/problems/random.js';
-
-/** Offsets of segments of these lengths, one after the other. */
-export function offsets(lengths: readonly number[]): Int32Array {
-  const cu = new Int32Array(lengths.length + 1);
-  lengths.forEach((length, i) => {
-    cu[i + 1] = cu[i] + length;
-  });
-  return cu;
-}
+import { offsetsOf } from '../../bench/problems/rollouts.js';
 
 /** The indices in segment `i`. */
 export const indicesIn = (cu: Int32Array, i: number) => Array.from({ length: cu[i + 1] - cu[i] }, (_, k) => cu[i] + k);
@@ -60,7 +52,7 @@ export function reordered(batch: Sequences, order: readonly number[], vocab: num
     mask: Uint8Array.from(tokens, (t) => batch.mask[t]),
     oldLogProbs: Float64Array.from(tokens, (t) => batch.oldLogProbs[t]),
     refLogProbs: Float64Array.from(tokens, (t) => batch.refLogProbs[t]),
-    cuSeqlens: offsets(order.map((i) => cuSeqlens[i + 1] - cuSeqlens[i])),
+    cuSeqlens: offsetsOf(order.map((i) => cuSeqlens[i + 1] - cuSeqlens[i])),
     rewards: Float32Array.from(order, (i) => batch.rewards[i]),
   };
   return { moved, tokens };

@@ -1,6 +1,6 @@
 // Seeded random batches.
 import { Random } from '../../bench/problems/random.js';
-import { offsets } from './packed.js';
+import { offsetsOf } from '../../bench/problems/rollouts.js';
 
 export interface RandomBatchShape {
   vocab: number;
@@ -12,8 +12,8 @@ export interface RandomBatchShape {
 export function randomBatch(seed: number, { vocab, groups, scale = 2 }: RandomBatchShape) {
   const random = new Random(seed);
   const upTo = (n: number) => Math.floor(random.uniform() * (n + 1));
-  const cuGroups = offsets(Array.from({ length: groups }, () => upTo(5)));
-  const cuSeqlens = offsets(Array.from({ length: cuGroups[groups] }, () => upTo(8)));
+  const cuGroups = offsetsOf(Array.from({ length: groups }, () => upTo(5)));
+  const cuSeqlens = offsetsOf(Array.from({ length: cuGroups[groups] }, () => upTo(8)));
   const tokens = cuSeqlens[cuSeqlens.length - 1];
   const logits = Float32Array.from({ length: tokens * vocab }, () => scale * random.normal());
   const targets = Int32Array.from({ length: tokens }, () => upTo(vocab - 1));
@@ -44,8 +44,8 @@ export function joinLogProbBatches(parts: RandomBatch[]) {
     refLogProbs: Float64Array.from(values('refLogProbs')),
     mask: Uint8Array.from(values('mask')),
     rewards: Float32Array.from(values('rewards')),
-    cuSeqlens: offsets(lengths('cuSeqlens')),
-    cuGroups: offsets(lengths('cuGroups')),
+    cuSeqlens: offsetsOf(lengths('cuSeqlens')),
+    cuGroups: offsetsOf(lengths('cuGroups')),
   };
 }
 

@@ -18,9 +18,6 @@ export const FORMATS: Record<DType, Format> = {
   f16: { bytes: 2, toBits: numberToF16, toNumber: f16ToNumber, nan: 0x7fff, ulp: 5e-4 },
 };
 
-/** How far a gradient with respect to logits may be from the exact one (spec section 8). */
-export const gradientTolerance = (dtype: DType) => Math.max(2e-6, FORMATS[dtype].ulp);
-
 type HostArray = HostTensor['data'];
 
 /** `length` elements, all NaN. */
