@@ -35,9 +35,9 @@ export interface AdvantagesOptions {
    * length-weighted mean. Default `'grpo'`.
    */
   estimator?: AdvantageEstimator;
-  /** Degrees of freedom taken off in the standard deviation: 1 (sample, the default) or 0 (population). */
+  /** Degrees of freedom subtracted in the standard deviation: 1 (sample, the default) or 0 (population). */
   ddof?: 0 | 1;
-  /** Added to the standard deviation, >= 0. Default 1e-4, as TRL (verl: 1e-6). */
+  /** Added to the standard deviation, >= 0. Default 1e-4, as in TRL (verl: 1e-6). */
   eps?: number;
 }
 

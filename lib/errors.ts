@@ -11,7 +11,7 @@ export type RlvrErrorCode =
   | 'ERR_ABORTED';
 
 /**
- * Every error this package throws on purpose. Its message names the argument, what was expected and what came.
+ * Every error that this package throws on purpose. Its message names the argument, what was expected and what was given.
  *
  * @example
  * ```ts

@@ -16,14 +16,14 @@ export interface DenseGroups {
   /** [G + 1], group g is sequences `groupOrder[cuGroups[g]] ... groupOrder[cuGroups[g + 1] - 1]`. */
   cuGroups: Int32Array;
   /**
-   * [N] a permutation of the sequences that brings each group together; undefined where they are together as they stand
-   * (there, but undefined: spread into a batch, it replaces the order of an earlier one).
+   * [N] a permutation of the sequences that brings each group together; undefined where they are adjacent already
+   * (the key is present, so that spreading it into a batch replaces an earlier order).
    */
   groupOrder: Int32Array | undefined;
 }
 
 /**
- * Group ids [N], in any order, as the groups of a batch: spread the result into it. No sequence is moved: tokens, scores
+ * Turns group ids [N], in any order, into the groups of a batch: spread the result into it. No sequence is moved: tokens, scores
  * and gradients stay in the caller's order, and `groupOrder` says which sequences form a group (undefined where each
  * group's sequences are adjacent already). Groups are numbered as they first appear, so that `groupLosses[g]` is of
  * `[...new Set(groupIds)][g]`; within a group the sequences keep their order.

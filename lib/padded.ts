@@ -65,7 +65,7 @@ export type Packed<B> = B extends unknown
   : never;
 
 /**
- * A trainer's padded [B, L] batch as the packed batch of the losses: T = B * L tokens in N = B sequences, with
+ * A trainer's padded [B, L] batch as a packed batch for the losses: T = B * L tokens in N = B sequences, with
  * `cuSeqlens` = 0, L, 2L, ... B * L. Nothing is copied: every array of the result is the caller's own, so
  * `gradient: 'in-place'` overwrites the caller's logits, and gradients come back as [B * L, V] or [B * L]. Masked rows
  * are never read. All other keys (`rewards` [B], `cuGroups`, `refLogProbs` [B * L], `advantages` [B] ...) are passed on.
@@ -90,8 +90,8 @@ export type Packed<B> = B extends unknown
  * console.log(scores, gradLogProbs.length); // => Float64Array(2) [ -0.1, -0.7 ] 6
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE` for arrays that are not of the shape or type; `ERR_RANGE` for a shape of
- * other than two whole numbers with B * L below 2^31, or when the batch has `cuSeqlens` already.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE` for arrays that are not of the shape or type; `ERR_RANGE` for a shape that
+ * is not two whole numbers with B * L below 2^31, or when the batch has `cuSeqlens` already.
  */
 export function padded<const B extends PaddedBatch>(batch: B): Packed<B> {
   const { shape, logits, ...others } = objectArgument<PaddedBatch>('batch', batch);

@@ -40,7 +40,7 @@ export interface ForeignMemory {
   dtype: DType;
   /** Elements from one row to the next, at least V. Default V. */
   rowStride?: number;
-  /** Kept alive as long as the tensor: what must not be collected while its memory is in use. */
+  /** Kept alive as long as the tensor: the object that must not be garbage-collected while its memory is in use. */
   owner?: unknown;
 }
 
@@ -53,9 +53,8 @@ export function deviceBackendOf(device: Device): Backend {
 
 /**
  * A CUDA device with a stream. Losses and ops on its tensors are enqueued on that stream, in the order of the calls, and
- * so is everything below that blocks. `upload` and `download` copy at some time before their promise is settled: await
- * them before other calls on the same tensor. What another library does on a stream of its own has to be waited for by the
- * caller.
+ * so are the blocking methods below. `upload` and `download` copy at some time before their promise settles: await them
+ * before other calls on the same tensor. Work of another library on a stream of its own must be waited for by the caller.
  *
  * @example
  * ```ts
@@ -121,7 +120,7 @@ export class Device {
   }
 
   /**
-   * A tensor with a copy of a host array, contiguous. `out` is written and returned if given.
+   * Copies a host array into a contiguous tensor: `out`, if that is given, else a new one.
    *
    * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_DISPOSED`, `ERR_BACKEND`, `ERR_CUDA`.
    */
@@ -154,9 +153,9 @@ export class Device {
   }
 
   /**
-   * A contiguous tensor whose contents are not set.
+   * A contiguous tensor with uninitialised contents.
    *
-   * @throws RlvrError `ERR_SHAPE`, `ERR_RANGE`, `ERR_DISPOSED`; `ERR_CUDA` where the memory does not suffice.
+   * @throws RlvrError `ERR_SHAPE`, `ERR_RANGE`, `ERR_DISPOSED`; `ERR_CUDA` where there is not enough memory.
    */
   empty(shape: readonly [rows: number, columns: number], dtype: DType = 'f32'): DeviceTensor {
     const native = this.#live();
@@ -168,10 +167,10 @@ export class Device {
   }
 
   /**
-   * A tensor on memory of another library, which is neither copied nor ever freed. What that library enqueued on another
-   * stream must be done, or ordered before this device's stream.
+   * A tensor on memory of another library, which is neither copied nor ever freed. Work that the library enqueued on another
+   * stream must have finished, or be ordered before this device's stream.
    *
-   * @throws RlvrError `ERR_SHAPE`, `ERR_RANGE`, `ERR_DISPOSED`; `ERR_BACKEND` for a pointer that is not to this device's memory.
+   * @throws RlvrError `ERR_SHAPE`, `ERR_RANGE`, `ERR_DISPOSED`; `ERR_BACKEND` for a pointer outside this device's memory.
    */
   wrap(foreign: ForeignMemory): DeviceTensor {
     const native = this.#live();
@@ -209,7 +208,7 @@ export class Device {
     cudaCall(() => native.synchronize());
   }
 
-  /** Closes the device: its tensors cannot be used any more, and keep their memory until they are disposed. */
+  /** Closes the device: its tensors can no longer be used, and keep their memory until they are disposed of. */
   dispose(): void {
     this.#native = undefined;
   }
@@ -222,8 +221,8 @@ export class Device {
 
 /**
  * A [T, V] array of f32, bf16 or f16 in device memory, row t at element `t * rowStride`: logits for every loss, and where
- * their gradient goes. It comes from a {@link Device} (`upload`, `empty`, `wrap`). Its memory is given back by `dispose()`
- * (or a `using` declaration), at the latest when it is collected.
+ * their gradient goes. It comes from a {@link Device} (`upload`, `empty`, `wrap`). `dispose()` (or a `using` declaration)
+ * frees its memory; undisposed tensors are freed on garbage collection.
  *
  * @example
  * ```ts
@@ -240,7 +239,7 @@ export class Device {
  * ```
  */
 export class DeviceTensor {
-  /** Whose memory it is in. */
+  /** The device that holds its memory. */
   readonly device: Device;
   /** [T, V], tokens, vocabulary. */
   readonly shape: readonly [rows: number, columns: number];
@@ -292,7 +291,7 @@ export class DeviceTensor {
 
   /**
    * The elements as [T * V] contiguous values, after everything enqueued so far: a `Float32Array` for f32, the bits in a
-   * `Uint16Array` for bf16 and f16. `out` is filled and returned if given. Await it before what writes to the tensor next.
+   * `Uint16Array` for bf16 and f16. `out` is filled and returned if given. Await it before the next call that writes to the tensor.
    *
    * @throws RlvrError `ERR_DISPOSED`, `ERR_SHAPE`, `ERR_DTYPE`, `ERR_CUDA`.
    */
@@ -321,7 +320,7 @@ export class DeviceTensor {
     return { memory, array, matrix };
   }
 
-  /** Gives the memory back, once what was enqueued is done with it. Wrapped memory stays its owner's. */
+  /** Frees the memory, once the work that was enqueued is done with it. Wrapped memory remains its owner's. */
   dispose(): void {
     if (!this.#memory) return;
     this.#memory.dispose();

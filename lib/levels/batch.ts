@@ -31,7 +31,7 @@ interface PackedSequences {
   mask?: Uint8Array;
   /** [T] log-probs under the behaviour policy, constants. Omitted: on-policy, every ratio is 1. */
   oldLogProbs?: FloatArray;
-  /** [T] the inference engine's own log-probs of what it sampled, constants: for metrics, and for rollout correction. */
+  /** [T] log-probs of the sampled tokens as the inference engine reported them, constants; for metrics and rollout correction. */
   rolloutLogProbs?: FloatArray;
 }
 
@@ -79,7 +79,7 @@ export interface Rewarded {
   rewards: FloatArray;
 }
 
-/** A batch of G groups of N rewarded rollouts of T tokens: what the losses take. Packed; {@link padded} makes it of a padded one. */
+/** N rewarded rollouts of T tokens in G groups, packed: what the losses take. {@link padded} makes one from a padded batch. */
 export type Batch<L extends Logits = Logits, P extends FloatArray = FloatArray> = SequenceBatch<L, P> & Rewarded;
 
 /** A validated batch of sequences. */

@@ -114,8 +114,8 @@ function* backwardTask<B extends SequenceBatch>(
 }
 
 /**
- * Scores every sequence of a batch, and hands back the way to the gradient: write any objective of the scores, then call
- * `backward(dL/dscores)`. To make a loss of it, with options, metrics and a blocking twin, see {@link defineLoss}.
+ * Scores every sequence of a batch, and returns the way back to the gradient: compute any objective of the scores, then call
+ * `backward(dL/dscores)`. For a loss with options, metrics and a blocking twin, see {@link defineLoss}.
  *
  * The score is `'logLikelihood'` (mean log-prob) or a {@link RatioScore}; T tokens in N sequences give scores [N]. The backward
  * pass gives the gradient to the logits [T, V] or to the log-probs [T], whichever the batch holds, as often as it is called.
@@ -132,7 +132,7 @@ function* backwardTask<B extends SequenceBatch>(
  * console.log(loss, gradLogProbs); // => 0.36 Float64Array(3) [ 1.2, -0.6, -0.6 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  */
 export async function forward<B extends SequenceBatch>(
   batch: B,

@@ -21,7 +21,7 @@ export const bnpoLoss = namedLoss<AdvantageParameters & ClippedRatioParameters, 
 });
 
 /**
- * BNPO, as TRL has it: GRPO's clipped ratios, every token weighted alike over the *local* batch (`token-mean`). Without a
+ * BNPO, as in TRL: GRPO's clipped ratios, every token weighted alike over the *local* batch (`token-mean`). Without a
  * `normalizer`, micro-batches are normalised one by one, and their mean is not the whole batch's loss.
  *
  * `loss = -sum_i w_i A_i s_i`, A and s as in {@link grpo}, `w_i = n_i / sum_j n_j` over this call's sequences.
@@ -45,7 +45,7 @@ export const bnpoLoss = namedLoss<AdvantageParameters & ClippedRatioParameters, 
  * console.log(alone.loss, part.loss); // => 0.141 0.035
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  * @function
  */
 export const bnpo = bnpoLoss.run;

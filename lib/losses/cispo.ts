@@ -55,7 +55,7 @@ export const cispoLoss = namedLoss<AdvantageParameters & CispoParameters, Advant
  * console.log(gradLogProbs); // => Float64Array(3) [ -0.302, 0.236, 0.175 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  * @function
  */
 export const cispo = cispoLoss.run;

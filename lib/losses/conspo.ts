@@ -46,7 +46,7 @@ export const conspoLoss = namedLoss<InfoNCEParameters, unknown, 'groupLosses'>({
  * console.log(gradLogits.subarray(0, 3)); // => Float32Array(3) [ -0.156, 0.078, 0.078 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  * @function
  */
 export const conspo = conspoLoss.run;

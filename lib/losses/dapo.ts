@@ -44,7 +44,7 @@ export const dapoLoss = namedLoss<AdvantageParameters & ClippedRatioParameters, 
  * console.log(loss, scores, metrics.clipFraction); // => 0.123 Float64Array(2) [ 1.28, 0.9 ] 0.667
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  * @function
  */
 export const dapo = dapoLoss.run;

@@ -52,7 +52,7 @@ export const discoLoss = namedLoss<DiscoLossParameters, unknown, 'groupLosses'>(
  * console.log(loss, groupLosses, onRatios.loss); // => -0.6 Float64Array(1) [ -0.6 ] -0.479
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  * @function
  */
 export const disco = discoLoss.run;

@@ -44,7 +44,7 @@ export const drGrpoLoss = namedLoss<AdvantageParameters & ClippedRatioParameters
  * console.log(loss, advantages); // => 0.019 Float64Array(2) [ 0.5, -0.5 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  * @function
  */
 export const drGrpo = drGrpoLoss.run;

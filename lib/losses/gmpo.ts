@@ -46,7 +46,7 @@ export const gmpoLoss = namedLoss<AdvantageParameters & ClipParameters, Advantag
  * console.log(loss, scores); // => -0.128 Float64Array(2) [ 1.221, 0.861 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  * @function
  */
 export const gmpo = gmpoLoss.run;

@@ -76,7 +76,7 @@ export const grpoLoss = namedLoss<GrpoParameters, AdvantageInputs>({
  * console.log(gradLogProbs); // => Float64Array(3) [ 0, 0.177, 0 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  * @function
  */
 export const grpo = grpoLoss.run;

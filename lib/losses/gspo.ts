@@ -23,10 +23,11 @@ export const gspoLoss = namedLoss<AdvantageParameters & ClipParameters, Advantag
 
 /**
  * GSPO (arXiv 2507.18071): one ratio per sequence, exp of its mean log-ratio, clipped as a whole (3e-4 below, 4e-4 above).
- * With advantages per token it is GSPO-token.
+ * Each token's log-ratio is clamped to +-20 before the mean.
  *
  * `loss = -(1/N) sum_i A_i s_i` with `S_i = exp(mean_t (logProbs - oldLogProbs))` and `s_i = min(S_i, 1 + epsilonHigh)` where A_i > 0,
- * `max(S_i, 1 - epsilonLow)` where A_i < 0. Its gradient flows through S_i; the token form of the paper has the same one here.
+ * `max(S_i, 1 - epsilonLow)` where A_i < 0. Its gradient flows through S_i. Advantages per token, or a
+ * rollout correction per token, give the token form of the paper instead (GSPO-token).
  *
  * Returns loss, scores [N], advantages, metrics, and the gradient of the loss to the logits [T, V] (in their form and
  * dtype) or to the log-probs [T], whichever the batch holds.
@@ -46,7 +47,7 @@ export const gspoLoss = namedLoss<AdvantageParameters & ClipParameters, Advantag
  * console.log(loss, scores, metrics.clipFraction); // => -0.00025 Float64Array(2) [ 1.0004, 0.9997 ] 1
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  * @function
  */
 export const gspo = gspoLoss.run;

@@ -21,7 +21,7 @@ import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
 import type { GroupMetric, RewardMetric } from './metrics.js';
 import { batchMetrics, type Metrics } from './metrics.js';
 
-/** Where a loss's gradient goes; `G` is what the call says. */
+/** Where a loss's gradient goes; `G` is the type of the option in the call. */
 export interface GradientOptions<G> {
   /** `'new'` (default), `'in-place'` (overwrites the input: no second T * V array), `'none'`, or `{ out }`. */
   gradient?: G;
@@ -64,7 +64,7 @@ export type LossResult<B, G = 'new', Always extends keyof LossValue = never> = V
 
 /** A loss as a recipe. */
 export interface LossRecipe<P, I> {
-  /** How a sequence is scored; a function of the options where they have a say in it. */
+  /** How a sequence is scored; a function of the options where the score depends on them. */
   score: Score | ((options: Partial<P>) => Score);
   /** What is done with the scores. */
   objective: Objective<P, I>;
@@ -93,8 +93,8 @@ export interface Loss<P, I, Always extends keyof LossValue = never> {
 }
 
 /**
- * A loss from a score, an objective and defaults: what every named loss of this package is. Its functions validate, run on
- * any backend, and return value, gradient and metrics as those of the named losses do.
+ * Makes a loss from a score, an objective and defaults; every named loss of this package is made so. Its functions validate, run
+ * on any backend, and return value, gradient and metrics, as those of the named losses do.
  *
  * @example
  * ```ts

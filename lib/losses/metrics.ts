@@ -8,7 +8,7 @@ export interface Metrics {
   tokens: number;
   /** Tokens dropped by `onNonFinite: 'skip'`. */
   nonFiniteTokens: number;
-  /** Groups with both a positive and a negative sequence: the ones that teach something. */
+  /** Groups with both a positive and a negative sequence: those with something to learn from. */
   contrastiveGroups: number;
   /** All other groups, empty ones included. */
   degenerateGroups: number;

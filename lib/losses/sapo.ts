@@ -52,7 +52,7 @@ export const sapoLoss = namedLoss<AdvantageParameters & SapoParameters, Advantag
  * console.log(loss, scores); // => -0.202 Float64Array(2) [ 2.346, 1.776 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  * @function
  */
 export const sapo = sapoLoss.run;

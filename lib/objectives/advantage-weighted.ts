@@ -21,7 +21,7 @@ import type { CheckedBatch, Objective, ObjectiveResult } from './objective.js';
 import { withParameters } from './objective.js';
 import { ROLLOUT_PARAMETERS, type RolloutParameters, rolloutCorrection } from './rollout-correction.js';
 
-/** Further inputs of the advantage-weighted losses, in their batch. */
+/** Further fields in the batch of the advantage-weighted losses. */
 export interface AdvantageInputs extends KlInputs {
   /** [N], or [T] for one per token: advantages, in place of the estimator's. Where N = T they are per sequence. */
   advantages?: FloatArray;

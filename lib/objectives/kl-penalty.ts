@@ -7,7 +7,7 @@ import { namesOf } from '../options.js';
 import { type FloatArray, finiteNumber, maskedFloats, oneOf, optional } from '../validate.js';
 import type { CheckedBatch, Extension } from './objective.js';
 
-/** Further input of losses with a KL penalty, in their batch. */
+/** Further field in the batch of losses with a KL penalty. */
 export interface KlInputs {
   /** [T] log-probs under the reference policy, constants; needed with `klCoef`. */
   refLogProbs?: FloatArray;

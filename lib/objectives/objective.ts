@@ -79,8 +79,8 @@ export interface PreparedObjective {
 
 /**
  * What a loss does with scores, for {@link defineLoss}: `infoNCE`, `advantageWeighted`, `discriminative`, `disco`, or one made
- * by `scoreObjective`. `P` are its parameters, `I` what it wants of the batch besides. (It checks both before any work;
- * then, given the token level, it scores and returns its value and gradients.)
+ * by `scoreObjective`. `P` are its parameters, `I` the further inputs that it takes from the batch. (It checks both before any
+ * work; then, given the token level, it scores the sequences and returns its value and gradients.)
  */
 export type Objective<P, I = unknown> = (
   score: Score,

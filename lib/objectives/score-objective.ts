@@ -8,7 +8,7 @@ import { finiteFloats, objectArgument, optional } from '../validate.js';
 import type { LossOptions, Objective } from './objective.js';
 import { signs } from './sides.js';
 
-/** What an objective of scores gets to know of the batch. Not to be changed. */
+/** What an objective function sees of the batch. Do not modify its arrays. */
 export interface ScoredBatch {
   /** [N] */
   scores: Float64Array;
@@ -24,13 +24,13 @@ export interface ScoredBatch {
   groupOrder: Int32Array | undefined;
 }
 
-/** The value of an objective of scores, and its gradient. */
+/** The value of an objective function, and its gradient. */
 export interface ObjectiveValue {
   /** Its value. */
   loss: number;
   /** [N] dloss/dscores. */
   gradScores: Float64Array;
-  /** [G], for the result. */
+  /** [G] the loss of each group, for the result of the loss. */
   groupLosses?: Float64Array;
 }
 

@@ -147,7 +147,7 @@ function* op(inputs: AdvantageObjectiveInputs, options: Partial<AdvantageObjecti
  * console.log(loss, gradScores); // => 0.14 Float64Array(2) [ -0.233, 0.467 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  */
 export async function advantageObjective(
   inputs: AdvantageObjectiveInputs,

@@ -42,7 +42,7 @@ export interface GroupInfoNCEInputs {
 export interface InfoNCEParameters {
   /** Temperature of the contrast, > 0. Default 0.1 (this package's choice; the paper's values are not known to us). */
   tau?: number;
-  /** How far a positive must be ahead of the negatives. Default 0; see `cosineMargin` for the paper's curriculum. */
+  /** By how much a positive should lead the negatives. Default 0; see `cosineMargin` for the paper's curriculum. */
   margin?: number;
   /** A sequence is positive when its reward is above this. Default 0. */
   positiveThreshold?: number;
@@ -153,7 +153,7 @@ function* op(inputs: GroupInfoNCEInputs, options: Partial<GroupInfoNCEOptions>):
  * console.log(gradScores); // => Float64Array(4) [ -0.116, 0.116, 0, 0 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  */
 export async function groupInfoNCE(
   inputs: GroupInfoNCEInputs,

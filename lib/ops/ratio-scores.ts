@@ -67,7 +67,7 @@ export interface RatioScore {
   ratioMax?: number;
   /** Temperature of the soft gate on the positive side, > 0. Default 1. */
   tauPos?: number;
-  /** Temperature of the soft gate on the other side, > 0. Default 1.05. */
+  /** Temperature of the soft gate everywhere else, > 0. Default 1.05. */
   tauNeg?: number;
 }
 
@@ -94,7 +94,7 @@ export interface RatioScoresInputs {
   cuSeqlens: Int32Array;
   /** [T]; 0 drops a token. */
   mask?: Uint8Array;
-  /** [N], the sign says which side is clipped (advantages, or +1 / -1). 0: neither. Omitted: `tokenWeights` say. */
+  /** [N], the sign says which side is clipped (advantages, or +1 / -1). 0: neither. Omitted: the signs of `tokenWeights` decide. */
   sides?: FloatArray;
   /**
    * [T] constants that multiply a token's term of the mean, such as per-token advantages or importance weights; without
@@ -286,7 +286,7 @@ function* backwardOp(
  * console.log(scores, clippedHigh); // => Float64Array(2) [ 1.28, 0.9 ] Int32Array(2) [ 1, 0 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  */
 export async function ratioScores(
   inputs: RatioScoresInputs,
@@ -316,7 +316,7 @@ export function ratioScoresSync(inputs: RatioScoresInputs, options?: RatioScores
  * console.log(gradLogProbs); // => Float64Array(3) [ 2, -1, -1 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  */
 export async function ratioScoresBackward(
   inputs: RatioScoresBackwardInputs,

@@ -113,7 +113,7 @@ export interface GradientInto {
 
 /** Options of {@link sequenceLogProbsBackward} and {@link ratioScoresBackward}. */
 export interface LogProbGradientOptions extends BackendOptions {
-  /** Default `'new'`; `{ out }` writes to your [T] array, apart from the inputs: a loop need not allocate one each time. */
+  /** Default `'new'`; `{ out }` writes to a preallocated [T] array, which must not overlap the inputs. */
   gradient?: 'new' | GradientInto;
 }
 
@@ -166,7 +166,7 @@ function* backwardOp(
  * console.log(scores, tokenCounts); // => Float64Array(2) [ -0.1, -0.7 ] Float64Array(2) [ 1, 2 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  */
 export async function sequenceLogProbs(
   inputs: SequenceLogProbsInputs,
@@ -197,7 +197,7 @@ export function sequenceLogProbsSync(inputs: SequenceLogProbsInputs, options?: B
  * console.log(gradLogProbs); // => Float64Array(3) [ 2, -1, -1 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  */
 export async function sequenceLogProbsBackward(
   inputs: SequenceLogProbsBackwardInputs,

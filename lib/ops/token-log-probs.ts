@@ -61,7 +61,7 @@ export interface TokenLogProbs {
   logSumExp: Float64Array;
   /** [T] entropy in nats; only when asked for. */
   entropy?: Float64Array;
-  /** [T] the mask to go on with: the given one, without skipped tokens. */
+  /** [T] the mask for the next levels: the given one, without skipped tokens. */
   mask?: Uint8Array;
   /** Tokens dropped by `onNonFinite: 'skip'`. */
   nonFiniteTokens: number;
@@ -309,7 +309,7 @@ export function tokenLogProbsSync(inputs: TokenLogProbsInputs, options?: TokenLo
  * console.log(gradLogits); // => Float32Array(6) [ -0.333, 0.667, -0.333, 0, 0, 0 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
  */
 export async function tokenLogProbsBackward<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
