@@ -21,6 +21,7 @@ import {
   offsets,
   optional,
   optionalMask,
+  targetIds,
   typedArray,
 } from '../validate.js';
 
@@ -142,12 +143,13 @@ function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefin
   return maskedFloats('rolloutLogProbs', value, tokens, mask, ", or rolloutCorrection with missing: 'one'");
 }
 
-/** Checks that no array of a batch was detached between its forward and its backward pass. */
+/** Checks what a caller may have done to the arrays of a batch between its forward and its backward pass. */
 export function recheckSequences({ rows, mask }: CheckedSequences): void {
   if (mask) typedArray('mask', mask, ['Uint8Array']);
   if (!rows) return;
-  typedArray('targets', rows.targets, ['Int32Array']);
-  logitsView('logits', rows.view.source, rows.view.tokens);
+  const { tokens, vocab, source } = rows.view;
+  logitsView('logits', source, tokens);
+  targetIds(rows.targets, tokens, vocab, mask);
 }
 
 /** The groups and [N] rewards of a checked batch, as far as it has them. */

@@ -86,7 +86,7 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
   const read = yield* readResults(level, wanted);
   const result: ForwardResult = {
     scores: read.scores,
-    tokenCounts: read.tokenCounts,
+    tokenCounts: read.tokenCounts.slice(), // the backward pass needs its own, whatever the caller does with these
     logProbs: ownLogProbs(level, read.logProbs),
     nonFiniteTokens: read.nonFinite[0],
     ...(read.entropy && { entropy: read.entropy }),
