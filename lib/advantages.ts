@@ -1,10 +1,9 @@
 import { checkGroupOrder, gather, scatter } from './groups.js';
-import { checkBatchFields, checkOptions, namesOf } from './options.js';
+import { namesOf, takeFields, takeOptions } from './options.js';
 import {
   type FloatArray,
   finiteFloats,
   finiteNumber,
-  objectArgument,
   offsets,
   oneOf,
   optional,
@@ -144,15 +143,13 @@ function varies(rewards: Float64Array, begin: number, end: number): boolean {
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`.
  */
-export function advantages(inputs: AdvantagesInputs, options?: AdvantagesOptions): Float64Array {
-  checkBatchFields(objectArgument('inputs', inputs));
+export function advantages(given: AdvantagesInputs, options?: AdvantagesOptions): Float64Array {
+  const inputs = takeFields('inputs', given);
   const sequences = typedArray('rewards', inputs.rewards, ['Float32Array', 'Float64Array']).length;
   const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N');
   const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
   const groupOrder = optional(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
-  const given = optionsArgument(options);
-  checkOptions('advantages', given, ADVANTAGES_OPTIONS);
-  const rule = advantageRule(given);
+  const rule = advantageRule(takeOptions('advantages', optionsArgument(options), ADVANTAGES_OPTIONS));
   const needsCounts = rule.needsTokenCounts || inputs.tokenCounts !== undefined;
   const counts = needsCounts ? gather(tokenCounts(inputs.tokenCounts, sequences), groupOrder) : undefined;
   return scatter(estimateAdvantages(rule, gather(rewards, groupOrder), counts, cuGroups), groupOrder);

@@ -31,12 +31,11 @@ export const HALF_ARRAY = 'Float16Array';
 /** Checks a host tensor. */
 export function hostView(name: string, value: unknown): HostView {
   const tensor = objectArgument(name, value as HostTensor);
-  const { data, dtype } = tensorData(name, tensor);
-  const [tokens, vocab] = tensorShape(`${name}.shape`, tensor.shape);
+  const { data: given, dtype: wanted, shape, rowStride: stride } = tensor; // each once: a class may have them as getters
+  const { data, dtype } = tensorData(name, given, wanted);
+  const [tokens, vocab] = tensorShape(`${name}.shape`, shape);
   const rowStride =
-    tensor.rowStride === undefined
-      ? vocab
-      : finiteNumber(`${name}.rowStride`, tensor.rowStride, { min: vocab, integer: true });
+    stride === undefined ? vocab : finiteNumber(`${name}.rowStride`, stride, { min: vocab, integer: true });
   const needed = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
   if (data.length < needed)
     throw badArgument('ERR_SHAPE', `${name}.data`, `at least ${needed} elements`, `${data.length}`);
@@ -44,14 +43,14 @@ export function hostView(name: string, value: unknown): HostView {
 }
 
 /** The data of a tensor with its type; the bits of a `Float16Array`. */
-export function tensorData(name: string, tensor: HostTensor): { data: HostLogits; dtype: DType } {
-  const half = tag(tensor.data) === HALF_ARRAY;
-  const bits = half ? asBits(tensor.data) : tensor.data;
+export function tensorData(name: string, given: HostLogits, wanted?: DType): { data: HostLogits; dtype: DType } {
+  const half = tag(given) === HALF_ARRAY;
+  const bits = half ? asBits(given) : given;
   const data = typedArray(`${name}.data`, bits, ['Float32Array', 'Uint16Array']);
   const implied = half ? 'f16' : tag(data) === 'Float32Array' ? 'f32' : undefined;
-  const dtype = oneOf(`${name}.dtype`, tensor.dtype ?? implied, ['f32', 'bf16', 'f16']);
+  const dtype = oneOf(`${name}.dtype`, wanted ?? implied, ['f32', 'bf16', 'f16']);
   if ((dtype === 'f32') !== (tag(data) === 'Float32Array') || (half && dtype !== 'f16')) {
-    throw badArgument('ERR_DTYPE', `${name}.data`, `data of dtype ${dtype}`, describe(tensor.data));
+    throw badArgument('ERR_DTYPE', `${name}.data`, `data of dtype ${dtype}`, describe(given));
   }
   return { data, dtype };
 }

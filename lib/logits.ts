@@ -42,7 +42,7 @@ function contiguousView(name: string, value: ArrayBufferView, tokens: number): L
   if (tag(value) === 'Uint16Array') {
     throw badArgument('ERR_DTYPE', name, "{ data, shape, dtype: 'bf16' or 'f16' } for 16-bit data", describe(value));
   }
-  const { data, dtype } = tensorData(name, { data: value as Float32Array, shape: [0, 0] });
+  const { data, dtype } = tensorData(name, value as Float32Array);
   const vocab = tokens === 0 ? 0 : data.length / tokens;
   if (!Number.isInteger(vocab) || (tokens > 0 && vocab === 0) || (tokens === 0 && data.length > 0)) {
     throw badArgument('ERR_SHAPE', name, `a multiple of ${tokens} elements (T * V)`, `${data.length}`);

@@ -1,6 +1,7 @@
 // The names of options and of batch fields, and what is said of names that nobody knows: a misspelt one would change
 // nothing, unnoticed.
 import { RlvrError } from './errors.js';
+import { objectArgument } from './validate.js';
 
 /** Names that an options object may have; for an option that is an object, the names in it. */
 export interface OptionNames {
@@ -65,7 +66,22 @@ const BATCH_FIELDS = [
   'rolloutLogProbs',
 ] as const;
 
-const fieldNames: ReadonlySet<string> = new Set(BATCH_FIELDS);
+/** And of the inputs of every op. */
+const FIELDS = [
+  ...BATCH_FIELDS,
+  'scores',
+  'tokenCounts',
+  'gradScores',
+  'scoreGrads',
+  'sides',
+  'tokenWeights',
+  'logSumExp',
+  'gradLogProbs',
+  'entropy',
+  'gradEntropy',
+] as const;
+
+const fieldNames: ReadonlySet<string> = new Set(FIELDS);
 
 /** As {@link OPTIONS_ELSEWHERE}, of batch fields. */
 const FIELDS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
@@ -80,46 +96,58 @@ const FIELDS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   samplingpertokenlogps: ['rolloutLogProbs'],
 };
 
+/** What has been read of an object, each name once. */
+export type Taken = Record<string, unknown>;
+
 /**
- * Refuses every option that is not among `names`, nested ones too. One that is undefined counts as left out.
+ * Options by name, each read once: own, inherited, or a getter's. Refuses every other one that is there and not undefined,
+ * nested ones too.
  *
  * @throws RlvrError `ERR_OPTION` naming the option, and the likely meaning.
  */
-export function checkOptions(of: string, options: object, names: OptionNames): void {
-  eachUnknown(options, names, '', (path) => {
+export function takeOptions(of: string, options: object, names: OptionNames): Taken {
+  return take(options, names, '', (path) => {
     throw unknownOption(of, path, names);
   });
 }
 
 /**
- * For an op, whose options may come in one object with those of others, and for a loss with parameters that only its author
- * knows: refuses what looks like one of `names` misspelt.
- *
- * @throws RlvrError `ERR_OPTION`.
+ * As {@link takeOptions}, for an op, whose options may come in one object with those of others, and for a loss with
+ * parameters that only its author knows: refuses what looks like one of `names` misspelt, and takes the rest too.
  */
-export function checkSpelling(of: string, options: object, names: OptionNames): void {
-  eachUnknown(options, names, '', (path, siblings) => {
+export function takeSpelledOptions(of: string, options: object, names: OptionNames): Taken {
+  return take(options, names, '', (path, siblings) => {
     if (likely(path, Object.keys(siblings), {}).length > 0) throw unknownOption(of, path, names);
   });
 }
 
-/** Calls `found` with the path of each option that is there and not among `names`, and with the names beside it. */
-function eachUnknown(
+/** `found` is called with the path of each option that is not among the names, and with the names beside it. */
+function take(
   options: object,
   names: OptionNames,
   path: string,
   found: (path: string, siblings: OptionNames) => void,
-): void {
-  for (const name in options) {
-    const known = Object.hasOwn(names, name) ? names[name] : undefined;
-    if (known === true) continue;
-    const value = (options as Record<string, unknown>)[name];
-    if (known === undefined) {
-      if (value !== undefined) found(`${path}${name}`, names);
-    } else if (typeof value === 'object' && value !== null) {
-      eachUnknown(value, known, `${path}${name}.`, found);
-    }
+): Taken {
+  const source = options as Taken;
+  const taken: Taken = {};
+  for (const name in names) {
+    const value = source[name];
+    if (value === undefined && (path === '' || !(name in source))) continue; // `{ out: undefined }` is a mistake of its own
+    const within = names[name];
+    taken[name] = within !== true && isRecord(value) ? take(value, within, `${path}${name}.`, found) : value;
   }
+  for (const name in source) {
+    if (Object.hasOwn(names, name)) continue;
+    const value = source[name];
+    if (value === undefined) continue;
+    found(`${path}${name}`, names);
+    taken[name] = value;
+  }
+  return taken;
+}
+
+function isRecord(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
 }
 
 function unknownOption(of: string, name: string, names: OptionNames): RlvrError {
@@ -140,21 +168,30 @@ const resemblances = new Map<string, string | undefined>();
 const MOST_RESEMBLANCES = 256;
 
 /**
- * A batch may carry fields of the trainer's own. Refuses those with data under a name that resembles one of ours, unless
- * ours is there too.
+ * The fields of a batch, or of an op's inputs, by name, each read once. A batch may carry fields of the trainer's own, which
+ * are left where they are. Refuses those with data under a name that resembles one of ours, unless ours is there too.
  *
- * @throws RlvrError `ERR_OPTION` naming the field, and the likely meaning.
+ * @throws RlvrError `ERR_DTYPE` for what is no object; `ERR_OPTION` naming the field, and the likely meaning.
  */
-export function checkBatchFields(batch: object): void {
-  const fields = batch as Record<string, unknown>;
-  for (const name in fields) {
+export function takeFields<F extends object>(argument: string, fields: F): F {
+  const source = objectArgument(argument, fields) as Taken;
+  const taken: Taken = {};
+  for (const name of FIELDS) {
+    const value = source[name];
+    if (value !== undefined) taken[name] = value;
+  }
+  for (const name in source) {
     if (fieldNames.has(name)) continue;
     const meant = resembled(name);
-    if (meant === undefined || fields[meant] !== undefined) continue;
-    const value = fields[name];
-    if (typeof value !== 'object' || value === null) continue; // our fields are arrays and tensors
+    if (meant === undefined || taken[meant] !== undefined || !isData(source[name])) continue;
     throw new RlvrError('ERR_OPTION', `${name}: no such field of a batch; did you mean ${meant}?`);
   }
+  return taken as F;
+}
+
+/** Fields of ours are arrays and tensors. */
+function isData(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
 }
 
 function resembled(name: string): string | undefined {

@@ -1,4 +1,4 @@
-import { checkOptions, namesOf } from './options.js';
+import { namesOf, takeOptions } from './options.js';
 import { finiteNumber, optionsArgument } from './validate.js';
 
 /** Parameters of {@link cosineMargin}. */
@@ -26,9 +26,12 @@ export interface CosineMarginParameters {
  * @throws RlvrError `ERR_RANGE`, `ERR_OPTION`.
  */
 export function cosineMargin(parameters?: CosineMarginParameters): (progress: number) => number {
-  const given = optionsArgument(parameters);
-  checkOptions('cosineMargin', given, namesOf<CosineMarginParameters>({ target: true, warmup: true }));
-  const { target = 0, warmup = 1 } = given;
+  const names = namesOf<CosineMarginParameters>({ target: true, warmup: true });
+  const { target = 0, warmup = 1 }: CosineMarginParameters = takeOptions(
+    'cosineMargin',
+    optionsArgument(parameters),
+    names,
+  );
   finiteNumber('target', target);
   finiteNumber('warmup', warmup, { above: 0, max: 1 });
   return (progress) => {

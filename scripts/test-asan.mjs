@@ -103,7 +103,9 @@ if (emulated) {
   const boundary = ['abort', 'addon', 'arrays', 'determinism', 'workers'].map(
     (name) => `test/boundary/${name}.test.ts`,
   );
+  const withoutAddon = ['commits', 'docs-site', 'imports', 'layout', 'performance-doc', 'readme-charts'];
   const top = readdirSync(join(root, 'test')).filter((name) => name.endsWith('.test.ts'));
-  const all = [...top.map((name) => `test/${name}`), ...boundary];
+  const native = top.filter((name) => !withoutAddon.includes(name.replace('.test.ts', '')));
+  const all = [...native.map((name) => `test/${name}`), ...boundary];
   runTests(given.length > 0 ? given : all, { REQUIRE_BACKENDS: 'cpu' });
 }

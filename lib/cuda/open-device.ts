@@ -1,6 +1,6 @@
 import { nativeCuda } from '../backend/cuda.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
-import { checkOptions, namesOf } from '../options.js';
+import { namesOf, takeOptions } from '../options.js';
 import { finiteNumber, objectArgument } from '../validate.js';
 import { Device } from './device.js';
 
@@ -40,8 +40,8 @@ export interface DeviceOptions {
  */
 export function openDevice(index = 0, options: DeviceOptions = {}): Device {
   finiteNumber('index', index, { min: 0, max: 2 ** 16, integer: true });
-  checkOptions('openDevice', objectArgument('options', options), namesOf<DeviceOptions>({ stream: true }));
-  const { stream } = options;
+  const names = namesOf<DeviceOptions>({ stream: true });
+  const { stream }: DeviceOptions = takeOptions('openDevice', objectArgument('options', options), names);
   if (stream !== undefined && (typeof stream !== 'bigint' || stream < 0n || stream >= 2n ** 64n)) {
     throw badArgument('ERR_RANGE', 'stream', 'a cudaStream_t as a bigint', describe(stream));
   }

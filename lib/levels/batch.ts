@@ -10,14 +10,13 @@ import {
   temperatureOption,
   tokenRows,
 } from '../ops/token-log-probs.js';
-import { checkBatchFields, namesOf } from '../options.js';
+import { namesOf } from '../options.js';
 import {
   allFinite,
   type FloatArray,
   finiteFloats,
   floats,
   maskedFloats,
-  objectArgument,
   offsets,
   optional,
   optionalMask,
@@ -113,7 +112,6 @@ export const TOKEN_LEVEL_OPTIONS = namesOf<TokenLevelOptions>({ temperature: tru
 
 /** `missing`: NaN in `rolloutLogProbs` stands for tokens that the engine could not score. */
 export function checkSequences(batch: SequenceBatch, options: TokenLevelOptions, missing = false): CheckedSequences {
-  checkBatchFields(objectArgument('batch', batch));
   if ((batch.logits === undefined) === (batch.logProbs === undefined)) {
     const got = batch.logits === undefined ? 'neither' : 'both';
     throw badArgument('ERR_DTYPE', 'batch', 'either logits (with targets) or logProbs', got);

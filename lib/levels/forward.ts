@@ -1,7 +1,7 @@
 // forward(): scores for an objective the user writes in TypeScript, and the way back from its gradient.
 
 import type { OptionNames } from '../options.js';
-import { checkOptions } from '../options.js';
+import { takeFields, takeOptions } from '../options.js';
 import { type AsyncOptions, type BackendOptions, optionsOf, read, runAsync, runSync, type Task } from '../run/task.js';
 import { type FloatArray, finiteFloats, optional, optionsArgument } from '../validate.js';
 import {
@@ -63,6 +63,7 @@ export interface ForwardSync<B> extends ForwardResult {
 }
 
 const BACKWARD_OPTIONS: OptionNames = { gradient: { out: true } };
+const ASYNC_BACKWARD_OPTIONS: OptionNames = { ...BACKWARD_OPTIONS, signal: true };
 const forwardOptions = optionsOf<ForwardOptions>('forward', { ...TOKEN_LEVEL_OPTIONS, sides: true, entropy: true });
 
 interface State {
@@ -97,11 +98,8 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
 function* backwardTask<B extends SequenceBatch>(
   { level, channel }: State,
   gradScores: FloatArray,
-  given: BackwardOptions<B> | undefined,
-  names: OptionNames,
+  options: BackwardOptions<B>,
 ): Task<Gradients> {
-  const options = optionsArgument(given);
-  checkOptions('backward', options, names);
   const { sequences } = level.checked;
   recheckSequences(level.checked);
   const upstream = finiteFloats('gradScores', gradScores, sequences, 'N, one value per sequence');
@@ -139,28 +137,32 @@ export async function forward<B extends SequenceBatch>(
   score: Score,
   options?: ForwardOptions & AsyncOptions,
 ): Promise<Forward<B>> {
-  const state = await runAsync(forwardTask(batch, score, forwardOptions.async(options)), options, batch?.logits);
+  const own: ForwardOptions & AsyncOptions = forwardOptions.async(options);
+  const fields = takeFields('batch', batch);
+  const { logits } = fields;
+  const state = await runAsync(forwardTask(fields, score, own), own, logits);
   return {
     ...state.result,
-    backward: (gradScores, backwardOptions) =>
-      runAsync(
-        backwardTask(state, gradScores, backwardOptions, { ...BACKWARD_OPTIONS, signal: true }),
-        { backend: options?.backend, signal: backwardOptions?.signal },
-        batch.logits,
-      ) as Promise<GradientOf<B>>,
+    backward: async (gradScores, given) => {
+      const taken = takeOptions('backward', optionsArgument(given), ASYNC_BACKWARD_OPTIONS);
+      const { signal, ...rest }: BackwardOptions<B> & AsyncOptions = taken;
+      const task = backwardTask(state, gradScores, rest);
+      return (await runAsync(task, { backend: own.backend, signal }, logits)) as GradientOf<B>;
+    },
   };
 }
 
 /** {@link forward}, blocking. */
 export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, options?: ForwardOptions): ForwardSync<B> {
-  const state = runSync(forwardTask(batch, score, forwardOptions.sync(options)), options, batch?.logits);
+  const own: ForwardOptions = forwardOptions.sync(options);
+  const fields = takeFields('batch', batch);
+  const { logits } = fields;
+  const state = runSync(forwardTask(fields, score, own), own, logits);
   return {
     ...state.result,
-    backward: (gradScores, backwardOptions) =>
-      runSync(
-        backwardTask(state, gradScores, backwardOptions, BACKWARD_OPTIONS),
-        options,
-        batch.logits,
-      ) as GradientOf<B>,
+    backward: (gradScores, given) => {
+      const taken = takeOptions('backward', optionsArgument(given), BACKWARD_OPTIONS);
+      return runSync(backwardTask(state, gradScores, taken), own, logits) as GradientOf<B>;
+    },
   };
 }

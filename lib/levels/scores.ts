@@ -3,7 +3,7 @@
 import { badArgument, describe } from '../errors.js';
 import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
-import { checkSpelling } from '../options.js';
+import { takeSpelledOptions } from '../options.js';
 import type { MaybePending, Pending, Task } from '../run/task.js';
 import { objectArgument } from '../validate.js';
 import type { TokenLevel } from './token-level.js';
@@ -79,10 +79,9 @@ export function checkScore(score: unknown): Score {
   if (score === 'logLikelihood') return score;
   if (typeof score === 'string')
     throw badArgument('ERR_RANGE', 'score', "'logLikelihood' or { kind, ... }", describe(score));
-  const object = objectArgument('score', score as Exclude<Score, string>);
-  const { kind } = object;
-  if (kind === 'logLikelihood') return object;
-  checkSpelling(`score ${describe(kind)}`, object, ratio.RATIO_SCORE_NAMES);
+  const given = objectArgument('score', score as Exclude<Score, string>);
+  const object = takeSpelledOptions('the score', given, ratio.RATIO_SCORE_NAMES) as Exclude<Score, string>;
+  if (object.kind === 'logLikelihood') return object;
   ratio.scoreParameters(object);
   return object;
 }

@@ -13,8 +13,8 @@ import type { CheckedBatch, LossBatch, LossOptions, Objective, ObjectiveResult }
 import { LOSS_OPTIONS, parametersOf } from '../objectives/objective.js';
 import type { RolloutParameters } from '../objectives/rollout-correction.js';
 import { rolloutDifferences } from '../objectives/rollout-correction.js';
-import type { NamesOf, OptionNames } from '../options.js';
-import { checkOptions, checkSpelling } from '../options.js';
+import type { NamesOf, OptionNames, Taken } from '../options.js';
+import { takeFields, takeOptions, takeSpelledOptions } from '../options.js';
 import { ASYNC_OPTIONS, type AsyncOptions, read, runAsync, runSync, type Task } from '../run/task.js';
 import type { FloatArray } from '../validate.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
@@ -122,10 +122,10 @@ export function defineLoss<P extends object, I = unknown, Always extends keyof L
   const named = parameters && Object.fromEntries(parameters.map((name) => [name, true as const]));
   const known = parametersOf(objective);
   if (named || (known && typeof score !== 'function')) {
-    return createLoss(recipe, refuseUnknown('this loss', { ...known, ...named }));
+    return createLoss(recipe, refuseUnknown('this loss', { ...known, ...named }), known !== undefined);
   }
   const names = { ...LOSS_OPTIONS, ...GRADIENT_OPTION, ...ASYNC_OPTIONS, ...known, ...namesIn(defaults) };
-  return createLoss(recipe, (options) => checkSpelling('this loss', options, names));
+  return createLoss(recipe, (options) => takeSpelledOptions('this loss', options, names), known !== undefined);
 }
 
 /** A loss with a name, as `list.ts` has it. */
@@ -143,18 +143,24 @@ export function namedLoss<P extends object, I = unknown, Always extends keyof Lo
   recipe: Omit<LossRecipe<P, I>, 'parameters'> & { name: string; summary: string; parameters: NamesOf<P> },
 ): NamedLoss<P, I, Always> {
   const { name, summary, parameters, defaults = {} } = recipe;
-  return { name, summary, parameters, defaults, ...createLoss<P, I, Always>(recipe, refuseUnknown(name, parameters)) };
+  return {
+    name,
+    summary,
+    parameters,
+    defaults,
+    ...createLoss<P, I, Always>(recipe, refuseUnknown(name, parameters), true),
+  };
 }
 
-/** Throws on options that the loss does not have. */
-type OptionsCheck = (options: object, mode: 'sync' | 'async') => void;
+/** Reads the options of a loss; throws on those that it does not have. */
+type TakeOptions = (options: object, mode: 'sync' | 'async') => Taken;
 
 const GRADIENT_OPTION: OptionNames = { gradient: { out: true } };
 
-function refuseUnknown(name: string, parameters: OptionNames): OptionsCheck {
+function refuseUnknown(name: string, parameters: OptionNames): TakeOptions {
   const sync = { ...parameters, ...LOSS_OPTIONS, ...GRADIENT_OPTION };
   const async = { ...sync, ...ASYNC_OPTIONS };
-  return (options, mode) => checkOptions(name, options, mode === 'sync' ? sync : async);
+  return (options, mode) => takeOptions(name, options, mode === 'sync' ? sync : async);
 }
 
 function namesIn(defaults: object | undefined): OptionNames {
@@ -163,12 +169,10 @@ function namesIn(defaults: object | undefined): OptionNames {
 
 function createLoss<P extends object, I, Always extends keyof LossValue>(
   { score, objective, defaults }: Omit<LossRecipe<P, I>, 'parameters'>,
-  check: OptionsCheck,
+  take: TakeOptions,
+  ours: boolean, // the objective
 ): Loss<P, I, Always> {
-  function* task(batch: LossBatch<I>, given: object | undefined, mode: 'sync' | 'async'): Task<LossValue> {
-    const own = optionsArgument(given);
-    check(own, mode);
-    const options = withDefaults(defaults, own) as OptionsOf<P>;
+  function* task(batch: LossBatch<I>, options: OptionsOf<P>): Task<LossValue> {
     const { rolloutCorrection } = options as RolloutParameters;
     const sequences = checkSequences(batch, options, rolloutCorrection?.missing === 'one');
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
@@ -197,10 +201,26 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     if (entropy && options.entropy === true) value.entropy = entropy;
     return Object.assign(value, gradient.finish(array));
   }
+  const optionsOf = (given: object | undefined, mode: 'sync' | 'async') =>
+    ({ ...defaults, ...take(optionsArgument(given), mode) }) as OptionsOf<P> & AsyncOptions;
   return {
-    run: async (batch, options) => runAsync(task(batch, options, 'async'), options, batch?.logits) as Promise<never>,
-    runSync: (batch, options) => runSync(task(batch, options, 'sync'), options, batch?.logits) as never,
+    async run(batch, given) {
+      const options = optionsOf(given, 'async');
+      const fields = takeBatch(batch, ours);
+      return runAsync(task(fields, options), options, fields.logits) as Promise<never>;
+    },
+    runSync(batch, given) {
+      const options = optionsOf(given, 'sync');
+      const fields = takeBatch(batch, ours);
+      return runSync(task(fields, options), options, fields.logits) as never;
+    },
   };
+}
+
+/** The fields of a batch, each read once. An objective that is not ours may look for others, in the batch itself. */
+function takeBatch<B extends object>(batch: B, ours: boolean): B {
+  const fields = takeFields('batch', batch);
+  return ours ? fields : Object.create(batch, Object.getOwnPropertyDescriptors(fields));
 }
 
 type OptionsOf<P> = Partial<P & LossOptions> & GradientOptions<BatchGradient<Batch>>;
@@ -213,12 +233,6 @@ function checkRecipe<P, I>(recipe: LossRecipe<P, I>): LossRecipe<P, I> {
   if (typeof objective !== 'function') throw badArgument('ERR_DTYPE', 'objective', 'an objective', describe(objective));
   if (defaults !== undefined) objectArgument('defaults', defaults);
   return recipe;
-}
-
-/** Options over defaults; an option that is there but undefined is left out. */
-function withDefaults(defaults: object | undefined, options: object): object {
-  const given = Object.entries(options).filter(([, value]) => value !== undefined);
-  return { ...defaults, ...Object.fromEntries(given) };
 }
 
 /** Everything that the result of a loss is made of. */

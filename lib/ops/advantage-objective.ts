@@ -1,4 +1,4 @@
-import { checkBatchFields, namesOf } from '../options.js';
+import { namesOf, takeFields } from '../options.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -12,15 +12,7 @@ import {
   runSync,
   type Task,
 } from '../run/task.js';
-import {
-  type FloatArray,
-  finiteFloats,
-  finiteNumber,
-  objectArgument,
-  oneOf,
-  tokenCounts,
-  typedArray,
-} from '../validate.js';
+import { type FloatArray, finiteFloats, finiteNumber, oneOf, tokenCounts, typedArray } from '../validate.js';
 
 /**
  * How sequences are weighted: `sequence-mean` 1/N (GRPO), `token-mean` n_i/sum n (DAPO), `constant-length`
@@ -118,7 +110,6 @@ export function* weightedSumTask(
 const opOptions = optionsOf<AdvantageObjectiveOptions>('advantageObjective', AGGREGATION_PARAMETERS);
 
 function* op(inputs: AdvantageObjectiveInputs, options: Partial<AdvantageObjectiveOptions>): Task<AdvantageObjective> {
-  checkBatchFields(objectArgument('inputs', inputs));
   const sequences = typedArray('scores', inputs.scores, ['Float32Array', 'Float64Array']).length;
   const scores = finiteFloats('scores', inputs.scores, sequences, 'N');
   const advantages = finiteFloats('advantages', inputs.advantages, sequences, 'N, one advantage per score');
@@ -153,7 +144,8 @@ export async function advantageObjective(
   inputs: AdvantageObjectiveInputs,
   options?: AdvantageObjectiveOptions & AsyncOptions,
 ): Promise<AdvantageObjective> {
-  return runAsync(op(inputs, opOptions.async(options)), options);
+  const own = opOptions.async(options);
+  return runAsync(op(takeFields('inputs', inputs), own), own);
 }
 
 /** {@link advantageObjective}, blocking. */
@@ -161,5 +153,6 @@ export function advantageObjectiveSync(
   inputs: AdvantageObjectiveInputs,
   options?: AdvantageObjectiveOptions,
 ): AdvantageObjective {
-  return runSync(op(inputs, opOptions.sync(options)), options);
+  const own = opOptions.sync(options);
+  return runSync(op(takeFields('inputs', inputs), own), own);
 }

@@ -1,5 +1,5 @@
 import { checkGroupOrder, type Groups } from '../groups.js';
-import { checkBatchFields, namesOf } from '../options.js';
+import { namesOf, takeFields } from '../options.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -17,7 +17,6 @@ import {
   type FloatArray,
   finiteFloats,
   finiteNumber,
-  objectArgument,
   offsets,
   optional,
   tokenCounts,
@@ -120,7 +119,6 @@ export function infoNCEParameters(options: InfoNCEParameters, groups: number): R
 const opOptions = optionsOf<GroupInfoNCEOptions>('groupInfoNCE', INFO_NCE_PARAMETERS);
 
 function* op(inputs: GroupInfoNCEInputs, options: Partial<GroupInfoNCEOptions>): Task<GroupInfoNCE> {
-  checkBatchFields(objectArgument('inputs', inputs));
   const sequences = typedArray('scores', inputs.scores, ['Float32Array', 'Float64Array']).length;
   const scores = finiteFloats('scores', inputs.scores, sequences, 'N');
   const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N, one reward per score');
@@ -159,10 +157,12 @@ export async function groupInfoNCE(
   inputs: GroupInfoNCEInputs,
   options?: GroupInfoNCEOptions & AsyncOptions,
 ): Promise<GroupInfoNCE> {
-  return runAsync(op(inputs, opOptions.async(options)), options);
+  const own = opOptions.async(options);
+  return runAsync(op(takeFields('inputs', inputs), own), own);
 }
 
 /** {@link groupInfoNCE}, blocking. */
 export function groupInfoNCESync(inputs: GroupInfoNCEInputs, options?: GroupInfoNCEOptions): GroupInfoNCE {
-  return runSync(op(inputs, opOptions.sync(options)), options);
+  const own = opOptions.sync(options);
+  return runSync(op(takeFields('inputs', inputs), own), own);
 }

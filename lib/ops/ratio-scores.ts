@@ -6,7 +6,7 @@ import {
   type RatioScoreKind,
   type RatioScoresForwardArguments,
 } from '../kernels.js';
-import { checkBatchFields, namesOf } from '../options.js';
+import { namesOf, takeFields } from '../options.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -231,7 +231,6 @@ const forwardOptions = optionsOf<RatioScoresOptions>('ratioScores', { score: RAT
 const backwardOptions = optionsOf<LogProbGradientOptions>('ratioScoresBackward', { gradient: { out: true } });
 
 function* forwardOp(inputs: RatioScoresInputs, { score }: Partial<RatioScoresOptions>): Task<RatioScores> {
-  checkBatchFields(objectArgument('inputs', inputs));
   const parameters = scoreParameters(objectArgument('score', score ?? { kind: 'ratio' }));
   const tokens = typedArray('logProbs', inputs.logProbs, ['Float32Array', 'Float64Array']).length;
   const mask = optionalMask(inputs.mask, tokens);
@@ -257,7 +256,6 @@ function* backwardOp(
   inputs: RatioScoresBackwardInputs,
   options: Partial<LogProbGradientOptions>,
 ): Task<{ gradLogProbs: Float64Array }> {
-  checkBatchFields(objectArgument('inputs', inputs));
   const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens);
   const sequences = cuSeqlens.length - 1;
   const tokens = cuSeqlens[sequences];
@@ -292,12 +290,14 @@ export async function ratioScores(
   inputs: RatioScoresInputs,
   options?: RatioScoresOptions & AsyncOptions,
 ): Promise<RatioScores> {
-  return runAsync(forwardOp(inputs, forwardOptions.async(options)), options);
+  const own = forwardOptions.async(options);
+  return runAsync(forwardOp(takeFields('inputs', inputs), own), own);
 }
 
 /** {@link ratioScores}, blocking. */
 export function ratioScoresSync(inputs: RatioScoresInputs, options?: RatioScoresOptions): RatioScores {
-  return runSync(forwardOp(inputs, forwardOptions.sync(options)), options);
+  const own = forwardOptions.sync(options);
+  return runSync(forwardOp(takeFields('inputs', inputs), own), own);
 }
 
 /**
@@ -322,7 +322,8 @@ export async function ratioScoresBackward(
   inputs: RatioScoresBackwardInputs,
   options?: LogProbGradientOptions & AsyncOptions,
 ): Promise<{ gradLogProbs: Float64Array }> {
-  return runAsync(backwardOp(inputs, backwardOptions.async(options)), options);
+  const own = backwardOptions.async(options);
+  return runAsync(backwardOp(takeFields('inputs', inputs), own), own);
 }
 
 /** {@link ratioScoresBackward}, blocking. */
@@ -330,5 +331,6 @@ export function ratioScoresBackwardSync(
   inputs: RatioScoresBackwardInputs,
   options?: LogProbGradientOptions,
 ): { gradLogProbs: Float64Array } {
-  return runSync(backwardOp(inputs, backwardOptions.sync(options)), options);
+  const own = backwardOptions.sync(options);
+  return runSync(backwardOp(takeFields('inputs', inputs), own), own);
 }

@@ -1,6 +1,6 @@
 import { outputArray, overlap } from '../backend/outputs.js';
 import { badArgument, describe } from '../errors.js';
-import { checkBatchFields } from '../options.js';
+import { takeFields } from '../options.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -21,7 +21,6 @@ import {
   finiteFloats,
   floats,
   maskedFinite,
-  objectArgument,
   offsets,
   optionalMask,
   tokenCounts,
@@ -94,7 +93,6 @@ const forwardOptions = optionsOf<BackendOptions>('sequenceLogProbs', {});
 const backwardOptions = optionsOf<LogProbGradientOptions>('sequenceLogProbsBackward', { gradient: { out: true } });
 
 function* forwardOp(inputs: SequenceLogProbsInputs): Task<SequenceLogProbs> {
-  checkBatchFields(objectArgument('inputs', inputs));
   const tokens = typedArray('logProbs', inputs.logProbs, ['Float32Array', 'Float64Array']).length;
   const mask = optionalMask(inputs.mask, tokens);
   const logProbs = floats('logProbs', inputs.logProbs, tokens, 'T, one value per token');
@@ -140,7 +138,6 @@ function* backwardOp(
   inputs: SequenceLogProbsBackwardInputs,
   options: Partial<LogProbGradientOptions>,
 ): Task<{ gradLogProbs: Float64Array }> {
-  checkBatchFields(objectArgument('inputs', inputs));
   const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens);
   const sequences = cuSeqlens.length - 1;
   const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
@@ -172,14 +169,14 @@ export async function sequenceLogProbs(
   inputs: SequenceLogProbsInputs,
   options?: AsyncOptions,
 ): Promise<SequenceLogProbs> {
-  forwardOptions.async(options);
-  return runAsync(forwardOp(inputs), options);
+  const own = forwardOptions.async(options);
+  return runAsync(forwardOp(takeFields('inputs', inputs)), own);
 }
 
 /** {@link sequenceLogProbs}, blocking. */
 export function sequenceLogProbsSync(inputs: SequenceLogProbsInputs, options?: BackendOptions): SequenceLogProbs {
-  forwardOptions.sync(options);
-  return runSync(forwardOp(inputs), options);
+  const own = forwardOptions.sync(options);
+  return runSync(forwardOp(takeFields('inputs', inputs)), own);
 }
 
 /**
@@ -203,7 +200,8 @@ export async function sequenceLogProbsBackward(
   inputs: SequenceLogProbsBackwardInputs,
   options?: LogProbGradientOptions & AsyncOptions,
 ): Promise<{ gradLogProbs: Float64Array }> {
-  return runAsync(backwardOp(inputs, backwardOptions.async(options)), options);
+  const own = backwardOptions.async(options);
+  return runAsync(backwardOp(takeFields('inputs', inputs), own), own);
 }
 
 /** {@link sequenceLogProbsBackward}, blocking. */
@@ -211,5 +209,6 @@ export function sequenceLogProbsBackwardSync(
   inputs: SequenceLogProbsBackwardInputs,
   options?: LogProbGradientOptions,
 ): { gradLogProbs: Float64Array } {
-  return runSync(backwardOp(inputs, backwardOptions.sync(options)), options);
+  const own = backwardOptions.sync(options);
+  return runSync(backwardOp(takeFields('inputs', inputs), own), own);
 }

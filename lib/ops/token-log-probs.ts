@@ -2,7 +2,7 @@ import { outputArray } from '../backend/outputs.js';
 import { badArgument, type RlvrError } from '../errors.js';
 import type { DeviceMemory } from '../kernels.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView, logitsView } from '../logits.js';
-import { checkBatchFields } from '../options.js';
+import { takeFields } from '../options.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -22,7 +22,6 @@ import {
   finiteFloats,
   finiteNumber,
   ID_ARRAYS,
-  objectArgument,
   oneOf,
   optional,
   optionalMask,
@@ -218,7 +217,6 @@ function* forwardOp(
   inputs: TokenLogProbsInputs,
   { temperature, entropy, onNonFinite }: Partial<TokenLogProbsOptions>,
 ): Task<TokenLogProbs> {
-  checkBatchFields(objectArgument('inputs', inputs));
   const rows = tokenRows(inputs, temperature);
   const rule = nonFiniteRule(onNonFinite);
   const arrays = yield* forwardTask(rows, entropy === true);
@@ -239,7 +237,6 @@ function* backwardOp<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
   { temperature, gradient = 'new' }: Partial<TokenLogProbsBackwardOptions>,
 ): Task<{ gradLogits: L }> {
-  checkBatchFields(objectArgument('inputs', inputs));
   const rows = tokenRows(inputs, temperature);
   const { tokens } = rows.view;
   const perToken = 'T, one value per token';
@@ -284,12 +281,16 @@ export async function tokenLogProbs(
   inputs: TokenLogProbsInputs,
   options?: TokenLogProbsOptions & AsyncOptions,
 ): Promise<TokenLogProbs> {
-  return runAsync(forwardOp(inputs, forwardOptions.async(options)), options, inputs?.logits);
+  const own = forwardOptions.async(options);
+  const fields = takeFields('inputs', inputs);
+  return runAsync(forwardOp(fields, own), own, fields.logits);
 }
 
 /** {@link tokenLogProbs}, blocking. */
 export function tokenLogProbsSync(inputs: TokenLogProbsInputs, options?: TokenLogProbsOptions): TokenLogProbs {
-  return runSync(forwardOp(inputs, forwardOptions.sync(options)), options, inputs?.logits);
+  const own = forwardOptions.sync(options);
+  const fields = takeFields('inputs', inputs);
+  return runSync(forwardOp(fields, own), own, fields.logits);
 }
 
 /**
@@ -315,7 +316,9 @@ export async function tokenLogProbsBackward<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
   options?: TokenLogProbsBackwardOptions<L> & AsyncOptions,
 ): Promise<{ gradLogits: L }> {
-  return runAsync(backwardOp(inputs, backwardOptions.async(options)), options, inputs?.logits);
+  const own = backwardOptions.async(options);
+  const fields = takeFields('inputs', inputs);
+  return runAsync(backwardOp(fields, own), own, fields.logits);
 }
 
 /** {@link tokenLogProbsBackward}, blocking. */
@@ -323,5 +326,7 @@ export function tokenLogProbsBackwardSync<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
   options?: TokenLogProbsBackwardOptions<L>,
 ): { gradLogits: L } {
-  return runSync(backwardOp(inputs, backwardOptions.sync(options)), options, inputs?.logits);
+  const own = backwardOptions.sync(options);
+  const fields = takeFields('inputs', inputs);
+  return runSync(backwardOp(fields, own), own, fields.logits);
 }

@@ -7,7 +7,7 @@
 import { badArgument, describe, RlvrError, tag } from '../errors.js';
 import type { BackendName, HostArray, KernelArguments, KernelCall, KernelName } from '../kernels.js';
 import type { NamesOf, OptionNames } from '../options.js';
-import { checkSpelling, namesOf } from '../options.js';
+import { namesOf, takeSpelledOptions } from '../options.js';
 import { optionsArgument } from '../validate.js';
 import { selectBackend } from './select.js';
 
@@ -84,14 +84,12 @@ export const SYNC_OPTIONS = namesOf<BackendOptions>({ backend: true });
 export const ASYNC_OPTIONS = namesOf<AsyncOptions>({ backend: true, signal: true });
 
 /**
- * The options argument of an op (`async`) and of its blocking twin (`sync`): absent or an object, without misspelt names.
+ * The options argument of an op (`async`) and of its blocking twin (`sync`), read: absent or an object, without misspelt names.
  * `own` are the names besides those of every function.
  */
 export function optionsOf<O extends BackendOptions>(of: string, own: NamesOf<Omit<O, keyof AsyncOptions>>) {
   const checked = (names: OptionNames) => (options: O | undefined) => {
-    const given = optionsArgument(options);
-    checkSpelling(of, given, names);
-    return given;
+    return takeSpelledOptions(of, optionsArgument(options), names) as Partial<O>;
   };
   return { sync: checked({ ...SYNC_OPTIONS, ...own }), async: checked({ ...ASYNC_OPTIONS, ...own }) };
 }
