@@ -36,12 +36,10 @@ export function* scoreTask(level: TokenLevel, score: Score, inputs: ScoreInputs 
   const { sides, tokenWeights } = inputs;
   if (score !== 'logLikelihood' && score.kind !== 'logLikelihood') {
     const arrays = { logProbs, oldLogProbs, cuSeqlens, mask, sides, tokenWeights };
-    const { clippedLow, clippedHigh, ...channel } = yield* ratio.forwardTask(
-      arrays,
-      ratio.scoreParameters(score),
-      true,
-    );
-    return CLIPPING.has(score.kind) ? { ...channel, clippedLow, clippedHigh } : channel;
+    const result = yield* ratio.forwardTask(arrays, ratio.scoreParameters(score), true);
+    const { scores, tokenCounts, scoreGrads, ratioStats, clippedLow, clippedHigh } = result;
+    if (!CLIPPING.has(score.kind)) return { scores, tokenCounts, scoreGrads, ratioStats };
+    return { scores, tokenCounts, scoreGrads, ratioStats, clippedLow, clippedHigh };
   }
   if (!tokenWeights) return yield* meanTask(level, logProbs);
   // With weights it is the stopped ratio of an on-policy batch: every ratio is 1.
