@@ -1,5 +1,4 @@
-// The names of options and of batch fields, and what is said of names that nobody knows: a misspelt one would change
-// nothing, unnoticed.
+// Reads options and batch fields by name, each once, and refuses unknown names: a misspelt one would silently change nothing.
 import { RlvrError } from './errors.js';
 import { objectArgument } from './validate.js';
 
@@ -8,10 +7,10 @@ export interface OptionNames {
   readonly [name: string]: true | OptionNames;
 }
 
-/** The names of an options type: none is missing, and none is made up. */
+/** The names of an options type, all of them and no others. */
 export type NamesOf<T> = { readonly [K in keyof Required<T>]: true | OptionNames };
 
-/** Names as the compiler checks them. */
+/** The given names, once the compiler has checked that they are complete. */
 export function namesOf<T>(names: NamesOf<T>): NamesOf<T> {
   return names;
 }

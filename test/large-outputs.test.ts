@@ -6,7 +6,7 @@ import { tokenLogProbsBackwardSync, tokenLogProbsSync } from '../lib/index.js';
 const addon = nativeAddon();
 const hugePages = existsSync('/sys/kernel/mm/transparent_hugepage/enabled') && existsSync('/proc/self/smaps');
 
-/** KiB of this process's memory for which large pages were asked for. */
+/** KiB of this process's memory for which huge pages were asked for. */
 function advised(): number {
   let kilobytes = 0;
   let size = 0;
@@ -28,7 +28,7 @@ describe.skipIf('reason' in addon)('memory for large outputs', () => {
     expect(array.every((value, i) => value === ((i * 7) & 255))).toBe(true);
   });
 
-  test.runIf(hugePages)('a gradient of 40 MB asks for large pages, one of 30 MB does not', () => {
+  test.runIf(hugePages)('a gradient of 40 MB asks for huge pages, one of 30 MB does not', () => {
     for (const [megabytes, asks] of [
       [40, true],
       [30, false],

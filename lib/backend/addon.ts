@@ -68,9 +68,9 @@ export interface Addon extends SyncKernels, AsyncKernels {
  */
 export type AddonOrigin = 'prebuild' | 'source build' | 'RLVR_ADDON';
 
-/** A backend that is there, with what is to be told of it. */
+/** A backend that is available, with what `backends()` says of it. */
 export type Present<Info> = { backend: Backend; info: Info };
-/** Why something is not there. */
+/** Why something is not available. */
 export type Absent = { reason: string };
 
 let addon: Addon | Absent | undefined;
@@ -81,7 +81,7 @@ export function nativeAddon(): Addon | Absent {
   return addon;
 }
 
-/** The addon, if somebody has needed it. */
+/** The addon, if it has been loaded already. */
 export function loadedAddon(): Addon | undefined {
   return addon && 'reason' in addon ? undefined : addon;
 }

@@ -17,7 +17,7 @@ type EnqueueAny = (session: NativeSession, args: KernelCall['args']) => void;
 
 let cuda: Present<CudaInfo> | Absent | undefined;
 
-/** The CUDA part of the addon, or the reason that nothing can come of it. */
+/** The CUDA part of the addon, or the reason why there is none. */
 export function nativeCuda(): NativeCuda | Absent {
   const native = nativeAddon();
   if ('reason' in native) return native;
@@ -92,7 +92,7 @@ class DeviceRun implements Run {
   }
 }
 
-/** The logits of a call that are in host memory: too large to be staged, so they go up by themselves. */
+/** The logits of a call that are in host memory. They are uploaded separately: too large for the staging of small arrays. */
 function hostMatrix({ args }: KernelCall): HostMatrix | undefined {
   if (!('logits' in args) || !ArrayBuffer.isView(args.logits)) return undefined;
   const { logits: array, dtype, tokens: rows, vocab: width, rowStride: stride } = args;
@@ -108,7 +108,7 @@ function checkDeviceMemory({ args }: KernelCall): void {
   }
 }
 
-/** Runs `call`; what the CUDA runtime says becomes an error of this package. */
+/** Runs `call`; errors of the CUDA runtime become errors of this package. */
 export function cudaCall<T>(call: () => T): T {
   try {
     return call();
@@ -125,7 +125,7 @@ export async function cudaPromise<T>(promise: Promise<T>): Promise<T> {
   }
 }
 
-/** A TypeError of the binding is a fault of ours, and stays as it is. */
+/** A TypeError from the binding is a bug of this package, and stays as it is. */
 function cudaError(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof TypeError || error instanceof RlvrError) return error;
   return new RlvrError('ERR_CUDA', error.message, { cause: error });

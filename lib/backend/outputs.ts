@@ -1,16 +1,16 @@
 import { loadedAddon } from './addon.js';
 
 const LARGE = 4096; // elements; smaller arrays live in V8's own heap, which is faster still
-const HUGE = 2 ** 25; // bytes; allocators ask the system for more than this anew each time, less they may have at hand
+const HUGE = 2 ** 25; // bytes; larger allocations come from the system every time, smaller ones may be reused
 const LONGEST = 2 ** 31; // bytes of one view: there can be no Uint8Array of many more
 
-/** Float64 for a kernel that writes every element: without the zeros that it would only overwrite. */
+/** A Float64Array for a kernel that writes every element: not zeroed, as that would only cost time. */
 export function outputArray(length: number): Float64Array {
   if (length < LARGE) return new Float64Array(length);
   return preparedForWriting(new Float64Array(Buffer.allocUnsafeSlow(length * Float64Array.BYTES_PER_ELEMENT).buffer));
 }
 
-/** The array itself, new, in memory that the system hands out in large pages: small ones take longer than the kernels. */
+/** The given new array, with huge pages requested for it: faulting in small ones takes longer than the kernels. */
 export function preparedForWriting<A extends ArrayBufferView>(array: A): A {
   const addon = array.byteLength > HUGE ? loadedAddon() : undefined;
   for (let begin = 0; addon && begin < array.byteLength; begin += LONGEST) {

@@ -1,12 +1,12 @@
 // A call into the addon costs 2 to 4 µs, an asynchronous one a trip to another thread: work that plain TypeScript does in
-// less is better left to it. The bounds are where the two were level, with every kernel in the addon.
+// less time stays in TypeScript. The bounds are where both took the same time, with every kernel in the addon.
 import type { KernelCall } from '../kernels.js';
 
 let enabled = process.env.RLVR_TINY_NATIVE !== '1';
 
 let doneByReference = 0; // calls
 
-/** Whether the reference's kernel is done before the addon's would have begun. */
+/** Whether the reference's kernel would be done before the addon's had begun. */
 export function isTiny(call: KernelCall): boolean {
   const tiny = enabled && fits(call);
   if (tiny) doneByReference++;
@@ -38,7 +38,7 @@ function fits({ kernel, args }: KernelCall): boolean {
   }
 }
 
-/** Runs `check` with every kernel in the addon: for those who examine it. */
+/** Runs `check` with every kernel in the addon, for checks of the addon itself. */
 export function withoutTiny<T>(check: () => T): T {
   const before = enabled;
   enabled = false;

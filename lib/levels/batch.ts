@@ -141,7 +141,7 @@ function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefin
   return maskedFloats('rolloutLogProbs', value, tokens, mask, ", or rolloutCorrection with missing: 'one'");
 }
 
-/** Checks what a caller may have done to the arrays of a batch between its forward and its backward pass. */
+/** Checks the arrays of a batch again before the backward pass: the caller may have changed or detached them since. */
 export function recheckSequences({ rows, mask }: CheckedSequences): void {
   if (mask) typedArray('mask', mask, ['Uint8Array']);
   if (!rows) return;

@@ -91,7 +91,7 @@ export type Objective<P, I = unknown> = (
 
 const parameters = new WeakMap<object, OptionNames>();
 
-/** The objective, of which from then on is known which parameters it has. */
+/** Records which parameters an objective has, and returns the objective. */
 export function withParameters<O extends object>(names: OptionNames, objective: O): O {
   parameters.set(objective, names);
   return objective;

@@ -103,7 +103,7 @@ function* forwardOp(inputs: SequenceLogProbsInputs): Task<SequenceLogProbs> {
   return result;
 }
 
-/** An array of yours for a gradient of log-probs. @inline */
+/** A preallocated array for a gradient of log-probs. @inline */
 export interface GradientInto {
   /** [T] */
   out: Float64Array;

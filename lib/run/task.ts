@@ -23,19 +23,19 @@ export interface Pending<A extends HostArray> {
   readonly length: number;
 }
 
-/** As the last word on an array may still be a kernel's. Distributes over unions. */
+/** An array that may or may not be pending. Distributes over unions. */
 export type MaybePending<A> = A | (A extends HostArray ? Pending<A> : never);
 
 type AllPending<R> = { [K in keyof R]: R[K] extends infer A ? (A extends HostArray ? Pending<A> : A) : never };
 
 type Opened<P> = P extends Pending<infer A> ? A : P extends readonly unknown[] ? { [I in keyof P]: Opened<P[I]> } : P;
 
-/** Arrays that a kernel was given to write, from then on. */
+/** Marks arrays that a kernel was given to write as pending. */
 export function pending<R extends object>(arrays: R): AllPending<R> {
   return arrays as AllPending<R>;
 }
 
-/** A kernel to be run, as a task yields it; what it reads may be pending. */
+/** A kernel call, as a task yields it; the arrays that it reads may be pending. */
 export function kernel<K extends KernelName>(
   name: K,
   args: { [A in keyof KernelArguments[K]]: MaybePending<KernelArguments[K][A]> },
@@ -43,7 +43,7 @@ export function kernel<K extends KernelName>(
   return { kernel: name, args } as unknown as KernelCall;
 }
 
-/** Makes arrays hold what the kernels so far wrote to them, and waits for those kernels. What is no array is left alone. */
+/** Waits for the kernels so far, and brings what they wrote into the arrays. Values that are no arrays are left alone. */
 export function* read<const P extends readonly unknown[]>(...arrays: P): Task<{ [I in keyof P]: Opened<P[I]> }> {
   yield { read: hostArrays(arrays, []) };
   return arrays as { [I in keyof P]: Opened<P[I]> };
@@ -79,7 +79,7 @@ export interface AsyncOptions extends BackendOptions {
   signal?: AbortSignal;
 }
 
-/** Names of the options that every blocking function has, and of those that every other has. */
+/** Names of the options that every blocking function has, and every asynchronous one. */
 export const SYNC_OPTIONS = namesOf<BackendOptions>({ backend: true });
 export const ASYNC_OPTIONS = namesOf<AsyncOptions>({ backend: true, signal: true });
 

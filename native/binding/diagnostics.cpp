@@ -47,7 +47,7 @@ Napi::Value copy_memory(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// streamMemory: the same with stores that pass the caches by
+// streamMemory: the same with non-temporal stores
 Napi::Value stream_memory(const Napi::CallbackInfo& info) {
   Arguments a(info);
   const int64_t bytes = a.integer("bytes");

@@ -12,6 +12,6 @@ void simd_exp(const float* x, float* out, int64_t count);
 // Reading returns a checksum so that it cannot be optimised away.
 uint64_t read_memory(const void* source, int64_t bytes);
 void copy_memory(const void* source, void* destination, int64_t bytes);
-void stream_memory(const void* source, void* destination, int64_t bytes);  // with stores that pass the caches by
+void stream_memory(const void* source, void* destination, int64_t bytes);  // with non-temporal stores
 
 }  // namespace rlvr::cpu

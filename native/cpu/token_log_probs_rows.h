@@ -79,7 +79,7 @@ struct BackwardRows {
     for (int k = 0; k < N; ++k) u[k] = S::fma(value[k], kEntropy ? S::fma(beta, u[k], alpha) : alpha, zero);
   }
 
-  // The gradient of a row. With kStream the stores pass the caches by.
+  // The gradient of a row. With kStream by non-temporal stores.
   template <bool kEntropy, bool kStream>
   static void gradient(const Element* x, Element* out, int64_t count, float shift, float alpha, float beta,
                        const Scale& scale) {

@@ -13,8 +13,8 @@ constexpr double kLog2E = 1.4426950408889634074;
 
 enum class Precision {
   kFull,   // f32: with the rounding of float32, exp within 2 ulp
-  kClose,  // 4.3e-7 at the most: sums over 16-bit logits, where instructions are the limit and not the memory
-  kRough,  // 4e-6 at the most: what will be rounded to 16 bits, where half a unit in the last place is 2e-4 or more
+  kClose,  // 4.3e-7 at most: sums over 16-bit logits, where instructions are the limit and not the memory
+  kRough,  // 4e-6 at most: what will be rounded to 16 bits, where half a unit in the last place is 2e-4 or more
 };
 
 template <int kEntries, Precision>
