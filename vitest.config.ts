@@ -13,6 +13,7 @@ export default defineConfig({
     // Processes, not threads: the addon's own threads, its environment cleanup and a preloaded sanitizer runtime
     // are tested as users meet them. Worker threads have tests of their own in test/boundary.
     pool: 'forks',
+    maxWorkers: '100%', // one less than the cores, the default, is half of them on CI
     testTimeout: 60_000,
     hookTimeout: 60_000,
     setupFiles: ['test/support/setup.ts'],
