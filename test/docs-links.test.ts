@@ -65,6 +65,23 @@ describe('links of Markdown files', () => {
   });
 });
 
+test('files and folders that the documentation names are there', () => {
+  const named = [
+    'README.md',
+    'CONTRIBUTING.md',
+    'docs/architecture.md',
+    'docs/guide-platforms.md',
+    'docs/spec.md',
+  ].flatMap((name) =>
+    [...read(name).matchAll(/`((?:lib|native|cli|bench|install|scripts|test|docs|examples)\/[\w./-]*)`/g)].map(
+      ([, path]) => ({ name, path }),
+    ),
+  );
+  expect(named.length).toBeGreaterThan(60);
+  const invented = /my[-_](op|loss)/; // of the instructions to add one
+  expect(named.filter(({ path }) => !existsSync(join(root, path)) && !invented.test(path))).toEqual([]);
+});
+
 test('sections of the specification that comments cite are in it', () => {
   const sections = [...read('docs/spec.md').matchAll(/^## (\d+)\. /gm)].map(([, number]) => number);
   expect(sections.length).toBeGreaterThan(6);
