@@ -35,7 +35,7 @@ node - "$work/pack.json" <<'END_OF_CHECK'
 const text = require('fs').readFileSync(process.argv[2], 'utf8');
 const [{ size, unpackedSize, entryCount, files }] = JSON.parse(text.slice(text.search(/^\[/m)));
 console.log(`${entryCount} files, ${(size / 1e6).toFixed(2)} MB, unpacked ${(unpackedSize / 1e6).toFixed(2)} MB`);
-const limit = 8e6; // README.md, Backends and platforms
+const limit = 8e6; // docs/guide-platforms.md
 if (unpackedSize > limit) throw new Error(`unpacked it may be ${limit / 1e6} MB at the most`);
 for (const { path, size } of files) if (path.startsWith('prebuilds/')) console.log(`${path}: ${(size / 1e6).toFixed(2)} MB`);
 END_OF_CHECK
