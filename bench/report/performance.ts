@@ -18,7 +18,7 @@ export function performanceDocument(report: BenchReport, file: string): string {
   return [
     `<!-- Generated from ${file} by cli/dev/write-performance.ts (npm run docs:performance). Do not edit. -->`,
     '# Performance',
-    `Generated from [\`${file}\`](../${file}) by \`npm run docs:performance\`. These are the figures of one run on one machine: compare ratios within it, not figures with those of another machine.`,
+    `Generated from \`${file}\` in the repository by \`npm run docs:performance\`. These are the figures of one run on one machine: compare ratios within it, not figures with those of another machine.`,
     ...method(report),
     ...machine(report),
     ...limits(report.rows),
