@@ -65,7 +65,7 @@ const BATCH_FIELDS = [
   'rolloutLogProbs',
 ] as const;
 
-/** And of the inputs of every op. */
+/** Those, and the inputs of every op. */
 const FIELDS = [
   ...BATCH_FIELDS,
   'scores',
@@ -221,7 +221,7 @@ function likely(
 
 /**
  * Letters added, left out, replaced, or swapped with their neighbour, between two names (optimal string alignment).
- * Infinity where two would make another word of it: names of four letters, and those with another first letter, may have one.
+ * Infinity beyond what a slip explains: two, or one where the first letter differs or a name is short, or none where both do.
  */
 function typos(a: string, b: string): number {
   if (Math.abs(a.length - b.length) > 2) return Infinity;
