@@ -1,5 +1,7 @@
 // The token level of a batch: log-probs from logits, or as they were given.
+
 import * as token from '../ops/token-log-probs.js';
+import type { OpenedAll } from '../run/task.js';
 import { type MaybePending, type Pending, read, readAll, type Task } from '../run/task.js';
 import { type CheckedSequences, type GivenLogProbs, givenLogProbs } from './batch.js';
 
@@ -29,7 +31,10 @@ export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean): Ta
 /**
  * Reads arrays, by name, and among them how many tokens were not finite; throws if there were any and that is an error.
  */
-export function* readResults<R extends Pick<TokenLevel, 'nonFinite'>>({ checked, mask }: TokenLevel, arrays: R) {
+export function* readResults<R extends Pick<TokenLevel, 'nonFinite'>>(
+  { checked, mask }: TokenLevel,
+  arrays: R,
+): Task<OpenedAll<R>> {
   const opened = yield* readAll(arrays);
   const [count] = opened.nonFinite as Int32Array;
   if (checked.rows) yield* token.checkFinite(checked.rows, count, mask!, checked.onNonFinite);

@@ -30,6 +30,9 @@ type AllPending<R> = { [K in keyof R]: R[K] extends infer A ? (A extends HostArr
 
 type Opened<P> = P extends Pending<infer A> ? A : P extends readonly unknown[] ? { [I in keyof P]: Opened<P[I]> } : P;
 
+/** The same arrays, read. */
+export type OpenedAll<R> = { [K in keyof R]: Opened<R[K]> };
+
 /** Marks arrays that a kernel was given to write as pending. */
 export function pending<R extends object>(arrays: R): AllPending<R> {
   return arrays as AllPending<R>;
@@ -50,9 +53,9 @@ export function* read<const P extends readonly unknown[]>(...arrays: P): Task<{ 
 }
 
 /** As {@link read}, by name; a value may be a list of arrays. */
-export function* readAll<R extends object>(arrays: R): Task<{ [K in keyof R]: Opened<R[K]> }> {
+export function* readAll<R extends object>(arrays: R): Task<OpenedAll<R>> {
   yield { read: hostArrays(Object.values(arrays), []) };
-  return arrays as { [K in keyof R]: Opened<R[K]> };
+  return arrays as OpenedAll<R>;
 }
 
 /** Adds the host arrays among `values`, and in lists among them. */
