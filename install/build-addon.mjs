@@ -3,10 +3,10 @@
 //   node install/build-addon.mjs [--product DIR] [--work DIR] [--sanitize address,undefined] [--cuda MODE]
 //                                [--arch ARCH] [--portable] [--list-sources]
 //
-// MODE is RLVR_CUDA of CMakeLists.txt, and the environment variable of that name its default; the environment variable
-// CUDA_ARCHS chooses GPU architectures ('release': all). ARCH other than this machine's takes Debian's cross compiler, and
-// has no CUDA. --portable links against an old glibc (Linux). RLVR_BUILD_ARGS holds more arguments, as a JSON array: what
-// calls this through binding.gyp has no other way.
+// MODE is RLVR_CUDA in CMakeLists.txt and defaults to the environment variable of that name; the environment variable
+// CUDA_ARCHS chooses GPU architectures ('release': all). For another machine's ARCH, Debian's cross compiler is used,
+// without CUDA. --portable links against an old glibc (Linux). RLVR_BUILD_ARGS holds more arguments, as a JSON array:
+// callers that go through binding.gyp have no other way to pass them.
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -40,7 +40,7 @@ function sources() {
     .map((name) => `native/${name.replaceAll('\\', '/')}`);
 }
 
-/** What cmake-js gets to know of the compiler. @returns {string[]} */
+/** cmake-js's arguments for the compiler. @returns {string[]} */
 function compilerArguments() {
   if (values.arch === process.arch || process.platform !== 'linux') {
     const cxx = onlyNamedCxx();
@@ -51,7 +51,7 @@ function compilerArguments() {
   return ['--arch', values.arch, '--cc', cc, '--cxx', cxx, ...system];
 }
 
-/** Writes stubs of an old glibc beside the build. @param {string} work @returns {Promise<string[]>} what CMake gets to know of them */
+/** Writes stubs of an old glibc beside the build. @param {string} work @returns {Promise<string[]>} CMake arguments */
 async function portableArguments(work) {
   if (!values.portable) return [];
   const { writeGlibcStubs } = await import('../scripts/prebuild-glibc.mjs');
@@ -84,7 +84,7 @@ async function build() {
   if (process.env.CUDA_ARCHS) args.push(`--CDCUDA_ARCHS=${process.env.CUDA_ARCHS}`);
   args.push(...compilerArguments(), ...(await portableArguments(work)));
 
-  // cmake-js configures a folder once only: other arguments than last time would go unheard.
+  // cmake-js configures a folder only once: arguments that have changed since would be ignored.
   const known = join(work, 'arguments.json');
   const asked = JSON.stringify(args);
   const configured = existsSync(join(work, 'CMakeCache.txt'));

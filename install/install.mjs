@@ -1,15 +1,15 @@
-// npm's install step. An install never fails because of the addon, and says nothing where a prebuilt one loads. Else it goes
-// down these steps, with a line at the end of them:
+// npm's install step. An install never fails because of the addon, and prints nothing if a prebuilt one loads. If not,
+// it goes through these steps and prints one line at the end:
 //
 //   1. a prebuilt addon, or one that was built here before, that loads
 //   2. compiled here, through node-gyp and binding.gyp, or cmake-js alone where node-gyp itself cannot run; with CUDA
 //      where there is an nvcc, and without where only that part fails
-//   3. none: the reference backend answers
+//   3. none: the reference backend is used
 //
-// What came of it is kept in build/install-report.json, where `backends()` and `rlvr-kernels info` read why there is none.
+// The outcome is kept in build/install-report.json, where `backends()` and `rlvr-kernels info` read why there is none.
 //
 // A git checkout always compiles, so that `npm ci` never leaves a binary older than its sources. So do
-// `npm install --build-from-source[=rlvr-kernels]` and RLVR_BUILD_FROM_SOURCE=1. RLVR_CUDA and CUDA_ARCHS choose what for.
+// `npm install --build-from-source[=rlvr-kernels]` and RLVR_BUILD_FROM_SOURCE=1. RLVR_CUDA and CUDA_ARCHS set targets.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -40,7 +40,7 @@ function runNode(args) {
   return { ok: status === 0, log: `${stdout ?? ''}${stderr ?? ''}${end}` };
 }
 
-/** Loads the addon as the package will, in a process of its own: a binary that crashes must not take the install along. */
+/** Loads the addon as the package will, in its own process: a crash must not take the install down with it. */
 function load() {
   const program = `
     const build = require('node-gyp-build');
@@ -75,7 +75,7 @@ function wantsSourceBuild() {
 function compile() {
   const nodeGyp = process.env.npm_config_node_gyp; // the copy that comes with npm
   const viaGyp = nodeGyp ? runNode([nodeGyp, 'rebuild']) : { ok: false, log: 'no node-gyp in this package manager\n' };
-  // When our own action ran, its result stands. When node-gyp stopped before it (no python, no headers to be had), CMake
+  // When our own action ran, its result stands. When node-gyp stopped before it (no python, no headers found), CMake
   // can still do the work: it needs neither.
   if (viaGyp.ok || existsSync(join(buildDir, 'cmake'))) return viaGyp;
   rmSync(buildDir, { recursive: true, force: true });
@@ -83,7 +83,7 @@ function compile() {
   return { ok: direct.ok, log: `${viaGyp.log}\n${direct.log}` };
 }
 
-/** Whether the build that failed had found an nvcc, and would have done without. */
+/** Whether the build that failed had found an nvcc, and can be tried without it. */
 function triedCuda() {
   const cache = join(buildDir, 'cmake', 'CMakeCache.txt');
   if (process.env.RLVR_CUDA === 'ON' || !existsSync(cache)) return false;
@@ -128,7 +128,7 @@ function buildFromSource() {
   if (!ok) return { ok, reason, log };
   const loaded = load();
   if (loaded.report) return { ...loaded.report, ...(reason && { reason, log }) };
-  rmSync(join(buildDir, 'Release'), { recursive: true }); // it may take down whoever tries it next
+  rmSync(join(buildDir, 'Release'), { recursive: true }); // it may crash the next process that loads it
   return { ok: false, reason: `built, but does not load: ${loaded.why}`, log: loaded.log };
 }
 
@@ -143,7 +143,7 @@ function say(line) {
   console.error(`rlvr-kernels: ${line}`);
 }
 
-/** Compiles because it was asked for: a prebuilt addon is only for when that fails. */
+/** Compiles because the user asked to: a prebuilt addon is only the fallback. */
 function installFromSource() {
   const built = buildFromSource();
   const { reason, log } = built;

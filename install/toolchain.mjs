@@ -1,4 +1,4 @@
-// What the build needs from the machine, looked up on PATH before anything runs, so that an absence has a plain name.
+// What the build needs from the machine, looked up on PATH before anything runs, so that what is missing can be named.
 
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, isAbsolute, join } from 'node:path';
@@ -26,7 +26,7 @@ export function onPath(name) {
 }
 
 /**
- * cmake-js looks for g++ and clang++ only; a compiler under another name has to be handed to it.
+ * cmake-js looks for g++ and clang++ only; a compiler under another name must be passed to it.
  *
  * @returns {string | undefined} that compiler, where it is the only one
  */

@@ -1,4 +1,4 @@
-// The part of check-binary.mjs that disassembles: which instructions are there, and in whose functions.
+// The part of check-binary.mjs that disassembles: which instructions there are, and in which functions.
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -34,7 +34,7 @@ function hasSymbols(file) {
   return readelf(file, ['--section-headers']).includes(' .symtab ');
 }
 
-/** The same build with its symbols, by scripts/prebuild.mjs's habits. @param {string} file @returns {string | undefined} */
+/** The same build with symbols, where prebuild.mjs leaves it. @param {string} file @returns {string | undefined} */
 export function findUnstripped(file) {
   if (hasSymbols(file)) return file;
   const twin = join(root, 'build-prebuild', basename(dirname(file)), 'cmake', 'Release', 'rlvr_kernels.node');
@@ -44,11 +44,11 @@ export function findUnstripped(file) {
 /** @param {RegExp} pattern @returns {(mnemonic: string) => boolean} */
 const named = (pattern) => (mnemonic) => pattern.test(mnemonic);
 
-/** Ours that use AVX2, FMA and F16C, or AVX-512, where the processor has them. @param {Code} code */
+/** Our files that use AVX2, FMA and F16C, or AVX-512, where the processor has them. @param {Code} code */
 const inAvxFile = ({ source }) => /_avx(2|512)\.cpp$/.test(source);
 /** @param {Code} code */
 const inAvx512File = ({ source }) => /_avx512\.cpp$/.test(source);
-/** libgcc's atomics, which ask the processor themselves. @param {Code} code */
+/** libgcc's atomics, which check the processor themselves. @param {Code} code */
 const isOutlineAtomic = ({ name }) => name.startsWith('__aarch64_');
 const never = () => false;
 
@@ -64,7 +64,7 @@ const SSE3_OR_LATER = new RegExp(
   ].join('|')})$`,
 );
 
-/** Beyond what each processor of an architecture has. @type {Record<string, Rule[]>} */
+/** Instructions that not every processor of an architecture has. @type {Record<string, Rule[]>} */
 const RULES = {
   x64: [
     {
@@ -72,7 +72,7 @@ const RULES = {
       allowed: inAvx512File,
       found: (_, operands) => /%zmm|%[xy]mm(1[6-9]|2\d|3[01])\b|%k[0-7]\b/.test(operands),
     },
-    // Every mnemonic with v has a VEX or EVEX prefix, but for those that ask about segments and virtual machines.
+    // Every mnemonic with v has a VEX or EVEX prefix, except those about segments and virtual machines.
     {
       kind: 'AVX',
       allowed: inAvxFile,
@@ -164,7 +164,7 @@ function scan(file, arch, functions) {
  * @param {string | undefined} unstripped the same build, with symbols
  */
 export function instructionReport(file, arch, unstripped) {
-  if (!unstripped) return { lines: [], failures: ['stripped, and the unstripped addon of this build is not there'] };
+  if (!unstripped) return { lines: [], failures: ['stripped, and the unstripped addon of this build is missing'] };
   const { uses, total } = scan(file, arch, functionsOf(unstripped));
   const illegal = uses.filter(({ rule, code }) => !rule.allowed(code));
   const failures = illegal.map(

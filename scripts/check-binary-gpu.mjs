@@ -1,12 +1,12 @@
 // The part of check-binary.mjs that reads which GPUs an addon has code for. nvcc puts it into one section, as containers
-// ("fatbins") of entries, each for one architecture; the layout is that which cuobjdump reads.
+// ("fatbins") of entries, each for one architecture; the layout is the one that cuobjdump reads.
 
 import { readFileSync } from 'node:fs';
 import { readelf } from './check-binary-code.mjs';
 
 const MAGIC = 0xba55ed50;
 const KINDS = new Map([
-  [1, 'PTX compute_'], // compiled by the driver, for chips to come
+  [1, 'PTX compute_'], // compiled by the driver, for future chips
   [2, 'sm_'],
 ]);
 

@@ -1,11 +1,11 @@
-// Reads Linux addons and says what they need of a machine; fails where that is more than a prebuilt addon may need.
+// Reports what Linux addons need from a machine; fails if that is more than a prebuilt addon may need.
 //
 //   node scripts/check-binary.mjs [--max-glibc 2.28] [--json] FILE...
 //
 // A failure is: a symbol of a newer glibc; a shared library outside glibc; a search path for libraries; an undefined
 // symbol that is neither glibc's nor Node-API's; an instruction that not every processor of the architecture has, unless
-// in code that is called after a look at the processor. Which code that is only the unstripped addon tells: FILE itself,
-// or the one of the same build in build-prebuild/. Needs binutils for the file's architecture.
+// in code that is called after a check of the processor. Only the unstripped addon tells which code that is: FILE
+// itself, or the one of the same build in build-prebuild/. Needs binutils for the file's architecture.
 
 import { readFileSync, statSync } from 'node:fs';
 import { relative } from 'node:path';
@@ -24,7 +24,7 @@ import { compareVersions } from './prebuild-glibc.mjs';
 const LIBRARIES =
   /^(libc\.so\.6|libm\.so\.6|libpthread\.so\.0|libdl\.so\.2|librt\.so\.1|ld-linux-(x86-64|aarch64)\.so\.\d)$/;
 const NODE_API = /^(napi|node_api)_\w+$/;
-/** What compilers put in, to be taken or left: transactional memory, profiling, a hook for calls of pure functions. */
+/** Optional symbols that compilers add: transactional memory, profiling, a hook for calls of pure functions. */
 const COMPILER_WEAK = /^(_ITM_\w+|_ZGTt\w+|__gmon_start__|__cxa_finalize|__cxa_pure_virtual)$/;
 
 /** @param {string} file @returns {Wanted[]} */
@@ -101,7 +101,7 @@ function render(report, maxGlibc) {
     `${relative('.', report.file)}: ${report.arch}, ${(report.bytes / 1e6).toFixed(2)} MB`,
     `  newest glibc symbols  ${report.glibc} (${report.newest.join(' ')}); the limit is ${maxGlibc}`,
     `  shared libraries      ${report.libraries.join(' ')}`,
-    `  without a version     ${nodeApi} of Node-API, ${weak.length} weak ones of the compiler's`,
+    `  without a version     ${nodeApi} of Node-API, ${weak.length} weak ones from the compiler`,
     ...report.instructions.map((line) => `  instructions          ${line}`),
     `  GPU code              ${gpu.join(', ') || 'none'}`,
     ...report.failures.map((failure) => `  FAILS: ${failure}`),

@@ -5,12 +5,12 @@
 #   scripts/check-commits.sh --message FILE    the message in FILE, as git hands it to a commit-msg hook
 #
 # A subject has at most 70 characters, starts with a capital letter and a verb in the imperative, and has no full stop
-# at its end. Whether a verb is imperative cannot be told in general: the words that are not, and that people write
-# most, are refused. What git writes by itself (merges, reverts, fixup! and the like) is let through.
+# at its end. Whether a verb is imperative cannot be told in general: the most common words that are
+# not are refused. What git writes by itself (merges, reverts, fixup! and the like) is let through.
 set -eu
 export LC_ALL=C
 
-START=ea12552ac67b45deb48bef81f6b150250a4ac0d4 # before this one nobody kept to the rule
+START=ea12552ac67b45deb48bef81f6b150250a4ac0d4 # earlier commits do not follow the rule
 LIMIT=70
 
 # problem SUBJECT: prints what is wrong with it, nothing if all is well

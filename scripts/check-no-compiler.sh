@@ -15,7 +15,7 @@ for tool in node npm npx sh env basename cat cp dirname ls mkdir mv readlink rm 
 done
 
 cd "$work/tree"
-# Only these names reach the install: a compiler named by a variable would be one too.
+# Only what is on this PATH reaches the install: a compiler named by a variable would reach it too.
 run() { env -u CC -u CXX -u CUDACXX -u RLVR_BACKEND -u RLVR_ADDON PATH="$work/bin" "$@"; }
 
 for tool in cc c++ gcc g++ clang++ cmake make ninja python python3 nvcc; do

@@ -3,7 +3,7 @@
 #
 #   1. no compiler, cmake, python or nvcc on PATH: the prebuilt addon, in less than 20 s, without a word
 #   2. the same with --ignore-scripts, in less than 20 s too
-#   3. asked to compile all the same: a line that says why not, and the prebuilt addon
+#   3. asked to compile anyway: a line that says why not, and the prebuilt addon
 #   4. no prebuilt addon for this machine and no compiler: a line that says so, and the reference backend
 #   5. asked to compile, with a compiler: compiled although there is a prebuilt addon; without CUDA, which saves time
 #   6. no prebuilt addon, and a compiler: compiled, with CUDA where there is an nvcc
@@ -36,7 +36,7 @@ const text = require('fs').readFileSync(process.argv[2], 'utf8');
 const [{ size, unpackedSize, entryCount, files }] = JSON.parse(text.slice(text.search(/^\[/m)));
 console.log(`${entryCount} files, ${(size / 1e6).toFixed(2)} MB, unpacked ${(unpackedSize / 1e6).toFixed(2)} MB`);
 const limit = 8e6; // docs/guide-platforms.md
-if (unpackedSize > limit) throw new Error(`unpacked it may be ${limit / 1e6} MB at the most`);
+if (unpackedSize > limit) throw new Error(`unpacked it may be ${limit / 1e6} MB at most`);
 for (const { path, size } of files) if (path.startsWith('prebuilds/')) console.log(`${path}: ${(size / 1e6).toFixed(2)} MB`);
 END_OF_CHECK
 whole=$(echo "$work"/rlvr-kernels-*.tgz)
@@ -72,7 +72,7 @@ install() {
   grep '^rlvr-kernels:' "$here/said" || echo '(silent)'
 }
 
-# A compiler or a backend named by a variable would reach the install past PATH.
+# A compiler or a backend named by a variable would bypass PATH.
 in_project() {
   env -u CC -u CXX -u CUDACXX -u CUDA_ARCHS -u RLVR_BACKEND -u RLVR_ADDON -u RLVR_BUILD_FROM_SOURCE -u RLVR_BUILD_ARGS \
     -u npm_config_build_from_source HOME="$here/home" PATH="$path" "$@"

@@ -1,5 +1,5 @@
-// Entry points for `require`, after tsc: dist/**/index.cjs hands out the ES module itself (Node 20.19 and newer require
-// ES modules), so that there is one copy of everything; index.d.cts tells TypeScript the same of CommonJS sources.
+// Entry points for `require`, after tsc: dist/**/index.cjs exports the ES module itself (Node 20.19 and newer require
+// ES modules), so that there is one copy of everything; index.d.cts tells TypeScript the same for CommonJS sources.
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';

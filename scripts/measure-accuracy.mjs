@@ -41,7 +41,7 @@ function sampled(logits, random) {
   });
 }
 
-/** log_softmax as it is first written down, with every number a float32. @param {Float32Array} logits @param {Int32Array} targets */
+/** A textbook log_softmax, with every number a float32. @param {Float32Array} logits @param {Int32Array} targets */
 function plainFloat32(logits, targets) {
   const { fround } = Math;
   return Array.from(targets, (target, t) => {
@@ -84,7 +84,7 @@ function pytorch(folder, logits, bits, targets) {
   return { reason: (stderr ?? '').trim().split('\n').at(-1) || `${python} did not run` };
 }
 
-/** The last commit that changed what is measured, and whether there are changes that are in none. */
+/** The last commit that changed what is measured, and whether there are uncommitted changes. */
 function measuredCommit() {
   const git = (/** @type {string[]} */ ...args) => execFileSync('git', args, { encoding: 'utf8' }).trim();
   const paths = ['--', 'lib', 'native'];

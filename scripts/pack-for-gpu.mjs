@@ -8,7 +8,7 @@
 //   sh gpu-bundle/run.sh node dist/cli/dev/verify-cuda.js
 //   sh gpu-bundle/run.sh node dist/cli/dev/bench-cuda.js
 //
-// Same processor family and a glibc no older than here.
+// That machine needs the same processor family, and a glibc no older than this one's.
 
 import { execFileSync } from 'node:child_process';
 import {
@@ -79,7 +79,7 @@ function layOut(stage) {
     cpSync(folder, to, {
       recursive: true,
       dereference: true,
-      // Nested packages come by themselves, if they are needed.
+      // Nested packages are copied on their own, if they are needed.
       filter: (path) => !UNREAD.test(path) && (path === folder || basename(path) !== 'node_modules'),
     });
   }
@@ -139,7 +139,7 @@ function trackedBytes() {
 function pack() {
   if (!existsSync(join(root, 'dist', 'lib', 'index.js'))) throw new Error('no dist/: npm run build:ts');
   if (!existsSync(values.addon)) throw new Error(`no ${values.addon}: npm run build:native`);
-  if (!createRequire(import.meta.url)(resolve(values.addon)).cuda?.info) throw new Error('the addon is without CUDA');
+  if (!createRequire(import.meta.url)(resolve(values.addon)).cuda?.info) throw new Error('the addon has no CUDA');
   const stage = mkdtempSync(join(tmpdir(), 'rlvr-pack-'));
   try {
     layOut(stage);

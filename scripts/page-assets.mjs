@@ -1,5 +1,5 @@
-// What the page of `rlvr-kernels bench --html` brings along, after tsc: its own script and style, and Chart.js with its
-// license. Copied rather than depended upon, so that who installs the package does not install a charting library.
+// What the page of `rlvr-kernels bench --html` embeds, after tsc: its own script and style, and Chart.js with its
+// license. Copied rather than a dependency, so that installing the package does not install a charting library.
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 

@@ -1,6 +1,6 @@
-// Stub libraries of an old glibc, for linking a prebuilt addon: they hold no code, only the names of the build machine's
-// libraries, each with the newest version that the old glibc has too. So the linker binds every reference to a version
-// that is there, and finds no name that came later; those few are defined in native/portable.
+// Stub libraries of an old glibc, for linking a prebuilt addon: they hold no code, only the symbols of the build
+// machine's libraries, each in the newest version that the old glibc has too. So the linker binds every reference to a
+// version that exists there, and finds no symbol that came later; those few are defined in native/portable.
 //
 // The functions that glibc 2.34 moved into libc.so.6 go back to where old systems look for them: their old versions are
 // still in the table of the new libc, and the empty libraries that it keeps for old programs answer for the rest.
@@ -41,7 +41,7 @@ function definedSymbols(file) {
   });
 }
 
-/** Where a glibc before 2.34 has a name that is in today's libc; nothing where we do not care. @param {string} name */
+/** Where a glibc before 2.34 has a name now in libc; nothing where it does not matter. @param {string} name */
 function formerLibrary(name) {
   if (/^__libc_start_main$/.test(name)) return 'libc.so.6';
   if (/^_*dl[a-z]/.test(name)) return 'libdl.so.2';

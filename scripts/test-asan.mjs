@@ -47,7 +47,7 @@ function runTests(tests, env) {
 }
 
 const SANITIZERS = {
-  // Node keeps memory until it exits, so leaks cannot be told from that; everything else stops at the first report.
+  // Node keeps memory until it exits, and leaks cannot be told from that; everything else stops at the first report.
   ASAN_OPTIONS:
     'detect_leaks=0:halt_on_error=1:abort_on_error=1:detect_stack_use_after_return=1:allocator_may_return_null=1',
   UBSAN_OPTIONS: 'halt_on_error=1:abort_on_error=1:print_stacktrace=1',
@@ -99,7 +99,7 @@ if (emulated) {
   if (given.length === 0) runTests(['--project', 'alone', 'test/boundary/device-garbage.test.ts'], leaks);
 } else {
   node([...build, '--cuda', 'OFF', '--work', join(product, 'cmake')]);
-  // The command line runs nothing of the addon that the ops miss; sanitizers change what memory and time are used.
+  // The command line runs nothing in the addon that the ops do not; sanitizers change memory and time use.
   const boundary = ['abort', 'addon', 'arrays', 'determinism', 'workers'].map(
     (name) => `test/boundary/${name}.test.ts`,
   );
