@@ -16,8 +16,8 @@ export function namesOf<T>(names: NamesOf<T>): NamesOf<T> {
 }
 
 /**
- * Names in TRL 1.13 and verl 1dda039, without case and underscores, and what is meant here. Of several, those count that
- * the loss has.
+ * Names in TRL 1.13 and verl 1dda039, without case and underscores, and their equivalents here. Of several, those that
+ * the loss has are meant.
  */
 const OPTIONS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   beta: ['klCoef'],
@@ -82,7 +82,7 @@ const FIELDS = [
 
 const fieldNames: ReadonlySet<string> = new Set(FIELDS);
 
-/** As {@link OPTIONS_ELSEWHERE}, of batch fields. */
+/** As {@link OPTIONS_ELSEWHERE}, for batch fields. */
 const FIELDS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   completionmask: ['mask'],
   logps: ['logProbs'],
@@ -162,7 +162,7 @@ function paths(names: OptionNames): string[] {
   );
 }
 
-/** Unknown field, and the field that it resembles, if any: a trainer's batches have the same fields again and again. */
+/** Unknown fields, and the field that each resembles, if any: a trainer's batches have the same fields every time. */
 const resemblances = new Map<string, string | undefined>();
 const MOST_RESEMBLANCES = 256;
 

@@ -28,7 +28,7 @@ export function typedArray<K extends keyof ArrayTypes>(
     throw badArgument('ERR_DTYPE', name, 'an array on a buffer of fixed length', 'one on a resizable buffer');
   }
   if (value.byteLength === 0 && isDetached(value.buffer)) {
-    throw badArgument('ERR_DTYPE', name, 'an array with its memory', 'one whose buffer was transferred (detached)');
+    throw badArgument('ERR_DTYPE', name, 'a non-detached array', 'one whose buffer was transferred (detached)');
   }
   return value as ArrayTypes[K];
 }
@@ -150,7 +150,7 @@ export function offsets(name: string, value: unknown, total?: number, of?: strin
   return array.slice();
 }
 
-/** The check's result for an argument that may be left out; only `undefined` is left out. */
+/** The check's result for an argument that may be left out; only `undefined` counts as left out. */
 export function optional<T>(value: unknown, check: (value: unknown) => T): T | undefined {
   return value === undefined ? undefined : check(value);
 }
@@ -159,10 +159,10 @@ export function optionalMask(value: unknown, tokens: number): Uint8Array | undef
   return optional(value, (mask) => arrayOf('mask', mask, ['Uint8Array'], tokens, 'T, one flag per token'));
 }
 
-/** What token ids may come in. */
+/** The arrays that token ids may come in. */
 export const ID_ARRAYS = ['Int32Array', 'BigInt64Array'] as const;
 
-/** Target ids, each in [0, vocab) where the mask keeps the token. Those of 64 bits are copied to 32. */
+/** Target ids, each in [0, vocab) where the mask keeps the token. 64-bit ids are copied to 32 bits. */
 export function targetIds(value: unknown, tokens: number, vocab: number, mask: Uint8Array | undefined): Int32Array {
   const given = arrayOf('targets', value, ID_ARRAYS, tokens, 'T, one id per token');
   const ids = tag(given) === 'Int32Array' ? (given as Int32Array) : Float64Array.from(given, Number);

@@ -9,7 +9,7 @@ type AsyncKernels = {
   [K in KernelName as `${K}Async`]: (args: KernelArguments[K] & { cancel: Int32Array }) => Promise<void>;
 };
 
-/** What cuda.info() says of a device; `reason` is there when it cannot be used. */
+/** What cuda.info() reports of a device; `reason` is set when it cannot be used. */
 export interface CudaInfo {
   reason?: string;
   device: string;
@@ -37,7 +37,7 @@ export interface NativeDevice {
   session(): NativeSession;
   synchronize(): void;
   synchronizeAsync(): Promise<void>;
-  /** For the benchmarks: milliseconds of one of `repeats` copies in a row within the device. One runs before, untimed. */
+  /** For the benchmarks: milliseconds per copy within the device, of `repeats` in a row after an untimed one. */
   timeCopy(to: DeviceMemory, from: DeviceMemory, bytes: number, repeats: number): number;
 }
 
@@ -108,7 +108,7 @@ function wrongAddon(file: string, { version, cpuInfo }: Partial<Addon>): string 
   return `the addon did not load: ${file} is the addon ${of}, this is version ${packageVersion()}`;
 }
 
-/** What install/install.mjs says of the missing addon; of the one there is, if that is about `subject`. */
+/** Why install/install.mjs left no addon; with `subject`, what it reported if that is about the subject. */
 export function installReport(subject?: RegExp): string | undefined {
   try {
     const report = JSON.parse(readFileSync(`${packageRoot()}/build/install-report.json`, 'utf8'));
@@ -119,7 +119,7 @@ export function installReport(subject?: RegExp): string | undefined {
   }
 }
 
-/** Where the addon that is loaded came from. */
+/** Where the loaded addon came from. */
 export function addonOrigin(): AddonOrigin {
   if (process.env.RLVR_ADDON) return 'RLVR_ADDON';
   return /[\\/]prebuilds[\\/]/.test(require('node-gyp-build').resolve(packageRoot())) ? 'prebuild' : 'source build';

@@ -20,7 +20,7 @@ export function cpuBackend(): Present<CpuInfo> | Absent {
   return cpu;
 }
 
-/** The tiny kernels without a call into the addon. */
+/** Tiny kernels run without a call into the addon. */
 function hostBackend(native: Addon): Backend {
   const sync = native as { [K in KernelName]: (args: KernelCall['args']) => void };
   const async = native as unknown as Record<

@@ -2,7 +2,7 @@ import { loadedAddon } from './addon.js';
 
 const LARGE = 4096; // elements; smaller arrays live in V8's own heap, which is faster still
 const HUGE = 2 ** 25; // bytes; larger allocations come from the system every time, smaller ones may be reused
-const LONGEST = 2 ** 31; // bytes of one view: there can be no Uint8Array of many more
+const LONGEST = 2 ** 31; // bytes of one view: a Uint8Array cannot be much longer
 
 /** A Float64Array for a kernel that writes every element: not zeroed, as that would only cost time. */
 export function outputArray(length: number): Float64Array {

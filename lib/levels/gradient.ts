@@ -1,4 +1,4 @@
-// The way back: from gradients of scores to those of the logits or the log-probs, whichever the batch has.
+// The backward pass: from gradients of scores to those of the logits or the log-probs, whichever the batch has.
 
 import { outputArray, overlap } from '../backend/outputs.js';
 import { badArgument, describe, tag } from '../errors.js';
@@ -80,7 +80,7 @@ function floatsOut(out: unknown, tokens: number): void {
   arrayOf('gradient.out', out, ['Float32Array', 'Float64Array'], tokens, 'T, one value per token');
 }
 
-/** `out` if a kernel may write to it: float64, and apart from whatever of the batch may be read after that. */
+/** `out` if a kernel may write to it: float64, and sharing no memory with what may still be read of the batch. */
 function writable(out: FloatArray | undefined, checked: CheckedSequences): Float64Array | undefined {
   if (!out || tag(out) !== 'Float64Array') return undefined;
   const apart = Object.values(checked).every((value) => !ArrayBuffer.isView(value) || !overlap(out, value));
@@ -93,7 +93,7 @@ export interface Gradients {
   gradLogProbs?: FloatArray;
 }
 
-/** A gradient on its way: read `array`, then hand it to `finish`. */
+/** A gradient in progress: read `array`, then pass it to `finish`. */
 export interface PendingGradient {
   array: MaybePending<HostArray> | DeviceMemory | undefined;
   finish(array: HostArray | DeviceMemory | undefined): Gradients;
@@ -116,7 +116,7 @@ export function* writeGradientTask(
     return { array: gradLogProbs, finish };
   }
   const { rows, onNonFinite } = level.checked;
-  // Where non-finite rows are an error nothing is written; the device may be the only one to know of them yet.
+  // Where non-finite rows are an error nothing is written; so far only the device may know of them.
   const halt = onNonFinite === 'error' ? level.nonFinite : undefined;
   const withEntropy = terms.some(({ of }) => of === 'entropy');
   const gradEntropy = withEntropy ? yield* tokenGradientTask(level, terms, 'entropy') : undefined;

@@ -1,11 +1,10 @@
-// The token level of a batch: log-probs from logits, or as they were given.
-
+// The token level of a batch: log-probs from logits, or as given.
 import * as token from '../ops/token-log-probs.js';
 import type { OpenedAll } from '../run/task.js';
 import { type MaybePending, type Pending, read, readAll, type Task } from '../run/task.js';
 import { type CheckedSequences, type GivenLogProbs, givenLogProbs } from './batch.js';
 
-/** The token level of a batch, done. */
+/** The token level of a batch, computed. */
 export interface TokenLevel {
   checked: CheckedSequences;
   /** For a batch of log-probs: those and their mask, which are on the host. */
@@ -14,7 +13,7 @@ export interface TokenLevel {
   logSumExp: Pending<Float64Array> | undefined; // [T], from logits
   entropy: Pending<Float64Array> | undefined; // [T], on request
   mask: MaybePending<Uint8Array> | undefined; // [T], without non-finite tokens
-  nonFinite: MaybePending<Int32Array>; // [1] their number
+  nonFinite: MaybePending<Int32Array>; // [1] the number of those
 }
 
 export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean): Task<TokenLevel> {
@@ -29,7 +28,7 @@ export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean): Ta
 }
 
 /**
- * Reads arrays, by name, and among them how many tokens were not finite; throws if there were any and that is an error.
+ * Reads arrays, by name, among them the number of non-finite tokens; throws if there are any and that is an error.
  */
 export function* readResults<R extends Pick<TokenLevel, 'nonFinite'>>(
   { checked, mask }: TokenLevel,
@@ -41,7 +40,7 @@ export function* readResults<R extends Pick<TokenLevel, 'nonFinite'>>(
   return opened;
 }
 
-/** [T] log-probs for the caller, once read. Of given ones a copy, 0 where a token does not count, as from logits. */
+/** [T] log-probs for the caller, once read. Given ones are copied, 0 where a token does not count, as from logits. */
 export function ownLogProbs({ given }: TokenLevel, logProbs: Float64Array): Float64Array {
   if (!given) return logProbs;
   const { mask } = given;

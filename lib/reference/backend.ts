@@ -1,4 +1,4 @@
-// The reference as a backend. Its kernels are generators that pause often; the sync driver runs them through, the
+// The reference as a backend. Its kernels are generators that pause often; the sync driver runs them to the end, the
 // async one gives the event loop a turn every few milliseconds.
 import { setImmediate } from 'node:timers/promises';
 import type { Backend, KernelArguments, KernelCall, KernelName, Run } from '../kernels.js';

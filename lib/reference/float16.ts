@@ -39,7 +39,7 @@ function roundToFormat(value: number, exponentBits: number, mantissaBits: number
   if (magnitude === 0) return signBit;
   if (magnitude >= 2 ** (bias + 1)) return signBit | infinity;
   const exponent = Math.max(Math.floor(Math.log2(magnitude)), 1 - bias);
-  const steps = roundHalfEven(magnitude / 2 ** (exponent - mantissaBits)); // log2 may be off by one: the carry mends it
+  const steps = roundHalfEven(magnitude / 2 ** (exponent - mantissaBits)); // log2 may be off by one: the carry fixes it
   const bits = steps + (exponent - 1 + bias) * 2 ** mantissaBits;
   return signBit | Math.min(bits, infinity);
 }

@@ -13,7 +13,7 @@ function groupLoss(args: GroupInfoNceArguments, g: number): number {
   const anyToken = members.some((i) => args.tokenCounts === undefined || args.tokenCounts[i] > 0);
   if (positives.length === 0 || negatives.length === 0 || !anyToken) return 0;
 
-  // b = tau * logsumexp(s_j / tau), by differences to the largest so that no tau overflows
+  // b = tau * logsumexp(s_j / tau), by differences from the largest so that no tau overflows
   const largest = negatives.reduce((max, j) => Math.max(max, scores[j]), -Infinity);
   const weights = negatives.map((j) => Math.exp((scores[j] - largest) / tau));
   const sum = weights.reduce((total, weight) => total + weight, 0);

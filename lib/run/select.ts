@@ -62,7 +62,7 @@ function describeBackend(name: BackendName, found: { info: object } | { reason: 
 }
 
 /**
- * The data picks: a DeviceTensor its device. For host arrays, the backend asked for, else `RLVR_BACKEND`, else cpu, else
+ * A DeviceTensor runs on its device; host arrays on the backend asked for, else `RLVR_BACKEND`, else cpu, else
  * reference.
  */
 export function selectBackend(wanted?: BackendName, logits?: unknown): Backend {

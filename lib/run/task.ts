@@ -1,8 +1,8 @@
 // An op or a loss is written once, as a task: a generator that validates, allocates, yields the kernels to run, and
 // returns the result. Its async function and its ...Sync twin differ only in how they run what is yielded.
 //
-// What a kernel was given to write may still be on a device: it is Pending, and only `read` opens it. A task does not change
-// an array that it gave to a kernel.
+// An array that a kernel writes may still be on a device: it is Pending, and only `read` opens it. A task does not
+// change an array that it gave to a kernel.
 
 import { badArgument, describe, RlvrError, tag } from '../errors.js';
 import type { BackendName, HostArray, KernelArguments, KernelCall, KernelName } from '../kernels.js';
@@ -17,7 +17,7 @@ export type Task<Result> = Generator<Step, Result, void>;
 
 declare const written: unique symbol;
 
-/** An array that a kernel has still to write. Other kernels take it as it is; its elements are there once it was read. */
+/** An array that a kernel has yet to write. Other kernels take it as it is; its elements are there once it is read. */
 export interface Pending<A extends HostArray> {
   readonly [written]: A;
   readonly length: number;
@@ -58,7 +58,7 @@ export function* readAll<R extends object>(arrays: R): Task<OpenedAll<R>> {
   return arrays as OpenedAll<R>;
 }
 
-/** Adds the host arrays among `values`, and in lists among them. */
+/** Adds the host arrays among `values`, and those in nested lists. */
 function hostArrays(values: readonly unknown[], into: HostArray[]): HostArray[] {
   for (const value of values) {
     if (ArrayBuffer.isView(value)) into.push(value as HostArray);
@@ -70,8 +70,8 @@ function hostArrays(values: readonly unknown[], into: HostArray[]): HostArray[] 
 /** Options of every op and loss. */
 export interface BackendOptions {
   /**
-   * Forces a backend. By default the data picks: logits in a `DeviceTensor` run on their device, host arrays on the best
-   * of cpu and reference (or `RLVR_BACKEND`). `'cuda'` on host arrays copies them to the first device and back.
+   * Forces a backend. By default the data decides: logits in a `DeviceTensor` run on their device, host arrays on the
+   * best of cpu and reference (or `RLVR_BACKEND`). `'cuda'` on host arrays copies them to the first device and back.
    */
   backend?: BackendName;
 }
@@ -88,7 +88,7 @@ export const ASYNC_OPTIONS = namesOf<AsyncOptions>({ backend: true, signal: true
 
 /**
  * The options argument of an op (`async`) and of its blocking twin (`sync`), read: absent or an object, without misspelt names.
- * `own` are the names besides those of every function.
+ * `own` are the names that not every function has.
  */
 export function optionsOf<O extends BackendOptions>(of: string, own: NamesOf<Omit<O, keyof AsyncOptions>>) {
   const checked = (names: OptionNames) => (options: O | undefined) => {

@@ -23,14 +23,14 @@ struct Matrix {
   int64_t elements() const { return rows == 0 ? 0 : (rows - 1) * stride + width; }
 };
 
-// Puts the arrays of an op elsewhere than in host memory.
+// Places the arrays of an op somewhere other than in host memory.
 class Placement {
  public:
   virtual ~Placement() = default;
   virtual void* array(void* host, int64_t bytes, bool read) = 0;
-  // Of a matrix in host memory; `shape.stride` becomes that of the place.
+  // For a matrix in host memory; `shape.stride` becomes that of the place.
   virtual void* matrix(void* host, Matrix& shape) = 0;
-  // Of a matrix that is not in host memory; null and `expected` when it is none, or too small.
+  // For a matrix that is not in host memory; null and `expected` when it is not one, or is too small.
   virtual void* matrix(const Napi::Value& value, const Matrix& shape, const char*& expected) = 0;
 };
 
@@ -130,7 +130,7 @@ class Arguments {
         .ThrowAsJavaScriptException();
   }
 
-  // Ops in other places do not look at it.
+  // Ops with a placement do not poll it.
   CancelFlag cancel_flag() {
     const Napi::Value value = get("cancel");
     return placement_ != nullptr || value.IsUndefined() ? nullptr : typed<int32_t>("cancel", value, 1).data;

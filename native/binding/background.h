@@ -18,7 +18,7 @@ class Background : public Napi::AsyncWorker {
   using Done = std::function<void()>;         // after work that went well, on the JS thread
 
   // Every value in `held` stays alive until the promise is settled. Empty, and nothing is done, while the environment
-  // ends.
+  // is being torn down.
   static Napi::Value start(Napi::Env env, const std::vector<napi_value>& held, Work work, Done done = {}) {
     Napi::Array references = Napi::Array::New(env, held.size());
     for (size_t i = 0; i < held.size(); ++i) references.Set(static_cast<uint32_t>(i), held[i]);

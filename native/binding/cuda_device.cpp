@@ -1,4 +1,4 @@
-// What the addon says of CUDA: cuda.info() and cuda.openDevice() in builds that have it.
+// The addon's CUDA exports: cuda.info() and cuda.openDevice(), in builds with CUDA.
 #include "binding/exports.h"
 
 #ifdef RLVR_HAVE_CUDA

@@ -65,7 +65,7 @@ Napi::Value CudaSession::upload(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
-// (arrays): brings the contents of those that have a mirror, and waits for everything enqueued so far.
+// (arrays): copies back those that have a mirror, and waits for everything enqueued so far.
 template <bool kAsync>
 Napi::Value CudaSession::read(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();

@@ -47,7 +47,7 @@ class CudaSession : public Napi::ObjectWrap<CudaSession> {
   explicit CudaSession(const Napi::CallbackInfo& info);
 
   cuda::Session& get() { return *session_; }
-  // Keeps the arrays of an arguments object alive, and so their addresses theirs, as long as the session.
+  // Keeps the arrays of an arguments object alive as long as the session, so that no other array gets their addresses.
   void hold(Napi::Object arguments) { held_.push_back(Napi::Persistent(arguments)); }
 
  private:
@@ -61,7 +61,7 @@ class CudaSession : public Napi::ObjectWrap<CudaSession> {
   std::vector<Napi::ObjectReference> held_;
 };
 
-// Arrays as their mirrors in a session; matrices as device memory, or mirrored.
+// Places arrays as their mirrors in a session; matrices as device memory, or mirrored too.
 class SessionPlacement : public Placement {
  public:
   explicit SessionPlacement(CudaSession& session) : session_(session.get()) {}

@@ -1,5 +1,5 @@
-// A promise and its settling. Unlike Napi::Promise::Deferred it knows when there is none: while a worker thread is
-// being terminated no promise can be made, and that one then hands out whatever was in its memory.
+// A promise that can be settled. Unlike Napi::Promise::Deferred it knows when there is none: while a worker thread is
+// being terminated no promise can be made, and Napi's class then returns an uninitialised value.
 #pragma once
 
 #include <napi.h>
@@ -12,7 +12,7 @@ class Deferred {
     if (napi_create_promise(env, &deferred_, &promise_) != napi_ok) promise_ = nullptr;
   }
 
-  // Empty when there is none; for the call that made it.
+  // Empty when there is none; for use in the call that made it.
   Napi::Value promise() const { return Napi::Value(env_, promise_); }
 
   void resolve() const {

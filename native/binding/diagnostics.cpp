@@ -1,4 +1,4 @@
-// What the addon says of itself, and the yardsticks of the tests and benchmarks.
+// What the addon reports of itself, and the yardsticks of the tests and benchmarks.
 #include "cpu/diagnostics.h"
 
 #include <algorithm>
@@ -57,7 +57,7 @@ Napi::Value stream_memory(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// limitThreads({ threads }): no more than these take part in the loops of this process from now on; 0: as configured
+// limitThreads({ threads }): at most this many take part in this process's loops from now on; 0: as configured
 Napi::Value limit_threads_to(const Napi::CallbackInfo& info) {
   Arguments a(info);
   const int64_t threads = a.integer("threads");
@@ -68,7 +68,7 @@ Napi::Value limit_threads_to(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_diagnostics(Napi::Env env, const Exports& exports) {
-  exports.cpu.Set("version", RLVR_VERSION);  // lib/backend/addon.ts takes no other than its own
+  exports.cpu.Set("version", RLVR_VERSION);  // lib/backend/addon.ts accepts only its own
   exports.cpu.Set("cpuInfo", Napi::Function::New<cpu_info>(env, "cpuInfo"));
   exports.cpu.Set("simdExp", Napi::Function::New<simd_exp>(env, "simdExp"));
   exports.cpu.Set("readMemory", Napi::Function::New<read_memory>(env, "readMemory"));

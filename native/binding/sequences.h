@@ -8,7 +8,7 @@
 namespace rlvr::binding {
 
 // cu[count + 1], and the number of items it packs. An op indexes by these values, so they are checked here
-// again: not decreasing, from 0.
+// again: starting at 0, not decreasing.
 inline const int32_t* offsets(Arguments& a, const char* name, int64_t count, int64_t& items) {
   const auto* cu = a.host_array<const int32_t>(name, count + 1);
   items = 0;

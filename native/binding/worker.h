@@ -63,7 +63,7 @@ Napi::Value run_async(const Napi::CallbackInfo& info) {
   const Op op = kRead(arguments);
   if (!arguments.ok()) return info.Env().Undefined();
   auto* worker = new Worker<Op, kRun>(info.Env(), op, arguments.object());  // deletes itself when done
-  const Napi::Value promise = worker->promise();                            // empty while the environment ends
+  const Napi::Value promise = worker->promise();                            // empty during teardown
   if (promise.IsEmpty())
     delete worker;
   else

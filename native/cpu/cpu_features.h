@@ -5,8 +5,8 @@ namespace rlvr {
 
 enum class SimdLevel { kPortable, kAvx2, kAvx512, kNeon };
 
-// The best level that this build and this processor have; RLVR_SIMD=portable picks the plain
-// one, and RLVR_SIMD=avx2 keeps to that where there is more.
+// The best level that this build and this processor have; RLVR_SIMD=portable picks the portable
+// one, and RLVR_SIMD=avx2 allows nothing wider than AVX2.
 SimdLevel simd_level();
 const char* simd_name(SimdLevel level);
 

@@ -30,7 +30,7 @@ uint64_t xor_words(const unsigned char* source, int64_t bytes) {
   return sum;
 }
 
-// Past the cache, where the instruction set has such stores: the lines that are overwritten are not read.
+// With non-temporal stores, where the instruction set has them: the lines that are overwritten are not read.
 void copy_streaming(const unsigned char* from, unsigned char* to, int64_t bytes) {
 #ifdef __SSE2__
   while (bytes > 0 && reinterpret_cast<uintptr_t>(to) % 16 != 0) {

@@ -1,5 +1,5 @@
-// exp of doubles without a branch or a call, so that the compiler makes vectors of loops over it. Included by the files
-// of one instruction set each; for the linker every one has a copy of its own.
+// exp of doubles without a branch or a call, so that the compiler vectorises loops over it. Included by files that are
+// compiled for one instruction set each; every one has its own copy, so that the linker cannot mix them up.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ inline ExpParts exp_parts(double x) {
   const double n = shifted - kMagic;
   const double f = fused(-n, kLn2Low, fused(-n, kLn2High, x));
   // (e^f - 1 - f) / f^2 on |f| <= ln(2)/2, interpolated at Chebyshev's points: 1.3e-17 of e^f. No loop: inside another
-  // it would keep that from becoming vectors.
+  // it would keep that one from being vectorised.
   double tail = fused(2.510038549551032e-08, f, 2.7620088445409746e-07);
   tail = fused(tail, f, 2.7557268459997064e-06);
   tail = fused(tail, f, 2.4801521295954376e-05);

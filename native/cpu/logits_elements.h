@@ -1,7 +1,7 @@
 // The element types of logits, as vectors of a SIMD wrapper `S`. A pair of vectors holds 2 * kWidth consecutive
-// elements in an order of the type's own, the same for loading and storing. Included by token_log_probs_rows.h.
+// elements in an order specific to the type, the same for loading and storing. Included by token_log_probs_rows.h.
 // Where S::kMasks, the first elements of a vector can be loaded, the others being -inf. Where S::kStreams, a pair can
-// also be stored past the caches, to an address that is a multiple of a vector's size.
+// also be stored with non-temporal stores, to an address that is a multiple of a vector's size.
 #pragma once
 
 #include <cstdint>
@@ -76,7 +76,7 @@ struct F16 {
   static uint16_t narrow(float x) { return float_to_f16(x); }
 };
 
-constexpr int kMany = 4;  // vectors in one go: one alone waits for its own chain of operations
+constexpr int kMany = 4;  // vectors at a time: one alone would wait on its own dependency chain
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Calls visit(vector) with elements [begin, count), fewer than a vector holds, the others -inf.

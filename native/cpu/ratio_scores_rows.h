@@ -1,7 +1,7 @@
 // The sequences of ratio-scores, forward: plain loops over a few hundred tokens at a time, one simple step after the
-// other, which the compiler turns into vectors of the instruction set that it compiles for. Included by
-// ratio_scores_<set>.cpp; the rules themselves are ops/ratio_rules.h. Masked tokens may hold anything: what comes of
-// them is replaced, not multiplied.
+// other, which the compiler vectorises for the instruction set that it targets. Included by ratio_scores_<set>.cpp; the
+// rules themselves are in ops/ratio_rules.h. Masked tokens may hold anything: their results are replaced by 0, not
+// multiplied by it.
 #pragma once
 
 #include <cmath>
@@ -18,12 +18,12 @@ using namespace ratio;
 constexpr int64_t kChunk = 256;
 constexpr int kLanes = 8;
 
-// Sums side by side, or the largest of positive values: an addition waits for the one before it.
+// Independent partial sums, or maxima of positive values: an addition waits for the one before it.
 struct Lanes {
   double lane[kLanes] = {};
 
   void add(const double* x, int64_t count) {
-    double sum[kLanes];  // in registers, as long as no index into it is computed
+    double sum[kLanes];  // in registers, as long as no index into it is a run-time value
     for (int j = 0; j < kLanes; ++j) sum[j] = lane[j];
     int64_t k = 0;
     for (; k + kLanes <= count; k += kLanes)
@@ -61,7 +61,7 @@ constexpr bool has_sides(RatioScore kind) {
 }
 
 // Tokens [t, t + n), array by array. A pass fills only what a later one reads: in a struct the compiler would not
-// notice that a store is in vain. Aligned, so that no vector lies across two lines of the cache.
+// eliminate a dead store. Aligned, so that no vector straddles two cache lines.
 struct alignas(64) Chunk {
   double log_ratio[kChunk];  // clamped once the terms are known, for the stats
   double ratio[kChunk];
@@ -120,7 +120,7 @@ struct RatioSequence {
 
   void fill_terms(Chunk& chunk) const {
     RatioScoresForward rules = op;
-    rules.kind = kKind;  // a constant, so that no loop asks for it
+    rules.kind = kKind;  // a constant, so that no loop branches on it
     const double* log_probs = op.log_probs + chunk.t;
     double* score_grads = op.score_grads + chunk.t;
     for (int64_t k = 0; k < chunk.n; ++k) {
@@ -181,7 +181,7 @@ struct RatioSequence {
   }
 };
 
-// Weighs in the sequence's ratio token by token; returns the mean.
+// Applies the sequence's ratio token by token; returns the mean.
 double token_form_score(const RatioScoresForward& op, int64_t i, double ratio, double divisor, Sums& sums) {
   sums.value = 0;
   for (int64_t t = op.cu_seqlens[i]; t < op.cu_seqlens[i + 1]; ++t)

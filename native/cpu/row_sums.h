@@ -4,12 +4,12 @@
 // Memory: the row is streamed once. Sums of exponentials are taken against a reference, at first the largest of the
 // first elements; a block with an element so far above it that floats might overflow (2^kSlack times as likely) has its
 // maximum taken as the new reference and is done again while it is in L1 (the sums so far are rescaled, in float64). So
-// an element costs one pass, and no search for the exact maximum. Only where one block has half of it all is its
-// maximum searched; if that alone has half, its term is left out: log1p(rest) keeps its precision when p -> 1.
+// an element costs one pass, and no search for the exact maximum. Only where one block has half of the total is its
+// maximum sought; if that alone has half, its term is left out: log1p(rest) keeps its precision when p -> 1.
 //
 // Weights are distances from a center, which stays closer to the maximum than the reference need be (2^kCenterSlack):
 // the entropy is what remains of their sum when the distance from the reference is taken off again. Log-probs do not
-// depend on it: they are the same bits with entropy as without.
+// depend on it: they are bit-identical with entropy and without.
 #pragma once
 
 #include <cmath>
@@ -40,7 +40,7 @@ struct Sums {
   void recenter(double distance) { weighted -= distance * total; }
 };
 
-constexpr int64_t kShort = 8;  // elements that are done one by one sooner than as vectors
+constexpr int64_t kShort = 8;  // elements: up to so many, one by one is faster than vectors
 
 // As RowPass::sums, of a row of kShort elements or fewer, in float64.
 template <class E, bool kWeighted>
@@ -150,8 +150,8 @@ class RowPass {
     }
   }
 
-  // Has what is 2 KiB ahead brought to L1. The processor does that by itself but for the first lines of a page; 16-bit
-  // elements, on which it computes as long as the memory takes, then wait. For float32 it was no gain.
+  // Prefetches what is 2 KiB ahead to L1. The hardware prefetcher covers all but the first lines of a page; 16-bit
+  // elements, which take as long to compute as to load, would wait for those. For float32 it was no gain.
   static void fetch_ahead(const Element* x) {
     const auto ahead = reinterpret_cast<uintptr_t>(x) + 2048;
     for (size_t line = 0; line < kMany * kWidth * sizeof(Element); line += 64)

@@ -18,7 +18,7 @@ inline double count_unmasked(const uint8_t* mask, int64_t begin, int64_t end) {
 }
 
 // Calls body(begin, end) for sequences [0, sequences), in parallel. One thread takes the whole of a sequence, so no
-// result depends on the threads.
+// result depends on the number of threads.
 template <class Body>
 void for_sequences(const int32_t* cu_seqlens, int64_t sequences, Body&& body) {
   const int64_t tokens = sequences > 0 ? cu_seqlens[sequences] : 0;

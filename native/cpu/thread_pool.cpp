@@ -33,7 +33,7 @@ int configured_threads() {
   return usable_cores();
 }
 
-// The core that runs this thread; -1 where that is not told.
+// The core that runs this thread; -1 where that is unknown.
 int current_core() {
 #ifdef __linux__
   return sched_getcpu();
@@ -65,7 +65,7 @@ void relax() {
 #endif
 }
 
-// Looks at `done` for a few tens of microseconds. To put a thread to sleep and wake it takes about as long.
+// Polls `done` for a few tens of microseconds. Putting a thread to sleep and waking it takes about as long.
 template <class Done>
 bool spin_until(Done done) {
   using Clock = std::chrono::steady_clock;
@@ -184,7 +184,7 @@ class Pool {
   std::atomic<int> asleep_{0};
   int64_t count_ = 0;
   int64_t grain_ = 1;
-  int workers_ = 0;  // those of a lower index may take part
+  int workers_ = 0;  // threads with a lower index may take part
   void* body_ = nullptr;
   detail::BlockFunction function_ = nullptr;
   int core_ = -1;  // that the caller ran on

@@ -12,7 +12,7 @@ namespace rlvr {
 // Threads that loops use, the calling one included: RLVR_THREADS, else the cores this process may use.
 int thread_count();
 
-// Lets no more than so many take part from now on; 0: no limit. For measuring how loops scale.
+// Lets at most this many take part from now on; 0: no limit. For measuring how loops scale.
 void limit_threads(int threads);
 
 // Each user of the pool (a Node environment) holds it while it lives; the last one to let go joins the
@@ -25,8 +25,8 @@ using BlockFunction = void (*)(void* body, int64_t begin, int64_t end);
 void run_blocks(int64_t count, int64_t grain, bool wake, void* body, BlockFunction function);
 }  // namespace detail
 
-constexpr double kBlockNanoseconds = 4000;    // what a thread takes at a time: far more than the taking costs
-constexpr double kWakingNanoseconds = 30000;  // a shorter loop is over before a thread that sleeps is awake
+constexpr double kBlockNanoseconds = 4000;    // what a thread takes at a time: far more than taking it costs
+constexpr double kWakingNanoseconds = 30000;  // a shorter loop is over before a sleeping thread wakes
 
 // Calls body(begin, end) for consecutive blocks of the indices [0, count), on several threads if that pays; an index
 // takes about `nanoseconds`. The caller works too. If the pool is busy with another loop, the caller does all of it

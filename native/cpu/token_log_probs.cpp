@@ -23,7 +23,7 @@ const TokenLogProbsRows& token_log_probs_rows() {
 namespace cpu {
 namespace {
 
-// About what a row takes where the memory is no limit.
+// Roughly what a row takes where memory bandwidth is not the limit.
 double nanoseconds(int64_t vocab) { return 20 + 0.25 * static_cast<double>(vocab); }
 
 }  // namespace

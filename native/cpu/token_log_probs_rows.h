@@ -34,7 +34,7 @@ struct ForwardRows {
   static bool forward_row(const TokenLogProbsForward& op, int64_t t) {
     const auto* x = static_cast<const Element*>(op.logits) + t * op.row_stride;
     const int64_t target = op.targets[t];
-    if (target < 0 || target >= op.vocab) return false;  // changed under us: never read outside
+    if (target < 0 || target >= op.vocab) return false;  // changed under us: never read out of bounds
     const double inverse_temperature = 1 / op.temperature;
     float reference;
     Sums rest;
@@ -79,7 +79,7 @@ struct BackwardRows {
     for (int k = 0; k < N; ++k) u[k] = S::fma(value[k], kEntropy ? S::fma(beta, u[k], alpha) : alpha, zero);
   }
 
-  // The gradient of a row. With kStream by non-temporal stores.
+  // The gradient of a row. With kStream the stores are non-temporal.
   template <bool kEntropy, bool kStream>
   static void gradient(const Element* x, Element* out, int64_t count, float shift, float alpha, float beta,
                        const Scale& scale) {
@@ -98,7 +98,7 @@ struct BackwardRows {
         for (int64_t k = begin; k < end; ++k) out[k] = E::narrow(lane[k - begin]);
       });
     };
-    // Up to an aligned address first: a streamed store needs one, any other is slow where it crosses a cache line.
+    // Up to an aligned address first: a non-temporal store needs one, any other is slow where it crosses a cache line.
     const int64_t aligned = until_aligned(out) < count ? until_aligned(out) : count;
     for (int64_t k = 0; k < aligned; k += kWidth) few(k, aligned - k < kWidth ? aligned : k + kWidth);
     int64_t i = aligned;
@@ -156,7 +156,7 @@ struct BackwardRows {
 
   static void backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
     const Scale scale(1 / op.temperature, 0.0f);
-    // A gradient that no cache will hold until it is used need not be fetched first, nor push out what is there.
+    // A gradient that no cache will hold until it is used need not be fetched first, nor evict what is there.
     const bool stream = S::kStreams && op.grad_logits != op.logits && op.tokens * op.vocab >= kStreamed;
     for (int64_t t = begin; t < end && !cancelled(op.cancel); ++t)
       stream ? backward_row<S::kStreams>(op, t, scale) : backward_row<false>(op, t, scale);

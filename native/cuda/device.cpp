@@ -5,7 +5,7 @@
 namespace rlvr::cuda {
 namespace {
 
-constexpr int kOldestMajor = 8;  // sm_80: what the kernels are compiled for at the least
+constexpr int kOldestMajor = 8;  // sm_80: the oldest that the kernels are compiled for
 
 std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
 

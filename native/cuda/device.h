@@ -14,10 +14,10 @@ struct DeviceInfo {
   int64_t memory = 0;  // bytes
   int driver = 0;      // CUDA version of the driver: 1000 * major + 10 * minor
   int runtime = 0;     // CUDA version this was built with
-  int count = 0;       // devices of this machine
+  int count = 0;       // devices in this machine
 };
 
-// Looks for a driver, so it is called only when somebody asks.
+// Looks for a driver, so it is called only on demand.
 DeviceInfo probe_device(int index);
 
 }  // namespace rlvr::cuda

@@ -7,7 +7,7 @@ namespace {
 
 constexpr int64_t kSmallestBlock = int64_t{1} << 18;
 
-// A block grows in powers of two, so that batches of about one size find each other's blocks.
+// A block grows in powers of two, so that batches of similar sizes reuse each other's blocks.
 int64_t block_size(int64_t bytes) {
   int64_t size = kSmallestBlock;
   while (size < bytes) size *= 2;
@@ -42,7 +42,7 @@ cudaError_t DeviceContext::initialize() {
   properties.location.type = cudaMemLocationTypeDevice;
   properties.location.id = device_;
   if (const cudaError_t error = cudaMemPoolCreate(&pool_, &properties); error != cudaSuccess) return error;
-  // Memory that was given back stays with the pool: a training step finds what the last one used.
+  // Memory that was given back stays in the pool: a training step reuses what the last one used.
   uint64_t keep = UINT64_MAX;
   return cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep);
 }
@@ -65,7 +65,7 @@ cudaError_t DeviceContext::allocate(void*& pointer, int64_t bytes) {
   if (error == cudaSuccess)
     allocated_ += size;
   else
-    cudaGetLastError();  // said here; later calls start clean
+    cudaGetLastError();  // reported here; later calls start clean
   return error;
 }
 

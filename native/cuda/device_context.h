@@ -1,6 +1,6 @@
 // A device as this package uses it: one stream on which everything is enqueued, a pool of device memory that is taken
-// and given back in that stream's order, and pinned blocks for what is on its way. Nothing here waits for the device,
-// except what says so.
+// and given back in that stream's order, and pinned blocks for transfers in flight. Nothing here waits for the
+// device, except what says so.
 #pragma once
 
 #include <atomic>

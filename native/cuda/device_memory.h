@@ -1,4 +1,4 @@
-// A piece of device memory: taken from a context's pool and given back in the stream's order, or somebody else's.
+// A piece of device memory: taken from a context's pool and given back in the stream's order, or another library's.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // The CUDA backend: one function per op, see native/ops/*.h for what each computes. Every pointer of the argument
-// struct is device memory. Each only enqueues kernels on the stream and returns what the launches said; nothing is
+// struct is device memory. Each only enqueues kernels on the stream and returns the launches' status; nothing is
 // allocated, nothing waits. `cancel` is not read.
 #pragma once
 

@@ -1,6 +1,6 @@
 // What the kernels are written against: CUDA itself, or, in test builds, an emulation that runs the same sources on
 // the CPU under sanitizers (emulation/cuda_emulation.h). Everything that differs between the two is in this header:
-// the launch, and the few instructions that C++ has no words for.
+// the launch, and the few instructions that C++ cannot express.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace rlvr::cuda {
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-// The one way a kernel is launched. Returns what the launch said; errors of the run come with a later call.
+// The one way a kernel is launched. Returns the launch's status; errors of the run come with a later call.
 template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads, cudaStream_t stream,
                    const Arguments&... arguments) {
@@ -44,7 +44,7 @@ __device__ __forceinline__ float exp2_approx(float x) {
 #endif
 }
 
-// 16 bytes of a row that is read once: past L1, first to leave L2.
+// 16 bytes of a row that is read once: first to be evicted.
 __device__ __forceinline__ uint4 load_streaming(const uint4* address) { return __ldcs(address); }
 
 __device__ __forceinline__ void store_streaming(uint4* address, uint4 value) { __stcs(address, value); }

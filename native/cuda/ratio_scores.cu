@@ -21,7 +21,7 @@ __device__ Sums warp_sums(Sums sums) {
   return sums;
 }
 
-// Weighs in the sequence's ratio token by token; each lane writes its own tokens. Returns the mean.
+// Applies the sequence's ratio token by token; each lane writes its own tokens. Returns the mean.
 __device__ double token_form_score(const RatioScoresForward& op, int64_t i, double ratio, double divisor, Sums& sums) {
   Sums shares;
   for (int64_t t = op.cu_seqlens[i] + lane_index(); t < op.cu_seqlens[i + 1]; t += kWarp)

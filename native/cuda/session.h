@@ -1,7 +1,7 @@
 // The device side of one call of the package: device copies ("mirrors") of the host arrays that its kernels read and
-// write. An array that a kernel reads goes up once, at its first use; what kernels write stays on the device, for the
-// kernels after them, until it is asked for. Everything is only enqueued on the context's stream; wait() alone blocks.
-// The first error is kept and makes the rest do nothing.
+// write. An array that a kernel reads is uploaded once, at its first use; what kernels write stays on the device, for
+// the kernels after them, until it is asked for. Everything is only enqueued on the context's stream; wait() alone
+// blocks. The first error is kept and makes the rest do nothing.
 #pragma once
 
 #include <cstdint>
@@ -52,7 +52,7 @@ class Session {
   void request(void* host, int64_t bytes);
   // Enqueues what was requested, as one copy, and marks the end.
   cudaError_t collect();
-  // Waits for collect()'s mark, and brings requested matrices. For any thread.
+  // Waits for collect()'s mark, and copies requested matrices back. For any thread.
   cudaError_t wait();
   // Puts what was collected into the host arrays.
   void deliver();

@@ -3,7 +3,7 @@
 namespace rlvr::cuda {
 namespace {
 
-// What is made for a measurement, and unmade after it.
+// What is created for a measurement, and destroyed after it.
 struct Handles {
   cudaEvent_t begin = nullptr;
   cudaEvent_t end = nullptr;

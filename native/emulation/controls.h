@@ -1,4 +1,4 @@
-// What tests may set and read. Each is defined where what it is about lives.
+// What tests may set and read. Each is defined next to what it controls.
 #pragma once
 
 #include <cstdint>
@@ -6,12 +6,12 @@
 
 namespace rlvr::emulation {
 
-// "forward", "reverse" or a number that seeds a random order; RLVR_EMULATION_ORDER sets the first one.
+// "forward", "reverse" or a number that seeds a random order; RLVR_EMULATION_ORDER sets the initial one.
 void set_order(const std::string& order);
-// The byte that new device memory and each block's shared memory hold; RLVR_EMULATION_FILL sets the first one.
+// The byte that new device memory and each block's shared memory hold; RLVR_EMULATION_FILL sets the initial one.
 void set_fill(uint8_t byte);
 // Whether work on a stream waits in the stream's queue until something waits for it (streams.h says what does);
-// RLVR_EMULATION_ASYNC=1 sets it at first. Turning it off runs what waits.
+// RLVR_EMULATION_ASYNC=1 sets it initially. Turning it off runs what waits.
 void set_async(bool async);
 
 // Device and pinned host memory that was allocated and not yet freed (a free that waits on a stream has not happened).
@@ -22,9 +22,9 @@ int64_t live_events();
 int64_t live_graphs();  // and executable ones
 int64_t live_pools();   // not destroyed, or destroyed but with memory that is not freed
 
-// The n-th allocation from now fails with cudaErrorMemoryAllocation (1: the next); 0 takes that back.
+// The n-th allocation from now fails with cudaErrorMemoryAllocation (1: the next); 0 cancels that.
 void fail_allocation(int64_t n);
-// 0 to 8 devices (RLVR_EMULATION_DEVICES, 1 unless told); with 0 the runtime answers cudaErrorNoDevice.
+// 0 to 8 devices (RLVR_EMULATION_DEVICES, 1 by default); with 0 the runtime answers cudaErrorNoDevice.
 void set_device_count(int count);
 
 // Calls that a correct program never makes: foreign or double frees, copies that leave their allocation, wrong kinds of

@@ -81,7 +81,7 @@ void set_now(const Side& side, int value) {
   const Access writes(side);
   std::memset(reinterpret_cast<void*>(side.address), value, side.width);
 }
-// When work on a stream comes to run.
+// For work on a stream, when it runs.
 void check_alive(const Side& side, const char* what) {
   const auto* allocation = find_allocation(side.address);
   if (allocation != nullptr && side.address + side.extent() <= allocation->first + allocation->second.bytes) return;

@@ -5,7 +5,7 @@
 //
 // A block's threads are fibers of the calling thread; they switch only at barriers and warp operations, in an order
 // that RLVR_EMULATION_ORDER=forward|reverse|<seed> chooses. What a GPU would not forgive ends the process with a
-// message. Device memory and shared memory start as RLVR_EMULATION_FILL (a byte, 0xff unless told: NaN in every float
+// message. Device memory and shared memory start as RLVR_EMULATION_FILL (a byte, 0xff by default: NaN in every float
 // type), and under ASan the host cannot touch device memory except through the runtime API.
 //
 // Put kernels and device functions with __shared__ variables into an anonymous namespace: ASan has no redzones around

@@ -1,4 +1,4 @@
-// What a launch is, for those who ask for it and those who run it.
+// A launch, for the code that asks for it and the code that runs it.
 #pragma once
 
 #include <memory>

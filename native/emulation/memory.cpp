@@ -66,7 +66,7 @@ cudaError_t release(void* pointer, bool pinned) {
   return result(cudaSuccess);
 }
 
-// `like` says all of the allocation except its size; this takes the mutex.
+// `like` describes the allocation except for its size; this takes the mutex.
 cudaError_t allocate(void** pointer, size_t bytes, Allocation like) {
   if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "allocation in a host function");
   if (pointer == nullptr) return misuse(cudaErrorInvalidValue, "allocation into a null pointer");

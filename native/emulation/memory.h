@@ -1,4 +1,4 @@
-// What the device's memory is made of, for allocations, copies and pools. Internal; the mutex is held.
+// The device's memory, as tracked for allocations, copies and pools. Internal; the mutex is held.
 #pragma once
 
 #include <utility>

@@ -1,6 +1,6 @@
-// Memory pools. A pool hands out allocations of their own, so that ASan sees their ends; what it "reserves" is a
-// number: the most that was in use since the last synchronisation or trim, down to the release threshold. A pool knows
-// numbers only, and nothing of memory. Internal; the mutex is held.
+// Memory pools. Each allocation from a pool is separate, so that ASan sees its end; what a pool "reserves" is a
+// number: the most that was in use since the last synchronisation or trim, down to the release threshold. A pool only
+// keeps numbers, and knows nothing of memory. Internal; the mutex is held.
 #pragma once
 
 #include "emulation/runtime_state.h"

@@ -96,7 +96,7 @@ const Module& module() {
 
 }  // namespace
 
-// Volatile, so that this does not become a call of memset, which ASan would check.
+// Volatile, so that this does not become a call to memset, which ASan would check.
 __attribute__((no_sanitize_address)) void fill(void* address, uint64_t bytes) {
   const uint64_t word = 0x0101010101010101ull * fill_byte();
   auto* at = static_cast<volatile unsigned char*>(address);

@@ -152,7 +152,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   streams().live.insert(*stream);
   return result(cudaSuccess);
 }
-// CUDA returns at once and lets the work come to its end; nobody can tell that from running it here.
+// CUDA returns at once and lets the work finish; no caller can tell that from running it here.
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   if (detail::inside_host_function())
     return misuse(cudaErrorNotPermitted, "destruction of a stream in a host function");

@@ -8,7 +8,7 @@
 //   - cudaMemcpy, cudaMemset, cudaFreeHost, and cudaFree of memory from cudaMalloc, for all work;
 //   - work on a stream that waits for an event (cudaStreamWaitEvent), or that the default stream orders after other
 //   work.
-// cudaStreamQuery and cudaEventQuery run one item of the queue each, so that a loop that polls comes to an end.
+// cudaStreamQuery and cudaEventQuery run one item of the queue each, so that a polling loop terminates.
 #pragma once
 
 #include <deque>

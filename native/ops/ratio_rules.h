@@ -79,7 +79,7 @@ RLVR_HOST_DEVICE inline Term stopped_term(double ratio, double log_prob, double 
   return {weight * log_prob, weight, clip};
 }
 
-// With sigmoid(x) and sigmoid(-x) of one exponential, which cannot overflow.
+// With sigmoid(x) and sigmoid(-x) from one exponential, which cannot overflow.
 template <class Math>
 RLVR_HOST_DEVICE inline Term soft_gate_term(double ratio, double tau) {
   const double x = tau * (ratio - 1);
@@ -102,7 +102,7 @@ RLVR_HOST_DEVICE inline Term k3_term(double d, double inverse_ratio_minus_1) {
   return {inverse_ratio_minus_1 + d, -inverse_ratio_minus_1};
 }
 
-// Whether a token's term is made of its ratio.
+// Whether a token's term depends on its ratio.
 RLVR_HOST_DEVICE constexpr bool uses_ratio(RatioScore kind) {
   return kind == RatioScore::kRatio || kind == RatioScore::kClipped || kind == RatioScore::kStopped ||
          kind == RatioScore::kSoftGate;
@@ -142,7 +142,7 @@ RLVR_HOST_DEVICE inline Term sequence_score(const RatioScoresForward& op, double
   return {mean, 1};
 }
 
-// Whether the mean is of unweighted log-ratios first, and the weights come with the sequence's ratio.
+// Whether the mean is at first of unweighted log-ratios, and the weights are applied with the sequence's ratio.
 RLVR_HOST_DEVICE inline bool token_form(const RatioScoresForward& op) {
   return op.kind == RatioScore::kSequence && op.token_weights != nullptr;
 }

@@ -40,7 +40,7 @@ struct RatioScoresForward {
   const uint8_t* mask;          // [T] or null
   const int32_t* cu_seqlens;    // [N + 1]
   int64_t sequences;            // N
-  const double* sides;          // [N], only the sign is read; null: token_weights, or else 0, say the side
+  const double* sides;          // [N], only the sign is read; null: the side is that of token_weights, or 0
   const double* token_weights;  // [T] or null: 1
   double epsilon_low;
   double epsilon_high;

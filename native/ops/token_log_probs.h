@@ -27,7 +27,7 @@ struct TokenLogProbsForward {
   double* log_probs;       // [T] out, natural log
   double* log_sum_exp;     // [T] out, of the scaled logits
   double* entropy;         // [T] out, nats; null: not computed
-  uint8_t* kept;           // [T] out: 1, or 0 for masked and non-finite rows; the mask to go on with
+  uint8_t* kept;           // [T] out: 1, or 0 for masked and non-finite rows; the mask for later ops
   int32_t* non_finite;     // [1] out: number of non-finite rows
   CancelFlag cancel;
 };

@@ -1,6 +1,6 @@
-// What the C++ runtime of our build machine calls in its own glibc, in terms of glibc 2.28. Linked only into prebuilt
-// addons, whose static libstdc++ and libgcc were configured for a newer system than they will run on. Hidden like all
-// of the addon: nobody else gets to see these.
+// What the C++ runtime of our build machine calls in its newer glibc, in terms of 2.28. Linked only into prebuilt
+// addons, whose static libstdc++ and libgcc were configured for a newer system than they will run on. Hidden like
+// the rest of the addon: nothing else can bind to these.
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
@@ -49,7 +49,7 @@ int look_into(dl_phdr_info* object, size_t, void* data) {
 
 extern "C" {
 
-// 2.32; read by shared_ptr to leave out atomics in a process of one thread. We have threads.
+// 2.32; read by shared_ptr to skip atomics in a single-threaded process. We have threads.
 __attribute__((used)) char __libc_single_threaded = 0;
 
 // 2.36; read by std::random_device.

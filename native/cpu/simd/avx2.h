@@ -18,7 +18,7 @@ struct Simd : FmaExp<Simd> {
   static Float set(float x) { return _mm256_set1_ps(x); }
   static Float load(const float* p) { return _mm256_loadu_ps(p); }
   static void store(float* p, Float x) { _mm256_storeu_ps(p, x); }
-  // Past the caches, to a multiple of 32; fence() comes before others may look.
+  // Non-temporal, to a multiple of 32; fence() must follow before other threads read it.
   static void stream(float* p, Float x) { _mm256_stream_ps(p, x); }
   static void fence() { _mm_sfence(); }
   static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }

@@ -1,5 +1,5 @@
 // Sixteen floats at a time with AVX-512 (F, BW, DQ, VL). Included only by *_avx512.cpp. What the functions promise is
-// said in avx2.h. Its gain is not the width alone: with 32 registers the constants and four vectors in flight fit.
+// documented in avx2.h. Width is not the only gain: 32 registers hold the constants and four vectors in flight.
 #pragma once
 
 #include <immintrin.h>

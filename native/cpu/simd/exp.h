@@ -11,7 +11,7 @@ namespace rlvr {
 template <class S>
 struct FmaExp {
   // The map from x to the exponent of exp((x - reference) / temperature), in base 2. The integer nearest to the
-  // reference's exponent is taken off where the exponent is rounded, which takes no operation of its own; `unit`, a
+  // reference's exponent is subtracted where the exponent is rounded, which takes no extra operation; `unit`, a
   // factor for sums, is the rest. For references within 2^16 temperatures of 0. With kExact the factor 1/temperature is
   // split in two, so that its rounding does not grow with |x|.
   template <Precision kPrecision, bool kExact>
@@ -37,7 +37,7 @@ struct FmaExp {
   };
 
   // value = exp((x - reference) / temperature) / unit for an x that is no less than scale.floor, for N vectors stage by
-  // stage: the chain of one fills the waits of the others. `shifted` is kExponentMagic + log2(value), the latter
+  // stage: each one's dependency chain hides the others' latency. `shifted` is kExponentMagic + log2(value), the latter
   // rounded; above 127 the value means nothing. NaN gives NaN.
   template <Precision kPrecision, bool kExact, class Float, int N>
   [[gnu::always_inline]] static void exp(const Float (&x)[N], const Scale<kPrecision, kExact>& scale, Float (&value)[N],

@@ -2,7 +2,7 @@
 // it were rounded to float32. The constant term is 1, so that 2^0 is exactly 1.
 //
 // Where an instruction set looks up a table of kEntries floats in a register, the table takes the first bits of the
-// fraction and leaves |f| <= 1/(2 * kEntries), for which fewer terms do. Without one, kEntries is 1.
+// fraction and leaves |f| <= 1/(2 * kEntries), for which fewer terms suffice. Without one, kEntries is 1.
 #pragma once
 
 #include <cstdint>
@@ -81,11 +81,11 @@ constexpr float kExp2Sixteenths[16] = {
 template <int kEntries>
 constexpr float kExponentMagic = 12582912.0f / kEntries + 127.0f;
 
-// How far left those bits go to be the exponent of a float32, and their fraction the first bits of its mantissa.
+// How far to shift those bits left to be the exponent of a float32, and their fraction the first bits of its mantissa.
 template <int kEntries>
 constexpr int kExponentShift = kEntries == 1 ? 23 : 19;
 
-// What is missing then to the bits of 2^x.
+// What must be added to those for the bits of 2^x.
 struct Exp2Table {
   int32_t entry[16] = {};
 
@@ -98,7 +98,7 @@ struct Exp2Table {
 };
 
 // Whether rounding the factor 1/temperature * log2(e) to float32 loses next to nothing, as at temperature 1: terms of
-// 2^-100 of the largest, which no sum feels unless it has no others, are off by less than 1e-6.
+// 2^-100 of the largest, which matter to no sum that has others, are off by less than 1e-6.
 inline bool scale_is_close(double inverse_temperature) {
   const double exact = inverse_temperature * kLog2E;
   const double error = (static_cast<double>(static_cast<float>(exact)) - exact) / exact;
