@@ -1,7 +1,6 @@
 // The token level of a batch: log-probs from logits, or as given.
 import * as token from '../ops/token-log-probs.js';
-import type { OpenedAll } from '../run/task.js';
-import { type MaybePending, type Pending, read, readAll, type Task } from '../run/task.js';
+import { type MaybePending, type OpenedAll, type Pending, read, readAll, type Task } from '../run/task.js';
 import { type CheckedSequences, type GivenLogProbs, givenLogProbs } from './batch.js';
 
 /** The token level of a batch, computed. */
