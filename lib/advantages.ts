@@ -1,12 +1,13 @@
 import { checkGroupOrder, gather, scatter } from './groups.js';
 import { namesOf, takeFields, takeOptions } from './options.js';
+import { atOnce, mapped, raggedSlices, type Sliced } from './slices.js';
 import {
   type FloatArray,
   finiteFloats,
   finiteNumber,
+  ifGiven,
   offsets,
   oneOf,
-  optional,
   optionsArgument,
   tokenCounts,
   typedArray,
@@ -43,53 +44,13 @@ export interface AdvantagesOptions {
 /** Names of {@link AdvantagesOptions}. */
 export const ADVANTAGES_OPTIONS = namesOf<AdvantagesOptions>({ estimator: true, ddof: true, eps: true });
 
-/** Rewards [N], their lengths [N] for `opo`, and where the advantages [N] go. */
-interface Group {
-  rewards: Float64Array;
-  tokenCounts: Float64Array | undefined;
-  advantages: Float64Array;
-}
-
-/** Writes the advantages of sequences [begin, end). */
-type Rule = (group: Group, begin: number, end: number) => void;
-
-function mean(values: Float64Array, begin: number, end: number): number {
-  let sum = 0;
-  for (let i = begin; i < end; i++) sum += values[i];
-  return sum / (end - begin);
-}
-
-function standardised(ddof: number, eps: number): Rule {
-  return ({ rewards, advantages }, begin, end) => {
-    const mu = mean(rewards, begin, end);
-    let squares = 0;
-    for (let i = begin; i < end; i++) squares += (rewards[i] - mu) ** 2;
-    const std = Math.sqrt(squares / Math.max(end - begin - ddof, 1));
-    for (let i = begin; i < end; i++) advantages[i] = (rewards[i] - mu) / (std + eps);
-  };
-}
-
-function scaledDifference(scale: (n: number) => number): Rule {
-  return ({ rewards, advantages }, begin, end) => {
-    const mu = mean(rewards, begin, end);
-    for (let i = begin; i < end; i++) advantages[i] = (rewards[i] - mu) * scale(end - begin);
-  };
-}
-
-const lengthWeighted: Rule = ({ rewards, tokenCounts, advantages }, begin, end) => {
-  let tokens = 0;
-  let weighted = 0;
-  for (let i = begin; i < end; i++) {
-    tokens += tokenCounts?.[i] ?? 0;
-    weighted += (tokenCounts?.[i] ?? 0) * rewards[i];
-  }
-  for (let i = begin; i < end; i++) advantages[i] = rewards[i] - weighted / Math.max(tokens, 1);
-};
-
-/** How rewards become advantages. */
+/** How rewards become advantages: `(R - centre) * factor / divisor`, with the numbers of the group. */
 export interface AdvantageRule {
-  apply: Rule;
+  /** Whether each reward counts for the centre by the tokens of its sequence; else they count alike. */
   needsTokenCounts: boolean;
+  factor(sequences: number): number;
+  /** From the sum of (R - centre)^2, where the rule needs that. */
+  divisor: ((squares: number, sequences: number) => number) | undefined;
 }
 
 /** The rule of the options, checked. */
@@ -97,34 +58,54 @@ export function advantageRule(options: AdvantagesOptions): AdvantageRule {
   const estimator = oneOf('estimator', options.estimator ?? 'grpo', ['grpo', 'drGrpo', 'rloo', 'opo']);
   const ddof = finiteNumber('ddof', options.ddof ?? 1, { min: 0, max: 1, integer: true });
   const eps = finiteNumber('eps', options.eps ?? 1e-4, { min: 0 });
-  const rules = {
-    grpo: standardised(ddof, eps),
-    drGrpo: scaledDifference(() => 1),
-    rloo: scaledDifference((n) => n / (n - 1)),
-    opo: lengthWeighted,
-  };
-  return { apply: rules[estimator], needsTokenCounts: estimator === 'opo' };
+  const needsTokenCounts = estimator === 'opo';
+  const factor = (n: number) => (estimator === 'rloo' ? n / (n - 1) : 1);
+  if (estimator !== 'grpo') return { needsTokenCounts, factor, divisor: undefined };
+  return { needsTokenCounts, factor, divisor: (squares, n) => Math.sqrt(squares / Math.max(n - ddof, 1)) + eps };
 }
 
-/** A rule on validated arrays. */
-export function estimateAdvantages(
-  { apply }: AdvantageRule,
+/** A rule on validated arrays. `tokenCounts` for a rule that needs them. */
+export function* estimateAdvantages(
+  rule: AdvantageRule,
   rewards: Float64Array,
   tokenCounts: Float64Array | undefined,
   cuGroups: Int32Array,
-): Float64Array {
-  const group: Group = { rewards, tokenCounts, advantages: new Float64Array(rewards.length) };
-  for (let g = 0; g + 1 < cuGroups.length; g++) {
-    if (varies(rewards, cuGroups[g], cuGroups[g + 1])) apply(group, cuGroups[g], cuGroups[g + 1]);
+): Sliced<Float64Array> {
+  const counts = rule.needsTokenCounts ? tokenCounts : undefined;
+  const { centres, varies } = yield* groupCentres(rewards, counts, cuGroups);
+  const squares = new Float64Array(centres.length);
+  if (rule.divisor) {
+    yield* raggedSlices(cuGroups, (g, begin, end) => {
+      for (let i = begin; i < end; i++) squares[g] += (rewards[i] - centres[g]) ** 2;
+    });
   }
-  return group.advantages;
+  const advantages = new Float64Array(rewards.length);
+  yield* raggedSlices(cuGroups, (g, begin, end) => {
+    if (varies[g] === 0) return;
+    const sequences = cuGroups[g + 1] - cuGroups[g];
+    const factor = rule.factor(sequences);
+    const divisor = rule.divisor ? rule.divisor(squares[g], sequences) : 1;
+    for (let i = begin; i < end; i++) advantages[i] = ((rewards[i] - centres[g]) * factor) / divisor;
+  });
+  return advantages;
 }
 
-function varies(rewards: Float64Array, begin: number, end: number): boolean {
-  for (let i = begin + 1; i < end; i++) {
-    if (rewards[i] !== rewards[begin]) return true;
-  }
-  return false;
+/** [G] the mean reward of each group, weighted by `weights` if there are any, and whether its rewards differ. */
+function* groupCentres(rewards: Float64Array, weights: Float64Array | undefined, cuGroups: Int32Array) {
+  const groups = cuGroups.length - 1;
+  const sums = new Float64Array(groups);
+  const totals = new Float64Array(groups);
+  const varies = new Uint8Array(groups);
+  yield* raggedSlices(cuGroups, (g, begin, end) => {
+    for (let i = begin; i < end; i++) {
+      const weight = weights?.[i] ?? 1;
+      sums[g] += weight * rewards[i];
+      totals[g] += weight;
+      if (rewards[i] !== rewards[cuGroups[g]]) varies[g] = 1;
+    }
+  });
+  const centres = yield* mapped(sums, (sum, g) => sum / Math.max(totals[g], 1));
+  return { centres, varies };
 }
 
 /**
@@ -144,13 +125,17 @@ function varies(rewards: Float64Array, begin: number, end: number): boolean {
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`.
  */
 export function advantages(given: AdvantagesInputs, options?: AdvantagesOptions): Float64Array {
-  const inputs = takeFields('inputs', given);
+  return atOnce(advantagesOf(takeFields('inputs', given), options));
+}
+
+function* advantagesOf(inputs: AdvantagesInputs, options: AdvantagesOptions | undefined): Sliced<Float64Array> {
   const sequences = typedArray('rewards', inputs.rewards, ['Float32Array', 'Float64Array']).length;
-  const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N');
-  const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
-  const groupOrder = optional(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
+  const rewards = yield* finiteFloats('rewards', inputs.rewards, sequences, 'N');
+  const cuGroups = yield* offsets('cuGroups', inputs.cuGroups, sequences, 'N');
+  const groupOrder = yield* ifGiven(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
   const rule = advantageRule(takeOptions('advantages', optionsArgument(options), ADVANTAGES_OPTIONS));
   const needsCounts = rule.needsTokenCounts || inputs.tokenCounts !== undefined;
-  const counts = needsCounts ? gather(tokenCounts(inputs.tokenCounts, sequences), groupOrder) : undefined;
-  return scatter(estimateAdvantages(rule, gather(rewards, groupOrder), counts, cuGroups), groupOrder);
+  const counts = needsCounts ? yield* gather(yield* tokenCounts(inputs.tokenCounts, sequences), groupOrder) : undefined;
+  const ordered = yield* estimateAdvantages(rule, yield* gather(rewards, groupOrder), counts, cuGroups);
+  return yield* scatter(ordered, groupOrder);
 }

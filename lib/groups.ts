@@ -1,5 +1,6 @@
 // Groups of sequences: packed side by side, or in any order with a permutation that says which belong together.
 import { badArgument, describe } from './errors.js';
+import { mapped, type Sliced, slices } from './slices.js';
 import { arrayOf, typedArray } from './validate.js';
 
 /** Checked groups of a batch. */
@@ -83,32 +84,36 @@ function checkGroupIds(value: unknown): ArrayLike<number | string> {
  *
  * @throws RlvrError `ERR_DTYPE`, `ERR_SHAPE`; `ERR_RANGE` naming the first index out of range or met twice.
  */
-export function checkGroupOrder(name: string, value: unknown, sequences: number): Int32Array {
-  const order = arrayOf(name, value, ['Int32Array'], sequences, 'N, one index per sequence').slice();
+export function* checkGroupOrder(name: string, value: unknown, sequences: number): Sliced<Int32Array> {
+  const given = arrayOf(name, value, ['Int32Array'], sequences, 'N, one index per sequence');
+  const order = new Int32Array(sequences);
   const seen = new Uint8Array(sequences);
-  for (let k = 0; k < sequences; k++) {
-    const i = order[k];
-    if (i < 0 || i >= sequences)
-      throw badArgument('ERR_RANGE', name, `sequence indices in [0, ${sequences})`, `${i} at index ${k}`);
-    if (seen[i] === 1) throw badArgument('ERR_RANGE', name, 'each sequence once', `${i} again at index ${k}`);
-    seen[i] = 1;
-  }
+  yield* slices(sequences, (begin, end) => {
+    for (let k = begin; k < end; k++) {
+      const i = given[k];
+      order[k] = i;
+      if (i < 0 || i >= sequences)
+        throw badArgument('ERR_RANGE', name, `sequence indices in [0, ${sequences})`, `${i} at index ${k}`);
+      if (seen[i] === 1) throw badArgument('ERR_RANGE', name, 'each sequence once', `${i} again at index ${k}`);
+      seen[i] = 1;
+    }
+  });
   return order;
 }
 
 /** [N] values of sequences in group order: `out[k] = values[order[k]]`. The values themselves without an order. */
-export function gather(values: Float64Array, order: Int32Array | undefined): Float64Array {
+export function* gather(values: Float64Array, order: Int32Array | undefined): Sliced<Float64Array> {
   if (!order) return values;
-  const out = new Float64Array(order.length);
-  for (let k = 0; k < order.length; k++) out[k] = values[order[k]];
-  return out;
+  return yield* mapped(values, (_, k) => values[order[k]]);
 }
 
 /** The way back of {@link gather}: `out[order[k]] = values[k]`. The values themselves without an order. */
-export function scatter(values: Float64Array, order: Int32Array | undefined): Float64Array {
+export function* scatter(values: Float64Array, order: Int32Array | undefined): Sliced<Float64Array> {
   if (!order) return values;
   const out = new Float64Array(order.length);
-  for (let k = 0; k < order.length; k++) out[order[k]] = values[k];
+  yield* slices(order.length, (begin, end) => {
+    for (let k = begin; k < end; k++) out[order[k]] = values[k];
+  });
   return out;
 }
 

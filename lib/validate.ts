@@ -1,6 +1,7 @@
 // Checks of arguments, shared by every op and loss. Each throws an RlvrError that names the argument; all run before
 // anything is written.
 import { badArgument, describe, tag } from './errors.js';
+import { atOnceIfShort, findIndex, type Sliced, slices } from './slices.js';
 
 /** Per-token and per-sequence numbers: float64 inside, either float type from outside. */
 export type FloatArray = Float32Array | Float64Array;
@@ -58,17 +59,40 @@ export function arrayOf<K extends keyof ArrayTypes>(
 }
 
 /** `length` floats as float64; the array itself when it already is. */
-export function floats(name: string, value: unknown, length: number, meaning: string): Float64Array {
+export function* floats(name: string, value: unknown, length: number, meaning: string): Sliced<Float64Array> {
   const array = arrayOf(name, value, ['Float32Array', 'Float64Array'], length, meaning);
-  return tag(array) === 'Float64Array' ? (array as Float64Array) : new Float64Array(array);
+  return isFloat64(array) ? array : yield* converted(array);
 }
 
-/** Whether every value is finite: 0 times one that is not is NaN. Four sums, since an addition waits for the one before. */
-export function allFinite(array: Float64Array): boolean {
+function isFloat64(array: FloatArray): array is Float64Array {
+  return tag(array) === 'Float64Array';
+}
+
+function* converted(array: FloatArray): Sliced<Float64Array> {
+  const floats = new Float64Array(array.length);
+  const work = (begin: number, end: number) => {
+    for (let i = begin; i < end; i++) floats[i] = array[i];
+  };
+  if (!atOnceIfShort(floats.length, work)) yield* slices(floats.length, work);
+  return floats;
+}
+
+/** Whether every value is finite. */
+export function* allFinite(array: Float64Array): Sliced<boolean> {
+  let finite = true;
+  const work = (begin: number, end: number) => {
+    finite &&= finiteBetween(array, begin, end);
+  };
+  if (!atOnceIfShort(array.length, work)) yield* slices(array.length, work);
+  return finite;
+}
+
+/** 0 times a value that is not finite is NaN. Four sums, since an addition waits for the one before. */
+function finiteBetween(array: Float64Array, begin: number, end: number): boolean {
   let [a, b, c, d] = [0, 0, 0, 0];
-  const rest = array.length % 4;
-  for (let i = 0; i < rest; i++) a += 0 * array[i];
-  for (let i = rest; i < array.length; i += 4) {
+  const rest = begin + ((end - begin) % 4);
+  for (let i = begin; i < rest; i++) a += 0 * array[i];
+  for (let i = rest; i < end; i += 4) {
     a += 0 * array[i];
     b += 0 * array[i + 1];
     c += 0 * array[i + 2];
@@ -78,81 +102,88 @@ export function allFinite(array: Float64Array): boolean {
 }
 
 /** As floats, every value finite. */
-export function finiteFloats(name: string, value: unknown, length: number, meaning: string): Float64Array {
-  const array = floats(name, value, length, meaning);
-  if (allFinite(array)) return array;
-  for (let i = 0; i < length; i++) {
-    if (!Number.isFinite(array[i]))
-      throw badArgument('ERR_NONFINITE', name, 'finite values', `${array[i]} at index ${i}`);
-  }
-  return array;
+export function* finiteFloats(name: string, value: unknown, length: number, meaning: string): Sliced<Float64Array> {
+  const given = arrayOf(name, value, ['Float32Array', 'Float64Array'], length, meaning);
+  const array = isFloat64(given) ? given : yield* converted(given);
+  if (yield* allFinite(array)) return array;
+  const i = yield* findIndex(length, (at) => !Number.isFinite(array[at]));
+  throw badArgument('ERR_NONFINITE', name, 'finite values', `${array[i]} at index ${i}`);
 }
 
 /** [N] token counts: finite, at least 0. */
-export function tokenCounts(value: unknown, sequences: number): Float64Array {
-  const counts = finiteFloats('tokenCounts', value, sequences, 'N, one count per sequence');
-  const negative = counts.findIndex((n) => n < 0);
+export function* tokenCounts(value: unknown, sequences: number): Sliced<Float64Array> {
+  const counts = yield* finiteFloats('tokenCounts', value, sequences, 'N, one count per sequence');
+  const negative = yield* findIndex(sequences, (i) => counts[i] < 0);
   if (negative === -1) return counts;
   throw badArgument('ERR_RANGE', 'tokenCounts', 'counts of at least 0', `${counts[negative]} at index ${negative}`);
 }
 
 /** As floats, no NaN where the mask keeps the token (`remedy`: what else helps). Infinities pass: log-ratios are clamped. */
-export function maskedFloats(
+export function* maskedFloats(
   name: string,
   value: unknown,
   length: number,
   mask: Uint8Array | undefined,
   remedy = '',
-): Float64Array {
-  const array = floats(name, value, length, 'T, one value per token');
-  if (allFinite(array)) return array;
-  for (let t = 0; t < length; t++) {
-    if (Number.isNaN(array[t]) && mask?.[t] !== 0) {
-      throw badArgument('ERR_NONFINITE', name, `no NaN at unmasked tokens${remedy}`, `NaN at index ${t}`);
-    }
-  }
-  return array;
+): Sliced<Float64Array> {
+  const array = yield* floats(name, value, length, 'T, one value per token');
+  if (yield* allFinite(array)) return array;
+  const t = yield* findIndex(length, (at) => Number.isNaN(array[at]) && mask?.[at] !== 0);
+  if (t === -1) return array;
+  throw badArgument('ERR_NONFINITE', name, `no NaN at unmasked tokens${remedy}`, `NaN at index ${t}`);
 }
 
 /** As floats, every value finite where the mask keeps the token. */
-export function maskedFinite(name: string, value: unknown, length: number, mask: Uint8Array | undefined): Float64Array {
-  const array = floats(name, value, length, 'T, one value per token');
-  if (allFinite(array)) return array;
-  for (let t = 0; t < length; t++) {
-    if (!Number.isFinite(array[t]) && mask?.[t] !== 0) {
-      throw badArgument('ERR_NONFINITE', name, 'finite values at unmasked tokens', `${array[t]} at index ${t}`);
-    }
-  }
-  return array;
+export function* maskedFinite(
+  name: string,
+  value: unknown,
+  length: number,
+  mask: Uint8Array | undefined,
+): Sliced<Float64Array> {
+  const array = yield* floats(name, value, length, 'T, one value per token');
+  if (yield* allFinite(array)) return array;
+  const t = yield* findIndex(length, (at) => !Number.isFinite(array[at]) && mask?.[at] !== 0);
+  if (t === -1) return array;
+  throw badArgument('ERR_NONFINITE', name, 'finite values at unmasked tokens', `${array[t]} at index ${t}`);
 }
 
 /**
  * Offsets that start at 0 and do not decrease, ending at `total` where that is known. A copy: the caller may change
  * theirs while an op runs.
  */
-export function offsets(name: string, value: unknown, total?: number, of?: string): Int32Array {
-  const array = typedArray(name, value, ['Int32Array']);
-  if (array.length === 0) throw badArgument('ERR_SHAPE', name, 'at least one offset', 'length 0');
-  if (array[0] !== 0) throw badArgument('ERR_RANGE', name, 'offsets starting at 0', `${array[0]} at index 0`);
-  for (let i = 1; i < array.length; i++) {
-    if (array[i] < array[i - 1]) {
-      throw badArgument(
-        'ERR_RANGE',
-        name,
-        'offsets that do not decrease',
-        `${array[i]} after ${array[i - 1]} at index ${i}`,
-      );
+export function* offsets(name: string, value: unknown, total?: number, of?: string): Sliced<Int32Array> {
+  const given = typedArray(name, value, ['Int32Array']);
+  if (given.length === 0) throw badArgument('ERR_SHAPE', name, 'at least one offset', 'length 0');
+  const copy = new Int32Array(given.length);
+  let decrease = 0; // index
+  let previous = -Infinity;
+  const work = (begin: number, end: number) => {
+    for (let i = begin; i < end; i++) {
+      copy[i] = given[i];
+      if (copy[i] < previous && decrease === 0) decrease = i;
+      previous = copy[i];
     }
+  };
+  if (!atOnceIfShort(copy.length, work)) yield* slices(copy.length, work);
+  if (copy[0] !== 0) throw badArgument('ERR_RANGE', name, 'offsets starting at 0', `${copy[0]} at index 0`);
+  if (decrease > 0) {
+    const got = `${copy[decrease]} after ${copy[decrease - 1]} at index ${decrease}`;
+    throw badArgument('ERR_RANGE', name, 'offsets that do not decrease', got);
   }
-  const last = array[array.length - 1];
+  const last = copy[copy.length - 1];
   if (total !== undefined && last !== total)
     throw badArgument('ERR_SHAPE', name, `a last offset of ${total} (${of})`, `${last}`);
-  return array.slice();
+  return copy;
 }
 
 /** The check's result for an argument that may be left out; only `undefined` counts as left out. */
 export function optional<T>(value: unknown, check: (value: unknown) => T): T | undefined {
   return value === undefined ? undefined : check(value);
+}
+
+/** As {@link optional}, for a check of every element. */
+export function* ifGiven<V, T>(value: V | undefined, check: (value: V) => Sliced<T>): Sliced<T | undefined> {
+  return value === undefined ? undefined : yield* check(value);
 }
 
 export function optionalMask(value: unknown, tokens: number): Uint8Array | undefined {
@@ -163,15 +194,32 @@ export function optionalMask(value: unknown, tokens: number): Uint8Array | undef
 export const ID_ARRAYS = ['Int32Array', 'BigInt64Array'] as const;
 
 /** Target ids, each in [0, vocab) where the mask keeps the token. 64-bit ids are copied to 32 bits. */
-export function targetIds(value: unknown, tokens: number, vocab: number, mask: Uint8Array | undefined): Int32Array {
+export function* targetIds(
+  value: unknown,
+  tokens: number,
+  vocab: number,
+  mask: Uint8Array | undefined,
+): Sliced<Int32Array> {
   const given = arrayOf('targets', value, ID_ARRAYS, tokens, 'T, one id per token');
-  const ids = tag(given) === 'Int32Array' ? (given as Int32Array) : Float64Array.from(given, Number);
-  for (let t = 0; t < tokens; t++) {
-    if ((ids[t] < 0 || ids[t] >= vocab) && mask?.[t] !== 0) {
-      throw badArgument('ERR_RANGE', 'targets', `ids in [0, ${vocab})`, `${given[t]} at index ${t}`);
+  const ids = tag(given) === 'Int32Array' ? (given as Int32Array) : yield* from64Bits(given as BigInt64Array);
+  let outside = -1; // index
+  const work = (begin: number, end: number) => {
+    for (let t = begin; t < end && outside === -1; t++) {
+      if ((ids[t] < 0 || ids[t] >= vocab) && mask?.[t] !== 0) outside = t;
     }
-  }
-  return ids instanceof Float64Array ? Int32Array.from(ids) : ids;
+  };
+  if (!atOnceIfShort(tokens, work)) yield* slices(tokens, work);
+  if (outside === -1) return ids;
+  throw badArgument('ERR_RANGE', 'targets', `ids in [0, ${vocab})`, `${given[outside]} at index ${outside}`);
+}
+
+/** Ids in 32 bits; -1 for those that need more. */
+function* from64Bits(given: BigInt64Array): Sliced<Int32Array> {
+  const ids = new Int32Array(given.length);
+  yield* slices(ids.length, (begin, end) => {
+    for (let t = begin; t < end; t++) ids[t] = BigInt.asIntN(32, given[t]) === given[t] ? Number(given[t]) : -1;
+  });
+  return ids;
 }
 
 interface NumberRange {

@@ -7,10 +7,12 @@ import {
   type NonFiniteRule,
   nonFiniteError,
   nonFiniteRule,
+  type Rows,
   temperatureOption,
   tokenRows,
 } from '../ops/token-log-probs.js';
 import { namesOf } from '../options.js';
+import { type Sliced, slices } from '../slices.js';
 import {
   allFinite,
   type FloatArray,
@@ -18,7 +20,6 @@ import {
   floats,
   maskedFloats,
   offsets,
-  optional,
   optionalMask,
   targetIds,
   typedArray,
@@ -90,7 +91,7 @@ export interface CheckedSequences {
   mask: Uint8Array | undefined;
   oldLogProbs: Float64Array | undefined;
   rolloutLogProbs: Float64Array | undefined;
-  rows: ReturnType<typeof tokenRows> | undefined; // from logits
+  rows: Rows | undefined; // from logits
   logProbs: Float64Array | undefined; // from log-probs
   logProbsSource: FloatArray | undefined;
   onNonFinite: NonFiniteRule;
@@ -111,43 +112,48 @@ export interface TokenLevelOptions {
 export const TOKEN_LEVEL_OPTIONS = namesOf<TokenLevelOptions>({ temperature: true, onNonFinite: true });
 
 /** `missing`: NaN in `rolloutLogProbs` stands for tokens that the engine could not score. */
-export function checkSequences(batch: SequenceBatch, options: TokenLevelOptions, missing = false): CheckedSequences {
+export function* checkSequences(
+  batch: SequenceBatch,
+  options: TokenLevelOptions,
+  missing = false,
+): Sliced<CheckedSequences> {
   if ((batch.logits === undefined) === (batch.logProbs === undefined)) {
     const got = batch.logits === undefined ? 'neither' : 'both';
     throw badArgument('ERR_DTYPE', 'batch', 'either logits (with targets) or logProbs', got);
   }
   temperatureOption(options.temperature);
-  const rows = batch.logits === undefined ? undefined : tokenRows(batch, options.temperature);
-  const source = batch.logProbs;
+  const rows = batch.logits === undefined ? undefined : yield* tokenRows(batch, options.temperature);
+  const { logProbs: source, oldLogProbs, rolloutLogProbs } = batch;
   const tokens = rows ? rows.view.tokens : typedArray('logProbs', source, ['Float32Array', 'Float64Array']).length;
   const mask = rows ? rows.mask : optionalMask(batch.mask, tokens);
-  const cuSeqlens = offsets('cuSeqlens', batch.cuSeqlens, tokens, 'T');
+  const cuSeqlens = yield* offsets('cuSeqlens', batch.cuSeqlens, tokens, 'T');
   return {
     tokens,
     sequences: cuSeqlens.length - 1,
     cuSeqlens,
     mask,
-    oldLogProbs: optional(batch.oldLogProbs, (old) => maskedFloats('oldLogProbs', old, tokens, mask)),
-    rolloutLogProbs: optional(batch.rolloutLogProbs, (own) => checkRollout(own, tokens, mask, missing)),
+    oldLogProbs: oldLogProbs === undefined ? undefined : yield* maskedFloats('oldLogProbs', oldLogProbs, tokens, mask),
+    rolloutLogProbs:
+      rolloutLogProbs === undefined ? undefined : yield* checkRollout(rolloutLogProbs, tokens, mask, missing),
     rows,
-    logProbs: optional(source, (logProbs) => floats('logProbs', logProbs, tokens, 'T')),
+    logProbs: source === undefined ? undefined : yield* floats('logProbs', source, tokens, 'T'),
     logProbsSource: source,
     onNonFinite: nonFiniteRule(options.onNonFinite),
   };
 }
 
-function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefined, missing: boolean): Float64Array {
+function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefined, missing: boolean) {
   if (missing) return floats('rolloutLogProbs', value, tokens, 'T, one value per token');
   return maskedFloats('rolloutLogProbs', value, tokens, mask, ", or rolloutCorrection with missing: 'one'");
 }
 
 /** Checks the arrays of a batch again before the backward pass: the caller may have changed or detached them since. */
-export function recheckSequences({ rows, mask }: CheckedSequences): void {
+export function* recheckSequences({ rows, mask }: CheckedSequences): Sliced<void> {
   if (mask) typedArray('mask', mask, ['Uint8Array']);
   if (!rows) return;
   const { tokens, vocab, source } = rows.view;
   logitsView('logits', source, tokens);
-  targetIds(rows.targets, tokens, vocab, mask);
+  yield* targetIds(rows.targets, tokens, vocab, mask);
 }
 
 /** The groups and [N] rewards of a checked batch, as far as it has them. */
@@ -157,13 +163,16 @@ export interface CheckedGroups {
   rewards: Float64Array | undefined; // [N]
 }
 
-export function checkGroups(batch: Partial<Rewarded>, sequences: number): CheckedGroups {
+export function* checkGroups(batch: Partial<Rewarded>, sequences: number): Sliced<CheckedGroups> {
   const { cuGroups, groupOrder, rewards } = batch;
   const wanted = cuGroups !== undefined || groupOrder !== undefined;
   return {
-    cuGroups: wanted ? offsets('cuGroups', cuGroups, sequences, 'N') : undefined,
-    groupOrder: optional(groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences)),
-    rewards: optional(rewards, (values) => finiteFloats('rewards', values, sequences, 'N, one reward per sequence')),
+    cuGroups: wanted ? yield* offsets('cuGroups', cuGroups, sequences, 'N') : undefined,
+    groupOrder: groupOrder === undefined ? undefined : yield* checkGroupOrder('groupOrder', groupOrder, sequences),
+    rewards:
+      rewards === undefined
+        ? undefined
+        : yield* finiteFloats('rewards', rewards, sequences, 'N, one reward per sequence'),
   };
 }
 
@@ -184,23 +193,26 @@ export interface GivenLogProbs {
 }
 
 /** Given log-probs as a token level: themselves if they are finite, else a copy with 0 where a token does not count. */
-export function givenLogProbs(checked: CheckedSequences): GivenLogProbs {
+export function* givenLogProbs(checked: CheckedSequences): Sliced<GivenLogProbs> {
   const { mask, onNonFinite } = checked;
   const given = checked.logProbs ?? new Float64Array();
-  if (allFinite(given)) return { logProbs: given, mask, nonFinite: new Int32Array(1) };
-  const logProbs = given.slice();
-  const kept = new Uint8Array(logProbs.length).fill(1);
+  if (yield* allFinite(given)) return { logProbs: given, mask, nonFinite: new Int32Array(1) };
+  const logProbs = new Float64Array(given.length);
+  const kept = new Uint8Array(given.length);
   let first = -1;
   let count = 0;
-  for (let t = 0; t < logProbs.length; t++) {
-    const masked = mask?.[t] === 0;
-    if (!masked && Number.isFinite(logProbs[t])) continue;
-    logProbs[t] = 0;
-    kept[t] = 0;
-    if (masked) continue;
-    if (first === -1) first = t;
-    count++;
-  }
+  yield* slices(given.length, (begin, end) => {
+    for (let t = begin; t < end; t++) {
+      if (mask?.[t] === 0) continue;
+      if (Number.isFinite(given[t])) {
+        logProbs[t] = given[t];
+        kept[t] = 1;
+        continue;
+      }
+      if (first === -1) first = t;
+      count++;
+    }
+  });
   if (count > 0 && onNonFinite === 'error') throw nonFiniteError('logProbs', 'token', first, count);
   return { logProbs, mask: count > 0 ? kept : mask, nonFinite: Int32Array.of(count) };
 }

@@ -3,7 +3,7 @@
 import type { OptionNames } from '../options.js';
 import { takeFields, takeOptions } from '../options.js';
 import { type AsyncOptions, type BackendOptions, optionsOf, read, runAsync, runSync, type Task } from '../run/task.js';
-import { type FloatArray, finiteFloats, optional, optionsArgument } from '../validate.js';
+import { type FloatArray, finiteFloats, ifGiven, optionsArgument } from '../validate.js';
 import {
   checkSequences,
   recheckSequences,
@@ -73,9 +73,9 @@ interface State {
 }
 
 function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<ForwardOptions>): Task<State> {
-  const checked = checkSequences(batch, options);
+  const checked = yield* checkSequences(batch, options);
   const checkedScore = checkScore(score);
-  const sides = optional(options.sides, (s) =>
+  const sides = yield* ifGiven(options.sides, (s) =>
     finiteFloats('sides', s, checked.sequences, 'N, one value per sequence'),
   );
   const level = yield* tokenLevelTask(checked, options.entropy === true);
@@ -88,7 +88,7 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
   const result: ForwardResult = {
     scores: read.scores,
     tokenCounts: read.tokenCounts.slice(), // the backward pass needs its own, whatever the caller does with these
-    logProbs: ownLogProbs(level, read.logProbs),
+    logProbs: yield* ownLogProbs(level, read.logProbs),
     nonFiniteTokens: read.nonFinite[0],
     ...(read.entropy && { entropy: read.entropy }),
   };
@@ -101,14 +101,14 @@ function* backwardTask<B extends SequenceBatch>(
   options: BackwardOptions<B>,
 ): Task<Gradients> {
   const { sequences } = level.checked;
-  recheckSequences(level.checked);
-  const upstream = finiteFloats('gradScores', gradScores, sequences, 'N, one value per sequence');
+  yield* recheckSequences(level.checked);
+  const upstream = yield* finiteFloats('gradScores', gradScores, sequences, 'N, one value per sequence');
   const target = gradientTarget(level.checked, options.gradient);
   const gradient: PendingGradient = yield* writeGradientTask(level, target, [
     { of: 'logProbs', channel, gradScores: upstream },
   ]);
   const [array] = yield* read(gradient.array);
-  return gradient.finish(array);
+  return yield* gradient.finish(array);
 }
 
 /**

@@ -8,6 +8,7 @@ import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
 import type { MaybePending, Task } from '../run/task.js';
+import { type Sliced, slices } from '../slices.js';
 import { arrayOf, type FloatArray } from '../validate.js';
 import type { CheckedSequences } from './batch.js';
 import type { ScoreChannel } from './scores.js';
@@ -96,7 +97,7 @@ export interface Gradients {
 /** A gradient in progress: read `array`, then pass it to `finish`. */
 export interface PendingGradient {
   array: MaybePending<HostArray> | DeviceMemory | undefined;
-  finish(array: HostArray | DeviceMemory | undefined): Gradients;
+  finish(array: HostArray | DeviceMemory | undefined): Sliced<Gradients>;
 }
 
 export function* writeGradientTask(
@@ -104,14 +105,16 @@ export function* writeGradientTask(
   target: GradientTarget,
   terms: readonly Term[],
 ): Task<PendingGradient> {
-  if (target.kind === 'none') return { array: undefined, finish: () => ({}) };
+  if (target.kind === 'none') return { array: undefined, finish: () => done({}) };
   const into = target.kind === 'logProbs' ? writable(target.out, level.checked) : undefined;
   const gradLogProbs = yield* tokenGradientTask(level, terms, 'logProbs', into);
   if (target.kind === 'logProbs') {
-    const finish = (array: HostArray | DeviceMemory | undefined) => {
+    const finish = function* (array: HostArray | DeviceMemory | undefined): Sliced<Gradients> {
       const values = array as Float64Array;
-      if (!into) target.out?.set(values);
-      return { gradLogProbs: target.out ?? values };
+      const { out } = target;
+      if (!out || into) return { gradLogProbs: values };
+      yield* slices(values.length, (begin, end) => out.set(values.subarray(begin, end), begin));
+      return { gradLogProbs: out };
     };
     return { array: gradLogProbs, finish };
   }
@@ -122,5 +125,10 @@ export function* writeGradientTask(
   const gradEntropy = withEntropy ? yield* tokenGradientTask(level, terms, 'entropy') : undefined;
   const upstream = { logSumExp: level.logSumExp!, gradLogProbs, entropy: level.entropy, gradEntropy, halt };
   const { gradLogits } = yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, upstream);
-  return { array: gradLogits, finish: () => ({ gradLogits: target.view.source }) };
+  return { array: gradLogits, finish: () => done({ gradLogits: target.view.source }) };
+}
+
+// biome-ignore lint/correctness/useYield: work that is done
+function* done(gradients: Gradients): Sliced<Gradients> {
+  return gradients;
 }

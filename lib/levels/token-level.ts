@@ -1,6 +1,7 @@
 // The token level of a batch: log-probs from logits, or as given.
 import * as token from '../ops/token-log-probs.js';
 import { type MaybePending, type OpenedAll, type Pending, read, readAll, type Task } from '../run/task.js';
+import { mapped, raggedSlices, type Sliced } from '../slices.js';
 import { type CheckedSequences, type GivenLogProbs, givenLogProbs } from './batch.js';
 
 /** The token level of a batch, computed. */
@@ -17,7 +18,7 @@ export interface TokenLevel {
 
 export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean): Task<TokenLevel> {
   if (!checked.rows) {
-    const given = givenLogProbs(checked);
+    const given = yield* givenLogProbs(checked);
     const { logProbs, mask, nonFinite } = given;
     return { checked, given, logProbs, logSumExp: undefined, entropy: undefined, mask, nonFinite };
   }
@@ -40,10 +41,10 @@ export function* readResults<R extends Pick<TokenLevel, 'nonFinite'>>(
 }
 
 /** [T] log-probs for the caller, once read. Given ones are copied, 0 where a token does not count, as from logits. */
-export function ownLogProbs({ given }: TokenLevel, logProbs: Float64Array): Float64Array {
+export function* ownLogProbs({ given }: TokenLevel, logProbs: Float64Array): Sliced<Float64Array> {
   if (!given) return logProbs;
   const { mask } = given;
-  return mask ? logProbs.map((logProb, t) => (mask[t] === 0 ? 0 : logProb)) : logProbs.slice();
+  return yield* mapped(logProbs, (logProb, t) => (mask?.[t] === 0 ? 0 : logProb));
 }
 
 /** The mask on the host. It is the given one, already there, unless non-finite rows are skipped. */
@@ -59,9 +60,9 @@ export function* tokenCountsTask(level: TokenLevel): Task<Float64Array> {
   const { cuSeqlens, sequences } = level.checked;
   const counts = new Float64Array(sequences);
   const mask = yield* maskTask(level);
-  for (let i = 0; i < sequences; i++) {
-    if (!mask) counts[i] = cuSeqlens[i + 1] - cuSeqlens[i];
-    else for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) counts[i] += mask[t] === 0 ? 0 : 1;
-  }
+  yield* raggedSlices(cuSeqlens, (i, begin, end) => {
+    if (!mask) counts[i] += end - begin;
+    else for (let t = begin; t < end; t++) counts[i] += mask[t] === 0 ? 0 : 1;
+  });
   return counts;
 }

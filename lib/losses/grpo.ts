@@ -24,9 +24,9 @@ export interface GrpoParameters extends AdvantageParameters, ClippedRatioParamet
 /** Options of {@link grpo}. */
 export interface GrpoOptions extends PolicyOptions, GrpoParameters {}
 
-const objective: Objective<GrpoParameters, AdvantageInputs> = (score, batch, checked, options) => {
+const objective: Objective<GrpoParameters, AdvantageInputs> = function* (score, batch, checked, options) {
   const form = oneOf('form', options.form ?? 'advantage', ['advantage', 'discriminative']);
-  const policy = advantageWeighted(score, batch, checked, options); // also checks the options that come with either form
+  const policy = yield* advantageWeighted(score, batch, checked, options); // also checks the options that come with either form
   if (form === 'advantage') return policy;
   const refuse = (name: string, got: unknown) =>
     badArgument('ERR_RANGE', name, "none with form 'discriminative'", `${got}`);
@@ -36,7 +36,7 @@ const objective: Objective<GrpoParameters, AdvantageInputs> = (score, batch, che
     if (options[name] !== undefined) throw refuse(name, describe(options[name]));
   }
   if (batch.advantages !== undefined) throw refuse('advantages', 'an array');
-  return discriminative(score, batch as Batch, checked, options);
+  return yield* discriminative(score, batch as Batch, checked, options);
 };
 
 /** {@link grpo}, as the list of losses has it. */

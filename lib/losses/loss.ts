@@ -174,13 +174,13 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
 ): Loss<P, I, Always> {
   function* task(batch: LossBatch<I>, options: OptionsOf<P>): Task<LossValue> {
     const { rolloutCorrection } = options as RolloutParameters;
-    const sequences = checkSequences(batch, options, rolloutCorrection?.missing === 'one');
+    const sequences = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one');
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     // Here and below without spreads in literals, which take V8 microseconds.
-    const groups = checkGroups(batch, sequences.sequences);
+    const groups = yield* checkGroups(batch, sequences.sequences);
     const checked: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
-    const { needsEntropy, evaluate } = objective(checkedScore, batch, checked, options);
+    const { needsEntropy, evaluate } = yield* objective(checkedScore, batch, checked, options);
     const target = gradientTarget(checked, options.gradient);
     const level = yield* tokenLevelTask(checked, options.entropy === true || needsEntropy === true);
     const outcome = yield* evaluate(level);
@@ -194,13 +194,13 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const value: LossValue & Gradients = {
       loss: losses.reduce((sum, [loss]) => sum + loss, 0),
       scores,
-      metrics: batchMetrics(checked, results, differences) as Metrics, // which some batches lack, ValueOf says
+      metrics: (yield* batchMetrics(checked, results, differences)) as Metrics, // which some batches lack, ValueOf says
     };
     if (groupLosses) value.groupLosses = groupLosses;
     if (advantages) value.advantages = advantages;
-    if (logProbs) value.logProbs = ownLogProbs(level, logProbs);
+    if (logProbs) value.logProbs = yield* ownLogProbs(level, logProbs);
     if (entropy && options.entropy === true) value.entropy = entropy;
-    return Object.assign(value, gradient.finish(array));
+    return Object.assign(value, yield* gradient.finish(array));
   }
   const optionsOf = (given: object | undefined, mode: 'sync' | 'async') => {
     const options = take(optionsArgument(given), mode);

@@ -1,6 +1,7 @@
 import { gather } from '../groups.js';
 import type { CheckedBatch } from '../objectives/objective.js';
 import { clamped, importance } from '../objectives/rollout-correction.js';
+import { atOnceIfShort, raggedSlices, type Sliced, slices, total } from '../slices.js';
 
 /** What trainers log of a batch. A mean over nothing is 0. */
 export interface Metrics {
@@ -67,70 +68,56 @@ interface Measured {
   entropy: Float64Array | undefined; // [T]
 }
 
-function sum(values: Float64Array | Int32Array): number {
-  let total = 0;
-  for (let i = 0; i < values.length; i++) total += values[i];
-  return total;
-}
-
-function dot(a: Float64Array, b: Float64Array): number {
-  return a.reduce((total, value, i) => total + value * b[i], 0);
-}
-
 const ratio = (part: number, whole: number) => (whole === 0 ? 0 : part / whole);
 
 /** `differences`: [T] old - rollout log-probs. */
-export function batchMetrics(
+export function* batchMetrics(
   checked: CheckedBatch,
   { nonFinite, scores, tokenCounts, clippedLow, clippedHigh, ratioStats, klScores, entropy }: Measured,
   differences: Float64Array | undefined,
-): Omit<Metrics, GroupMetric | RewardMetric> {
-  const tokens = sum(tokenCounts);
+): Sliced<Omit<Metrics, GroupMetric | RewardMetric>> {
+  let [tokens, low, high, kl] = [0, 0, 0, 0];
+  const work = (begin: number, end: number) => {
+    for (let i = begin; i < end; i++) tokens += tokenCounts[i];
+    if (clippedLow) for (let i = begin; i < end; i++) low += clippedLow[i];
+    if (clippedHigh) for (let i = begin; i < end; i++) high += clippedHigh[i];
+    if (klScores) for (let i = begin; i < end; i++) kl += klScores[i] * tokenCounts[i];
+  };
+  if (!atOnceIfShort(scores.length, work)) yield* slices(scores.length, work);
   const metrics: Partial<Metrics> & { tokens: number; nonFiniteTokens: number } = {
     tokens,
     nonFiniteTokens: nonFinite[0],
   };
-  addRewardMetrics(metrics, scores, checked);
-  if (clippedLow && clippedHigh) Object.assign(metrics, clipFractions(clippedLow, clippedHigh, tokens));
-  if (ratioStats) Object.assign(metrics, ratioMetrics(ratioStats, tokens));
-  if (klScores) metrics.kl = ratio(dot(klScores, tokenCounts), tokens);
-  if (entropy) metrics.entropy = ratio(sum(entropy), tokens); // 0 where a token does not count
-  if (differences) Object.assign(metrics, rolloutMetrics(differences, tokens));
+  const { rewards, cuGroups, groupOrder, positiveThreshold } = checked;
+  if (rewards && cuGroups) {
+    const ordered = groupOrder ? yield* gather(rewards, groupOrder) : rewards;
+    Object.assign(metrics, yield* groupMetrics(cuGroups, ordered, positiveThreshold));
+  }
+  if (rewards) Object.assign(metrics, yield* rewardMetrics(scores, rewards, positiveThreshold));
+  if (clippedLow && clippedHigh) Object.assign(metrics, clipFractions(ratio(low, tokens), ratio(high, tokens)));
+  if (ratioStats) Object.assign(metrics, yield* ratioMetrics(ratioStats, tokens));
+  if (klScores) metrics.kl = ratio(kl, tokens);
+  if (entropy) metrics.entropy = ratio(yield* total(entropy), tokens); // 0 where a token does not count
+  if (differences) Object.assign(metrics, yield* rolloutMetrics(differences, tokens));
   return metrics;
 }
 
-/** As far as the batch has rewards and groups. */
-function addRewardMetrics(
-  metrics: Partial<Metrics>,
-  scores: Float64Array,
-  { rewards, cuGroups, groupOrder, positiveThreshold }: CheckedBatch,
-): void {
-  if (!rewards) return;
-  if (cuGroups) {
-    const ordered = gather(rewards, groupOrder);
-    const contrastiveGroups = countContrastive(cuGroups, ordered, positiveThreshold);
-    metrics.contrastiveGroups = contrastiveGroups;
-    metrics.degenerateGroups = cuGroups.length - 1 - contrastiveGroups;
-    metrics.zeroVarianceFraction = zeroVariance(cuGroups, ordered);
-  }
-  Object.assign(metrics, scoreMeans(scores, rewards, positiveThreshold));
-  metrics.rewardMean = ratio(sum(rewards), rewards.length);
-}
-
-function clipFractions(low: Int32Array, high: Int32Array, tokens: number) {
-  const [clipFractionLow, clipFractionHigh] = [ratio(sum(low), tokens), ratio(sum(high), tokens)];
+function clipFractions(clipFractionLow: number, clipFractionHigh: number) {
   return { clipFractionLow, clipFractionHigh, clipFraction: clipFractionLow + clipFractionHigh };
 }
 
 /** From the sums of each sequence: of r, of r^2, of d; and its largest r. */
-function ratioMetrics(stats: Float64Array, tokens: number) {
+function* ratioMetrics(stats: Float64Array, tokens: number) {
   let [ratios, squares, logRatios, ratioMax] = [0, 0, 0, 0];
-  for (let i = 0; i < stats.length; i += 4) {
-    ratios += stats[i];
-    squares += stats[i + 1];
-    logRatios += stats[i + 2];
-    ratioMax = Math.max(ratioMax, stats[i + 3]);
-  }
+  const work = (begin: number, end: number) => {
+    for (let i = 4 * begin; i < 4 * end; i += 4) {
+      ratios += stats[i];
+      squares += stats[i + 1];
+      logRatios += stats[i + 2];
+      ratioMax = Math.max(ratioMax, stats[i + 3]);
+    }
+  };
+  if (!atOnceIfShort(stats.length / 4, work)) yield* slices(stats.length / 4, work);
   return {
     ratioMean: ratio(ratios, tokens),
     ratioMax,
@@ -140,64 +127,75 @@ function ratioMetrics(stats: Float64Array, tokens: number) {
 }
 
 /** Tokens that do not count have a difference of 0; those without a value, NaN. */
-function rolloutMetrics(differences: Float64Array, unmasked: number) {
-  let [total, absolute, largest, tokens] = [0, 0, 0, unmasked];
+function* rolloutMetrics(differences: Float64Array, unmasked: number) {
+  let [sum, absolute, largest, tokens] = [0, 0, 0, unmasked];
   let [weights, squares] = [tokens - differences.length, tokens - differences.length]; // takes the masked ones' e^0 off
-  for (const difference of differences) {
-    if (Number.isNaN(difference)) {
-      tokens--;
-      continue;
+  yield* slices(differences.length, (begin, end) => {
+    for (let t = begin; t < end; t++) {
+      const difference = differences[t];
+      if (Number.isNaN(difference)) {
+        tokens--;
+        continue;
+      }
+      const weight = importance(difference);
+      sum -= clamped(difference); // equal and opposite infinities would add up to NaN
+      absolute += Math.abs(difference);
+      largest = Math.max(largest, Math.abs(difference));
+      weights += weight;
+      squares += weight * weight;
     }
-    const weight = importance(difference);
-    total -= clamped(difference); // equal and opposite infinities would add up to NaN
-    absolute += Math.abs(difference);
-    largest = Math.max(largest, Math.abs(difference));
-    weights += weight;
-    squares += weight * weight;
-  }
+  });
   return {
     rolloutLogProbDiffMean: ratio(absolute, tokens),
     rolloutLogProbDiffMax: largest,
-    rolloutKl: ratio(total, tokens),
+    rolloutKl: ratio(sum, tokens),
     rolloutEffectiveSampleSize: ratio(weights * weights, tokens * squares),
   };
 }
 
-/** Of the groups with sequences; empty ones are no groups of rollouts. */
-function zeroVariance(cuGroups: Int32Array, rewards: Float64Array): number {
-  let [equal, groups] = [0, 0];
-  for (let g = 0; g + 1 < cuGroups.length; g++) {
-    const members = rewards.subarray(cuGroups[g], cuGroups[g + 1]);
-    if (members.length === 0) continue;
-    groups++;
-    if (members.every((reward) => reward === members[0])) equal++;
-  }
-  return ratio(equal, groups);
-}
-
-function countContrastive(cuGroups: Int32Array, rewards: Float64Array, threshold: number): number {
-  let count = 0;
-  for (let g = 0; g + 1 < cuGroups.length; g++) {
-    let positives = 0;
-    for (let i = cuGroups[g]; i < cuGroups[g + 1]; i++) positives += rewards[i] > threshold ? 1 : 0;
-    if (positives > 0 && positives < cuGroups[g + 1] - cuGroups[g]) count++;
-  }
-  return count;
-}
-
-function scoreMeans(scores: Float64Array, rewards: Float64Array, threshold: number) {
-  const totals = { positive: 0, negative: 0, positives: 0, negatives: 0 };
-  for (let i = 0; i < scores.length; i++) {
-    if (rewards[i] > threshold) {
-      totals.positive += scores[i];
-      totals.positives++;
-    } else {
-      totals.negative += scores[i];
-      totals.negatives++;
+/** Groups with both signs, and all others; of the groups with sequences, the fraction whose rewards are equal. */
+function* groupMetrics(cuGroups: Int32Array, rewards: Float64Array, threshold: number) {
+  const groups = cuGroups.length - 1;
+  let [contrastive, equal, filled] = [0, 0, 0];
+  let [positives, varies] = [0, false]; // in the group so far
+  const work = (g: number, begin: number, end: number) => {
+    const [first, last] = [cuGroups[g], cuGroups[g + 1]];
+    if (first === last) return; // no group of rollouts
+    if (begin === first) [positives, varies] = [0, false];
+    for (let i = begin; i < end; i++) {
+      if (rewards[i] > threshold) positives++;
+      if (rewards[i] !== rewards[first]) varies = true;
     }
-  }
-  const positiveScoreMean = ratio(totals.positive, totals.positives);
-  const negativeScoreMean = ratio(totals.negative, totals.negatives);
-  const both = totals.positives > 0 && totals.negatives > 0;
-  return { positiveScoreMean, negativeScoreMean, scoreGap: both ? positiveScoreMean - negativeScoreMean : 0 };
+    if (end < last) return;
+    filled++;
+    if (!varies) equal++;
+    if (positives > 0 && positives < last - first) contrastive++;
+  };
+  yield* raggedSlices(cuGroups, work);
+  return {
+    contrastiveGroups: contrastive,
+    degenerateGroups: groups - contrastive,
+    zeroVarianceFraction: ratio(equal, filled),
+  };
+}
+
+function* rewardMetrics(scores: Float64Array, rewards: Float64Array, threshold: number) {
+  let [positive, negative, positives, rewardSum] = [0, 0, 0, 0];
+  const work = (begin: number, end: number) => {
+    for (let i = begin; i < end; i++) {
+      rewardSum += rewards[i];
+      if (rewards[i] > threshold) {
+        positive += scores[i];
+        positives++;
+      } else {
+        negative += scores[i];
+      }
+    }
+  };
+  if (!atOnceIfShort(scores.length, work)) yield* slices(scores.length, work);
+  const negatives = scores.length - positives;
+  const positiveScoreMean = ratio(positive, positives);
+  const negativeScoreMean = ratio(negative, negatives);
+  const scoreGap = positives > 0 && negatives > 0 ? positiveScoreMean - negativeScoreMean : 0;
+  return { positiveScoreMean, negativeScoreMean, scoreGap, rewardMean: ratio(rewardSum, rewards.length) };
 }

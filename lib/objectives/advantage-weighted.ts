@@ -14,6 +14,7 @@ import {
 import { rejectTokenWeights, scoreParameters } from '../ops/ratio-scores.js';
 import { namesOf } from '../options.js';
 import type { Task } from '../run/task.js';
+import { mapped, type Sliced } from '../slices.js';
 import { type FloatArray, finiteFloats, maskedFinite, objectArgument, typedArray } from '../validate.js';
 import { ENTROPY_PARAMETERS, type EntropyParameters, entropyBonus } from './entropy-bonus.js';
 import { KL_PARAMETERS, type KlInputs, type KlParameters, klPenalty } from './kl-penalty.js';
@@ -76,20 +77,27 @@ interface AdvantageSource {
  */
 export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> = withParameters(
   ADVANTAGE_PARAMETERS,
-  (score, batch, checked, options) => {
+  function* (score, batch, checked, options) {
     const weights = aggregationWeights(options, checked.sequences);
-    const source = advantageSource(batch, checked, options);
+    const source = yield* advantageSource(batch, checked, options);
     const correction = rolloutCorrection(checked, options);
     if (source.perToken) requireTokenTerms(score, 'advantages');
     if (correction?.perToken) requireTokenTerms(score, 'rolloutCorrection');
     const bonus = entropyBonus(checked, options);
-    const extensions = [klPenalty(batch, checked, options), bonus].filter((extension) => extension !== undefined);
+    const extensions = [yield* klPenalty(batch, checked, options), bonus].filter(
+      (extension) => extension !== undefined,
+    );
     return {
       needsEntropy: bonus !== undefined,
       *evaluate(level) {
         const advantages = yield* source.task(level);
         const importance = correction && (yield* correction.task(level));
-        const { inputs, factors } = combine(source.perToken, advantages, correction?.perToken === true, importance);
+        const { inputs, factors } = yield* combine(
+          source.perToken,
+          advantages,
+          correction?.perToken === true,
+          importance,
+        );
         const channel = yield* scoreTask(level, score, inputs);
         const { loss, gradScores } = yield* weightedSumTask(channel.scores, factors, channel.tokenCounts, weights, -1);
         let result: ObjectiveResult = {
@@ -106,29 +114,30 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
 );
 
 /** The batch's own advantages, else those of the estimator. */
-function advantageSource(
+function* advantageSource(
   { advantages }: AdvantageInputs,
   checked: CheckedBatch,
   { advantage }: AdvantageParameters,
-): AdvantageSource {
+): Sliced<AdvantageSource> {
   const rule = advantageRule(objectArgument('advantage', advantage ?? {}));
-  if (advantages !== undefined) return givenAdvantages(advantages, checked);
+  if (advantages !== undefined) return yield* givenAdvantages(advantages, checked);
   const { rewards, cuGroups, groupOrder } = requireGroups(checked);
   return {
     perToken: false,
     *task(level) {
-      const counts = rule.needsTokenCounts ? gather(yield* tokenCountsTask(level), groupOrder) : undefined;
-      return scatter(estimateAdvantages(rule, gather(rewards, groupOrder), counts, cuGroups), groupOrder);
+      const counts = rule.needsTokenCounts ? yield* gather(yield* tokenCountsTask(level), groupOrder) : undefined;
+      const ordered = yield* estimateAdvantages(rule, yield* gather(rewards, groupOrder), counts, cuGroups);
+      return yield* scatter(ordered, groupOrder);
     },
   };
 }
 
-function givenAdvantages(advantages: FloatArray, { sequences, tokens, mask }: CheckedBatch): AdvantageSource {
+function* givenAdvantages(advantages: FloatArray, { sequences, tokens, mask }: CheckedBatch): Sliced<AdvantageSource> {
   const { length } = typedArray('advantages', advantages, ['Float32Array', 'Float64Array']);
   const perToken = length !== sequences && length === tokens;
   const values = perToken
-    ? selected(maskedFinite('advantages', advantages, tokens, mask), mask)
-    : finiteFloats('advantages', advantages, sequences, `N, one per sequence (or T = ${tokens}, one per token)`);
+    ? yield* selected(yield* maskedFinite('advantages', advantages, tokens, mask), mask)
+    : yield* finiteFloats('advantages', advantages, sequences, `N, one per sequence (or T = ${tokens}, one per token)`);
   return {
     perToken,
     // biome-ignore lint/correctness/useYield: a task without a kernel
@@ -139,8 +148,8 @@ function givenAdvantages(advantages: FloatArray, { sequences, tokens, mask }: Ch
 }
 
 /** 0 where masked, whatever stands there. */
-function selected(values: Float64Array, mask: Uint8Array | undefined): Float64Array {
-  return mask ? values.map((value, t) => (mask[t] === 0 ? 0 : value)) : values;
+function* selected(values: Float64Array, mask: Uint8Array | undefined): Sliced<Float64Array> {
+  return mask ? yield* mapped(values, (value, t) => (mask[t] === 0 ? 0 : value)) : values;
 }
 
 function requireTokenTerms(score: Score, argument: string): void {
@@ -149,17 +158,17 @@ function requireTokenTerms(score: Score, argument: string): void {
 }
 
 /** What multiplies a token's term, and what a sequence's score: advantages, and importance weights if there are any. */
-function combine(
+function* combine(
   advantagesPerToken: boolean,
   advantages: Float64Array,
   importancePerToken: boolean,
   importance: Float64Array | undefined,
-): { inputs: ScoreInputs; factors: Float64Array | undefined } {
-  const product = () => (importance ? advantages.map((advantage, i) => advantage * importance[i]) : advantages);
-  if (advantagesPerToken) {
-    if (importancePerToken || !importance) return { inputs: { tokenWeights: product() }, factors: undefined };
-    return { inputs: { tokenWeights: advantages }, factors: importance };
+): Sliced<{ inputs: ScoreInputs; factors: Float64Array | undefined }> {
+  if (importance && advantagesPerToken !== importancePerToken) {
+    if (advantagesPerToken) return { inputs: { tokenWeights: advantages }, factors: importance };
+    return { inputs: { sides: advantages, tokenWeights: importance }, factors: advantages };
   }
-  if (importancePerToken) return { inputs: { sides: advantages, tokenWeights: importance }, factors: advantages };
-  return { inputs: { sides: advantages }, factors: product() };
+  const product = importance ? yield* mapped(advantages, (advantage, i) => advantage * importance[i]) : advantages;
+  if (advantagesPerToken) return { inputs: { tokenWeights: product }, factors: undefined };
+  return { inputs: { sides: advantages }, factors: product };
 }

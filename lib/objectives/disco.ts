@@ -3,12 +3,12 @@
 // to the behaviour policy. A few numbers per sequence: computed on the host.
 
 import type { Groups } from '../groups.js';
-import { groupMembers } from '../groups.js';
 import { requireGroups } from '../levels/batch.js';
 import type { Term } from '../levels/gradient.js';
 import { klTask, scoreTask } from '../levels/scores.js';
 import { readResults } from '../levels/token-level.js';
 import { namesOf } from '../options.js';
+import { mapped, raggedSlices, type Sliced, slices, total } from '../slices.js';
 import { finiteNumber, objectArgument } from '../validate.js';
 import type { Objective } from './objective.js';
 import { withParameters } from './objective.js';
@@ -64,64 +64,99 @@ interface Checked {
  * console.log(loss, groupLosses); // => -0.6 Float64Array(1) [ -0.6 ]
  * ```
  */
-export const disco: Objective<DiscoParameters> = withParameters(DISCO_PARAMETERS, (score, _batch, checked, options) => {
-  const tau = options.tau === null ? null : finiteNumber('tau', options.tau ?? 10, { above: 0 });
-  const graded = requireGroups(checked);
-  const groups = Math.max(graded.cuGroups.length - 1, 1);
-  const normalizer = finiteNumber('normalizer', options.normalizer ?? groups, { above: 0 });
-  const constraint = hinge(options.klConstraint ?? false);
-  const sides = signs(graded.rewards, checked.positiveThreshold);
-  return {
-    *evaluate(level) {
-      const channel = yield* scoreTask(level, score, { sides });
-      const kl = constraint && (yield* klTask(level, 'k1', checked.oldLogProbs));
-      const { scores, tokenCounts } = channel;
-      const { nonFinite } = level;
-      const read = yield* readResults(level, { nonFinite, scores, tokenCounts, klScores: kl?.scores });
-      const { loss, groupLosses, gradScores } = contrast(read, graded, sides, { tau, normalizer });
-      const terms: Term[] = [{ of: 'logProbs', channel, gradScores }];
-      if (!kl || !constraint) return { losses: [loss], channel, groupLosses, terms };
-      const penalty = constraint({ scores: read.klScores ?? new Float64Array(), tokenCounts: read.tokenCounts });
-      terms.push({ of: 'logProbs', channel: kl, gradScores: penalty.gradScores });
-      return { losses: [loss, penalty.loss], channel, groupLosses, terms };
-    },
-  };
-});
+export const disco: Objective<DiscoParameters> = withParameters(
+  DISCO_PARAMETERS,
+  function* (score, _batch, checked, options) {
+    const tau = options.tau === null ? null : finiteNumber('tau', options.tau ?? 10, { above: 0 });
+    const graded = requireGroups(checked);
+    const groups = Math.max(graded.cuGroups.length - 1, 1);
+    const normalizer = finiteNumber('normalizer', options.normalizer ?? groups, { above: 0 });
+    const constraint = hinge(options.klConstraint ?? false);
+    const sides = yield* signs(graded.rewards, checked.positiveThreshold);
+    return {
+      *evaluate(level) {
+        const channel = yield* scoreTask(level, score, { sides });
+        const kl = constraint && (yield* klTask(level, 'k1', checked.oldLogProbs));
+        const { scores, tokenCounts } = channel;
+        const { nonFinite } = level;
+        const read = yield* readResults(level, { nonFinite, scores, tokenCounts, klScores: kl?.scores });
+        const { loss, groupLosses, gradScores } = yield* contrast(read, graded, sides, { tau, normalizer });
+        const terms: Term[] = [{ of: 'logProbs', channel, gradScores }];
+        if (!kl || !constraint) return { losses: [loss], channel, groupLosses, terms };
+        const penalty = yield* constraint({
+          scores: read.klScores ?? new Float64Array(),
+          tokenCounts: read.tokenCounts,
+        });
+        terms.push({ of: 'logProbs', channel: kl, gradScores: penalty.gradScores });
+        return { losses: [loss, penalty.loss], channel, groupLosses, terms };
+      },
+    };
+  },
+);
 
 /** -J of every group, their sum over the normalizer, and its gradient. */
-function contrast({ scores, tokenCounts }: Scored, batch: Groups, sides: Float64Array, options: Checked) {
-  const groups = batch.cuGroups.length - 1;
-  const groupLosses = new Float64Array(groups);
+function* contrast({ scores, tokenCounts }: Scored, batch: Groups, sides: Float64Array, options: Checked) {
+  const { tau, normalizer } = options;
+  const { cuGroups } = batch;
+  const order = batch.groupOrder ?? (yield* identity(scores.length));
+  const signed = yield* countSigns({ scores, tokenCounts }, cuGroups, order, sides);
+  const { positives, negatives, largest } = signed;
+  const contrastive = (g: number) => positives[g] > 0 && negatives[g] > 0 && signed.tokens[g] > 0;
+  // Until the last pass, the gradient of a negative score is its part of the mean of exponentials (of scores, without tau).
+  const [sums, groupLosses] = [new Float64Array(positives.length), new Float64Array(positives.length)];
   const gradScores = new Float64Array(scores.length);
-  for (let g = 0; g < groups; g++) {
-    const members = groupMembers(batch, g);
-    const positives = members.filter((i) => sides[i] > 0);
-    const negatives = members.filter((i) => sides[i] < 0);
-    if (positives.length === 0 || negatives.length === 0 || members.every((i) => tokenCounts[i] === 0)) continue;
-    const shares = softmaxShares(negatives, scores, options.tau);
-    groupLosses[g] = shares.value;
-    for (const i of positives) {
-      groupLosses[g] -= scores[i] / positives.length;
-      gradScores[i] = -1 / (positives.length * options.normalizer);
+  yield* raggedSlices(cuGroups, (g, begin, end) => {
+    if (!contrastive(g)) return;
+    for (let k = begin; k < end; k++) {
+      const i = order[k];
+      if (sides[i] > 0) continue;
+      gradScores[i] = tau === null ? 1 : Math.exp((scores[i] - largest[g]) / tau);
+      sums[g] += tau === null ? scores[i] / negatives[g] : gradScores[i];
     }
-    negatives.forEach((j, k) => {
-      gradScores[j] = shares.weights[k] / options.normalizer;
-    });
-  }
-  const loss = Float64Array.of(groupLosses.reduce((sum, value) => sum + value, 0) / options.normalizer);
+  });
+  yield* raggedSlices(cuGroups, (g, begin, end) => {
+    if (!contrastive(g)) return;
+    // By differences to the largest score, so that no tau overflows.
+    const softMaximum = tau === null ? sums[g] : largest[g] + tau * Math.log(sums[g] / negatives[g]);
+    const whole = tau === null ? negatives[g] : sums[g];
+    if (begin === cuGroups[g]) groupLosses[g] = softMaximum;
+    for (let k = begin; k < end; k++) {
+      const i = order[k];
+      if (sides[i] > 0) groupLosses[g] -= scores[i] / positives[g];
+      gradScores[i] = sides[i] > 0 ? -1 / (positives[g] * normalizer) : gradScores[i] / whole / normalizer;
+    }
+  });
+  const loss = Float64Array.of((yield* total(groupLosses)) / normalizer);
   return { loss, groupLosses, gradScores };
 }
 
-/** tau * log(mean exp(s / tau)) of some scores and its gradient; by differences to the largest, so that no tau overflows. */
-function softmaxShares(members: readonly number[], scores: Float64Array, tau: number | null) {
-  const n = members.length;
-  if (tau === null) {
-    return { value: members.reduce((sum, j) => sum + scores[j] / n, 0), weights: members.map(() => 1 / n) };
-  }
-  const largest = members.reduce((max, j) => Math.max(max, scores[j]), -Infinity);
-  const exponentials = members.map((j) => Math.exp((scores[j] - largest) / tau));
-  const sum = exponentials.reduce((total, e) => total + e, 0);
-  return { value: largest + tau * Math.log(sum / n), weights: exponentials.map((e) => e / sum) };
+/** 0, 1, ... n - 1. */
+function* identity(n: number): Sliced<Int32Array> {
+  const order = new Int32Array(n);
+  yield* slices(n, (begin, end) => {
+    for (let i = begin; i < end; i++) order[i] = i;
+  });
+  return order;
+}
+
+/** Of every group [G]: positive and negative sequences, tokens, and the largest negative score. */
+function* countSigns({ scores, tokenCounts }: Scored, cuGroups: Int32Array, order: Int32Array, sides: Float64Array) {
+  const groups = cuGroups.length - 1;
+  const [positives, negatives] = [new Int32Array(groups), new Int32Array(groups)];
+  const [tokens, largest] = [new Float64Array(groups), new Float64Array(groups).fill(-Infinity)];
+  yield* raggedSlices(cuGroups, (g, begin, end) => {
+    for (let k = begin; k < end; k++) {
+      const i = order[k];
+      tokens[g] += tokenCounts[i];
+      if (sides[i] > 0) {
+        positives[g]++;
+      } else {
+        negatives[g]++;
+        largest[g] = Math.max(largest[g], scores[i]);
+      }
+    }
+  });
+  return { positives, negatives, tokens, largest };
 }
 
 /** The constraint on k1 scores (means of logProbs - oldLogProbs), checked. */
@@ -130,13 +165,11 @@ function hinge(option: boolean | { beta?: number; delta?: number }) {
   const given = option === true ? {} : objectArgument('klConstraint', option);
   const beta = finiteNumber('klConstraint.beta', given.beta ?? 1e3, { min: 0 });
   const delta = finiteNumber('klConstraint.delta', given.delta ?? 1e-4, { min: 0 });
-  return ({ scores, tokenCounts }: Scored) => {
-    const tokens = Math.max(
-      tokenCounts.reduce((sum, n) => sum + n, 0),
-      1,
-    );
-    const excess = Math.max(-scores.reduce((sum, s, i) => sum + s * tokenCounts[i], 0) / tokens - delta, 0);
-    const gradScores = tokenCounts.map((n) => -(beta * excess * n) / tokens + 0); // + 0: never -0
+  return function* ({ scores, tokenCounts }: Scored) {
+    const tokens = Math.max(yield* total(tokenCounts), 1);
+    const kl = (yield* total(scores, tokenCounts)) / tokens;
+    const excess = Math.max(-kl - delta, 0);
+    const gradScores = yield* mapped(tokenCounts, (n) => -(beta * excess * n) / tokens + 0); // + 0: never -0
     return { loss: Float64Array.of((beta / 2) * excess ** 2), gradScores };
   };
 }

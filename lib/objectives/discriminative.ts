@@ -6,6 +6,7 @@ import { gather, scatter } from '../groups.js';
 import { requireGroups } from '../levels/batch.js';
 import { scoreTask } from '../levels/scores.js';
 import { weightedSumTask } from '../ops/advantage-objective.js';
+import { raggedSlices, type Sliced } from '../slices.js';
 import { finiteNumber } from '../validate.js';
 import type { Objective } from './objective.js';
 import { withParameters } from './objective.js';
@@ -40,15 +41,16 @@ export interface DiscriminativeParameters {
  */
 export const discriminative: Objective<DiscriminativeParameters> = withParameters(
   { normalizer: true },
-  (score, _batch, checked, options) => {
+  function* (score, _batch, checked, options) {
     const { rewards, cuGroups, groupOrder } = requireGroups(checked);
     const normalizer = finiteNumber('normalizer', options.normalizer ?? Math.max(cuGroups.length - 1, 1), { above: 0 });
-    const sides = signs(rewards, checked.positiveThreshold);
+    const sides = yield* signs(rewards, checked.positiveThreshold);
+    const ordered = yield* discriminativeWeights(yield* gather(sides, groupOrder), cuGroups);
+    const advantages = yield* scatter(ordered, groupOrder);
     return {
       *evaluate(level) {
         const channel = yield* scoreTask(level, score, { sides });
         const weights = { perToken: false, normalizer };
-        const advantages = scatter(discriminativeWeights(gather(sides, groupOrder), cuGroups), groupOrder);
         const { loss, gradScores } = yield* weightedSumTask(
           channel.scores,
           advantages,
@@ -63,16 +65,18 @@ export const discriminative: Objective<DiscriminativeParameters> = withParameter
 );
 
 /** sqrt(p (1 - p)) / N+ for a positive, -sqrt(p (1 - p)) / N- for a negative; 0 in one-signed groups. */
-function discriminativeWeights(sides: Float64Array, cuGroups: Int32Array): Float64Array {
+function* discriminativeWeights(sides: Float64Array, cuGroups: Int32Array): Sliced<Float64Array> {
+  const positives = new Int32Array(cuGroups.length - 1);
+  yield* raggedSlices(cuGroups, (g, begin, end) => {
+    for (let i = begin; i < end; i++) positives[g] += sides[i] > 0 ? 1 : 0;
+  });
   const weights = new Float64Array(sides.length);
-  for (let g = 0; g + 1 < cuGroups.length; g++) {
-    const [begin, end] = [cuGroups[g], cuGroups[g + 1]];
-    let positives = 0;
-    for (let i = begin; i < end; i++) positives += sides[i] > 0 ? 1 : 0;
-    const negatives = end - begin - positives;
-    if (positives === 0 || negatives === 0) continue;
-    const spread = Math.sqrt(positives * negatives) / (end - begin);
-    for (let i = begin; i < end; i++) weights[i] = sides[i] > 0 ? spread / positives : -spread / negatives;
-  }
+  yield* raggedSlices(cuGroups, (g, begin, end) => {
+    const sequences = cuGroups[g + 1] - cuGroups[g];
+    const negatives = sequences - positives[g];
+    if (positives[g] === 0 || negatives === 0) return;
+    const spread = Math.sqrt(positives[g] * negatives) / sequences;
+    for (let i = begin; i < end; i++) weights[i] = sides[i] > 0 ? spread / positives[g] : -spread / negatives;
+  });
   return weights;
 }

@@ -34,12 +34,13 @@ import { signs } from './sides.js';
  */
 export const infoNCE: Objective<InfoNCEParameters> = withParameters(
   INFO_NCE_PARAMETERS,
-  (score, _batch, checked, options) => {
+  function* (score, _batch, checked, options) {
     const { rewards, ...groups } = requireGroups(checked);
     infoNCEParameters(options, groups.cuGroups.length - 1); // throws on bad options before any work
+    const sides = yield* signs(rewards, checked.positiveThreshold);
     return {
       *evaluate(level) {
-        const channel = yield* scoreTask(level, score, { sides: signs(rewards, checked.positiveThreshold) });
+        const channel = yield* scoreTask(level, score, { sides });
         const nce = groupInfoNCETask(channel.scores, rewards, channel.tokenCounts, groups, options);
         const { loss, groupLosses, gradScores } = yield* nce;
         return { losses: [loss], channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };

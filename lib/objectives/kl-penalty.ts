@@ -4,7 +4,8 @@ import { badArgument } from '../errors.js';
 import { klTask } from '../levels/scores.js';
 import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
 import { namesOf } from '../options.js';
-import { type FloatArray, finiteNumber, maskedFloats, oneOf, optional } from '../validate.js';
+import type { Sliced } from '../slices.js';
+import { type FloatArray, finiteNumber, ifGiven, maskedFloats, oneOf } from '../validate.js';
 import type { CheckedBatch, Extension } from './objective.js';
 
 /** Further field in the batch of losses with a KL penalty. */
@@ -25,15 +26,15 @@ export interface KlParameters {
 export const KL_PARAMETERS = namesOf<KlParameters>({ klCoef: true, klEstimator: true });
 
 /** Adds the penalty to an objective's result; undefined when there is none. */
-export function klPenalty(
+export function* klPenalty(
   batch: KlInputs,
   checked: CheckedBatch,
   options: KlParameters & AggregationParameters,
-): Extension | undefined {
+): Sliced<Extension | undefined> {
   const coefficient = finiteNumber('klCoef', options.klCoef ?? 0, { min: 0 });
   const kind = oneOf('klEstimator', options.klEstimator ?? 'k3', ['k1', 'k2', 'k3']);
   const weights = aggregationWeights(options, checked.sequences);
-  const reference = optional(batch.refLogProbs, (ref) =>
+  const reference = yield* ifGiven(batch.refLogProbs, (ref) =>
     maskedFloats('refLogProbs', ref, checked.tokens, checked.mask),
   );
   if (coefficient === 0) return undefined;

@@ -16,6 +16,7 @@ import type { OptionNames } from '../options.js';
 import { namesOf } from '../options.js';
 import type { BackendOptions, MaybePending, Task } from '../run/task.js';
 import { SYNC_OPTIONS } from '../run/task.js';
+import type { Sliced } from '../slices.js';
 import type { FloatArray } from '../validate.js';
 
 /** Options of every loss. */
@@ -87,7 +88,7 @@ export type Objective<P, I = unknown> = (
   batch: LossBatch<I>,
   checked: CheckedBatch,
   options: Partial<P & LossOptions>,
-) => PreparedObjective;
+) => Sliced<PreparedObjective>;
 
 const parameters = new WeakMap<object, OptionNames>();
 

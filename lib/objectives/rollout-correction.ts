@@ -6,6 +6,7 @@ import type { CheckedSequences } from '../levels/batch.js';
 import { maskTask, type TokenLevel } from '../levels/token-level.js';
 import { namesOf } from '../options.js';
 import { read, type Task } from '../run/task.js';
+import { mapped, raggedSlices, type Sliced, slices } from '../slices.js';
 import { finiteNumber, objectArgument, oneOf } from '../validate.js';
 
 /**
@@ -76,8 +77,8 @@ export function rolloutCorrection(
     perToken,
     *task(tokens) {
       const differences = yield* rolloutDifferences(tokens);
-      const logRatios = perToken ? differences : sequenceSums(differences, tokens.checked.cuSeqlens);
-      return logRatios.map((d) => (Number.isNaN(d) ? 1 : bound(importance(d))));
+      const logRatios = perToken ? differences : yield* sequenceSums(differences, tokens.checked.cuSeqlens);
+      return yield* mapped(logRatios, (d) => (Number.isNaN(d) ? 1 : bound(importance(d))));
     },
   };
 }
@@ -101,17 +102,19 @@ export function* rolloutDifferences(level: TokenLevel): Task<Float64Array> {
   const mask = yield* maskTask(level);
   const [old] = oldLogProbs ? [oldLogProbs] : yield* read(level.logProbs);
   const differences = new Float64Array(tokens);
-  for (let t = 0; t < tokens; t++) {
-    // Selected, not multiplied: masked entries may be infinite or NaN. Equal infinities are no difference.
-    if (mask?.[t] !== 0 && old[t] !== rolloutLogProbs![t]) differences[t] = old[t] - rolloutLogProbs![t];
-  }
+  yield* slices(tokens, (begin, end) => {
+    for (let t = begin; t < end; t++) {
+      // Selected, not multiplied: masked entries may be infinite or NaN. Equal infinities are no difference.
+      if (mask?.[t] !== 0 && old[t] !== rolloutLogProbs![t]) differences[t] = old[t] - rolloutLogProbs![t];
+    }
+  });
   return differences;
 }
 
-function sequenceSums(values: Float64Array, cuSeqlens: Int32Array): Float64Array {
+function* sequenceSums(values: Float64Array, cuSeqlens: Int32Array): Sliced<Float64Array> {
   const sums = new Float64Array(cuSeqlens.length - 1);
-  for (let i = 0; i < sums.length; i++) {
-    for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) sums[i] += Number.isNaN(values[t]) ? 0 : values[t];
-  }
+  yield* raggedSlices(cuSeqlens, (i, begin, end) => {
+    for (let t = begin; t < end; t++) sums[i] += Number.isNaN(values[t]) ? 0 : values[t];
+  });
   return sums;
 }

@@ -4,7 +4,8 @@ import { badArgument, describe, RlvrError } from '../errors.js';
 import { requireGroups } from '../levels/batch.js';
 import { scoreTask } from '../levels/scores.js';
 import { readResults } from '../levels/token-level.js';
-import { finiteFloats, objectArgument, optional } from '../validate.js';
+import { mapped } from '../slices.js';
+import { finiteFloats, ifGiven, objectArgument } from '../validate.js';
 import type { LossOptions, Objective } from './objective.js';
 import { signs } from './sides.js';
 
@@ -70,10 +71,10 @@ export function scoreObjective<P extends object = object>(
   if (typeof evaluate !== 'function') {
     throw new RlvrError('ERR_DTYPE', `evaluate: expected a function of scores, got ${typeof evaluate}`);
   }
-  return (score, _batch, checked, options) => {
+  return function* (score, _batch, checked, options) {
     const { rewards, cuGroups, groupOrder } = requireGroups(checked);
     const { sequences, positiveThreshold } = checked;
-    const sides = signs(rewards, positiveThreshold);
+    const sides = yield* signs(rewards, positiveThreshold);
     return {
       *evaluate(level) {
         const channel = yield* scoreTask(level, score, { sides });
@@ -83,10 +84,11 @@ export function scoreObjective<P extends object = object>(
         const value = objectArgument('the objective', evaluate(batch, options));
         const loss = Float64Array.of(finiteLoss(value.loss));
         // A copy: the function may keep its array and change it while a device still reads it.
-        const gradScores = finiteFloats('gradScores', value.gradScores, sequences, 'N, one per score').slice();
-        const groupLosses = optional(value.groupLosses, (losses) =>
-          finiteFloats('groupLosses', losses, cuGroups.length - 1, 'G, one per group').slice(),
-        );
+        const given = yield* finiteFloats('gradScores', value.gradScores, sequences, 'N, one per score');
+        const gradScores = yield* mapped(given, (slope) => slope);
+        const groupLosses = yield* ifGiven(value.groupLosses, function* (losses) {
+          return (yield* finiteFloats('groupLosses', losses, cuGroups.length - 1, 'G, one per group')).slice();
+        });
         return { losses: [loss], channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };
       },
     };

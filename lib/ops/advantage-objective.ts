@@ -111,9 +111,9 @@ const opOptions = optionsOf<AdvantageObjectiveOptions>('advantageObjective', AGG
 
 function* op(inputs: AdvantageObjectiveInputs, options: Partial<AdvantageObjectiveOptions>): Task<AdvantageObjective> {
   const sequences = typedArray('scores', inputs.scores, ['Float32Array', 'Float64Array']).length;
-  const scores = finiteFloats('scores', inputs.scores, sequences, 'N');
-  const advantages = finiteFloats('advantages', inputs.advantages, sequences, 'N, one advantage per score');
-  const counts = tokenCounts(inputs.tokenCounts, sequences);
+  const scores = yield* finiteFloats('scores', inputs.scores, sequences, 'N');
+  const advantages = yield* finiteFloats('advantages', inputs.advantages, sequences, 'N, one advantage per score');
+  const counts = yield* tokenCounts(inputs.tokenCounts, sequences);
   const weights = aggregationWeights(options, sequences);
   const sum = yield* weightedSumTask(scores, advantages, counts, weights, -1);
   const { loss, gradScores } = yield* readAll(sum);

@@ -13,15 +13,7 @@ import {
   runSync,
   type Task,
 } from '../run/task.js';
-import {
-  type FloatArray,
-  finiteFloats,
-  finiteNumber,
-  offsets,
-  optional,
-  tokenCounts,
-  typedArray,
-} from '../validate.js';
+import { type FloatArray, finiteFloats, finiteNumber, ifGiven, offsets, tokenCounts, typedArray } from '../validate.js';
 
 /** Inputs of {@link groupInfoNCE}. */
 export interface GroupInfoNCEInputs {
@@ -120,11 +112,11 @@ const opOptions = optionsOf<GroupInfoNCEOptions>('groupInfoNCE', INFO_NCE_PARAME
 
 function* op(inputs: GroupInfoNCEInputs, options: Partial<GroupInfoNCEOptions>): Task<GroupInfoNCE> {
   const sequences = typedArray('scores', inputs.scores, ['Float32Array', 'Float64Array']).length;
-  const scores = finiteFloats('scores', inputs.scores, sequences, 'N');
-  const rewards = finiteFloats('rewards', inputs.rewards, sequences, 'N, one reward per score');
-  const cuGroups = offsets('cuGroups', inputs.cuGroups, sequences, 'N');
-  const counts = optional(inputs.tokenCounts, (n) => tokenCounts(n, sequences));
-  const groupOrder = optional(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
+  const scores = yield* finiteFloats('scores', inputs.scores, sequences, 'N');
+  const rewards = yield* finiteFloats('rewards', inputs.rewards, sequences, 'N, one reward per score');
+  const cuGroups = yield* offsets('cuGroups', inputs.cuGroups, sequences, 'N');
+  const counts = yield* ifGiven(inputs.tokenCounts, (n) => tokenCounts(n, sequences));
+  const groupOrder = yield* ifGiven(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
   const nce = groupInfoNCETask(scores, rewards, counts, { cuGroups, groupOrder }, options);
   const { loss, groupLosses, gradScores } = yield* readAll(yield* nce);
   return { loss: loss[0], groupLosses, gradScores };

@@ -24,12 +24,12 @@ import {
   type FloatArray,
   finiteFloats,
   finiteNumber,
+  ifGiven,
   maskedFinite,
   maskedFloats,
   objectArgument,
   offsets,
   oneOf,
-  optional,
   optionalMask,
   typedArray,
 } from '../validate.js';
@@ -234,17 +234,19 @@ function* forwardOp(inputs: RatioScoresInputs, { score }: Partial<RatioScoresOpt
   const parameters = scoreParameters(objectArgument('score', score ?? { kind: 'ratio' }));
   const tokens = typedArray('logProbs', inputs.logProbs, ['Float32Array', 'Float64Array']).length;
   const mask = optionalMask(inputs.mask, tokens);
-  const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T');
+  const cuSeqlens = yield* offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T');
   const sequences = cuSeqlens.length - 1;
-  const tokenWeights = optional(inputs.tokenWeights, (w) => maskedFinite('tokenWeights', w, tokens, mask));
+  const tokenWeights = yield* ifGiven(inputs.tokenWeights, (w) => maskedFinite('tokenWeights', w, tokens, mask));
   if (tokenWeights) rejectTokenWeights(parameters, 'tokenWeights');
   const { ratioStats: _none, ...result } = yield* forwardTask(
     {
-      logProbs: maskedFinite('logProbs', inputs.logProbs, tokens, mask),
-      oldLogProbs: optional(inputs.oldLogProbs, (old) => maskedFloats('oldLogProbs', old, tokens, mask)),
+      logProbs: yield* maskedFinite('logProbs', inputs.logProbs, tokens, mask),
+      oldLogProbs: yield* ifGiven(inputs.oldLogProbs, (old) => maskedFloats('oldLogProbs', old, tokens, mask)),
       cuSeqlens,
       mask,
-      sides: optional(inputs.sides, (sides) => finiteFloats('sides', sides, sequences, 'N, one value per sequence')),
+      sides: yield* ifGiven(inputs.sides, (sides) =>
+        finiteFloats('sides', sides, sequences, 'N, one value per sequence'),
+      ),
       tokenWeights,
     },
     parameters,
@@ -256,11 +258,11 @@ function* backwardOp(
   inputs: RatioScoresBackwardInputs,
   options: Partial<LogProbGradientOptions>,
 ): Task<{ gradLogProbs: Float64Array }> {
-  const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens);
+  const cuSeqlens = yield* offsets('cuSeqlens', inputs.cuSeqlens);
   const sequences = cuSeqlens.length - 1;
   const tokens = cuSeqlens[sequences];
-  const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
-  const scoreGrads = finiteFloats('scoreGrads', inputs.scoreGrads, tokens, 'T, one value per token');
+  const gradScores = yield* finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
+  const scoreGrads = yield* finiteFloats('scoreGrads', inputs.scoreGrads, tokens, 'T, one value per token');
   const gradLogProbs = gradientArray(options.gradient, tokens, { gradScores, scoreGrads });
   return yield* readAll(yield* backwardTask(gradScores, scoreGrads, cuSeqlens, gradLogProbs, false));
 }

@@ -95,11 +95,11 @@ const backwardOptions = optionsOf<LogProbGradientOptions>('sequenceLogProbsBackw
 function* forwardOp(inputs: SequenceLogProbsInputs): Task<SequenceLogProbs> {
   const tokens = typedArray('logProbs', inputs.logProbs, ['Float32Array', 'Float64Array']).length;
   const mask = optionalMask(inputs.mask, tokens);
-  const logProbs = floats('logProbs', inputs.logProbs, tokens, 'T, one value per token');
-  const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T');
+  const logProbs = yield* floats('logProbs', inputs.logProbs, tokens, 'T, one value per token');
+  const cuSeqlens = yield* offsets('cuSeqlens', inputs.cuSeqlens, tokens, 'T');
   const result = yield* readAll(yield* forwardTask(logProbs, cuSeqlens, mask));
   // What is not finite makes its sequence's sum so: no need to look at every token before.
-  if (!allFinite(result.scores)) maskedFinite('logProbs', logProbs, tokens, mask);
+  if (!(yield* allFinite(result.scores))) yield* maskedFinite('logProbs', logProbs, tokens, mask);
   return result;
 }
 
@@ -138,10 +138,10 @@ function* backwardOp(
   inputs: SequenceLogProbsBackwardInputs,
   options: Partial<LogProbGradientOptions>,
 ): Task<{ gradLogProbs: Float64Array }> {
-  const cuSeqlens = offsets('cuSeqlens', inputs.cuSeqlens);
+  const cuSeqlens = yield* offsets('cuSeqlens', inputs.cuSeqlens);
   const sequences = cuSeqlens.length - 1;
-  const gradScores = finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
-  const counts = tokenCounts(inputs.tokenCounts, sequences);
+  const gradScores = yield* finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
+  const counts = yield* tokenCounts(inputs.tokenCounts, sequences);
   const mask = optionalMask(inputs.mask, cuSeqlens[sequences]);
   const inputArrays = { gradScores, tokenCounts: counts, mask };
   const gradLogProbs = gradientArray(options.gradient, cuSeqlens[sequences], inputArrays);

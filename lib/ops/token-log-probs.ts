@@ -17,13 +17,14 @@ import {
   runSync,
   type Task,
 } from '../run/task.js';
+import { findIndex, type Sliced } from '../slices.js';
 import {
   type FloatArray,
   finiteFloats,
   finiteNumber,
   ID_ARRAYS,
+  ifGiven,
   oneOf,
-  optional,
   optionalMask,
   targetIds,
   typedArray,
@@ -92,7 +93,8 @@ export interface TokenLogProbsBackwardOptions<L extends Logits = Logits> extends
   gradient?: 'new' | 'in-place' | { out: L };
 }
 
-interface Rows {
+/** Checked rows. */
+export interface Rows {
   view: LogitsView;
   targets: Int32Array;
   mask: Uint8Array | undefined;
@@ -110,11 +112,11 @@ export function temperatureOption(value: unknown): number {
 }
 
 /** Validates what both directions share. T is the length of `targets`. */
-export function tokenRows(inputs: TokenLogProbsInputs, temperature: unknown): Rows {
+export function* tokenRows(inputs: TokenLogProbsInputs, temperature: unknown): Sliced<Rows> {
   const tokens = typedArray('targets', inputs.targets, ID_ARRAYS).length;
   const view = logitsView('logits', inputs.logits, tokens);
   const mask = optionalMask(inputs.mask, tokens);
-  const targets = targetIds(inputs.targets, tokens, view.vocab, mask);
+  const targets = yield* targetIds(inputs.targets, tokens, view.vocab, mask);
   return { view, targets, mask, temperature: temperatureOption(temperature) };
 }
 
@@ -158,7 +160,7 @@ export function* checkFinite(
 ): Task<void> {
   if (count === 0 || rule === 'skip') return;
   const [keeps] = yield* read(kept);
-  const first = keeps.findIndex((keep, t) => keep === 0 && rows.mask?.[t] !== 0);
+  const first = yield* findIndex(keeps.length, (t) => keeps[t] === 0 && rows.mask?.[t] !== 0);
   throw nonFiniteError('logits', 'row', first, count);
 }
 
@@ -217,7 +219,7 @@ function* forwardOp(
   inputs: TokenLogProbsInputs,
   { temperature, entropy, onNonFinite }: Partial<TokenLogProbsOptions>,
 ): Task<TokenLogProbs> {
-  const rows = tokenRows(inputs, temperature);
+  const rows = yield* tokenRows(inputs, temperature);
   const rule = nonFiniteRule(onNonFinite);
   const arrays = yield* forwardTask(rows, entropy === true);
   const [logProbs, logSumExp, entropies, nonFinite, kept] = yield* read(
@@ -237,14 +239,14 @@ function* backwardOp<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
   { temperature, gradient = 'new' }: Partial<TokenLogProbsBackwardOptions>,
 ): Task<{ gradLogits: L }> {
-  const rows = tokenRows(inputs, temperature);
+  const rows = yield* tokenRows(inputs, temperature);
   const { tokens } = rows.view;
   const perToken = 'T, one value per token';
   const upstream = {
-    logSumExp: finiteFloats('logSumExp', inputs.logSumExp, tokens, perToken),
-    gradLogProbs: finiteFloats('gradLogProbs', inputs.gradLogProbs, tokens, perToken),
-    gradEntropy: optional(inputs.gradEntropy, (grad) => finiteFloats('gradEntropy', grad, tokens, perToken)),
-    entropy: optional(inputs.gradEntropy, () => finiteFloats('entropy', inputs.entropy, tokens, perToken)),
+    logSumExp: yield* finiteFloats('logSumExp', inputs.logSumExp, tokens, perToken),
+    gradLogProbs: yield* finiteFloats('gradLogProbs', inputs.gradLogProbs, tokens, perToken),
+    gradEntropy: yield* ifGiven(inputs.gradEntropy, (grad) => finiteFloats('gradEntropy', grad, tokens, perToken)),
+    entropy: yield* ifGiven(inputs.gradEntropy, () => finiteFloats('entropy', inputs.entropy, tokens, perToken)),
   };
   const target = gradientView(rows.view, gradient as GradientOption<Logits>);
   if (!target) throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place' or { out }", "'none'");

@@ -1,6 +1,6 @@
 // Defines ConSPO's group InfoNCE (arXiv 2605.12969, eq. 10; spec section 4). See native/ops/group_info_nce.h.
 import type { GroupInfoNceArguments } from '../kernels.js';
-import type { Pauses } from './token-log-probs.js';
+import { PAUSE, type Sliced } from '../slices.js';
 
 /** -J of one group; writes the gradient of loss = sum of -J / normalizer. */
 function groupLoss(args: GroupInfoNceArguments, g: number): number {
@@ -35,10 +35,10 @@ function groupLoss(args: GroupInfoNceArguments, g: number): number {
   return loss;
 }
 
-export function* groupInfoNCE(args: GroupInfoNceArguments): Pauses {
+export function* groupInfoNCE(args: GroupInfoNceArguments): Sliced<void> {
   let total = 0;
   for (let g = 0; g < args.groups; g++) {
-    yield;
+    yield PAUSE;
     args.groupLosses[g] = groupLoss(args, g);
     total += args.groupLosses[g];
   }

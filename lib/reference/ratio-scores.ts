@@ -1,7 +1,7 @@
 // Defines the ratio scores and KL estimators (spec sections 3 and 4). See native/ops/ratio_scores.h.
 import { RATIO_SCORE_CODES, type RatioScoresBackwardArguments, type RatioScoresForwardArguments } from '../kernels.js';
+import { PAUSE, type Sliced } from '../slices.js';
 import { countUnmasked, isUnmasked } from './sequences.js';
-import type { Pauses } from './token-log-probs.js';
 
 const LOG_RATIO_LIMIT = 20;
 
@@ -139,17 +139,17 @@ function scoreSequence(args: RatioScoresForwardArguments, i: number): void {
   args.ratioStats?.set(stats, 4 * i);
 }
 
-export function* ratioScoresForward(args: RatioScoresForwardArguments): Pauses {
+export function* ratioScoresForward(args: RatioScoresForwardArguments): Sliced<void> {
   for (let i = 0; i < args.sequences; i++) {
-    yield;
+    yield PAUSE;
     scoreSequence(args, i);
   }
 }
 
-export function* ratioScoresBackward(args: RatioScoresBackwardArguments): Pauses {
+export function* ratioScoresBackward(args: RatioScoresBackwardArguments): Sliced<void> {
   const { gradScores, scoreGrads, cuSeqlens, gradLogProbs, accumulate } = args;
   for (let i = 0; i < args.sequences; i++) {
-    yield;
+    yield PAUSE;
     for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) {
       gradLogProbs[t] = (accumulate ? gradLogProbs[t] : 0) + gradScores[i] * scoreGrads[t];
     }

@@ -5,10 +5,8 @@ import {
   type TokenLogProbsBackwardArguments,
   type TokenLogProbsForwardArguments,
 } from '../kernels.js';
+import { PAUSE, type Sliced } from '../slices.js';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from './float16.js';
-
-/** A pause between two rows: the async driver may let the event loop run, or stop. */
-export type Pauses = Generator<void, void, void>;
 
 const READERS = {
   [DTYPE_CODES.f32]: (data: HostLogits, index: number) => data[index],
@@ -57,11 +55,11 @@ function rowSums(z: Float64Array): RowSums {
   return { max, rest, weighted };
 }
 
-export function* tokenLogProbsForward(args: TokenLogProbsForwardArguments): Pauses {
+export function* tokenLogProbsForward(args: TokenLogProbsForwardArguments): Sliced<void> {
   const { logProbs, logSumExp, entropy, kept, nonFinite } = args;
   nonFinite[0] = 0;
   for (let t = 0; t < args.tokens; t++) {
-    yield;
+    yield PAUSE;
     logProbs[t] = 0;
     logSumExp[t] = 0;
     if (entropy) entropy[t] = 0;
@@ -81,13 +79,13 @@ export function* tokenLogProbsForward(args: TokenLogProbsForwardArguments): Paus
   }
 }
 
-export function* tokenLogProbsBackward(args: TokenLogProbsBackwardArguments): Pauses {
+export function* tokenLogProbsBackward(args: TokenLogProbsBackwardArguments): Sliced<void> {
   const { gradRowStride, vocab, temperature } = args;
   const gradLogits = args.gradLogits as HostLogits;
   const round = ROUNDERS[args.dtype];
   if (args.halt?.[0]) return;
   for (let t = 0; t < args.tokens; t++) {
-    yield;
+    yield PAUSE;
     const start = t * gradRowStride;
     const masked = args.mask?.[t] === 0;
     const g = masked ? 0 : args.gradLogProbs[t];

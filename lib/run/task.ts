@@ -2,16 +2,18 @@
 // returns the result. Its async function and its ...Sync twin differ only in how they run what is yielded.
 //
 // An array that a kernel writes may still be on a device: it is Pending, and only `read` opens it. A task does not
-// change an array that it gave to a kernel.
+// change an array that it gave to a kernel. Loops over arrays on the host pause (slices.ts): an async call then gives the
+// event loop a turn.
 
 import { badArgument, describe, RlvrError, tag } from '../errors.js';
 import type { BackendName, HostArray, KernelArguments, KernelCall, KernelName } from '../kernels.js';
 import type { NamesOf, OptionNames } from '../options.js';
 import { namesOf, takeSpelledOptions } from '../options.js';
+import { PAUSE, pause } from '../slices.js';
 import { optionsArgument } from '../validate.js';
 import { selectBackend } from './select.js';
 
-type Step = KernelCall | { read: readonly HostArray[] };
+type Step = KernelCall | { read: readonly HostArray[] } | typeof PAUSE;
 
 export type Task<Result> = Generator<Step, Result, void>;
 
@@ -104,6 +106,7 @@ export function runSync<Result>(task: Task<Result>, options?: BackendOptions, lo
     for (;;) {
       const { done, value } = task.next();
       if (done === true) return value;
+      if (value === PAUSE) continue;
       if ('read' in value) run.read(value.read);
       else run.kernel(value);
     }
@@ -112,7 +115,10 @@ export function runSync<Result>(task: Task<Result>, options?: BackendOptions, lo
   }
 }
 
-/** As runSync, without blocking. On a device, everything up to the first read is enqueued before this returns. */
+/**
+ * As runSync, without blocking. On a device, everything up to the first read is enqueued before this returns, unless arrays on
+ * the host are so long that checking them takes more than one turn of the event loop.
+ */
 export async function runAsync<Result>(task: Task<Result>, options?: AsyncOptions, logits?: unknown): Promise<Result> {
   const { backend: wanted, signal } = optionsArgument(options);
   const backend = selectBackend(wanted, logits);
@@ -130,6 +136,11 @@ export async function runAsync<Result>(task: Task<Result>, options?: AsyncOption
       throwIfAborted(signal);
       const { done, value } = task.next();
       if (done === true) return value;
+      if (value === PAUSE) {
+        const turn = pause();
+        if (turn) await turn;
+        continue;
+      }
       const pending = 'read' in value ? run.readAsync(value.read) : run.kernelAsync(value, cancel);
       if (pending) await pending;
     }
