@@ -1,3 +1,5 @@
+import { elementsOf, typedArrayType } from './views.js';
+
 /** What went wrong, for programs. Messages are for people and may change; codes do not. */
 export type RlvrErrorCode =
   | 'ERR_SHAPE'
@@ -32,24 +34,79 @@ export class RlvrError extends Error {
   readonly code: RlvrErrorCode;
 
   constructor(code: RlvrErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+    super(printable(message), options);
     this.code = code;
   }
 }
 
-/** A short picture of a value for an error message. */
+/** A short picture of any value for an error message. Never throws, whatever the value does when it is looked at. */
 export function describe(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 37)}...` : value);
-  if (typeof value === 'bigint') return `${value}n`;
-  if (typeof value !== 'object' || value === null) return String(value);
-  if (ArrayBuffer.isView(value)) return `${tag(value)} of length ${(value as Uint8Array).length ?? value.byteLength}`;
-  if (Array.isArray(value)) return `an Array of length ${value.length}`;
-  return tag(value) === 'Object' ? `an object with keys ${Object.keys(value).join(', ') || '(none)'}` : tag(value);
+  if (isRevoked(value)) return 'a revoked Proxy';
+  try {
+    return shortened(picture(value), 120);
+  } catch {
+    return 'an object that cannot be read'; // its accessors or traps throw
+  }
 }
 
-/** The class name of a built-in, also for one from another realm. */
+function picture(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(shortened(value, 40));
+  if (typeof value === 'bigint') return BigInt.asIntN(128, value) === value ? `${value}n` : 'a bigint of over 128 bits';
+  if (typeof value === 'function') return shortened(Function.prototype.toString.call(value), 60);
+  if (typeof value !== 'object' || value === null) return String(value);
+  if (ArrayBuffer.isView(value)) return `${tag(value)} of length ${viewLength(value)}`;
+  if (Array.isArray(value)) return `an Array of length ${value.length}`;
+  return tag(value) === 'Object' ? `an object with keys ${listed(Object.keys(value)) || '(none)'}` : tag(value);
+}
+
+function viewLength(view: ArrayBufferView): number {
+  return typedArrayType(view) === undefined ? view.byteLength : elementsOf(view);
+}
+
+/** The first of a list of names. */
+export function listed(names: readonly string[]): string {
+  const most = 40;
+  const first = names.slice(0, most).map((name) => shortened(name, 40));
+  return names.length > most ? `${first.join(', ')} and ${names.length - most} more` : first.join(', ');
+}
+
+/** A text of at most `length` characters. */
+export function shortened(text: string, length: number): string {
+  return text.length > length ? `${text.slice(0, length - 3)}...` : text;
+}
+
+/** The class name of a built-in, also for one from another realm; a typed array cannot pretend to be another. Never throws. */
 export function tag(value: unknown): string {
-  return Object.prototype.toString.call(value).slice(8, -1);
+  try {
+    return typedArrayType(value) ?? Object.prototype.toString.call(value).slice(8, -1);
+  } catch {
+    return 'Object';
+  }
+}
+
+/** Whether a value is a Proxy that was revoked: every look at one throws a TypeError. */
+export function isRevoked(value: unknown): boolean {
+  try {
+    Array.isArray(value); // looks through a Proxy at its target, and at nothing else
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** As `Array.isArray`, false for a revoked Proxy. */
+export function isArray(value: unknown): value is readonly unknown[] {
+  return !isRevoked(value) && Array.isArray(value);
+}
+
+const LONGEST_MESSAGE = 500; // characters
+
+/** A text on one line that ends: without control characters or what would reorder it. */
+function printable(text: string): string {
+  const escaped = shortened(text, LONGEST_MESSAGE).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) => {
+    return `\\u{${character.codePointAt(0)!.toString(16)}}`;
+  });
+  return shortened(escaped, LONGEST_MESSAGE);
 }
 
 /** The one message format: argument, expected, got. */

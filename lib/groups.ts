@@ -1,5 +1,5 @@
 // Groups of sequences: packed side by side, or in any order with a permutation that says which belong together.
-import { badArgument, describe } from './errors.js';
+import { badArgument, describe, isArray } from './errors.js';
 import { mapped, type Sliced, slices } from './slices.js';
 import { arrayOf, typedArray } from './validate.js';
 
@@ -61,21 +61,25 @@ export function fromDense(groupIds: GroupIds): DenseGroups {
   return { cuGroups, groupOrder: adjacent ? undefined : groupOrder };
 }
 
-function checkGroupIds(value: unknown): ArrayLike<number | string> {
+/** The ids, each read once. */
+function checkGroupIds(value: unknown): Int32Array | readonly (number | string)[] {
   if (ArrayBuffer.isView(value)) return typedArray('groupIds', value, ['Int32Array']);
-  if (!Array.isArray(value)) {
+  if (!isArray(value)) {
     throw badArgument('ERR_DTYPE', 'groupIds', 'Int32Array, an array of numbers or one of strings', describe(value));
   }
-  const ids: readonly unknown[] = value;
-  const kind = typeof ids[0] === 'string' ? 'string' : 'number';
-  for (let i = 0; i < ids.length; i++) {
-    const id = ids[i];
+  const { length } = value;
+  const ids: (number | string)[] = [];
+  let kind = 'number';
+  for (let i = 0; i < length; i++) {
+    const id = value[i];
+    if (i === 0 && typeof id === 'string') kind = 'string';
     if (typeof id !== kind)
       throw badArgument('ERR_DTYPE', 'groupIds', `${kind}s throughout`, `${describe(id)} at index ${i}`);
     if (kind === 'number' && !Number.isFinite(id))
       throw badArgument('ERR_NONFINITE', 'groupIds', 'finite numbers', `${id} at index ${i}`);
+    ids.push(id as number | string);
   }
-  return value;
+  return ids;
 }
 
 /**

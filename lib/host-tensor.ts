@@ -1,5 +1,5 @@
 // A [T, V] array in host memory, with its shape.
-import { badArgument, describe, tag } from './errors.js';
+import { badArgument, describe, isArray, tag } from './errors.js';
 import { DTYPE_CODES, type DType, type DTypeCode, type HostLogits } from './kernels.js';
 import { finiteNumber, objectArgument, oneOf, typedArray } from './validate.js';
 
@@ -28,14 +28,17 @@ export interface HostView {
 
 export const HALF_ARRAY = 'Float16Array';
 
+/** The longest row, with its padding, in elements: where there are no rows, or one, no memory limits it. */
+export const LONGEST_ROW = 2 ** 48;
+
 /** Checks a host tensor. */
 export function hostView(name: string, value: unknown): HostView {
   const tensor = objectArgument(name, value as HostTensor);
   const { data: given, dtype: wanted, shape, rowStride: stride } = tensor; // each once: a class may have them as getters
   const { data, dtype } = tensorData(name, given, wanted);
   const [tokens, vocab] = tensorShape(`${name}.shape`, shape);
-  const rowStride =
-    stride === undefined ? vocab : finiteNumber(`${name}.rowStride`, stride, { min: vocab, integer: true });
+  const padded = stride === undefined ? vocab : stride;
+  const rowStride = finiteNumber(`${name}.rowStride`, padded, { min: vocab, max: LONGEST_ROW, integer: true });
   const needed = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
   if (data.length < needed)
     throw badArgument('ERR_SHAPE', `${name}.data`, `at least ${needed} elements`, `${data.length}`);
@@ -45,8 +48,7 @@ export function hostView(name: string, value: unknown): HostView {
 /** The data of a tensor with its type; the bits of a `Float16Array`. */
 export function tensorData(name: string, given: HostLogits, wanted?: DType): { data: HostLogits; dtype: DType } {
   const half = tag(given) === HALF_ARRAY;
-  const bits = half ? asBits(given) : given;
-  const data = typedArray(`${name}.data`, bits, ['Float32Array', 'Uint16Array']);
+  const data = typedArray(`${name}.data`, given, half ? [HALF_ARRAY] : (['Float32Array', 'Uint16Array'] as const));
   const implied = half ? 'f16' : tag(data) === 'Float32Array' ? 'f32' : undefined;
   const dtype = oneOf(`${name}.dtype`, wanted ?? implied, ['f32', 'bf16', 'f16']);
   if ((dtype === 'f32') !== (tag(data) === 'Float32Array') || (half && dtype !== 'f16')) {
@@ -55,15 +57,10 @@ export function tensorData(name: string, given: HostLogits, wanted?: DType): { d
   return { data, dtype };
 }
 
-function asBits(half: ArrayBufferView): Uint16Array {
-  return new Uint16Array(half.buffer, half.byteOffset, half.byteLength / 2);
-}
-
 /** [T, V], V is at least 1 where there are rows. */
 export function tensorShape(name: string, shape: unknown): [number, number] {
-  if (!Array.isArray(shape) || shape.length !== 2) throw badArgument('ERR_SHAPE', name, '[T, V]', describe(shape));
-  return [
-    finiteNumber(`${name}[0]`, shape[0], { min: 0, integer: true }),
-    finiteNumber(`${name}[1]`, shape[1], { min: shape[0] === 0 ? 0 : 1, integer: true }),
-  ];
+  if (!isArray(shape) || shape.length !== 2) throw badArgument('ERR_SHAPE', name, '[T, V]', describe(shape));
+  const tokens = finiteNumber(`${name}[0]`, shape[0], { min: 0, integer: true });
+  const vocab = { min: tokens === 0 ? 0 : 1, max: LONGEST_ROW, integer: true };
+  return [tokens, finiteNumber(`${name}[1]`, shape[1], vocab)];
 }

@@ -1,5 +1,5 @@
 // Reads options and batch fields by name, each once, and refuses unknown names: a misspelt one would silently change nothing.
-import { RlvrError } from './errors.js';
+import { badArgument, describe, isRevoked, listed, RlvrError, shortened } from './errors.js';
 import { objectArgument } from './validate.js';
 
 /** Names that an options object may have; for an option that is an object, the names in it. */
@@ -133,6 +133,7 @@ function take(
     const value = source[name];
     if (value === undefined && (path === '' || !(name in source))) continue; // `{ out: undefined }` is a mistake of its own
     const within = names[name];
+    if (isRevoked(value)) throw badArgument('ERR_DTYPE', `${path}${name}`, 'a value', describe(value));
     taken[name] = within !== true && isRecord(value) ? take(value, within, `${path}${name}.`, found) : value;
   }
   for (const name in source) {
@@ -151,8 +152,8 @@ function isRecord(value: unknown): value is object {
 
 function unknownOption(of: string, name: string, names: OptionNames): RlvrError {
   const meant = likely(name, paths(names), OPTIONS_ELSEWHERE);
-  const advice = meant.length > 0 ? `did you mean ${meant.join(' and ')}?` : `it has ${Object.keys(names).join(', ')}`;
-  return new RlvrError('ERR_OPTION', `${name}: no such option of ${of}; ${advice}`);
+  const advice = meant.length > 0 ? `did you mean ${meant.join(' and ')}?` : `it has ${listed(Object.keys(names))}`;
+  return new RlvrError('ERR_OPTION', `${shortened(name, 60)}: no such option of ${of}; ${advice}`);
 }
 
 /** Names with those nested in them: `advantage`, `advantage.estimator`. */
@@ -165,6 +166,7 @@ function paths(names: OptionNames): string[] {
 /** Unknown fields, and the field that each resembles, if any: a trainer's batches have the same fields every time. */
 const resemblances = new Map<string, string | undefined>();
 const MOST_RESEMBLANCES = 256;
+const LONGEST_RESEMBLANCE = 64; // characters
 
 /**
  * The fields of a batch, or of an op's inputs, by name, each read once. A batch may carry fields of the trainer's own, which
@@ -177,13 +179,14 @@ export function takeFields<F extends object>(argument: string, fields: F): F {
   const taken: Taken = {};
   for (const name of FIELDS) {
     const value = source[name];
+    if (isRevoked(value)) throw badArgument('ERR_DTYPE', name, 'an array or a tensor', describe(value));
     if (value !== undefined) taken[name] = value;
   }
   for (const name in source) {
     if (fieldNames.has(name)) continue;
     const meant = resembled(name);
     if (meant === undefined || taken[meant] !== undefined || !isData(source[name])) continue;
-    throw new RlvrError('ERR_OPTION', `${name}: no such field of a batch; did you mean ${meant}?`);
+    throw new RlvrError('ERR_OPTION', `${shortened(name, 60)}: no such field of a batch; did you mean ${meant}?`);
   }
   return taken as F;
 }
@@ -196,7 +199,7 @@ function isData(value: unknown): boolean {
 function resembled(name: string): string | undefined {
   if (resemblances.has(name)) return resemblances.get(name);
   const [meant] = likely(name, BATCH_FIELDS, FIELDS_ELSEWHERE);
-  if (resemblances.size < MOST_RESEMBLANCES) resemblances.set(name, meant);
+  if (resemblances.size < MOST_RESEMBLANCES && name.length <= LONGEST_RESEMBLANCE) resemblances.set(name, meant);
   return meant;
 }
 

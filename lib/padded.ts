@@ -1,9 +1,10 @@
 // A trainer's padded [B, L] layout as a packed batch (spec section 1). Logits stay where they are; only offsets are made.
 
 import { DeviceTensor } from './cuda/device.js';
-import { badArgument, describe } from './errors.js';
+import { badArgument, describe, isArray } from './errors.js';
 import type { HostTensor } from './host-tensor.js';
 import { type Logits, logitsView } from './logits.js';
+import { takeFields } from './options.js';
 import { arrayOf, type FloatArray, finiteNumber, ID_ARRAYS, objectArgument } from './validate.js';
 
 /** As {@link HostTensor}, also in a trainer's shape [B, L, V]; `rowStride` is from one token to the next in both. */
@@ -94,23 +95,32 @@ export type Packed<B> = B extends unknown
  * is not two whole numbers with B * L below 2^31, or when the batch has `cuSeqlens` already.
  */
 export function padded<const B extends PaddedBatch>(batch: B): Packed<B> {
-  const { shape, logits, ...others } = objectArgument<PaddedBatch>('batch', batch);
+  const fields: PaddedBatch = takeFields<PaddedBatch>('batch', batch);
+  const { shape, ...others } = batch as PaddedBatch;
   const [sequences, length] = paddedShape(shape);
-  checkTokens(batch, sequences * length);
-  const cuSeqlens = new Int32Array(sequences + 1);
-  for (let b = 0; b <= sequences; b++) cuSeqlens[b] = b * length;
+  checkTokens(fields, sequences * length);
+  const cuSeqlens = offsetsEvery(length, sequences);
+  const { logits } = fields;
   const packed = {
     ...others,
+    ...fields, // also those that a class inherits, or has as getters
     ...(logits !== undefined && { logits: packedLogits(logits, sequences, length) }),
     cuSeqlens,
   };
   return packed as unknown as Packed<B>; // key by key what the type says
 }
 
+/** 0, length, 2 * length, ... for so many sequences. */
+function offsetsEvery(length: number, sequences: number): Int32Array {
+  const offsets = new Int32Array(sequences + 1);
+  for (let b = 0; b <= sequences; b++) offsets[b] = b * length;
+  return offsets;
+}
+
 const INT32_MAX = 2 ** 31 - 1;
 
 function paddedShape(shape: unknown): [sequences: number, length: number] {
-  if (!Array.isArray(shape) || shape.length !== 2) throw badArgument('ERR_SHAPE', 'shape', '[B, L]', shapeText(shape));
+  if (!isArray(shape) || shape.length !== 2) throw badArgument('ERR_SHAPE', 'shape', '[B, L]', shapeText(shape));
   const sequences = finiteNumber('shape[0]', shape[0], { min: 0, max: INT32_MAX - 1, integer: true });
   const length = finiteNumber('shape[1]', shape[1], { min: 0, max: INT32_MAX, integer: true });
   const tokens = sequences * length;
@@ -119,7 +129,7 @@ function paddedShape(shape: unknown): [sequences: number, length: number] {
 }
 
 function shapeText(shape: unknown): string {
-  return Array.isArray(shape) ? `[${shape.slice(0, 8).map(describe).join(', ')}]` : describe(shape);
+  return isArray(shape) ? `[${shape.slice(0, 8).map(describe).join(', ')}]` : describe(shape);
 }
 
 function checkTokens(batch: PaddedBatch, tokens: number): void {
@@ -143,24 +153,25 @@ function packedLogits(logits: PaddedLogits, sequences: number, length: number): 
     return logits;
   }
   const { shape } = objectArgument('logits', logits);
-  const rows = Array.isArray(shape) ? shape.slice(0, -1) : [];
-  const flat = rows.length === 1 && rows[0] === tokens;
-  if (!flat && !(rows.length === 2 && rows[0] === sequences && rows[1] === length)) {
+  const dimensions = isArray(shape) && shape.length <= 3 ? [...shape] : [];
+  const [first, second, vocab] = dimensions;
+  const flat = dimensions.length === 2 && first === tokens;
+  if (!flat && !(dimensions.length === 3 && first === sequences && second === length)) {
     throw badArgument('ERR_SHAPE', 'logits.shape', `[${tokens}, V] or [${sequences}, ${length}, V]`, shapeText(shape));
   }
-  const packed = flat ? (logits as HostTensor) : flattened(logits, tokens);
+  const packed = flat ? (logits as HostTensor) : flattened(logits, tokens, vocab);
   logitsView('logits', packed, tokens);
   return packed;
 }
 
 /** The same memory as [T, V]. */
-function flattened(tensor: PaddedTensor, tokens: number): HostTensor {
-  const { data, dtype, rowStride, shape } = tensor; // read by name: a class may have them as getters
+function flattened(tensor: PaddedTensor, tokens: number, vocab: number): HostTensor {
+  const { data, dtype, rowStride } = tensor; // read by name: a class may have them as getters
   return {
     ...tensor,
     data,
     ...(dtype !== undefined && { dtype }),
     ...(rowStride !== undefined && { rowStride }),
-    shape: [tokens, shape[shape.length - 1]],
+    shape: [tokens, vocab],
   };
 }

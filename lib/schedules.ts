@@ -1,5 +1,5 @@
 import { namesOf, takeOptions } from './options.js';
-import { finiteNumber, optionsArgument } from './validate.js';
+import { finiteNumber, objectArgument } from './validate.js';
 
 /** Parameters of {@link cosineMargin}. */
 export interface CosineMarginParameters {
@@ -23,13 +23,13 @@ export interface CosineMarginParameters {
  * ```
  *
  * @returns a function of training progress in [0, 1], for the `margin` option of a loss.
- * @throws RlvrError `ERR_RANGE`, `ERR_OPTION`.
+ * @throws RlvrError `ERR_DTYPE`, `ERR_RANGE`, `ERR_OPTION`.
  */
 export function cosineMargin(parameters?: CosineMarginParameters): (progress: number) => number {
   const names = namesOf<CosineMarginParameters>({ target: true, warmup: true });
   const { target = 0, warmup = 1 }: CosineMarginParameters = takeOptions(
     'cosineMargin',
-    optionsArgument(parameters),
+    parameters === undefined ? {} : objectArgument('parameters', parameters),
     names,
   );
   finiteNumber('target', target);

@@ -1,37 +1,36 @@
 // Checks of arguments, shared by every op and loss. Each throws an RlvrError that names the argument; all run before
 // anything is written.
-import { badArgument, describe, tag } from './errors.js';
+import { badArgument, describe, isRevoked, tag } from './errors.js';
 import { atOnceIfShort, findIndex, type Sliced, slices } from './slices.js';
+import {
+  type ArrayTypes,
+  type ElementType,
+  elementsOf,
+  isResizable,
+  memoryOf,
+  plainView,
+  typedArrayType,
+} from './views.js';
 
 /** Per-token and per-sequence numbers: float64 inside, either float type from outside. */
 export type FloatArray = Float32Array | Float64Array;
 
-interface ArrayTypes {
-  Float32Array: Float32Array;
-  Float64Array: Float64Array;
-  Int32Array: Int32Array;
-  BigInt64Array: BigInt64Array;
-  Uint8Array: Uint8Array;
-  Uint16Array: Uint16Array;
-}
-
-/** A typed array of one of the given types, whose memory cannot be shrunk while an op runs. */
-export function typedArray<K extends keyof ArrayTypes>(
-  name: string,
-  value: unknown,
-  types: readonly K[],
-): ArrayTypes[K] {
-  if (!ArrayBuffer.isView(value) || !types.includes(tag(value) as K)) {
+/**
+ * A typed array of one of the given types, whose memory cannot be shrunk while an op runs. The result is a view of its own, so
+ * that nothing of a subclass or of the caller's comes between: where the caller's array itself is wanted, keep that.
+ */
+export function typedArray<K extends ElementType>(name: string, value: unknown, types: readonly K[]): ArrayTypes[K] {
+  const type = typedArrayType(value) as K;
+  if (!ArrayBuffer.isView(value) || !types.includes(type)) {
     throw badArgument('ERR_DTYPE', name, types.join(' or '), describe(value));
   }
-  const { resizable, growable } = value.buffer as { resizable?: boolean; growable?: boolean };
-  if (resizable === true || growable === true) {
+  if (isResizable(value)) {
     throw badArgument('ERR_DTYPE', name, 'an array on a buffer of fixed length', 'one on a resizable buffer');
   }
-  if (value.byteLength === 0 && isDetached(value.buffer)) {
+  if (elementsOf(value) === 0 && isDetached(memoryOf(value))) {
     throw badArgument('ERR_DTYPE', name, 'a non-detached array', 'one whose buffer was transferred (detached)');
   }
-  return value as ArrayTypes[K];
+  return plainView(type, value);
 }
 
 function isDetached(buffer: ArrayBufferLike): boolean {
@@ -44,7 +43,7 @@ function isDetached(buffer: ArrayBufferLike): boolean {
 }
 
 /** As typedArray, of exactly `length` elements. */
-export function arrayOf<K extends keyof ArrayTypes>(
+export function arrayOf<K extends ElementType>(
   name: string,
   value: unknown,
   types: readonly K[],
@@ -257,7 +256,8 @@ export function oneOf<W extends string>(name: string, value: unknown, words: rea
 
 /** The arguments object itself, so that a missing one fails by name. */
 export function objectArgument<T extends object>(name: string, value: T | undefined): T {
-  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) {
+  const isObject = typeof value === 'object' && value !== null;
+  if (!isObject || ArrayBuffer.isView(value) || isRevoked(value) || Array.isArray(value)) {
     throw badArgument('ERR_DTYPE', name, 'an object', describe(value));
   }
   return value;

@@ -242,7 +242,7 @@ describe('padded', () => {
     [{ cuSeqlens: Int32Array.of(0, 6) }, 'ERR_RANGE', 'cuSeqlens: expected none'],
     [{ logits: new Float32Array(13) }, 'ERR_SHAPE', 'logits: expected a multiple of 6 elements (T * V), got 13'],
     [{ logits: new Float64Array(12) }, 'ERR_DTYPE', 'logits.data: expected Float32Array or Uint16Array'],
-    [{ logits: [1, 2] }, 'ERR_SHAPE', 'logits.shape: expected [6, V] or [2, 3, V], got undefined'],
+    [{ logits: [1, 2] }, 'ERR_DTYPE', 'logits: expected an object, got an Array of length 2'],
     [{ logits: 'logits' }, 'ERR_DTYPE', 'logits: expected an object, got "logits"'],
     [{ logits: { data: logits } }, 'ERR_SHAPE', 'logits.shape: expected [6, V] or [2, 3, V], got undefined'],
     [

@@ -2,7 +2,7 @@
 import type { NativeCuda, NativeDevice } from '../backend/addon.js';
 import { cudaCall, cudaPromise, deviceBackend } from '../backend/cuda.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
-import { type HostTensor, hostView, tensorShape } from '../host-tensor.js';
+import { type HostTensor, hostView, LONGEST_ROW, tensorShape } from '../host-tensor.js';
 import {
   type Backend,
   type DeviceMemory,
@@ -180,7 +180,7 @@ export class Device {
     }
     const [rows, columns] = tensorShape('shape', shape);
     const size = ELEMENT_SIZES[oneOf('dtype', dtype, Object.keys(DTYPE_CODES) as DType[])];
-    const stride = finiteNumber('rowStride', rowStride ?? columns, { min: columns, integer: true });
+    const stride = finiteNumber('rowStride', rowStride ?? columns, { min: columns, max: LONGEST_ROW, integer: true });
     if (pointer % BigInt(size) !== 0n) {
       throw badArgument('ERR_RANGE', 'pointer', `a multiple of ${size}, the bytes of a ${dtype}`, describe(pointer));
     }
@@ -249,6 +249,11 @@ export class DeviceTensor {
   readonly rowStride: number;
   #memory: DeviceMemory | undefined;
   #owner: unknown;
+
+  /** What `instanceof` asks: a Proxy of a tensor, or an object made from this prototype, has no memory. */
+  static [Symbol.hasInstance](value: unknown): boolean {
+    return typeof value === 'object' && value !== null && #memory in value;
+  }
 
   static {
     deviceTensor = (parts) => new DeviceTensor(parts);

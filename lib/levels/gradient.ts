@@ -9,7 +9,8 @@ import * as sequence from '../ops/sequence-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
 import type { MaybePending, Task } from '../run/task.js';
 import { type Sliced, slices } from '../slices.js';
-import { arrayOf, type FloatArray } from '../validate.js';
+import { arrayOf, type FloatArray, typedArray } from '../validate.js';
+import { plainView } from '../views.js';
 import type { CheckedSequences } from './batch.js';
 import type { ScoreChannel } from './scores.js';
 import type { TokenLevel } from './token-level.js';
@@ -84,8 +85,9 @@ function floatsOut(out: unknown, tokens: number): void {
 /** `out` if a kernel may write to it: float64, and sharing no memory with what may still be read of the batch. */
 function writable(out: FloatArray | undefined, checked: CheckedSequences): Float64Array | undefined {
   if (!out || tag(out) !== 'Float64Array') return undefined;
-  const apart = Object.values(checked).every((value) => !ArrayBuffer.isView(value) || !overlap(out, value));
-  return apart ? (out as Float64Array) : undefined;
+  const view = plainView('Float64Array', out);
+  const apart = Object.values(checked).every((value) => !ArrayBuffer.isView(value) || !overlap(view, value));
+  return apart ? view : undefined;
 }
 
 /** The gradient in a result: of the logits or of the log-probs, whichever the batch had. */
@@ -112,8 +114,9 @@ export function* writeGradientTask(
     const finish = function* (array: HostArray | DeviceMemory | undefined): Sliced<Gradients> {
       const values = array as Float64Array;
       const { out } = target;
-      if (!out || into) return { gradLogProbs: values };
-      yield* slices(values.length, (begin, end) => out.set(values.subarray(begin, end), begin));
+      if (!out || into) return { gradLogProbs: out ?? values };
+      const view = typedArray('gradient.out', out, ['Float32Array', 'Float64Array']);
+      yield* slices(values.length, (begin, end) => view.set(values.subarray(begin, end), begin));
       return { gradLogProbs: out };
     };
     return { array: gradLogProbs, finish };

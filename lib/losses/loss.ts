@@ -1,7 +1,7 @@
 // What a named loss is made of: a score, an objective, defaults. The rest (validation, token level, gradient, metrics,
 // the async function and its sync twin) is the same for all, and here.
 
-import { badArgument, describe } from '../errors.js';
+import { badArgument, describe, isArray } from '../errors.js';
 import type { DeviceMemory } from '../kernels.js';
 import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
 import type { GradientOf, Gradients, PendingGradient } from '../levels/gradient.js';
@@ -232,7 +232,7 @@ type OptionsOf<P> = Partial<P & LossOptions> & GradientOptions<BatchGradient<Bat
 function checkRecipe<P, I>(recipe: LossRecipe<P, I>): LossRecipe<P, I> {
   const { score, objective, defaults, parameters } = objectArgument('recipe', recipe);
   if (typeof score !== 'function') checkScore(score);
-  if (parameters !== undefined && !Array.isArray(parameters))
+  if (parameters !== undefined && !isArray(parameters))
     throw badArgument('ERR_DTYPE', 'parameters', 'an array of names', describe(parameters));
   if (typeof objective !== 'function') throw badArgument('ERR_DTYPE', 'objective', 'an objective', describe(objective));
   if (defaults !== undefined) objectArgument('defaults', defaults);

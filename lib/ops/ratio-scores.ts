@@ -263,8 +263,9 @@ function* backwardOp(
   const tokens = cuSeqlens[sequences];
   const gradScores = yield* finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
   const scoreGrads = yield* finiteFloats('scoreGrads', inputs.scoreGrads, tokens, 'T, one value per token');
-  const gradLogProbs = gradientArray(options.gradient, tokens, { gradScores, scoreGrads });
-  return yield* readAll(yield* backwardTask(gradScores, scoreGrads, cuSeqlens, gradLogProbs, false));
+  const { array, own } = gradientArray(options.gradient, tokens, { gradScores, scoreGrads });
+  yield* readAll(yield* backwardTask(gradScores, scoreGrads, cuSeqlens, array, false));
+  return { gradLogProbs: own };
 }
 
 /**

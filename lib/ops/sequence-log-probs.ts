@@ -70,7 +70,10 @@ export function* forwardTask(
   mask: MaybePending<Uint8Array> | undefined,
 ): Task<SequenceArrays> {
   const sequences = cuSeqlens.length - 1;
-  const result = { scores: new Float64Array(sequences), tokenCounts: new Float64Array(sequences) };
+  const result = {
+    scores: new Float64Array(sequences),
+    tokenCounts: new Float64Array(sequences),
+  };
   yield kernel('sequenceLogProbsForward', { logProbs, cuSeqlens, mask, sequences, ...result });
   return pending(result);
 }
@@ -115,13 +118,16 @@ export interface LogProbGradientOptions extends BackendOptions {
   gradient?: 'new' | GradientInto;
 }
 
-/** The [T] array for a gradient of log-probs, apart from what the kernel reads. */
+/** The [T] array for a gradient of log-probs, apart from what the kernel reads: for the kernel, and as the caller has it. */
 export function gradientArray(
   option: LogProbGradientOptions['gradient'],
   tokens: number,
   read: Record<string, ArrayBufferView | undefined>,
-): Float64Array {
-  if (option === undefined || option === 'new') return outputArray(tokens);
+): { array: Float64Array; own: Float64Array } {
+  if (option === undefined || option === 'new') {
+    const array = outputArray(tokens);
+    return { array, own: array };
+  }
   if (typeof option !== 'object' || option === null || !('out' in option)) {
     throw badArgument('ERR_RANGE', 'gradient', "'new' or { out }", describe(option));
   }
@@ -131,7 +137,7 @@ export function gradientArray(
       throw badArgument('ERR_RANGE', 'gradient.out', 'memory apart from the inputs', `an overlap with ${name}`);
     }
   }
-  return out;
+  return { array: out, own: option.out };
 }
 
 function* backwardOp(
@@ -144,8 +150,9 @@ function* backwardOp(
   const counts = yield* tokenCounts(inputs.tokenCounts, sequences);
   const mask = optionalMask(inputs.mask, cuSeqlens[sequences]);
   const inputArrays = { gradScores, tokenCounts: counts, mask };
-  const gradLogProbs = gradientArray(options.gradient, cuSeqlens[sequences], inputArrays);
-  return yield* readAll(yield* backwardTask(gradScores, counts, cuSeqlens, mask, gradLogProbs));
+  const { array, own } = gradientArray(options.gradient, cuSeqlens[sequences], inputArrays);
+  yield* readAll(yield* backwardTask(gradScores, counts, cuSeqlens, mask, array));
+  return { gradLogProbs: own };
 }
 
 /**

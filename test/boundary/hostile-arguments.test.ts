@@ -1,0 +1,219 @@
+// Arguments that lie, or cannot be looked at: arrays of subclasses whose accessors say something else, arrays that pretend to
+// be of another type, revoked Proxies, getters that throw. Every op and loss, each argument and option.
+import { describe, expect, test } from 'vitest';
+import { DeviceTensor } from '../../lib/cuda/device.js';
+import * as rlvr from '../../lib/index.js';
+import { describeBackends } from '../support/backends.js';
+import { failureOf, rlvrError } from '../support/errors.js';
+import { bytesIn, type Call, type Callable, expectRefusal } from '../support/refusals.js';
+import { SUBJECTS, type Subject } from '../support/subjects.js';
+
+type AnyArray = Float64Array;
+type ArrayClass = Float64ArrayConstructor;
+
+const unasked = (): never => {
+  throw new Error('asked the array itself');
+};
+
+/** The same elements in an array of which nothing but the elements is true. */
+function lying(array: AnyArray): AnyArray {
+  class Lying extends (array.constructor as ArrayClass) {
+    override get [Symbol.toStringTag](): never {
+      return unasked();
+    }
+    static get [Symbol.species](): never {
+      return unasked();
+    }
+  }
+  const lie = new Lying(array.buffer.slice(0) as ArrayBuffer, array.byteOffset, array.length);
+  for (const name of ['length', 'byteLength', 'byteOffset', 'buffer', 'constructor', Symbol.iterator]) {
+    Object.defineProperty(lie, name, { get: unasked });
+  }
+  for (const name of ['slice', 'subarray', 'set', 'map', 'fill', 'every', 'findIndex', 'reduce', 'forEach']) {
+    Object.defineProperty(lie, name, { value: unasked });
+  }
+  return lie;
+}
+
+/** An array that says of itself that it is of the type that is wanted. */
+function pretending(wanted: AnyArray): ArrayBufferView {
+  const Other = wanted instanceof Int32Array ? Float64Array : Int32Array;
+  class Pretending extends (Other as ArrayClass) {
+    override get [Symbol.toStringTag]() {
+      return wanted.constructor.name as 'Float64Array';
+    }
+  }
+  return new Pretending(wanted.length);
+}
+
+function revoked(target: object = {}): object {
+  const { proxy, revoke } = Proxy.revocable(target, {});
+  revoke();
+  return proxy;
+}
+
+/** What is read of a subject's inputs. */
+const namesOf = ({ arguments: read }: Subject) => read.map(({ name }) => name);
+
+describeBackends('hostile arguments', (backend) => {
+  describe.each(SUBJECTS)('$name', (subject) => {
+    test('arrays that lie about themselves are taken for what they hold', async () => {
+      const expected = subject.runSync(subject.inputs(), { backend });
+      for (const name of namesOf(subject)) {
+        const inputs = subject.inputs();
+        if (inputs[name] === undefined) continue;
+        inputs[name] = lying(inputs[name] as AnyArray);
+        const results = [subject.runSync(inputs, { backend }), await subject.run(inputs, { backend })];
+        for (const result of results) {
+          expect(bytesIn(result), name).toEqual(bytesIn(expected));
+          expect(JSON.stringify(result), name).toBe(JSON.stringify(expected));
+        }
+      }
+    });
+
+    test('arrays that pretend to be of another type are refused', async () => {
+      for (const name of namesOf(subject)) {
+        const inputs = subject.inputs();
+        if (inputs[name] === undefined) continue;
+        const lie = pretending(inputs[name] as AnyArray);
+        const refusal = { code: 'ERR_DTYPE', message: new RegExp(`^${name}.*: expected .*, got .*Array of length`) };
+        await expectRefusal(subject, { ...inputs, [name]: lie }, { backend }, refusal, name);
+      }
+    });
+
+    test('revoked Proxies are refused, wherever they stand', async () => {
+      const refused = async (inputs: unknown, options: unknown, name: string) => {
+        for (const call of [subject.runSync, subject.run]) {
+          const error = await failureOf(() => call(inputs, options), name);
+          expect(error, name).toEqual(rlvrError('ERR_DTYPE', new RegExp(`^${name}: .*, got a revoked Proxy$`)));
+        }
+      };
+      await refused(revoked(), { backend }, '(inputs|batch)');
+      if (!subject.name.includes('discriminative')) await refused(subject.inputs(), revoked(), 'options');
+      for (const name of namesOf(subject)) {
+        await refused({ ...subject.inputs(), [name]: revoked() }, { backend }, name);
+        await refused({ ...subject.inputs(), [name]: revoked(new Float64Array(4)) }, { backend }, name);
+      }
+      for (const [option] of subject.options) {
+        for (const target of [{}, [], () => 0]) {
+          await refused(subject.inputs(), { backend, [option]: revoked(target) }, option);
+        }
+      }
+    });
+
+    test("an error of the caller's own getter passes through as it is", async () => {
+      const own = new Error('mine');
+      const get = () => {
+        throw own;
+      };
+      const throwing = (value: object, name: string) =>
+        Object.defineProperty({ ...value }, name, { get, enumerable: true });
+      for (const call of [subject.runSync, subject.run]) {
+        const [name] = Object.keys(subject.inputs());
+        expect(await failureOf(() => call(throwing(subject.inputs(), name), { backend }))).toBe(own);
+        const [[option]] = subject.options;
+        expect(await failureOf(() => call(subject.inputs(), throwing({ backend }, option)))).toBe(own);
+      }
+    });
+  });
+
+  const shapes: Callable = {
+    run: rlvr.tokenLogProbs as Call,
+    runSync: rlvr.tokenLogProbsSync as Call,
+  };
+  const targets = Int32Array.of(0);
+
+  test('tensors with parts that cannot be looked at', async () => {
+    const data = Float32Array.of(1, 2, 3);
+    const cases: [logits: object, name: string, code: string][] = [
+      [{ data, shape: revoked([1, 3]) }, 'logits\\.shape', 'ERR_SHAPE'],
+      [{ data: revoked(data), shape: [1, 3] }, 'logits\\.data', 'ERR_DTYPE'],
+      [{ data, shape: [1, revoked()] }, 'logits\\.shape\\[1\\]', 'ERR_RANGE'],
+      [{ data, shape: [1, 3], rowStride: revoked() }, 'logits\\.rowStride', 'ERR_RANGE'],
+      [{ data, shape: [1, 3], dtype: revoked() }, 'logits\\.dtype', 'ERR_RANGE'],
+    ];
+    for (const [logits, name, code] of cases) {
+      const refusal = rlvrError(code, new RegExp(`^${name}: expected .*, got a revoked Proxy$`));
+      for (const call of [shapes.runSync, shapes.run]) {
+        expect(await failureOf(() => call({ logits, targets }, { backend }), name)).toEqual(refusal);
+      }
+    }
+  });
+
+  test('what only looks like a tensor on a device', async () => {
+    const refusal = { code: 'ERR_DTYPE', message: /^logits\.data: expected .*, got undefined$/ };
+    for (const logits of [
+      Object.create(DeviceTensor.prototype),
+      new Proxy(Object.create(DeviceTensor.prototype), {}),
+    ]) {
+      await expectRefusal(shapes, { logits, targets }, { backend }, refusal, 'logits');
+    }
+  });
+
+  test('a tensor whose rows are longer than any memory', async () => {
+    const longest = 2 ** 48;
+    const data = Float32Array.of(1, 2, 3);
+    const expected = shapes.runSync({ logits: data, targets }, { backend });
+    const of = (rowStride: number) => ({ data, shape: [1, 3], rowStride });
+    expect(shapes.runSync({ logits: of(longest), targets }, { backend })).toEqual(expected);
+    for (const rowStride of [longest + 1, 2 ** 52 + 1, 2 ** 53, 1e300]) {
+      const refusal = { code: 'ERR_RANGE', message: /^logits\.rowStride: expected .* at most 281474976710656, got / };
+      await expectRefusal(shapes, { logits: of(rowStride), targets }, { backend }, refusal, `${rowStride}`);
+      const logits = { data: new Float32Array(), shape: [0, rowStride] };
+      const row = { code: 'ERR_RANGE', message: /^logits\.shape\[1\]: expected .* at most 281474976710656, got / };
+      await expectRefusal(shapes, { logits, targets: new Int32Array() }, { backend }, row, `${rowStride}`);
+    }
+  });
+
+  test('an array of the caller for a gradient is written, whatever it says, and returned', () => {
+    const inputs = { gradScores: Float64Array.of(2), cuSeqlens: Int32Array.of(0, 2) };
+    const ones = Float64Array.of(1, 1);
+    const read = (array: AnyArray) => [...Array(2).keys()].map((i) => array[i]);
+    const out = lying(new Float64Array(2));
+    const [gradient, options] = [{ out }, { backend, gradient: { out } }];
+    const ratio = rlvr.ratioScoresBackwardSync({ ...inputs, scoreGrads: ones }, { backend, gradient });
+    expect(ratio.gradLogProbs).toBe(out);
+    expect(read(out)).toEqual([2, 2]);
+    const mean = rlvr.sequenceLogProbsBackwardSync({ ...inputs, tokenCounts: Float64Array.of(2) }, options);
+    expect(mean.gradLogProbs).toBe(out);
+    expect(read(out)).toEqual([1, 1]);
+  });
+});
+
+test('group ids are read once each', () => {
+  const ids = ['a', 'b'];
+  let reads = 0;
+  Object.defineProperty(ids, 0, { get: () => (reads++ === 0 ? 'a' : 7), enumerable: true });
+  expect(rlvr.fromDense(ids)).toEqual({ cuGroups: Int32Array.of(0, 1, 2), groupOrder: undefined });
+  expect(() => rlvr.fromDense(revoked([]) as never)).toThrow(rlvrError('ERR_DTYPE', /^groupIds: .*a revoked Proxy$/));
+});
+
+test('a padded batch may be one of getters', () => {
+  class Batch {
+    get shape() {
+      return [1, 2] as const;
+    }
+    get logProbs() {
+      return Float64Array.of(-1, -2);
+    }
+    get mask() {
+      return Uint8Array.of(1, 0);
+    }
+  }
+  expect(rlvr.padded(new Batch())).toEqual({
+    logProbs: Float64Array.of(-1, -2),
+    mask: Uint8Array.of(1, 0),
+    cuSeqlens: Int32Array.of(0, 2),
+  });
+  const shape = revoked([1, 2]) as never;
+  expect(() => rlvr.padded({ shape, mask: new Uint8Array(2), logProbs: new Float64Array(2) })).toThrow(
+    rlvrError('ERR_SHAPE', /^shape: .*a revoked Proxy$/),
+  );
+});
+
+test('cosineMargin of what is no object', () => {
+  const refusal = rlvrError('ERR_DTYPE', /^parameters: expected an object, got /);
+  for (const parameters of [null, 7, 'fast', [], new Float64Array(2), () => 0, revoked()]) {
+    expect(() => rlvr.cosineMargin(parameters as never)).toThrow(refusal);
+  }
+});
