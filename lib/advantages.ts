@@ -1,4 +1,5 @@
 import { checkGroupOrder, gather, scatter } from './groups.js';
+import { newArray } from './memory.js';
 import { namesOf, takeFields, takeOptions } from './options.js';
 import { atOnce, mapped, raggedSlices, type Sliced } from './slices.js';
 import {
@@ -73,13 +74,13 @@ export function* estimateAdvantages(
 ): Sliced<Float64Array> {
   const counts = rule.needsTokenCounts ? tokenCounts : undefined;
   const { centres, varies } = yield* groupCentres(rewards, counts, cuGroups);
-  const squares = new Float64Array(centres.length);
+  const squares = newArray('advantages', Float64Array, centres.length);
   if (rule.divisor) {
     yield* raggedSlices(cuGroups, (g, begin, end) => {
       for (let i = begin; i < end; i++) squares[g] += (rewards[i] - centres[g]) ** 2;
     });
   }
-  const advantages = new Float64Array(rewards.length);
+  const advantages = newArray('advantages', Float64Array, rewards.length);
   yield* raggedSlices(cuGroups, (g, begin, end) => {
     if (varies[g] === 0) return;
     const sequences = cuGroups[g + 1] - cuGroups[g];
@@ -93,9 +94,9 @@ export function* estimateAdvantages(
 /** [G] the mean reward of each group, weighted by `weights` if there are any, and whether its rewards differ. */
 function* groupCentres(rewards: Float64Array, weights: Float64Array | undefined, cuGroups: Int32Array) {
   const groups = cuGroups.length - 1;
-  const sums = new Float64Array(groups);
-  const totals = new Float64Array(groups);
-  const varies = new Uint8Array(groups);
+  const sums = newArray('advantages', Float64Array, groups);
+  const totals = newArray('advantages', Float64Array, groups);
+  const varies = newArray('advantages', Uint8Array, groups);
   yield* raggedSlices(cuGroups, (g, begin, end) => {
     for (let i = begin; i < end; i++) {
       const weight = weights?.[i] ?? 1;

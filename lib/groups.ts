@@ -1,5 +1,6 @@
 // Groups of sequences: packed side by side, or in any order with a permutation that says which belong together.
 import { badArgument, describe, isArray } from './errors.js';
+import { newArray } from './memory.js';
 import { mapped, type Sliced, slices } from './slices.js';
 import { arrayOf, typedArray } from './validate.js';
 
@@ -44,7 +45,7 @@ export interface DenseGroups {
 export function fromDense(groupIds: GroupIds): DenseGroups {
   const ids = checkGroupIds(groupIds);
   const groups = new Map<number | string, number>();
-  const groupOf = new Int32Array(ids.length);
+  const groupOf = newArray('groupIds', Int32Array, ids.length);
   for (let i = 0; i < ids.length; i++) {
     groupOf[i] = groups.get(ids[i]) ?? groups.size;
     groups.set(ids[i], groupOf[i]);
@@ -53,7 +54,7 @@ export function fromDense(groupIds: GroupIds): DenseGroups {
   for (const group of groupOf) cuGroups[group + 1]++;
   for (let g = 0; g < groups.size; g++) cuGroups[g + 1] += cuGroups[g];
   const next = cuGroups.slice(0, -1);
-  const groupOrder = new Int32Array(groupOf.length);
+  const groupOrder = newArray('groupOrder', Int32Array, groupOf.length);
   groupOf.forEach((group, i) => {
     groupOrder[next[group]++] = i;
   });
@@ -90,8 +91,8 @@ function checkGroupIds(value: unknown): Int32Array | readonly (number | string)[
  */
 export function* checkGroupOrder(name: string, value: unknown, sequences: number): Sliced<Int32Array> {
   const given = arrayOf(name, value, ['Int32Array'], sequences, 'N, one index per sequence');
-  const order = new Int32Array(sequences);
-  const seen = new Uint8Array(sequences);
+  const order = newArray(name, Int32Array, sequences);
+  const seen = newArray(name, Uint8Array, sequences);
   yield* slices(sequences, (begin, end) => {
     for (let k = begin; k < end; k++) {
       const i = given[k];
@@ -114,7 +115,7 @@ export function* gather(values: Float64Array, order: Int32Array | undefined): Sl
 /** The way back of {@link gather}: `out[order[k]] = values[k]`. The values themselves without an order. */
 export function* scatter(values: Float64Array, order: Int32Array | undefined): Sliced<Float64Array> {
   if (!order) return values;
-  const out = new Float64Array(order.length);
+  const out = newArray('values', Float64Array, order.length);
   yield* slices(order.length, (begin, end) => {
     for (let k = begin; k < end; k++) out[order[k]] = values[k];
   });

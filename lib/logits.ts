@@ -5,6 +5,7 @@ import { DeviceTensor, memoryOf } from './cuda/device.js';
 import { badArgument, describe, tag } from './errors.js';
 import { HALF_ARRAY, type HostTensor, hostView, tensorData } from './host-tensor.js';
 import { DTYPE_CODES, type DType, type DTypeCode, type HostLogits, type LogitsData } from './kernels.js';
+import { newArray } from './memory.js';
 
 /** Logits of any supported form: a contiguous `Float32Array` of T * V, or a tensor with its shape, here or on a GPU. */
 export type Logits = Float32Array | HostTensor | DeviceTensor;
@@ -110,7 +111,11 @@ function newGradient({ data, source, dtype, tokens, vocab }: LogitsView): Logits
     return deviceView('gradient', source.device.empty([tokens, vocab], source.dtype));
   }
   const length = tokens * vocab;
-  const fresh = preparedForWriting(tag(data) === 'Float32Array' ? new Float32Array(length) : new Uint16Array(length));
+  const fresh = preparedForWriting(
+    tag(data) === 'Float32Array'
+      ? newArray('gradient', Float32Array, length)
+      : newArray('gradient', Uint16Array, length),
+  );
   if (ArrayBuffer.isView(source))
     return { data: fresh, dtype, tokens, vocab, rowStride: vocab, source: likeSource(source, fresh) };
   const name = (Object.keys(DTYPE_CODES) as DType[]).find((key) => DTYPE_CODES[key] === dtype);

@@ -4,6 +4,7 @@ import { DeviceTensor } from './cuda/device.js';
 import { badArgument, describe, isArray } from './errors.js';
 import type { HostTensor } from './host-tensor.js';
 import { type Logits, logitsView } from './logits.js';
+import { newArray } from './memory.js';
 import { takeFields } from './options.js';
 import { arrayOf, type FloatArray, finiteNumber, ID_ARRAYS, objectArgument } from './validate.js';
 
@@ -112,7 +113,7 @@ export function padded<const B extends PaddedBatch>(batch: B): Packed<B> {
 
 /** 0, length, 2 * length, ... for so many sequences. */
 function offsetsEvery(length: number, sequences: number): Int32Array {
-  const offsets = new Int32Array(sequences + 1);
+  const offsets = newArray('shape', Int32Array, sequences + 1);
   for (let b = 0; b <= sequences; b++) offsets[b] = b * length;
   return offsets;
 }

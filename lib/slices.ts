@@ -1,5 +1,7 @@
 // Loops over long arrays on the host, in slices, between which an asynchronous call gives the event loop a turn.
 
+import { newArray } from './memory.js';
+
 /** What a loop yields where the event loop may have a turn. */
 export const PAUSE = 'pause';
 
@@ -59,7 +61,7 @@ export function* findIndex(length: number, passes: (index: number) => boolean): 
 
 /** [N] for each of `values`. */
 export function* mapped(values: Float64Array, of: (value: number, index: number) => number): Sliced<Float64Array> {
-  const result = new Float64Array(values.length);
+  const result = newArray('values', Float64Array, values.length);
   const work = (begin: number, end: number) => {
     for (let i = begin; i < end; i++) result[i] = of(values[i], i);
   };

@@ -1,6 +1,7 @@
 // Checks of arguments, shared by every op and loss. Each throws an RlvrError that names the argument; all run before
 // anything is written.
 import { badArgument, describe, isRevoked, tag } from './errors.js';
+import { newArray } from './memory.js';
 import { atOnceIfShort, findIndex, type Sliced, slices } from './slices.js';
 import {
   type ArrayTypes,
@@ -60,15 +61,15 @@ export function arrayOf<K extends ElementType>(
 /** `length` floats as float64; the array itself when it already is. */
 export function* floats(name: string, value: unknown, length: number, meaning: string): Sliced<Float64Array> {
   const array = arrayOf(name, value, ['Float32Array', 'Float64Array'], length, meaning);
-  return isFloat64(array) ? array : yield* converted(array);
+  return isFloat64(array) ? array : yield* converted(name, array);
 }
 
 function isFloat64(array: FloatArray): array is Float64Array {
   return tag(array) === 'Float64Array';
 }
 
-function* converted(array: FloatArray): Sliced<Float64Array> {
-  const floats = new Float64Array(array.length);
+function* converted(name: string, array: FloatArray): Sliced<Float64Array> {
+  const floats = newArray(name, Float64Array, array.length);
   const work = (begin: number, end: number) => {
     for (let i = begin; i < end; i++) floats[i] = array[i];
   };
@@ -103,7 +104,7 @@ function finiteBetween(array: Float64Array, begin: number, end: number): boolean
 /** As floats, every value finite. */
 export function* finiteFloats(name: string, value: unknown, length: number, meaning: string): Sliced<Float64Array> {
   const given = arrayOf(name, value, ['Float32Array', 'Float64Array'], length, meaning);
-  const array = isFloat64(given) ? given : yield* converted(given);
+  const array = isFloat64(given) ? given : yield* converted(name, given);
   if (yield* allFinite(array)) return array;
   const i = yield* findIndex(length, (at) => !Number.isFinite(array[at]));
   throw badArgument('ERR_NONFINITE', name, 'finite values', `${array[i]} at index ${i}`);
@@ -153,7 +154,7 @@ export function* maskedFinite(
 export function* offsets(name: string, value: unknown, total?: number, of?: string): Sliced<Int32Array> {
   const given = typedArray(name, value, ['Int32Array']);
   if (given.length === 0) throw badArgument('ERR_SHAPE', name, 'at least one offset', 'length 0');
-  const copy = new Int32Array(given.length);
+  const copy = newArray(name, Int32Array, given.length);
   let decrease = 0; // index
   let previous = -Infinity;
   const work = (begin: number, end: number) => {
@@ -214,7 +215,7 @@ export function* targetIds(
 
 /** Ids in 32 bits; -1 for those that need more. */
 function* from64Bits(given: BigInt64Array): Sliced<Int32Array> {
-  const ids = new Int32Array(given.length);
+  const ids = newArray('targets', Int32Array, given.length);
   yield* slices(ids.length, (begin, end) => {
     for (let t = begin; t < end; t++) ids[t] = BigInt.asIntN(32, given[t]) === given[t] ? Number(given[t]) : -1;
   });

@@ -1,13 +1,23 @@
+import { constants } from 'node:buffer';
+import { allocated } from '../memory.js';
 import { loadedAddon } from './addon.js';
 
 const LARGE = 4096; // elements; smaller arrays live in V8's own heap, which is faster still
 const HUGE = 2 ** 25; // bytes; larger allocations come from the system every time, smaller ones may be reused
 const LONGEST = 2 ** 31; // bytes of one view: a Uint8Array cannot be much longer
 
-/** A Float64Array for a kernel that writes every element: not zeroed, as that would only cost time. */
-export function outputArray(length: number): Float64Array {
+/** A Float64Array for a kernel that writes every element: not zeroed, as that would only cost time. `name`: what it holds. */
+export function outputArray(name: string, length: number): Float64Array {
+  return preparedForWriting(allocated(name, length, uninitialised));
+}
+
+function uninitialised(length: number): Float64Array {
   if (length < LARGE) return new Float64Array(length);
-  return preparedForWriting(new Float64Array(Buffer.allocUnsafeSlow(length * Float64Array.BYTES_PER_ELEMENT).buffer));
+  const bytes = length * Float64Array.BYTES_PER_ELEMENT;
+  // Node 20 has no buffers of over 4 GiB. The system gives arrays so long as zeros, without anybody writing them.
+  return bytes > constants.MAX_LENGTH
+    ? new Float64Array(length)
+    : new Float64Array(Buffer.allocUnsafeSlow(bytes).buffer);
 }
 
 /** The given new array, with huge pages requested for it: faulting in small ones takes longer than the kernels. */

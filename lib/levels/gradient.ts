@@ -4,6 +4,7 @@ import { outputArray, overlap } from '../backend/outputs.js';
 import { badArgument, describe, tag } from '../errors.js';
 import type { DeviceMemory, HostArray } from '../kernels.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView } from '../logits.js';
+import { newArray } from '../memory.js';
 import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
@@ -31,8 +32,8 @@ function* tokenGradientTask(
 ): Task<MaybePending<Float64Array>> {
   const { tokens, cuSeqlens } = level.checked;
   const [first, ...others] = terms.filter((term) => term.of === of);
-  if (!first) return into?.fill(0) ?? new Float64Array(tokens);
-  const gradient = into ?? outputArray(tokens);
+  if (!first) return into?.fill(0) ?? newArray(of, Float64Array, tokens);
+  const gradient = into ?? outputArray(of, tokens);
   const { channel, gradScores } = first;
   if (channel.scoreGrads) yield* ratio.backwardTask(gradScores, channel.scoreGrads, cuSeqlens, gradient, false);
   else yield* sequence.backwardTask(gradScores, channel.tokenCounts, cuSeqlens, level.mask, gradient);

@@ -7,6 +7,7 @@ import { requireGroups } from '../levels/batch.js';
 import type { Term } from '../levels/gradient.js';
 import { klTask, scoreTask } from '../levels/scores.js';
 import { readResults } from '../levels/token-level.js';
+import { newArray } from '../memory.js';
 import { namesOf } from '../options.js';
 import { mapped, raggedSlices, type Sliced, slices, total } from '../slices.js';
 import { finiteNumber, objectArgument } from '../validate.js';
@@ -103,8 +104,11 @@ function* contrast({ scores, tokenCounts }: Scored, batch: Groups, sides: Float6
   const { positives, negatives, largest } = signed;
   const contrastive = (g: number) => positives[g] > 0 && negatives[g] > 0 && signed.tokens[g] > 0;
   // Until the last pass, the gradient of a negative score is its part of the mean of exponentials (of scores, without tau).
-  const [sums, groupLosses] = [new Float64Array(positives.length), new Float64Array(positives.length)];
-  const gradScores = new Float64Array(scores.length);
+  const [sums, groupLosses] = [
+    newArray('gradScores', Float64Array, positives.length),
+    newArray('gradScores', Float64Array, positives.length),
+  ];
+  const gradScores = newArray('gradScores', Float64Array, scores.length);
   yield* raggedSlices(cuGroups, (g, begin, end) => {
     if (!contrastive(g)) return;
     for (let k = begin; k < end; k++) {
@@ -132,7 +136,7 @@ function* contrast({ scores, tokenCounts }: Scored, batch: Groups, sides: Float6
 
 /** 0, 1, ... n - 1. */
 function* identity(n: number): Sliced<Int32Array> {
-  const order = new Int32Array(n);
+  const order = newArray('gradScores', Int32Array, n);
   yield* slices(n, (begin, end) => {
     for (let i = begin; i < end; i++) order[i] = i;
   });
@@ -142,8 +146,14 @@ function* identity(n: number): Sliced<Int32Array> {
 /** Of every group [G]: positive and negative sequences, tokens, and the largest negative score. */
 function* countSigns({ scores, tokenCounts }: Scored, cuGroups: Int32Array, order: Int32Array, sides: Float64Array) {
   const groups = cuGroups.length - 1;
-  const [positives, negatives] = [new Int32Array(groups), new Int32Array(groups)];
-  const [tokens, largest] = [new Float64Array(groups), new Float64Array(groups).fill(-Infinity)];
+  const [positives, negatives] = [
+    newArray('gradScores', Int32Array, groups),
+    newArray('gradScores', Int32Array, groups),
+  ];
+  const [tokens, largest] = [
+    newArray('gradScores', Float64Array, groups),
+    newArray('gradScores', Float64Array, groups).fill(-Infinity),
+  ];
   yield* raggedSlices(cuGroups, (g, begin, end) => {
     for (let k = begin; k < end; k++) {
       const i = order[k];

@@ -1,3 +1,4 @@
+import { newArray } from '../memory.js';
 import { namesOf, takeFields } from '../options.js';
 import {
   type AsyncOptions,
@@ -100,7 +101,7 @@ export function* weightedSumTask(
   scale: number,
 ): Task<WeightedSum> {
   const sequences = scores.length;
-  const gradScores = new Float64Array(sequences);
+  const gradScores = newArray('gradScores', Float64Array, sequences);
   const loss = new Float64Array(1);
   const args = { scores, advantages, tokenCounts, sequences, ...weights, scale, gradScores, loss };
   yield kernel('advantageObjective', args);

@@ -1,4 +1,5 @@
 import { checkGroupOrder, type Groups } from '../groups.js';
+import { newArray } from '../memory.js';
 import { namesOf, takeFields } from '../options.js';
 import {
   type AsyncOptions,
@@ -79,8 +80,8 @@ export function* groupInfoNCETask(
 ): Task<GroupInfoNCEArrays> {
   const groups = cuGroups.length - 1;
   const parameters = infoNCEParameters(options, groups);
-  const groupLosses = new Float64Array(groups);
-  const gradScores = new Float64Array(scores.length);
+  const groupLosses = newArray('groupLosses', Float64Array, groups);
+  const gradScores = newArray('gradScores', Float64Array, scores.length);
   const loss = new Float64Array(1);
   const args = {
     scores,

@@ -6,6 +6,7 @@ import {
   type RatioScoreKind,
   type RatioScoresForwardArguments,
 } from '../kernels.js';
+import { newArray } from '../memory.js';
 import { namesOf, takeFields } from '../options.js';
 import {
   type AsyncOptions,
@@ -196,12 +197,12 @@ export function* forwardTask(
 ): Task<RatioArrays> {
   const sequences = inputs.cuSeqlens.length - 1;
   const result = {
-    scores: new Float64Array(sequences),
-    tokenCounts: new Float64Array(sequences),
-    scoreGrads: outputArray(inputs.logProbs.length),
-    clippedLow: new Int32Array(sequences),
-    clippedHigh: new Int32Array(sequences),
-    ratioStats: stats ? new Float64Array(4 * sequences) : undefined,
+    scores: newArray('scores', Float64Array, sequences),
+    tokenCounts: newArray('tokenCounts', Float64Array, sequences),
+    scoreGrads: outputArray('scoreGrads', inputs.logProbs.length),
+    clippedLow: newArray('clippedLow', Int32Array, sequences),
+    clippedHigh: newArray('clippedHigh', Int32Array, sequences),
+    ratioStats: stats ? newArray('ratioStats', Float64Array, 4 * sequences) : undefined,
   };
   yield kernel('ratioScoresForward', { sequences, ...inputs, ...parameters, ...result });
   return pending(result);

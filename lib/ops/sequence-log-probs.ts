@@ -1,5 +1,6 @@
 import { outputArray, overlap } from '../backend/outputs.js';
 import { badArgument, describe } from '../errors.js';
+import { newArray } from '../memory.js';
 import { takeFields } from '../options.js';
 import {
   type AsyncOptions,
@@ -71,8 +72,8 @@ export function* forwardTask(
 ): Task<SequenceArrays> {
   const sequences = cuSeqlens.length - 1;
   const result = {
-    scores: new Float64Array(sequences),
-    tokenCounts: new Float64Array(sequences),
+    scores: newArray('scores', Float64Array, sequences),
+    tokenCounts: newArray('tokenCounts', Float64Array, sequences),
   };
   yield kernel('sequenceLogProbsForward', { logProbs, cuSeqlens, mask, sequences, ...result });
   return pending(result);
@@ -125,7 +126,7 @@ export function gradientArray(
   read: Record<string, ArrayBufferView | undefined>,
 ): { array: Float64Array; own: Float64Array } {
   if (option === undefined || option === 'new') {
-    const array = outputArray(tokens);
+    const array = outputArray('gradLogProbs', tokens);
     return { array, own: array };
   }
   if (typeof option !== 'object' || option === null || !('out' in option)) {

@@ -2,6 +2,7 @@ import { outputArray } from '../backend/outputs.js';
 import { badArgument, type RlvrError } from '../errors.js';
 import type { DeviceMemory } from '../kernels.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView, logitsView } from '../logits.js';
+import { newArray } from '../memory.js';
 import { takeFields } from '../options.js';
 import {
   type AsyncOptions,
@@ -139,10 +140,10 @@ export interface ForwardArrays {
 export function* forwardTask(rows: Rows, entropy: boolean): Task<ForwardArrays> {
   const { tokens } = rows.view;
   const args = {
-    logProbs: outputArray(tokens),
-    logSumExp: outputArray(tokens),
-    entropy: entropy ? outputArray(tokens) : undefined,
-    kept: new Uint8Array(tokens),
+    logProbs: outputArray('logProbs', tokens),
+    logSumExp: outputArray('logSumExp', tokens),
+    entropy: entropy ? outputArray('entropy', tokens) : undefined,
+    kept: newArray('mask', Uint8Array, tokens),
     nonFinite: new Int32Array(1),
     ...kernelRows(rows),
   };

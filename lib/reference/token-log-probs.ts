@@ -5,6 +5,7 @@ import {
   type TokenLogProbsBackwardArguments,
   type TokenLogProbsForwardArguments,
 } from '../kernels.js';
+import { newArray } from '../memory.js';
 import { PAUSE, type Sliced } from '../slices.js';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from './float16.js';
 
@@ -23,7 +24,7 @@ const ROUNDERS = {
 /** z = logits / temperature of row t, as float64. */
 function scaledRow(args: TokenLogProbsForwardArguments | TokenLogProbsBackwardArguments, t: number): Float64Array {
   const read = READERS[args.dtype];
-  const z = new Float64Array(args.vocab);
+  const z = newArray('logits', Float64Array, args.vocab);
   for (let v = 0; v < args.vocab; v++)
     z[v] = read(args.logits as HostLogits, t * args.rowStride + v) / args.temperature;
   return z;
