@@ -75,10 +75,11 @@ export function shortened(text: string, length: number): string {
   return text.length > length ? `${text.slice(0, length - 3)}...` : text;
 }
 
-/** The class name of a built-in, also for one from another realm; a typed array cannot pretend to be another. Never throws. */
+/** The class name of a built-in, also for one from another realm; a view cannot pretend to be another. Never throws. */
 export function tag(value: unknown): string {
   try {
-    return typedArrayType(value) ?? Object.prototype.toString.call(value).slice(8, -1);
+    if (ArrayBuffer.isView(value)) return typedArrayType(value) ?? 'DataView';
+    return Object.prototype.toString.call(value).slice(8, -1);
   } catch {
     return 'Object';
   }
@@ -97,6 +98,11 @@ export function isRevoked(value: unknown): boolean {
 /** As `Array.isArray`, false for a revoked Proxy. */
 export function isArray(value: unknown): value is readonly unknown[] {
   return !isRevoked(value) && Array.isArray(value);
+}
+
+/** The first items of an array, `most` at most, by index: nothing is asked of its prototype. */
+export function itemsOf(array: readonly unknown[], most: number): unknown[] {
+  return Array.from({ length: Math.min(array.length, most) }, (_, i) => array[i]);
 }
 
 const LONGEST_MESSAGE = 500; // characters

@@ -1,7 +1,7 @@
 // A trainer's padded [B, L] layout as a packed batch (spec section 1). Logits stay where they are; only offsets are made.
 
 import { DeviceTensor } from './cuda/device.js';
-import { badArgument, describe, isArray } from './errors.js';
+import { badArgument, describe, isArray, itemsOf } from './errors.js';
 import type { HostTensor } from './host-tensor.js';
 import { type Logits, logitsView } from './logits.js';
 import { newArray } from './memory.js';
@@ -130,7 +130,7 @@ function paddedShape(shape: unknown): [sequences: number, length: number] {
 }
 
 function shapeText(shape: unknown): string {
-  return isArray(shape) ? `[${shape.slice(0, 8).map(describe).join(', ')}]` : describe(shape);
+  return isArray(shape) ? `[${itemsOf(shape, 8).map(describe).join(', ')}]` : describe(shape);
 }
 
 function checkTokens(batch: PaddedBatch, tokens: number): void {
@@ -154,7 +154,7 @@ function packedLogits(logits: PaddedLogits, sequences: number, length: number): 
     return logits;
   }
   const { shape } = objectArgument('logits', logits);
-  const dimensions = isArray(shape) && shape.length <= 3 ? [...shape] : [];
+  const dimensions = isArray(shape) && shape.length <= 3 ? (itemsOf(shape, 3) as number[]) : [];
   const [first, second, vocab] = dimensions;
   const flat = dimensions.length === 2 && first === tokens;
   if (!flat && !(dimensions.length === 3 && first === sequences && second === length)) {

@@ -43,6 +43,10 @@ suite('describe', () => {
     [() => ({ [Symbol.toStringTag]: 'Float32Array' }), 'Float32Array'],
     [() => Object.create(null), 'an object with keys (none)'],
     [() => new DataView(new ArrayBuffer(8)), 'DataView of length 8'],
+    [
+      () => Object.defineProperty(new DataView(new ArrayBuffer(8)), Symbol.toStringTag, { value: 'Float32Array' }),
+      'DataView of length 8',
+    ],
     [() => 2n ** 64n, '18446744073709551616n'],
     [() => 10n ** 100000n, 'a bigint of over 128 bits'],
     [() => 'x'.repeat(MANY), `"${'x'.repeat(37)}..."`],

@@ -1,7 +1,7 @@
 // What a named loss is made of: a score, an objective, defaults. The rest (validation, token level, gradient, metrics,
 // the async function and its sync twin) is the same for all, and here.
 
-import { badArgument, describe, isArray } from '../errors.js';
+import { badArgument, describe, isArray, isRevoked } from '../errors.js';
 import type { DeviceMemory } from '../kernels.js';
 import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
 import type { GradientOf, Gradients, PendingGradient } from '../levels/gradient.js';
@@ -118,14 +118,15 @@ export interface Loss<P, I, Always extends keyof LossValue = never> {
 export function defineLoss<P extends object, I = unknown, Always extends keyof LossValue = never>(
   recipe: LossRecipe<P, I>,
 ): Loss<P, I, Always> {
-  const { score, objective, defaults, parameters } = checkRecipe(recipe);
+  const checked = checkRecipe(recipe);
+  const { score, objective, defaults, parameters } = checked;
   const named = parameters && Object.fromEntries(parameters.map((name) => [name, true as const]));
   const known = parametersOf(objective);
   if (named || (known && typeof score !== 'function')) {
-    return createLoss(recipe, refuseUnknown('this loss', { ...known, ...named }), known !== undefined);
+    return createLoss(checked, refuseUnknown('this loss', { ...known, ...named }), known !== undefined);
   }
   const names = { ...LOSS_OPTIONS, ...GRADIENT_OPTION, ...ASYNC_OPTIONS, ...known, ...namesIn(defaults) };
-  return createLoss(recipe, (options) => takeSpelledOptions('this loss', options, names), known !== undefined);
+  return createLoss(checked, (options) => takeSpelledOptions('this loss', options, names), known !== undefined);
 }
 
 /** A loss with a name, as `list.ts` has it. */
@@ -231,12 +232,24 @@ type OptionsOf<P> = Partial<P & LossOptions> & GradientOptions<BatchGradient<Bat
 
 function checkRecipe<P, I>(recipe: LossRecipe<P, I>): LossRecipe<P, I> {
   const { score, objective, defaults, parameters } = objectArgument('recipe', recipe);
-  if (typeof score !== 'function') checkScore(score);
+  if (typeof score !== 'function' || isRevoked(score)) checkScore(score);
   if (parameters !== undefined && !isArray(parameters))
     throw badArgument('ERR_DTYPE', 'parameters', 'an array of names', describe(parameters));
-  if (typeof objective !== 'function') throw badArgument('ERR_DTYPE', 'objective', 'an objective', describe(objective));
+  if (typeof objective !== 'function' || isRevoked(objective))
+    throw badArgument('ERR_DTYPE', 'objective', 'an objective', describe(objective));
   if (defaults !== undefined) objectArgument('defaults', defaults);
-  return recipe;
+  return { score, objective, ...(defaults && { defaults }), ...(parameters && { parameters: namesOnly(parameters) }) };
+}
+
+function namesOnly<Name extends string>(given: readonly Name[]): Name[] {
+  const names: Name[] = [];
+  for (let i = 0; i < given.length; i++) {
+    const name: unknown = given[i];
+    if (typeof name !== 'string')
+      throw badArgument('ERR_DTYPE', 'parameters', 'names', `${describe(name)} at index ${i}`);
+    names.push(name as Name);
+  }
+  return names;
 }
 
 /** Everything that the result of a loss is made of. */

@@ -211,6 +211,44 @@ test('a padded batch may be one of getters', () => {
   );
 });
 
+test('a recipe is read once, and its names are names', () => {
+  let reads = 0;
+  const recipe = {
+    score: 'logLikelihood' as const,
+    get objective() {
+      return reads++ === 0 ? rlvr.infoNCE : (undefined as never);
+    },
+  };
+  const batch = { logProbs: Float64Array.of(-1, -2), cuSeqlens: Int32Array.of(0, 1, 2) };
+  const groups = { cuGroups: Int32Array.of(0, 2), rewards: Float32Array.of(1, 0) };
+  expect(rlvr.defineLoss(recipe).runSync({ ...batch, ...groups }).loss).toBeGreaterThan(0);
+  const bad: [recipe: object, message: RegExp][] = [
+    [{ parameters: ['tau', Symbol('s')] }, /^parameters: expected names, got Symbol\(s\) at index 1$/],
+    [{ parameters: new Array(2 ** 32 - 1) }, /^parameters: expected names, got undefined at index 0$/],
+    [{ objective: revoked(() => 0) }, /^objective: .*a revoked Proxy$/],
+    [{ score: revoked(() => 0) }, /^score: .*a revoked Proxy$/],
+    [{ defaults: revoked() }, /^defaults: .*a revoked Proxy$/],
+  ];
+  for (const [change, message] of bad) {
+    const call = () => rlvr.defineLoss({ score: 'logLikelihood', objective: rlvr.infoNCE, ...change } as never);
+    expect(call).toThrow(rlvrError('ERR_DTYPE', message));
+  }
+  const odd = Object.setPrototypeOf(['baseline'], {});
+  const { runSync } = rlvr.defineLoss({ score: 'logLikelihood', objective: rlvr.infoNCE, parameters: odd });
+  expect(runSync({ ...batch, ...groups }, { baseline: 1 } as never).loss).toBeGreaterThan(0);
+});
+
+test('shapes without the prototype of arrays', () => {
+  const without = (shape: number[]) => Object.setPrototypeOf(shape, {}) as never;
+  const batch = { mask: new Uint8Array(2).fill(1), targets: new Int32Array(2) };
+  const logits = { data: new Float32Array(6), shape: without([1, 2, 3]) };
+  expect(rlvr.padded({ ...batch, shape: without([1, 2]), logits } as never)).toMatchObject({
+    logits: { shape: [2, 3] },
+  });
+  const call = () => rlvr.padded({ ...batch, shape: without([1, 2, 3]), logits } as never);
+  expect(call).toThrow(rlvrError('ERR_SHAPE', 'shape: expected [B, L], got [1, 2, 3]'));
+});
+
 test('cosineMargin of what is no object', () => {
   const refusal = rlvrError('ERR_DTYPE', /^parameters: expected an object, got /);
   for (const parameters of [null, 7, 'fast', [], new Float64Array(2), () => 0, revoked()]) {
