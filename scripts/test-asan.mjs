@@ -76,6 +76,7 @@ if (emulated) {
   const others = [
     'degenerate-arguments',
     'degenerate-combinations',
+    'empty-arrays',
     'cuda-backend',
     'device-tensor',
     'device-copies',

@@ -93,11 +93,14 @@ class Arguments {
     return value.IsUndefined() ? nullptr : typed<T>(name, value, length).data;
   }
 
-  // As array(); null when the property is undefined.
+  // As array(); null when the property is undefined, and only then: an array without elements may have no memory.
   template <class T>
   T* optional_array(const char* name, int64_t length) {
     const Napi::Value value = get(name);
-    return value.IsUndefined() ? nullptr : placed<T>(name, value, length, std::is_const_v<T>);
+    if (value.IsUndefined()) return nullptr;
+    static std::remove_const_t<T> empty{};
+    T* data = placed<T>(name, value, length, std::is_const_v<T>);
+    return data == nullptr && placement_ == nullptr ? &empty : data;
   }
 
   // `stride` becomes that of the place it is read from.
