@@ -1,12 +1,12 @@
-import { createReadStream } from 'node:fs';
-import { addAbortSignal, type Readable } from 'node:stream';
 import { type Command, Option } from 'commander';
 import type { BackendName } from '../../lib/index.js';
 import { LOSSES, type LossName } from '../../lib/losses/list.js';
 import { UsageError } from '../errors.js';
+import { openInput } from '../input-file.js';
 import { backendOption, jsonOption, resolveBackend } from '../options.js';
 import { OutputFile } from '../output-file.js';
 import { flagNames, flagOf, type LossFlags, libraryOptions, spell } from './flags.js';
+import { objectText, rawMembers } from './json-members.js';
 import { packRollouts } from './pack.js';
 import { completeFlags, flagsOf, type LossOutcome, lossNames, requireInputs, runLoss } from './recipes.js';
 import { renderGroups, reportGroups, reportTotals } from './report.js';
@@ -87,18 +87,15 @@ async function runFile(file: string, options: LossCommandOptions, signal: AbortS
 }
 
 async function readInput(file: string, signal: AbortSignal): Promise<Rollout[]> {
-  const stream: Readable = file === '-' ? process.stdin : createReadStream(file);
-  stream.setEncoding('utf8');
-  addAbortSignal(signal, stream);
   try {
-    return await readRollouts(stream, file === '-' ? 'stdin' : file);
+    return await readRollouts(openInput(file, signal), file === '-' ? 'stdin' : file);
   } catch (error) {
     const systemError = error instanceof Error && 'syscall' in error;
     throw systemError ? new UsageError(`${file}: expected a file that can be read, got ${error.message}`) : error;
   }
 }
 
-/** The input lines, each with its score and the gradient of the loss to its log-probs. */
+/** The input lines as they were written, each with its score and the gradient of the loss to its log-probs. */
 function* gradedLines(
   rollouts: readonly Rollout[],
   cuSeqlens: Int32Array,
@@ -107,6 +104,9 @@ function* gradedLines(
   const gradients = Float64Array.from(gradLogProbs);
   for (const [i, { text }] of rollouts.entries()) {
     const gradient = gradients.subarray(cuSeqlens[i], cuSeqlens[i + 1]);
-    yield `${JSON.stringify({ ...JSON.parse(text), score: scores[i], grad_logprobs: [...gradient] })}\n`;
+    const members = rawMembers(text);
+    members.set('score', JSON.stringify(scores[i]));
+    members.set('grad_logprobs', JSON.stringify([...gradient]));
+    yield `${objectText(members)}\n`;
   }
 }

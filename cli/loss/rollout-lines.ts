@@ -1,5 +1,7 @@
 import { describe } from '../../lib/errors.js';
 import { UsageError } from '../errors.js';
+import { type Chunks, readLines } from '../input-file.js';
+import { rawMembers } from './json-members.js';
 
 /** One line of the input: a sequence with its verified reward. */
 export interface Rollout {
@@ -16,6 +18,12 @@ export interface Rollout {
   readonly text: string;
 }
 
+/** A line's members, and the text of one. */
+interface Members {
+  readonly values: Readonly<Record<string, unknown>>;
+  written(key: string): string;
+}
+
 /** Keys that every line has or none: the losses take them for a whole batch or not at all. */
 const sharedKeys = {
   oldLogProbs: 'old_logprobs',
@@ -24,13 +32,14 @@ const sharedKeys = {
   advantage: 'advantage',
 } as const;
 
-/** All rollouts of a JSON Lines text, in order. Blank lines are skipped. */
-export async function readRollouts(chunks: AsyncIterable<string>, source: string): Promise<Rollout[]> {
+/**
+ * All rollouts of a JSON Lines text, in order. Blank lines are skipped. Throws a UsageError that begins with the source and
+ * the number of the line.
+ */
+export async function readRollouts(chunks: Chunks, source: string): Promise<Rollout[]> {
   const rollouts: Rollout[] = [];
   let firstLine = 0;
-  let line = 0;
-  for await (const text of splitLines(chunks)) {
-    line++;
+  for await (const { line, text } of readLines(chunks, source)) {
     if (text.trim() === '') continue;
     try {
       const rollout = parseRollout(text);
@@ -45,78 +54,72 @@ export async function readRollouts(chunks: AsyncIterable<string>, source: string
   return rollouts;
 }
 
-/**
- * Lines end at \n, and only there: `node:readline` also splits at U+2028, which JSON allows inside a string. A carriage
- * return before \n is white space to JSON.
- */
-async function* splitLines(chunks: AsyncIterable<string>): AsyncGenerator<string> {
-  let pending: string[] = [];
-  let first = true;
-  for await (const chunk of chunks) {
-    const [head, ...rest] = (first ? chunk.replace(/^\u{feff}/u, '') : chunk).split('\n');
-    first = false;
-    pending.push(head);
-    for (const part of rest) {
-      yield pending.join('');
-      pending = [part];
-    }
-  }
-  yield pending.join('');
-}
-
+/** One line, without its number in the errors. */
 export function parseRollout(text: string): Rollout {
-  const record = parseObject(text);
-  const logProbs = numberArray(record, 'logprobs');
+  const members = parseObject(text);
+  const logProbs = numberArray(members, 'logprobs');
   return {
-    group: groupName(record.group),
-    reward: finite('"reward"', record.reward),
+    group: groupName(members),
+    reward: number(members, 'reward'),
     logProbs,
-    oldLogProbs: optional(record, 'old_logprobs', logProbs.length),
-    refLogProbs: optional(record, 'ref_logprobs', logProbs.length),
-    rolloutLogProbs: optional(record, 'rollout_logprobs', logProbs.length),
-    advantage: record.advantage === undefined ? undefined : finite('"advantage"', record.advantage),
-    mask: maskArray(record, logProbs.length),
+    oldLogProbs: optional(members, 'old_logprobs', logProbs.length),
+    refLogProbs: optional(members, 'ref_logprobs', logProbs.length),
+    rolloutLogProbs: optional(members, 'rollout_logprobs', logProbs.length),
+    advantage: members.values.advantage === undefined ? undefined : number(members, 'advantage'),
+    mask: maskArray(members, logProbs.length),
     text,
   };
 }
 
-function parseObject(text: string): Record<string, unknown> {
-  let value: unknown;
+function parseObject(text: string): Members {
+  let values: unknown;
   try {
-    value = JSON.parse(text);
+    values = JSON.parse(text);
   } catch (error) {
     throw new UsageError(`expected a JSON object, got text that is not JSON (${(error as Error).message})`);
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw expected('', 'a JSON object', value);
-  return value as Record<string, unknown>;
+  if (typeof values !== 'object' || values === null || Array.isArray(values))
+    throw expected('', 'a JSON object', values);
+  return { values: values as Record<string, unknown>, written: (key) => rawMembers(text).get(key) ?? '' };
 }
 
-/** The number 7 and the string "7" are one group: a table would show them alike. */
-function groupName(value: unknown): string {
-  if (typeof value === 'string') return value;
-  if (typeof value === 'number') return String(value);
-  throw expected('"group"', 'a string or a number', value);
+/** The number 7 and the string "7" are one group: a table would show them alike. Ids of 64 bits keep their digits. */
+function groupName({ values: { group }, written }: Members): string {
+  if (typeof group === 'string') return group;
+  if (typeof group === 'number') return Number.isSafeInteger(group) ? String(group) : written('group');
+  throw expected('"group"', 'a string or a number', group);
 }
 
-function numberArray(record: Record<string, unknown>, key: string): Float64Array {
-  const values = record[key];
-  if (!Array.isArray(values)) throw expected(`"${key}"`, 'an array of finite numbers', values);
-  return Float64Array.from(values, (value: unknown, t) => finite(`"${key}"[${t}]`, value));
+function number({ values, written }: Members, key: string): number {
+  const value = finite(`"${key}"`, values[key]);
+  if (mayBeRounded(value)) requireExact(`"${key}"`, value, written(key));
+  return value;
 }
 
-function optional(record: Record<string, unknown>, key: string, length: number): Float64Array | undefined {
-  if (record[key] === undefined) return undefined;
-  const values = numberArray(record, key);
-  if (values.length !== length) throw wrongLength(key, length, values.length);
-  return values;
+function numberArray({ values, written }: Members, key: string): Float64Array {
+  const given = values[key];
+  if (!Array.isArray(given)) throw expected(`"${key}"`, 'an array of finite numbers', given);
+  const numbers = Float64Array.from(given, (value: unknown, t) => finite(`"${key}"[${t}]`, value));
+  if (!numbers.some(mayBeRounded)) return numbers;
+  const digits = written(key).slice(1, -1).split(',');
+  numbers.forEach((value, t) => {
+    if (mayBeRounded(value)) requireExact(`"${key}"[${t}]`, value, digits[t].trim());
+  });
+  return numbers;
 }
 
-function maskArray(record: Record<string, unknown>, length: number): Uint8Array | undefined {
-  const values = record.mask;
-  if (values === undefined) return undefined;
-  if (!Array.isArray(values)) throw expected('"mask"', 'an array of 0 and 1', values);
-  if (values.length !== length) throw wrongLength('mask', length, values.length);
-  return Uint8Array.from(values, (value: unknown, t) => {
+function optional(members: Members, key: string, length: number): Float64Array | undefined {
+  if (members.values[key] === undefined) return undefined;
+  const numbers = numberArray(members, key);
+  if (numbers.length !== length) throw wrongLength(key, length, numbers.length);
+  return numbers;
+}
+
+function maskArray({ values: { mask } }: Members, length: number): Uint8Array | undefined {
+  if (mask === undefined) return undefined;
+  if (!Array.isArray(mask)) throw expected('"mask"', 'an array of 0 and 1', mask);
+  if (mask.length !== length) throw wrongLength('mask', length, mask.length);
+  return Uint8Array.from(mask, (value: unknown, t) => {
     if (value !== 0 && value !== 1) throw expected(`"mask"[${t}]`, '0 or 1', value);
     return value;
   });
@@ -126,6 +129,19 @@ function maskArray(record: Record<string, unknown>, length: number): Uint8Array 
 function finite(name: string, value: unknown): number {
   if (typeof value !== 'number' || !Number.isFinite(value)) throw expected(name, 'a finite number', value);
   return value;
+}
+
+function mayBeRounded(value: number): boolean {
+  return Number.isInteger(value) && !Number.isSafeInteger(value);
+}
+
+/** Whole numbers in digits mean each of them. 1e30, as some write for infinity, does not. */
+function requireExact(name: string, value: number, digits: string): void {
+  if (/^-?\d+$/.test(digits) && BigInt(digits) !== BigInt(value)) {
+    throw new UsageError(
+      `${name}: expected a number that float64 holds, got ${digits}, which it rounds to ${BigInt(value)}`,
+    );
+  }
 }
 
 function requireSameKeys(rollout: Rollout, first: Rollout, firstLine: number): void {
