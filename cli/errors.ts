@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import { CommanderError } from 'commander';
+import { printable } from '../bench/report/printable.js';
 import { RlvrError } from '../lib/index.js';
 
 /** What the shell sees. */
@@ -8,6 +9,11 @@ export const exitCode = { ok: 0, failure: 1, usage: 2 } as const;
 /** The caller asked for something that cannot be done: an unknown option, a bad value, a bad input file. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
+}
+
+/** An error of the system, such as a file that is not there or a full device. */
+export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error;
 }
 
 /** The reason given to the abort signal when the process is asked to stop. */
@@ -22,6 +28,9 @@ export class Interrupted extends Error {
 /** Codes of errors that came from the numbers or options handed over, not from the machine. */
 const inputCodes: readonly string[] = ['ERR_SHAPE', 'ERR_DTYPE', 'ERR_RANGE', 'ERR_NONFINITE', 'ERR_OPTION'];
 
+/** A message may quote a file, which may hold anything. */
+const longestMessage = 1000;
+
 /** One line on stderr and an exit code; no stack trace, which tells a caller nothing about their input. */
 export function report(error: unknown, signal: AbortSignal): number {
   if (signal.aborted && signal.reason instanceof Interrupted) {
@@ -30,7 +39,9 @@ export function report(error: unknown, signal: AbortSignal): number {
   }
   // Commander has printed its own message; help and version are not failures.
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCode.ok : exitCode.usage;
-  process.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
+  const message = (error instanceof Error ? error.message : String(error)).replace(/\s*\n\s*/g, ' ');
+  const shown = message.length <= longestMessage ? message : `${message.slice(0, longestMessage)}…`;
+  process.stderr.write(`error: ${printable(shown)}\n`);
   const fromInput = error instanceof UsageError || (error instanceof RlvrError && inputCodes.includes(error.code));
   return fromInput ? exitCode.usage : exitCode.failure;
 }

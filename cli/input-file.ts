@@ -36,7 +36,7 @@ export async function* readLines(
     }
   };
   const take = () => {
-    const text = decode(pending, `${source}:${line}`);
+    const text = decode(pending, `${source}:${line}: `);
     pending = [];
     pendingBytes = 0;
     return { line: line++, text };
@@ -55,22 +55,22 @@ export async function* readLines(
 }
 
 /** All of a text that has to be in memory at once. */
-export async function readText(chunks: Chunks, source: string, maxBytes: number): Promise<string> {
+export async function readText(chunks: Chunks, maxBytes: number): Promise<string> {
   const parts: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of chunks) {
     const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
     length += bytes.length;
-    if (length > maxBytes) throw new UsageError(`${source}: expected at most ${mebibytes(maxBytes)}, got more`);
+    if (length > maxBytes) throw new UsageError(`expected at most ${mebibytes(maxBytes)}, got more`);
     parts.push(bytes);
   }
-  return decode(parts, source);
+  return decode(parts);
 }
 
 /** A byte order mark is no part of the text. */
-function decode(parts: readonly Uint8Array[], place: string): string {
+function decode(parts: readonly Uint8Array[], place = ''): string {
   const bytes = Buffer.concat(parts);
-  if (!isUtf8(bytes)) throw new UsageError(`${place}: expected UTF-8, got bytes that are not`);
+  if (!isUtf8(bytes)) throw new UsageError(`${place}expected UTF-8, got bytes that are not`);
   return bytes.toString().replace(/^\u{feff}/u, '');
 }
 

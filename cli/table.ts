@@ -1,3 +1,5 @@
+import { printable } from '../bench/report/printable.js';
+
 /** Wide enough for a group's name; with the numbers beside it, a table stays within 100 columns. */
 const defaultMaxWidth = 24;
 
@@ -15,7 +17,7 @@ export function renderTable(
   footer?: readonly string[],
 ): string {
   const body = [...rows, ...(footer === undefined ? [] : [footer])].map((row) =>
-    row.map((cell, c) => printable(cell, columns[c].maxWidth ?? defaultMaxWidth)),
+    row.map((cell, c) => shorten(cell, columns[c].maxWidth ?? defaultMaxWidth)),
   );
   const widths = columns.map(({ header }, c) =>
     body.reduce((width, row) => Math.max(width, [...row[c]].length), header.length),
@@ -38,9 +40,9 @@ export function formatNumber(value: number): string {
   return magnitude !== 0 && (magnitude < 1e-4 || magnitude >= 1e6) ? value.toExponential(3) : value.toFixed(4);
 }
 
-/** Names come from the user's file: control characters must not reach the terminal, nor long names break the table. */
-function printable(text: string, maxWidth: number): string {
-  const characters = [...text.replace(/\p{C}/gu, '\u{fffd}')];
+/** Names come from the user's file: they must not reach the terminal as they are, nor long ones break the table. */
+function shorten(text: string, maxWidth: number): string {
+  const characters = [...printable(text)];
   if (characters.length <= maxWidth) return characters.join('');
   return `${characters.slice(0, maxWidth - 1).join('')}…`;
 }

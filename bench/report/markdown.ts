@@ -3,7 +3,7 @@
 import { narrowRowColumns, shapeColumn, sweepColumns } from './columns.js';
 import { formatComparison, formatShape, machineLine } from './figures.js';
 import { groupBy, sectionTitles } from './grouping.js';
-import { escapeMarkdown, markdownTable } from './markdown-table.js';
+import { escapeMarkdown, markdownCode, markdownTable } from './markdown-table.js';
 import type { BenchReport, Comparison, Row } from './report.js';
 import { sweepLines } from './sweep.js';
 
@@ -16,9 +16,9 @@ export function renderMarkdown(report: BenchReport): string {
     rows.some((row) => row.section === section),
   );
   return [
-    `# ${report.package.name} ${report.package.version}, benchmark of ${report.date.slice(0, 10)}\n`,
+    `# ${escapeMarkdown(`${report.package.name} ${report.package.version}, benchmark of ${report.date.slice(0, 10)}`)}\n`,
     `${escapeMarkdown(machineLine(report).join('; '))}.\n`,
-    `\`${settings.command}\`: medians of ${settings.repeats} calls after ${settings.warmup}, interleaved.${named.length > 0 ? ` Peers: ${escapeMarkdown(named.join('; '))}.` : ''}\n`,
+    `${markdownCode(settings.command)}: medians of ${settings.repeats} calls after ${settings.warmup}, interleaved.${named.length > 0 ? ` Peers: ${escapeMarkdown(named.join('; '))}.` : ''}\n`,
     ...sections.map((section) => {
       const of = <Item extends { readonly section: Row['section'] }>(items: readonly Item[]) =>
         items.filter((item) => item.section === section);

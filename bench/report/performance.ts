@@ -2,7 +2,7 @@
 import { type Column, comparisonColumns, rowColumns, shapeColumn, sweepColumns } from './columns.js';
 import { contenderName, formatRatio, formatShape, formatShare, machineFacts } from './figures.js';
 import { groupBy, sectionTitles } from './grouping.js';
-import { escapeMarkdown, markdownTable } from './markdown-table.js';
+import { escapeMarkdown, markdownCode, markdownTable } from './markdown-table.js';
 import type { BenchReport, Row } from './report.js';
 import { sweepLines } from './sweep.js';
 
@@ -39,7 +39,7 @@ function method({ settings: { command, repeats, warmup, seed, quiet }, peers }: 
   const names = ran.map(({ name, version }) => escapeMarkdown([name, version].filter(Boolean).join(' ')));
   return [
     '## Method',
-    `\`${command.replaceAll('`', "'")}\`: each contender's result is checked against float64, then ${repeats} rounds (after ${warmup} to warm up) time every contender once, in turn, on the same data (seed ${seed}).` +
+    `${markdownCode(command)}: each contender's result is checked against float64, then ${repeats} rounds (after ${warmup} to warm up) time every contender once, in turn, on the same data (seed ${seed}).` +
       `${quiet ? ' Rounds in which other processes were at work were thrown away and repeated.' : ''} Details are in [bench/README.md](../bench/README.md).`,
     "`ms` is the median, `p10 – p90` leaves out the fastest and the slowest tenth. GB/s counts the bytes that the task must move; `of memory` is the time that reading and copying those bytes took in the same rounds, over the row's. `error` is relative, against float64.",
     ...(names.length > 0 ? [`Peers: ${names.join(', ')}.`] : []),

@@ -4,9 +4,9 @@ import { type BenchReport, reportJson } from '../../bench/report/report.js';
 import { runBench } from '../../bench/run.js';
 import { defaultSections, sectionNames } from '../../bench/sections/experiment.js';
 import { UsageError } from '../errors.js';
+import { openInput } from '../input-file.js';
 import { OutputFile } from '../output-file.js';
 import { addBenchOptions, type BenchExtras, type BenchOptions, settingsOf } from './arguments.js';
-import { readReport, renderChanges } from './compare.js';
 import { renderFinding, renderMachine } from './table.js';
 
 const help = `
@@ -49,21 +49,28 @@ async function runCommand(
   extras: BenchExtras,
   signal: AbortSignal,
 ): Promise<void> {
+  const changesSince = options.compare === undefined ? undefined : await readPrevious(options.compare, signal);
   if (options.installPeers) extras.installPeers?.();
   const settings = settingsOf(sections, options, extras, commandLine(command, sections, options));
   const outputs = await openOutputs(options);
-  const previous = options.compare === undefined ? undefined : await readReport('--compare', options.compare);
   const print = (text: string) => {
     if (!outputs.some(({ file }) => file === undefined)) process.stdout.write(text);
   };
   const report = await runBench(settings, signal, (finding) => print(`\n${renderFinding(finding)}`));
   print(`\n${renderMachine(report)}`);
-  if (previous) print(`\n${renderChanges(report, previous)}`);
+  if (changesSince) print(`\n${changesSince(report)}`);
   for (const { file, render } of outputs) {
     const text = await render(report);
     if (file === undefined) process.stdout.write(text);
     else await file.write([text], signal);
   }
+}
+
+/** First of all: after the run it would be too late to learn that it is no report. */
+async function readPrevious(path: string, signal: AbortSignal): Promise<(report: BenchReport) => string> {
+  const { readReport, renderChanges } = await import('./compare.js'); // its library of schemas is not needed otherwise
+  const previous = await readReport(openInput(path, signal), '--compare', path);
+  return (report) => renderChanges(report, previous);
 }
 
 interface Output {

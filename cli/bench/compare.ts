@@ -1,5 +1,4 @@
 // What changed between an earlier report and this one, row by row.
-import { readFile } from 'node:fs/promises';
 import type { Column } from '../../bench/report/columns.js';
 import {
   formatNumber,
@@ -10,8 +9,11 @@ import {
   shortContenderName,
 } from '../../bench/report/figures.js';
 import { groupBy } from '../../bench/report/grouping.js';
-import { type BenchReport, type Row, reportFormat, type Section } from '../../bench/report/report.js';
-import { UsageError } from '../errors.js';
+import { printable } from '../../bench/report/printable.js';
+import { InvalidReport, parseReport } from '../../bench/report/read-report.js';
+import type { BenchReport, Row, Section } from '../../bench/report/report.js';
+import { isSystemError, UsageError } from '../errors.js';
+import { type Chunks, readText } from '../input-file.js';
 import { renderColumns } from './table.js';
 
 interface Change {
@@ -19,20 +21,17 @@ interface Change {
   readonly before: Row;
 }
 
+/** A report of every section has less than one. */
+const MAX_BYTES = 2 ** 24;
+
 /** Refuses what is not a report, and reports of another format, which would be misread. */
-export async function readReport(option: string, path: string): Promise<BenchReport> {
-  const wrong = (got: string) => new UsageError(`${option}: expected a file that bench --json wrote, got ${got}`);
-  let report: Partial<BenchReport>;
+export async function readReport(chunks: Chunks, option: string, path: string): Promise<BenchReport> {
   try {
-    report = JSON.parse(await readFile(path, 'utf8'));
+    return parseReport(await readText(chunks, MAX_BYTES));
   } catch (error) {
-    throw wrong(`${path} (${(error as Error).message})`);
+    if (!(error instanceof UsageError || error instanceof InvalidReport || isSystemError(error))) throw error;
+    throw new UsageError(`${option}: expected a file that bench --json wrote, got ${path} (${error.message})`);
   }
-  if (report?.benchmark !== 'rlvr-kernels bench' || !Array.isArray(report.rows)) throw wrong(path);
-  if (report.format !== reportFormat) {
-    throw wrong(`${path}, whose format is ${report.format} and not ${reportFormat}`);
-  }
-  return report as BenchReport;
 }
 
 /** Two rows that measured the same. Threads tell rows apart only where they are what is measured. */
@@ -44,8 +43,7 @@ function keyOf({ section, op, by, backend, dtype, shape, threads }: Row): string
 
 /** By key; a yardstick is there once for each time it was measured, in order. */
 function changesOf(report: BenchReport, previous: BenchReport): Change[] {
-  const before = new Map<string, Row[]>();
-  for (const row of previous.rows) before.set(keyOf(row), [...(before.get(keyOf(row)) ?? []), row]);
+  const before = groupBy(previous.rows, keyOf);
   return report.rows.flatMap((row) => {
     const match = before.get(keyOf(row))?.shift();
     return match ? [{ row, before: match }] : [];
@@ -107,15 +105,15 @@ export function renderChanges(report: BenchReport, previous: BenchReport): strin
   const missing = report.rows.length - changes.length;
   const sections = [...new Set(changes.map(({ row }) => row.section))];
   const head = [
-    `against ${previous.date}${commit}\n`,
-    ...differing.map((difference) => `not the same machine or setting: ${difference}\n`),
-    ...(missing > 0 ? [`${missing} of ${report.rows.length} rows have no counterpart there\n`] : []),
-  ].join('');
+    `against ${previous.date}${commit}`,
+    ...differing.map((difference) => `not the same machine or setting: ${difference}`),
+    ...(missing > 0 ? [`${missing} of ${report.rows.length} rows have no counterpart there`] : []),
+  ].map((line) => `${printable(line)}\n`);
   const tables = sections.map((section) =>
     renderSection(
       section,
       changes.filter(({ row }) => row.section === section),
     ),
   );
-  return [head, ...tables].join('\n');
+  return [head.join(''), ...tables].join('\n');
 }

@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { performanceDocument } from '../../bench/report/performance.js';
+import { checkReport, claimsToBeReport } from '../../bench/report/read-report.js';
 import type { BenchReport } from '../../bench/report/report.js';
 import { packageRoot } from '../../lib/version.js';
 
@@ -14,8 +15,8 @@ const RESULTS = 'bench/results';
 
 /** Undefined for a file of another form. */
 function readReport(path: string): BenchReport | undefined {
-  const value: Partial<BenchReport> = JSON.parse(readFileSync(path, 'utf8'));
-  return value.benchmark === 'rlvr-kernels bench' ? (value as BenchReport) : undefined;
+  const value: unknown = JSON.parse(readFileSync(path, 'utf8'));
+  return claimsToBeReport(value) ? checkReport(value) : undefined;
 }
 
 /** The result files of the form that the document is made from. */

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import type { BackendName } from '../../lib/index.js';
 import { LOSSES, type LossName } from '../../lib/losses/list.js';
-import { UsageError } from '../errors.js';
+import { isSystemError, UsageError } from '../errors.js';
 import { openInput } from '../input-file.js';
 import { backendOption, jsonOption, resolveBackend } from '../options.js';
 import { OutputFile } from '../output-file.js';
@@ -90,8 +90,8 @@ async function readInput(file: string, signal: AbortSignal): Promise<Rollout[]> 
   try {
     return await readRollouts(openInput(file, signal), file === '-' ? 'stdin' : file);
   } catch (error) {
-    const systemError = error instanceof Error && 'syscall' in error;
-    throw systemError ? new UsageError(`${file}: expected a file that can be read, got ${error.message}`) : error;
+    if (!isSystemError(error)) throw error;
+    throw new UsageError(`${file}: expected a file that can be read, got ${error.message}`);
   }
 }
 

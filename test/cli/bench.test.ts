@@ -211,7 +211,7 @@ describe('wrong usage ends with 2', () => {
     { args: ['--compare', file('none.json')], message: '--compare: expected a file that bench --json wrote' },
     { args: ['--compare', file('broken.json')], message: '--compare: expected a file that bench --json wrote' },
     { args: ['--compare', file('losses.json')], message: '--compare: expected a file that bench --json wrote' },
-    { args: ['--compare', file('newer.json')], message: 'whose format is 2 and not 1' },
+    { args: ['--compare', file('newer.json')], message: '(format: expected 1, got 2)' },
     { args: ['--peers'], message: "unknown option '--peers'" }, // of the repository's npm run bench only
   ])('$args', async ({ args, message }) => {
     const { status, stdout, stderr } = await runCli(['bench', ...args]);

@@ -1,4 +1,5 @@
 // HTML that escapes what is put into it, so that forgetting to is not possible.
+import { printable } from '../printable.js';
 
 export class Markup {
   constructor(readonly text: string) {}
@@ -24,11 +25,6 @@ function escapeHtml(text: string): string {
     .replaceAll('>', '&gt;')
     .replaceAll('"', '&quot;')
     .replaceAll("'", '&#39;');
-}
-
-/** Control characters, and those that turn the direction of writing, would change what a reader sees around a name. */
-export function printable(text: string): string {
-  return text.replace(/\p{C}/gu, '\u{fffd}');
 }
 
 /** JSON that no string in it can end the script element with. */

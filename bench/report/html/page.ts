@@ -1,12 +1,13 @@
 // A report as one HTML page that loads nothing: figures as charts and all of them in tables.
 import { createHash } from 'node:crypto';
 import { formatNumber, machineFacts } from '../figures.js';
+import { printable } from '../printable.js';
 import type { BenchReport } from '../report.js';
 import { readAssets } from './assets.js';
 import type { ChartSpec, Series } from './chart-spec.js';
 import { chartsOf } from './charts.js';
 import { legendOf } from './legend.js';
-import { type Content, html, jsonForScript, Markup, printable } from './markup.js';
+import { type Content, html, jsonForScript, Markup } from './markup.js';
 import { comparisonTable, peerTable, resultTables } from './tables.js';
 
 export function renderHtml(report: BenchReport): string {
