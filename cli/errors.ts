@@ -16,6 +16,11 @@ export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && 'syscall' in error;
 }
 
+/** A reader that has seen enough (`| head`) is no failure, and there is nobody left to tell. */
+export function isClosedPipe(error: unknown): boolean {
+  return isSystemError(error) && error.code === 'EPIPE';
+}
+
 /** The reason given to the abort signal when the process is asked to stop. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';

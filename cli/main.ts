@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { packageVersion } from '../lib/version.js';
 import { addBenchCommand } from './bench/command.js';
 import { addDemoCommand } from './demo/command.js';
-import { exitCode, Interrupted, report } from './errors.js';
+import { exitCode, Interrupted, isClosedPipe, report } from './errors.js';
 import { addInfoCommand } from './info.js';
 import { addLossCommand } from './loss/command.js';
 import { addVerifyCommand } from './verify/command.js';
@@ -30,14 +30,14 @@ function createProgram(signal: AbortSignal): Command {
   return program;
 }
 
-/** A reader that has seen enough (`| head`) is no failure, and there is nobody left to tell. */
-function endQuietlyOnClosedPipe(): void {
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    process.exit(error.code === 'EPIPE' ? exitCode.ok : exitCode.failure);
+/** What is written is lost, so there is no use in going on; progress that nobody reads is no reason to stop. */
+function endOnLostOutput(): void {
+  process.stdout.on('error', (error) => {
+    if (isClosedPipe(error)) process.exit(exitCode.ok);
+    process.stderr.write(`error: standard output could not be written (${error.message})\n`);
+    process.exit(exitCode.failure);
   });
-  process.stderr.on('error', () => {
-    // Progress that nobody reads; the work goes on.
-  });
+  process.stderr.on('error', () => {});
 }
 
 /** The first Ctrl-C stops the work in order, which removes temporary files; a second one ends the process at once. */
@@ -50,7 +50,7 @@ function abortOnSignals(): AbortSignal {
 }
 
 async function main(): Promise<void> {
-  endQuietlyOnClosedPipe();
+  endOnLostOutput();
   const signal = abortOnSignals();
   try {
     await createProgram(signal).parseAsync();

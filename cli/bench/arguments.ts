@@ -105,7 +105,7 @@ export function addBenchOptions(command: Command, { peers, losses, installPeers 
   heading('Result:', [
     new Option('--json <file>', 'write the result as JSON; - for standard output, in place of the tables'),
     new Option('--markdown <file>', 'write it as Markdown; - likewise'),
-    new Option('--html <file>', 'write it as one page with charts'),
+    new Option('--html <file>', 'write it as one page with charts; - likewise'),
     new Option('--compare <file>', 'show what changed since a result that --json wrote'),
   ]);
   if (peers.length === 0) return;

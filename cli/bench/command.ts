@@ -3,9 +3,8 @@ import { renderMarkdown } from '../../bench/report/markdown.js';
 import { type BenchReport, reportJson } from '../../bench/report/report.js';
 import { runBench } from '../../bench/run.js';
 import { defaultSections, sectionNames } from '../../bench/sections/experiment.js';
-import { UsageError } from '../errors.js';
 import { openInput } from '../input-file.js';
-import { OutputFile } from '../output-file.js';
+import { OutputFile, onStandardOutput } from '../output-file.js';
 import { addBenchOptions, type BenchExtras, type BenchOptions, settingsOf } from './arguments.js';
 import { renderFinding, renderMachine } from './table.js';
 
@@ -52,18 +51,14 @@ async function runCommand(
   const changesSince = options.compare === undefined ? undefined : await readPrevious(options.compare, signal);
   if (options.installPeers) extras.installPeers?.();
   const settings = settingsOf(sections, options, extras, commandLine(command, sections, options));
+  const { json, markdown, html } = options;
+  const withTables = onStandardOutput({ '--json': json, '--markdown': markdown, '--html': html }) === undefined;
   const outputs = await openOutputs(options);
-  const print = (text: string) => {
-    if (!outputs.some(({ file }) => file === undefined)) process.stdout.write(text);
-  };
+  const print = (text: string) => void (withTables && process.stdout.write(text));
   const report = await runBench(settings, signal, (finding) => print(`\n${renderFinding(finding)}`));
   print(`\n${renderMachine(report)}`);
   if (changesSince) print(`\n${changesSince(report)}`);
-  for (const { file, render } of outputs) {
-    const text = await render(report);
-    if (file === undefined) process.stdout.write(text);
-    else await file.write([text], signal);
-  }
+  for (const { file, render } of outputs) await file.write([await render(report)], signal);
 }
 
 /** First of all: after the run it would be too late to learn that it is no report. */
@@ -74,7 +69,7 @@ async function readPrevious(path: string, signal: AbortSignal): Promise<(report:
 }
 
 interface Output {
-  readonly file: OutputFile | undefined; // undefined: standard output
+  readonly file: OutputFile;
   readonly render: (report: BenchReport) => string | Promise<string>;
 }
 
@@ -82,11 +77,7 @@ interface Output {
 async function openOutputs({ json, markdown, html }: BenchOptions): Promise<Output[]> {
   const outputs: Output[] = [];
   const add = async (option: string, path: string | undefined, render: Output['render']) => {
-    if (path === undefined) return;
-    if (path === '-' && outputs.some(({ file }) => file === undefined)) {
-      throw new UsageError(`${option}: expected a file, got -, which another option has`);
-    }
-    outputs.push({ file: path === '-' ? undefined : await OutputFile.open(option, path), render });
+    if (path !== undefined) outputs.push({ file: await OutputFile.open(option, path), render });
   };
   await add('--json', json, reportJson);
   await add('--markdown', markdown, renderMarkdown);

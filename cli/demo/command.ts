@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { BackendName } from '../../lib/index.js';
 import { backendOption, jsonOption, numberWithin, resolveBackend } from '../options.js';
-import { OutputFile } from '../output-file.js';
+import { OutputFile, onStandardOutput } from '../output-file.js';
 import { startProgress } from '../progress.js';
 import { renderTable } from '../table.js';
 import { type RecipeName, recipes } from './recipes.js';
@@ -51,10 +51,10 @@ export function addDemoCommand(program: Command, signal: AbortSignal): void {
     )
     .addOption(backendOption())
     .addOption(jsonOption('end with one line of JSON instead of chart and table'))
-    .option('--svg <file>', 'write the chart as SVG')
+    .option('--svg <file>', 'write the chart as SVG; - for standard output, in place of chart and table')
     .option(
       '--save-rollouts <file>',
-      "write the last step's rollouts of the first loss, in the format that `loss` reads",
+      "write the last step's rollouts of the first loss, in the format that `loss` reads; - likewise",
     )
     .addHelpText('after', help)
     .action((options: DemoOptions) => runDemo(options, signal));
@@ -72,19 +72,22 @@ function parseLossNames(text: string): RecipeName[] {
 }
 
 async function runDemo(options: DemoOptions, signal: AbortSignal): Promise<void> {
+  const { json, svg: svgPath, saveRollouts } = options;
+  const files = { '--json': json ? '-' : undefined, '--svg': svgPath, '--save-rollouts': saveRollouts };
+  const withChart = onStandardOutput(files) === undefined;
   const backend = resolveBackend(options.backend);
-  const svg = options.svg === undefined ? undefined : await OutputFile.open('--svg', options.svg);
-  const saved =
-    options.saveRollouts === undefined ? undefined : await OutputFile.open('--save-rollouts', options.saveRollouts);
+  const svg = svgPath === undefined ? undefined : await OutputFile.open('--svg', svgPath);
+  const saved = saveRollouts === undefined ? undefined : await OutputFile.open('--save-rollouts', saveRollouts);
   const runs: TrainingRun[] = [];
   for (const loss of options.loss) runs.push(await trainWithProgress(loss, backend, options, signal));
   const curves = runs.map(({ loss, accuracies }) => ({ name: loss, values: accuracies }));
   await svg?.write([svgChart(curves, options.steps)], signal);
   await saved?.write(rolloutLines(runs[0].lastStep), signal);
-  if (options.json) {
+  if (json) {
     const summaries = runs.map(({ lastStep, ...run }) => run);
     process.stdout.write(`${JSON.stringify({ backend, seed: options.seed, runs: summaries })}\n`);
-  } else {
+  }
+  if (withChart) {
     const useColor = process.stdout.isTTY && process.stdout.hasColors();
     process.stdout.write(`\n${terminalChart(curves, options.steps, useColor)}\n\n${renderSummary(runs, backend)}\n`);
   }

@@ -4,7 +4,7 @@ import { LOSSES, type LossName } from '../../lib/losses/list.js';
 import { isSystemError, UsageError } from '../errors.js';
 import { openInput } from '../input-file.js';
 import { backendOption, jsonOption, resolveBackend } from '../options.js';
-import { OutputFile } from '../output-file.js';
+import { OutputFile, onStandardOutput } from '../output-file.js';
 import { flagNames, flagOf, type LossFlags, libraryOptions, spell } from './flags.js';
 import { objectText, rawMembers } from './json-members.js';
 import { packRollouts } from './pack.js';
@@ -34,7 +34,8 @@ Optional: "mask"; and, on all lines or on none, the others of log-probs, and
 
 Examples:
   rlvr-kernels loss rollouts.jsonl --tau 0.1 --margin 0.2
-  rlvr-kernels loss - --loss grpo --out graded.jsonl < rollouts.jsonl`;
+  rlvr-kernels loss - --loss grpo --out graded.jsonl < rollouts.jsonl
+  rlvr-kernels loss rollouts.jsonl --out - | jq .score`;
 
 export function addLossCommand(program: Command, signal: AbortSignal): void {
   const command = program
@@ -44,7 +45,10 @@ export function addLossCommand(program: Command, signal: AbortSignal): void {
     .addOption(new Option('--loss <name>', 'which loss, see below').choices(lossNames).default('conspo'))
     .addOption(backendOption())
     .addOption(jsonOption('print one line of JSON instead of the table'))
-    .option('--out <file>', 'write each line back, in the same order, with "score" and "grad_logprobs"');
+    .option(
+      '--out <file>',
+      'write each line back, in the same order, with "score" and "grad_logprobs"; - for standard output, in place of the table',
+    );
   addLossFlags(command);
   command
     .addHelpText('after', help)
@@ -64,6 +68,7 @@ function addLossFlags(command: Command): void {
 
 async function runFile(file: string, options: LossCommandOptions, signal: AbortSignal): Promise<void> {
   const { loss: name, backend: wanted, json, out, ...flags } = options;
+  const withTable = onStandardOutput({ '--json': json ? '-' : undefined, '--out': out }) === undefined;
   const complete = completeFlags(name, flags);
   const backend = resolveBackend(wanted);
   const output = out === undefined ? undefined : await OutputFile.open('--out', out);
@@ -79,7 +84,8 @@ async function runFile(file: string, options: LossCommandOptions, signal: AbortS
     const { loss, metrics } = outcome;
     const result = { name, backend, loss, options: flags, groups, totals, metrics };
     process.stdout.write(`${JSON.stringify(result)}\n`);
-  } else {
+  }
+  if (withTable) {
     const table = renderGroups(groups, { ...totals, loss: outcome.loss }, outcome.groupLosses !== undefined);
     const counts = `rollouts ${totals.size}, groups ${totals.groups}`;
     process.stdout.write(`${table}\n\n${name} loss ${outcome.loss} (${counts}, backend ${backend})\n`);

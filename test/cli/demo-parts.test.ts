@@ -1,5 +1,3 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Random } from '../../bench/problems/random.js';
 import { additions, endToken, verify, vocabularySize } from '../../cli/demo/additions.js';
@@ -9,10 +7,8 @@ import { recipes } from '../../cli/demo/recipes.js';
 import { sampleRollouts, targetLogProbs } from '../../cli/demo/rollout.js';
 import { svgChart } from '../../cli/demo/svg-chart.js';
 import { terminalChart } from '../../cli/demo/terminal-chart.js';
-import { OutputFile } from '../../cli/output-file.js';
 import { conspoSync } from '../../lib/index.js';
 import { expectClose } from '../support/compare.js';
-import { temporaryFolder } from './run-cli.js';
 
 const questions = additions();
 const question = (name: string) => questions.find((candidate) => candidate.name === name) ?? expect.fail(name);
@@ -142,40 +138,5 @@ describe('charts', () => {
       );
     expect(new Set(strokes('polyline')).size).toBe(10);
     expect(strokes('path')).toEqual(strokes('polyline')); // beside each name, a piece of its curve
-  });
-});
-
-describe('an output file', () => {
-  const folder = temporaryFolder();
-  const signal = new AbortController().signal;
-
-  test('appears whole', async () => {
-    const file = await OutputFile.open('--out', join(folder, 'whole'));
-    expect(readdirSync(folder)).toEqual([]);
-    const parts = Array.from({ length: 5000 }, (_, i) => `${'x'.repeat(40)} ${i}\n`);
-    await file.write(parts, signal);
-    expect(readFileSync(file.path, 'utf8')).toBe(parts.join(''));
-  });
-
-  test.each([
-    { name: 'an error', stop: () => expect.fail('no more parts'), message: 'no more parts' },
-    {
-      name: 'an abort',
-      stop: (controller: AbortController) => controller.abort(new Error('stopped')),
-      message: 'stopped',
-    },
-  ])('after $name: the old file, and nothing else', async ({ stop, message }) => {
-    const path = join(folder, 'old');
-    writeFileSync(path, 'old');
-    const file = await OutputFile.open('--out', path);
-    const controller = new AbortController();
-    function* parts(): Generator<string> {
-      yield 'y'.repeat(100_000);
-      stop(controller);
-      yield 'z'.repeat(100_000);
-    }
-    await expect(file.write(parts(), controller.signal)).rejects.toThrow(message);
-    expect(readFileSync(path, 'utf8')).toBe('old');
-    expect(readdirSync(folder).sort()).toEqual(['old', 'whole']);
   });
 });
