@@ -1,50 +1,55 @@
 import { Presets, SingleBar } from 'cli-progress';
 
-/** Progress of one experiment, on stderr: stdout is for results. */
+export interface ProgressForm {
+  readonly total: number;
+  /** The bar, as cli-progress takes it. `{text}`: that of the last update. */
+  readonly bar: string;
+  readonly clearOnComplete: boolean;
+  /** In a log there is no bar, but so many lines in all. */
+  readonly lines: number;
+  readonly signal: AbortSignal;
+}
+
+/** Progress of one piece of work, on stderr: stdout is for results. */
 export interface Progress {
-  /** Fraction done. */
-  update(done: number): void;
+  update(done: number, text: string): void;
   stop(): void;
 }
 
-const STEPS = 100;
-
-export function startProgress(label: string): Progress {
-  process.stderr.write(`${label}: making and checking data\n`);
-  return process.stderr.isTTY ? barProgress(label) : lineProgress(label);
+export function startProgress(form: ProgressForm): Progress {
+  return process.stderr.isTTY ? barProgress(form) : lineProgress(form);
 }
 
-function barProgress(label: string): Progress {
-  const bar = new SingleBar(
-    {
-      format: '{bar} {percentage}%, about {eta_formatted} left',
-      stream: process.stderr,
-      clearOnComplete: true,
-      // The command line handles Ctrl-C, and stops the bar.
-      gracefulExit: false,
-    },
-    Presets.shades_classic,
-  );
+function barProgress({ total, bar: format, clearOnComplete, signal }: ProgressForm): Progress {
+  // Ctrl-C is the command line's business.
+  const options = { format, clearOnComplete, stream: process.stderr, gracefulExit: false };
+  const bar = new SingleBar(options, Presets.shades_classic);
   let started = false;
+  // It has turned the terminal's line wrapping off, and nobody may come to stop it in order.
+  const stop = () => bar.stop();
+  signal.addEventListener('abort', stop);
   return {
-    update(done) {
-      if (!started) bar.start(STEPS, 0, { label });
+    update(done, text) {
+      if (!started) bar.start(total, 0, { text });
       started = true;
-      bar.update(Math.floor(STEPS * done));
+      bar.update(done, { text });
     },
-    stop: () => bar.stop(),
+    stop() {
+      signal.removeEventListener('abort', stop);
+      stop();
+    },
   };
 }
 
-/** In a log: four lines for each experiment. */
-function lineProgress(label: string): Progress {
-  let quarter = 0;
+function lineProgress({ total, lines }: ProgressForm): Progress {
+  let written = 0;
   return {
-    update(done) {
-      if (Math.floor(4 * done) <= quarter) return;
-      quarter = Math.floor(4 * done);
-      process.stderr.write(`${label}: ${25 * quarter} % of the rounds\n`);
+    update(done, text) {
+      const due = Math.floor((lines * done) / total);
+      if (due <= written) return;
+      written = due;
+      process.stderr.write(`${text}\n`);
     },
-    stop: () => {},
+    stop() {},
   };
 }

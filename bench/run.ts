@@ -1,6 +1,8 @@
 // Runs the sections that were asked for, one experiment after another, and gathers the report.
 
+import { setImmediate as eventLoop } from 'node:timers/promises';
 import { backends } from '../lib/index.js';
+import { interruptible } from './interruptible.js';
 import { describeCommit, describeMachine, describePackage, othersBusyNow, watchOthers } from './machine.js';
 import { type AbsentPeer, type OpenPeer, openPeers, type PeerProvider } from './peer.js';
 import { startProgress } from './progress.js';
@@ -105,10 +107,14 @@ async function runExperiment(
   signal: AbortSignal,
 ): Promise<Finding> {
   const { title, rounds } = experiment;
-  const progress = startProgress(title);
+  note(`${title}: making and checking data`);
   if (experiment.note) note(experiment.note);
+  const bar = '{bar} {percentage}%, about {eta_formatted} left';
+  const progress = startProgress({ total: 100, bar, clearOnComplete: true, lines: 4, signal });
   try {
-    const measurements = await measure(await experiment.open(), {
+    await eventLoop(undefined, { signal });
+    const contenders = await interruptible(() => experiment.open(), experiment.elements, signal);
+    const measurements = await measure(contenders, {
       repeats: Math.min(repeats, rounds?.repeats ?? repeats),
       warmup: Math.min(warmup, rounds?.warmup ?? warmup),
       pauseMs: rounds?.pauseMs,
@@ -116,7 +122,7 @@ async function runExperiment(
       budgetSeconds: rounds?.budgetSeconds,
       signal,
       othersAtWork: roundWatch(quiet, peers, load),
-      onProgress: progress.update,
+      onProgress: (done) => progress.update(100 * done, `${title}: ${25 * Math.floor(4 * done)} % of the rounds`),
     });
     const rows = rowsOf(measurements);
     noteFailures(peers);

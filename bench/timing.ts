@@ -1,6 +1,7 @@
 // Contenders take turns: every round calls each of them once, in an order that is reversed in every other round and shifts
 // after every second, so that whatever else the machine does affects all of them alike.
 import { setImmediate as eventLoop, setTimeout as sleep } from 'node:timers/promises';
+import { interruptible } from './interruptible.js';
 import type { Row, Spread } from './report/report.js';
 
 /** The bytes that a task has to move at least, whoever does it. */
@@ -65,6 +66,8 @@ export interface MeasureOptions {
 const RETRY_MS = 1000;
 const MAX_RETRIES = 20;
 const MOST_CALLS = 4096;
+/** From here on a call is long to wait for. */
+const LONG_MS = 100;
 
 export function spreadOf(samples: readonly number[]): Spread {
   const sorted = [...samples].sort((a, b) => a - b);
@@ -74,15 +77,6 @@ export function spreadOf(samples: readonly number[]): Spread {
     return sorted[low] + (position - low) * (sorted[Math.ceil(position)] - sorted[low]);
   };
   return { median: at(0.5), p10: at(0.1), p90: at(0.9), min: at(0), max: at(1) };
-}
-
-async function call({ run, restore }: Contender, slot: number): Promise<number> {
-  const start = performance.now();
-  const running = run(slot);
-  const own = running instanceof Promise ? await running : undefined;
-  const elapsed = performance.now() - start;
-  restore?.(slot);
-  return typeof own === 'number' ? own : elapsed;
 }
 
 /** Milliseconds of one of `calls` in a row. */
@@ -100,14 +94,19 @@ class Entrant {
   readonly rounds = new Map<number, number>();
   error: number | null = null;
   private calls = 1; // of a brief one, timed together
+  private blockedMs = 0; // how long its last check or call kept the event loop waiting
   private turns = 0;
   private spentMs = 0;
 
   constructor(readonly contender: Contender) {}
 
-  async check(): Promise<number | null> {
+  async check(signal: AbortSignal | undefined): Promise<number | null> {
+    const { read, copied, written = 0 } = this.contender.moves;
     this.contender.prepare?.();
-    return this.contender.check();
+    const start = performance.now();
+    const error = interruptible(() => this.contender.check(), (read + copied + written) / 4, signal);
+    this.blockedMs = performance.now() - start;
+    return error;
   }
 
   /** Finds how many calls take `briefMs`. */
@@ -132,18 +131,34 @@ class Entrant {
    * threads, which may have slept through the pause, and by then a virtual machine's host has found a core for each of its
    * processors. A brief contender is called several times in a row anyway; more of that would only leave garbage.
    */
-  async time({ wakingMs = 10 }: MeasureOptions): Promise<number> {
+  async time({ wakingMs = 10, signal }: MeasureOptions): Promise<number> {
     const { contender, calls } = this;
-    const slot = () => this.turns++ % (contender.slots ?? 1);
     const start = performance.now();
     contender.prepare?.();
     do {
       if (contender.brief) await callOften(contender, calls);
-      else await call(contender, slot());
+      else await this.call(signal);
     } while (!contender.brief && performance.now() - start < wakingMs);
-    const milliseconds = contender.brief ? await callOften(contender, calls) : await call(contender, slot());
+    const milliseconds = contender.brief ? await callOften(contender, calls) : await this.call(signal);
     this.spentMs += performance.now() - start;
     return milliseconds;
+  }
+
+  /** Milliseconds of a call, whose end Ctrl-C need not wait for if the last one was long. */
+  private async call(signal: AbortSignal | undefined): Promise<number> {
+    const { run, restore, slots = 1 } = this.contender;
+    const slot = this.turns++ % slots;
+    const timed = () => {
+      const start = performance.now();
+      const running = run(slot);
+      return { start, running, end: performance.now() };
+    };
+    const { start, running, end } = this.blockedMs < LONG_MS ? timed() : interruptible(timed, Infinity, signal);
+    this.blockedMs = end - start;
+    const own = running instanceof Promise ? await running : undefined;
+    const elapsed = running instanceof Promise ? performance.now() - start : end - start;
+    restore?.(slot);
+    return typeof own === 'number' ? own : elapsed;
   }
 }
 
@@ -156,15 +171,18 @@ export async function measure(contenders: readonly Contender[], options: Measure
   const entrants = contenders.map((contender) => new Entrant(contender));
   const checkAll = async (keep: (entrant: Entrant, error: number | null) => void) => {
     for (const entrant of entrants) {
-      signal?.throwIfAborted();
-      keep(entrant, await entrant.check());
+      await eventLoop(undefined, { signal });
+      keep(entrant, await entrant.check(signal));
     }
   };
   await checkAll((entrant, error) => {
     entrant.error = error;
   });
   // Twice: the first calls also wait for the compilation of code that most contenders share.
-  for (const entrant of [...entrants, ...entrants]) await entrant.calibrate(options);
+  for (const entrant of [...entrants, ...entrants]) {
+    await eventLoop(undefined, { signal });
+    await entrant.calibrate(options);
+  }
   let discarded = 0;
   for (let round = 0; round < warmup + repeats; ) {
     const times = await runRound(entrants, round, options);

@@ -22,6 +22,7 @@ export function callExperiments({ backends, seed }: Plan): Experiment[] | Omissi
     {
       section: 'calls',
       title: `what a call costs, ${formatShape(SHAPE)}`,
+      elements: SHAPE.vocab,
       open: () => callContenders(createProblem(SHAPE, seed)),
       compare: (measured) => againstReference('calls', measured),
     },

@@ -31,6 +31,8 @@ export interface Plan {
 export interface Experiment {
   readonly section: Section;
   readonly title: string;
+  /** Of its data: how long `open` takes. */
+  readonly elements: number;
   /** Makes the data. */
   open(): Contender[] | Promise<Contender[]>;
   compare(measured: Measured): Comparison[];

@@ -14,6 +14,7 @@ export function groupExperiments({ sequences, backends, seed }: Plan): Experimen
   const experiment: Experiment = {
     section: 'groups',
     title: `group InfoNCE against group size, N=${sequences} and N=${MORE_SEQUENCES * sequences}`,
+    elements: (1 + MORE_SEQUENCES) * sequences * sizes.length,
     rounds: { budgetSeconds: BUDGET_SECONDS },
     open: () =>
       [sequences, MORE_SEQUENCES * sequences].flatMap((n) =>

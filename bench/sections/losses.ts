@@ -27,6 +27,7 @@ function lossExperiment(shape: TokenShape, plan: Plan): Experiment {
   return {
     section: 'losses',
     title: `losses, ${formatShape(shape)}`,
+    elements: shape.tokens * shape.vocab,
     rounds: { budgetSeconds: BUDGET_SECONDS },
     open() {
       const opened = new BenchMemory(shape, lossDtypes, { backends, seed });

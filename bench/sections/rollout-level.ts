@@ -60,6 +60,7 @@ export function rolloutExperiment(
   return {
     section,
     title: `${section}, ${formatShape(shape)}`,
+    elements: shape.tokens,
     rounds: { budgetSeconds: BUDGET_SECONDS },
     open: () => plan.backends.flatMap((backend) => contenders(rollouts, { section, shape, backend })),
     compare: (measured) => againstReference(section, measured),

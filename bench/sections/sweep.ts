@@ -21,6 +21,8 @@ const TOKENS = [1, 2, 4, 16, 33, 64, 128, 1024, 4096];
 const VOCABULARIES = [1, 2, 3, 8, 31, 32, 64, 128, 257, 512, 1024, 4096, 10007, 32768, 131072, 262144];
 const GROUP_SIZES = [2, 3, 4, 5, 8, 16, 32, 64];
 const GROUPS = [1, 64];
+/** Of a sequence. */
+const MOST_TOKENS = 32;
 /** The reference takes a fraction of a second for this many. */
 const MOST_ELEMENTS = 2 ** 24;
 /** Many short turns: garbage is collected in few of them, and a slow moment of the machine affects both backends. */
@@ -39,6 +41,7 @@ export function sweepExperiments({ backends, seed }: Plan): Experiment[] | Omiss
       section: 'sweep',
       title: `sweep, ${shapes.length} shapes of logits f32, ${fast} against reference`,
       note: `${all.length - shapes.length} shapes of more than 2^24 elements are left out: the reference is slow; ${LEFT_OUT}`,
+      elements: MOST_ELEMENTS,
       rounds: ROUNDS,
       open: () => differing(tokenSweep(shapes, pair, seed)),
       compare: (measured) => againstReference('sweep', measured),
@@ -47,6 +50,7 @@ export function sweepExperiments({ backends, seed }: Plan): Experiment[] | Omiss
       section: 'sweep',
       title: `sweep, sequences in groups of 2 to 64, ${fast} against reference`,
       note: LEFT_OUT,
+      elements: Math.max(...GROUP_SIZES) * Math.max(...GROUPS) * MOST_TOKENS,
       rounds: ROUNDS,
       open: () => differing(rolloutSweep(pair, seed)),
       compare: (measured) => againstReference('sweep', measured),
@@ -128,7 +132,7 @@ function sweepContenders({ shape, targets, upstream, exact, ...arrays }: SweepAr
 function rolloutSweep(backends: readonly BackendName[], seed: number): Contender[] {
   return GROUP_SIZES.flatMap((groupSize) =>
     GROUPS.flatMap((groups) => {
-      const rollouts = scoredRollouts(groupSize * groups, { min: 1, max: 32 }, groupSize, seed);
+      const rollouts = scoredRollouts(groupSize * groups, { min: 1, max: MOST_TOKENS }, groupSize, seed);
       const shape = shapeOf(rollouts);
       return backends.flatMap((backend) => [
         infoNceContender(rollouts, { section: 'sweep', shape, backend }),

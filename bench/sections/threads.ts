@@ -28,6 +28,7 @@ export function threadExperiments({ shapes: [shape], dtypes: [dtype], backends, 
   const experiment = (at: TokenShape, inCache: boolean): Experiment => ({
     section: 'threads',
     title: `threads, ${formatShape(at)}${inCache ? ', in cache' : ''}`,
+    elements: at.tokens * at.vocab,
     open() {
       const slots = inCache ? 1 : undefined;
       const [arrays] = new BenchMemory(at, [dtype], { backends: ['cpu'], seed, slots }).host;

@@ -21,6 +21,7 @@ function tokenExperiment(shape: TokenShape, plan: Plan, peers: readonly OpenPeer
   return {
     section: 'token',
     title: `token level, ${formatShape(shape)}`,
+    elements: shape.tokens * shape.vocab,
     rounds: { budgetSeconds: BUDGET_SECONDS },
     async open() {
       const opened = new BenchMemory(shape, dtypes, { backends, peers: peers.length > 0, seed });

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { renderMarkdown } from '../../bench/report/markdown.js';
 import { type BenchReport, reportJson } from '../../bench/report/report.js';
@@ -55,10 +57,20 @@ async function runCommand(
   const withTables = onStandardOutput({ '--json': json, '--markdown': markdown, '--html': html }) === undefined;
   const outputs = await openOutputs(options);
   const print = (text: string) => void (withTables && process.stdout.write(text));
-  const report = await runBench(settings, signal, (finding) => print(`\n${renderFinding(finding)}`));
+  const running = runBench(settings, signal, (finding) => print(`\n${renderFinding(finding)}`));
+  const report = await Promise.race([running, giveUp(signal)]);
   print(`\n${renderMachine(report)}`);
   if (changesSince) print(`\n${changesSince(report)}`);
   for (const { file, render } of outputs) await file.write([await render(report)], signal);
+}
+
+/** Nothing aborts a call that a peer's process is in the middle of. Ctrl-C in a terminal ends that process too. */
+const GRACE_MS = 500;
+
+async function giveUp(signal: AbortSignal): Promise<never> {
+  await once(signal, 'abort');
+  await sleep(GRACE_MS);
+  throw signal.reason;
 }
 
 /** First of all: after the run it would be too late to learn that it is no report. */

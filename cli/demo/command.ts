@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { startProgress } from '../../bench/progress.js';
 import type { BackendName } from '../../lib/index.js';
 import { backendOption, jsonOption, numberWithin, resolveBackend } from '../options.js';
 import { OutputFile, onStandardOutput } from '../output-file.js';
-import { startProgress } from '../progress.js';
 import { renderTable } from '../table.js';
 import { type RecipeName, recipes } from './recipes.js';
 import { rolloutLines } from './save-rollouts.js';
@@ -99,9 +99,18 @@ async function trainWithProgress(
   { steps, seed }: DemoOptions,
   signal: AbortSignal,
 ): Promise<TrainingRun> {
-  const progress = startProgress(loss.padEnd(nameWidth), steps);
+  const label = loss.padEnd(nameWidth);
+  const progress = startProgress({
+    total: steps,
+    bar: '{bar} {text}',
+    clearOnComplete: false,
+    lines: 10,
+    signal,
+  });
+  const onStep = (step: number, accuracy: number) =>
+    progress.update(step, `${label}  step ${step}/${steps}  accuracy ${accuracy.toFixed(2)}`);
   try {
-    return await train({ loss, steps, seed, backend, signal, onStep: progress.update });
+    return await train({ loss, steps, seed, backend, signal, onStep });
   } finally {
     progress.stop();
   }

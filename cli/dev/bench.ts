@@ -5,7 +5,7 @@ import { Command } from 'commander';
 import { peersFolder } from '../../bench/peers/installed.js';
 import { providers } from '../../bench/peers/peers.js';
 import { addBenchCommand } from '../bench/command.js';
-import { Interrupted, report } from '../errors.js';
+import { runProgram } from '../run-program.js';
 import { pairwise } from './pairwise.js';
 
 function installPeers(): void {
@@ -16,19 +16,12 @@ function installPeers(): void {
   });
 }
 
-const controller = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(name, () => controller.abort(new Interrupted(name)));
-}
-
-try {
+await runProgram(async (signal) => {
   const program = new Command('npm run').exitOverride().showHelpAfterError('(--help shows the usage)');
-  addBenchCommand(program, controller.signal, {
+  addBenchCommand(program, signal, {
     peers: providers,
     losses: { "a user's: pairwise": pairwise },
     installPeers,
   });
   await program.parseAsync(['bench', ...process.argv.slice(2)], { from: 'user' });
-} catch (error) {
-  process.exitCode = report(error, controller.signal);
-}
+});

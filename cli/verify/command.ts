@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { interruptible } from '../../bench/interruptible.js';
 import { normError } from '../../bench/problems/float64.js';
 import { formatError } from '../../bench/report/figures.js';
 import { withoutTiny } from '../../lib/backend/tiny.js';
@@ -28,20 +29,20 @@ const help = `
 Runs every op and loss on every backend found here and compares with the float64 reference: the relative error of each,
 ||out - ref|| / ||ref||, must stay within its tolerance. Exits with 1 if any does not.`;
 
-export function addVerifyCommand(program: Command): void {
+export function addVerifyCommand(program: Command, signal: AbortSignal): void {
   program
     .command('verify')
     .description('check every backend found on this machine against the reference')
     .addOption(backendOption('check only this backend'))
     .addOption(jsonOption('print one line of JSON instead of the table'))
     .addHelpText('after', help)
-    .action((options: VerifyOptions) => runVerify(options));
+    .action((options: VerifyOptions) => runVerify(options, signal));
 }
 
-function runVerify({ backend: wanted, json }: VerifyOptions): void {
+function runVerify({ backend: wanted, json }: VerifyOptions, signal: AbortSignal): void {
   const found = wanted === undefined ? availableBackends() : [resolveBackend(wanted)];
-  const all = checks(1);
-  const findings = found.filter((backend) => backend !== 'reference').flatMap((backend) => findingsOf(all, backend));
+  const others = found.filter((backend) => backend !== 'reference');
+  const findings = interruptible(() => findingsOf(checks(1), others), Infinity, signal);
   const failed = findings.filter(({ pass }) => !pass).length;
   if (json)
     process.stdout.write(
@@ -57,8 +58,10 @@ function availableBackends(): BackendName[] {
     .map(({ name }) => name);
 }
 
-function findingsOf(all: readonly Check[], backend: BackendName): Finding[] {
-  return all.filter(({ only }) => only === undefined || only === backend).map((check) => examine(check, backend));
+function findingsOf(all: readonly Check[], others: readonly BackendName[]): Finding[] {
+  return others.flatMap((backend) =>
+    all.filter(({ only }) => only === undefined || only === backend).map((check) => examine(check, backend)),
+  );
 }
 
 function examine(check: Check, backend: BackendName): Finding {
