@@ -30,7 +30,7 @@ import { parseArgs } from 'node:util';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 /** What dist, test, bench and their runner import. Neither compilers nor linters, nor what builds the addon. */
-const IMPORTED = ['asciichart', 'cli-progress', 'commander', 'fast-check', 'node-gyp-build', 'vitest'];
+const IMPORTED = ['asciichart', 'cli-progress', 'commander', 'fast-check', 'node-gyp-build', 'valibot', 'vitest'];
 const UNREAD = /\.(map|md|d\.ts|d\.mts|d\.cts)$/i;
 const MAX_BYTES = 64 * 2 ** 20; // of everything that travels to the machine, the tracked files too
 
