@@ -6,27 +6,41 @@
 // MODE is RLVR_CUDA in CMakeLists.txt and defaults to the environment variable of that name; the environment variable
 // CUDA_ARCHS chooses GPU architectures ('release': all). For another machine's ARCH, Debian's cross compiler is used,
 // without CUDA. --portable links against an old glibc (Linux). RLVR_BUILD_ARGS holds more arguments, as a JSON array:
-// callers that go through binding.gyp have no other way to pass them.
+// callers that go through binding.gyp have no other way to pass them. Objects stay in the work folder, for the next
+// build; without --work in a package whose path is not plain (folders.mjs), the whole of it is built in a temporary one.
 
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { specialCharacter, workFolder } from './folders.mjs';
+import { cudaArchitectures, cudaMode, extraArguments } from './settings.mjs';
 import { crossCompiler, onlyNamedCxx } from './toolchain.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const addon = 'rlvr_kernels.node';
+const require = createRequire(import.meta.url);
+const cmakeJsProgram = require.resolve('cmake-js/bin/cmake-js');
 
 const { values } = parseArgs({
-  args: [...process.argv.slice(2), ...JSON.parse(process.env.RLVR_BUILD_ARGS || '[]')],
+  args: [...process.argv.slice(2), ...extraArguments()],
   options: {
     product: { type: 'string', default: join(root, 'build', 'Release') },
-    work: { type: 'string', default: join(root, 'build', 'cmake') },
+    work: { type: 'string' },
     sanitize: { type: 'string', default: '' },
-    cuda: { type: 'string', default: process.env.RLVR_CUDA || 'AUTO' },
+    cuda: { type: 'string', default: cudaMode() },
     arch: { type: 'string', default: process.arch },
     portable: { type: 'boolean', default: false },
     'list-sources': { type: 'boolean', default: false },
@@ -61,35 +75,71 @@ async function portableArguments(work) {
   return [`--CDRLVR_GLIBC_STUBS=${folder}`];
 }
 
-/** @param {string} command @param {string[]} args */
-function cmakeJs(command, args) {
+/** Copies to a folder. @param {string} folder @param {string} from @param {string[]} files as paths from there */
+function copyFiles(folder, from, files) {
+  for (const file of files) {
+    mkdirSync(dirname(join(folder, file)), { recursive: true });
+    copyFileSync(join(from, file), join(folder, file));
+  }
+}
+
+/**
+ * Where CMake finds the sources: the package itself, or a copy where a path is not plain.
+ *
+ * @param {string} work
+ * @returns {{ source: string, include: string[] }} the folder, and cmake-js's arguments for the Node-API headers in it
+ */
+function plainSources(work) {
+  const nodeApi = createRequire(cmakeJsProgram)('node-api-headers').include_dir;
+  const headers = [dirname(require.resolve('node-addon-api')), nodeApi];
+  if ([root, ...headers].every((folder) => specialCharacter(folder) === undefined))
+    return { source: root, include: [] };
+  const source = join(work, 'source');
+  const include = join(source, 'include');
+  copyFiles(source, root, ['CMakeLists.txt', 'package.json', ...sources()]);
+  for (const folder of headers) {
+    copyFiles(
+      include,
+      folder,
+      readdirSync(folder).filter((name) => name.endsWith('.h')),
+    );
+  }
+  return { source, include: [`--CDCMAKE_JS_INC=${include}`] };
+}
+
+/** @param {string} command @param {string[]} args @param {string} work */
+function cmakeJs(command, args, work) {
   // make hands its job server down by descriptor, which does not survive the processes between here and cmake's make.
   const { MAKEFLAGS: _flags, MAKELEVEL: _level, ...env } = process.env;
-  const program = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
-  const { status, error } = spawnSync(process.execPath, [program, command, ...args], {
-    cwd: root,
-    env,
+  const TMPDIR = join(work, 'tmp'); // the user's may not exist, and nvcc runs what is in its name
+  mkdirSync(TMPDIR, { recursive: true });
+  const { status, error } = spawnSync(process.execPath, [cmakeJsProgram, command, ...args], {
+    cwd: work,
+    env: { ...env, TMPDIR, TMP: TMPDIR, TEMP: TMPDIR },
     stdio: 'inherit',
   });
   if (error) throw error;
-  if (status !== 0) process.exit(status ?? 1);
+  return status ?? 1;
 }
 
-async function build() {
-  const work = resolve(values.work);
+/** @param {string} work @returns {Promise<number>} the exit code */
+async function build(work) {
   const product = resolve(values.product);
   const cuda = values.arch === process.arch ? values.cuda : 'OFF';
-  const args = ['--directory', root, '--out', work, '--parallel', String(availableParallelism())];
-  args.push(`--CDRLVR_SANITIZE=${values.sanitize || 'OFF'}`, `--CDRLVR_CUDA=${cuda}`);
-  if (process.env.CUDA_ARCHS) args.push(`--CDCUDA_ARCHS=${process.env.CUDA_ARCHS}`);
+  const { source, include } = plainSources(work);
+  const args = ['--directory', source, '--out', work, '--parallel', String(availableParallelism())];
+  args.push(`--CDRLVR_SANITIZE=${values.sanitize || 'OFF'}`, `--CDRLVR_CUDA=${cuda}`, ...include);
+  const architectures = cudaArchitectures();
+  if (architectures) args.push(`--CDCUDA_ARCHS=${architectures}`);
   args.push(...compilerArguments(), ...(await portableArguments(work)));
 
   // cmake-js configures a folder only once: arguments that have changed since would be ignored.
   const known = join(work, 'arguments.json');
   const asked = JSON.stringify(args);
   const configured = existsSync(join(work, 'CMakeCache.txt'));
-  if (configured && !(existsSync(known) && readFileSync(known, 'utf8') === asked)) cmakeJs('configure', args);
-  cmakeJs('build', args);
+  const changed = configured && !(existsSync(known) && readFileSync(known, 'utf8') === asked);
+  const status = (changed && cmakeJs('configure', args, work)) || cmakeJs('build', args, work);
+  if (status !== 0) return status;
   writeFileSync(known, asked);
 
   // Renamed into place: a process that has the old file loaded keeps it.
@@ -98,7 +148,22 @@ async function build() {
   const fresh = join(product, `${addon}.${process.pid}`);
   copyFileSync(built, fresh);
   renameSync(fresh, join(product, addon));
+  return 0;
+}
+
+/** @returns {Promise<number>} the exit code */
+async function buildSomewhere() {
+  const kept = resolve(values.work ?? join(root, 'build', 'cmake'));
+  const special = specialCharacter(kept);
+  if (special === undefined) return build(kept);
+  if (values.work) throw new Error(`--work: expected a folder without ${JSON.stringify(special)}, got ${kept}`);
+  const temporary = workFolder(kept);
+  try {
+    return await build(temporary);
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
 }
 
 if (values['list-sources']) console.log(sources().join(' '));
-else await build();
+else process.exitCode = await buildSomewhere();

@@ -2,8 +2,7 @@
 // it goes through these steps and prints one line at the end:
 //
 //   1. a prebuilt addon, or one that was built here before, that loads
-//   2. compiled here, through node-gyp and binding.gyp, or cmake-js alone where node-gyp itself cannot run; with CUDA
-//      where there is an nvcc, and without where only that part fails
+//   2. compiled here by build-addon.mjs; with CUDA where there is an nvcc, and without where only that part fails
 //   3. none: the reference backend is used
 //
 // The outcome is kept in build/install-report.json, where `backends()` and `rlvr-kernels info` read why there is none.
@@ -12,19 +11,24 @@
 // `npm install --build-from-source[=rlvr-kernels]` and RLVR_BUILD_FROM_SOURCE=1. RLVR_CUDA and CUDA_ARCHS set targets.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { specialCharacter, workFolder } from './folders.mjs';
+import { cudaArchitectures, cudaMode, extraArguments, wantsSourceBuild } from './settings.mjs';
 import { missingTool } from './toolchain.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const buildDir = join(root, 'build');
+const inCheckout = existsSync(join(root, '.git'));
 
 /**
  * What build/install-report.json holds: whether an addon is there, of what kind, and why no better one. The log is that of
- * a build that failed.
+ * a build that failed. `crashed` is an addon, by its path from the package's root, that ended the process it was loaded in.
  *
- * @typedef {{ ok: boolean, addon?: 'prebuild' | 'source build', cuda?: boolean, reason?: string, log?: string }} Report
+ * @typedef {{ ok: boolean, addon?: 'prebuild' | 'source build', cuda?: boolean, reason?: string, log?: string,
+ *   crashed?: string }} Report
  */
 
 /** @param {string[]} args arguments to node */
@@ -37,25 +41,42 @@ function runNode(args) {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const end = error ? `\n${error.message}` : signal ? `\nended by ${signal}` : '';
-  return { ok: status === 0, log: `${stdout ?? ''}${stderr ?? ''}${end}` };
+  const crashed = !error && status !== 0 && status !== 1; // what throws ends with 1
+  return { ok: status === 0, crashed, log: `${stdout ?? ''}${stderr ?? ''}${end}` };
 }
 
-/** Loads the addon as the package will, in its own process: a crash must not take the install down with it. */
+/**
+ * Loads the addon as the package will, in its own process: a crash must not take the install down with it.
+ *
+ * @returns {{ report?: Report, why: string, log: string, crashed?: string }}
+ */
 function load() {
+  let file;
+  try {
+    file = createRequire(import.meta.url)('node-gyp-build').resolve(root);
+  } catch (error) {
+    const why = messageOf(error);
+    return { why, log: why };
+  }
   const program = `
-    const build = require('node-gyp-build');
-    const { cuda, version } = build(process.argv[1]);
-    const own = require(process.argv[1] + '/package.json').version;
+    const { cuda, version } = require(process.argv[1]);
+    const own = require(process.argv[2]).version;
     if (version !== own) throw new Error('it is the addon of version ' + version + ', this is version ' + own);
-    console.log(JSON.stringify({ file: build.resolve(process.argv[1]), cuda: Boolean(cuda.info) }));`;
-  const { ok, log } = runNode(['-e', program, root]);
+    console.log(JSON.stringify({ cuda: Boolean(cuda.info) }));`;
+  const { ok, crashed, log } = runNode(['-e', program, file, join(root, 'package.json')]);
+  const inPackage = relative(root, file);
   if (ok) {
-    const { file, cuda } = JSON.parse(log.slice(log.lastIndexOf('{"file"')));
-    const addon = file.startsWith(join(root, 'prebuilds')) ? /** @type {const} */ ('prebuild') : 'source build';
-    return { ok, report: /** @type {Report} */ ({ ok, addon, cuda }), why: '', log };
+    const { cuda } = JSON.parse(log.slice(log.lastIndexOf('{"cuda"')));
+    const addon = inPackage.startsWith('prebuilds') ? /** @type {const} */ ('prebuild') : 'source build';
+    return { report: { ok, addon, cuda }, why: '', log };
   }
   const line = log.split('\n').find((text) => text.includes('Error:')) ?? log.trim().split('\n')[0];
-  return { ok, report: undefined, why: line.replace(/^\s*Error: /, '').trim(), log };
+  return { why: line.replace(/^\s*Error: /, '').trim(), log, ...(crashed && { crashed: inPackage }) };
+}
+
+/** @param {unknown} error @returns {string} */
+function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** @param {string} why @returns {string} why there is no prebuilt addon */
@@ -65,51 +86,39 @@ function prebuildMissing(why) {
   return `no prebuilt addon for ${process.platform}-${process.arch}${libc && process.platform === 'linux' ? ` with ${libc}` : ''}`;
 }
 
-function wantsSourceBuild() {
-  const asked = process.env.npm_config_build_from_source ?? '';
-  const fromSource = asked === 'true' || asked.split(',').includes('rlvr-kernels');
-  return fromSource || Boolean(process.env.RLVR_BUILD_FROM_SOURCE) || existsSync(join(root, '.git'));
+/** @param {string} work @param {string[]} [more] */
+function compile(work, more = []) {
+  return runNode([join(root, 'install', 'build-addon.mjs'), '--work', work, ...more]);
 }
 
-/** @returns {{ ok: boolean, log: string }} */
-function compile() {
-  const nodeGyp = process.env.npm_config_node_gyp; // the copy that comes with npm
-  const viaGyp = nodeGyp ? runNode([nodeGyp, 'rebuild']) : { ok: false, log: 'no node-gyp in this package manager\n' };
-  // When our own action ran, its result stands. When node-gyp stopped before it (no python, no headers found), CMake
-  // can still do the work: it needs neither.
-  if (viaGyp.ok || existsSync(join(buildDir, 'cmake'))) return viaGyp;
-  rmSync(buildDir, { recursive: true, force: true });
-  const direct = runNode([join(root, 'install', 'build-addon.mjs')]);
-  return { ok: direct.ok, log: `${viaGyp.log}\n${direct.log}` };
-}
-
-/** Whether the build that failed had found an nvcc, and can be tried without it. */
-function triedCuda() {
-  const cache = join(buildDir, 'cmake', 'CMakeCache.txt');
-  if (process.env.RLVR_CUDA === 'ON' || !existsSync(cache)) return false;
+/** Whether the build that failed had found an nvcc, and can be tried without it. @param {string} work */
+function triedCuda(work) {
+  const cache = join(work, 'CMakeCache.txt');
+  if (cudaMode() === 'ON' || !existsSync(cache)) return false;
   return /^CMAKE_CUDA_COMPILER:\w+=.*(?<!NOTFOUND)$/m.test(readFileSync(cache, 'utf8'));
 }
 
-/** @returns {{ ok: boolean, log: string, reason?: string }} the reason is that of the part that failed */
-function compileWhatCanBe() {
-  const whole = compile();
+/** @param {string} work @returns {{ ok: boolean, log: string, reason?: string }} the reason is that of the part that failed */
+function compileWhatCanBe(work) {
+  const whole = compile(work);
   if (whole.ok) return whole;
-  const reason = firstError(whole.log);
-  if (!triedCuda()) return { ...whole, reason };
-  rmSync(buildDir, { recursive: true, force: true });
-  const withoutCuda = runNode([join(root, 'install', 'build-addon.mjs'), '--cuda', 'OFF']);
-  if (!withoutCuda.ok) return { ...withoutCuda, reason: firstError(withoutCuda.log) };
+  const reason = firstError(whole.log, work);
+  if (!triedCuda(work)) return { ...whole, reason };
+  rmSync(work, { recursive: true, force: true });
+  const withoutCuda = compile(work, ['--cuda', 'OFF']);
+  if (!withoutCuda.ok) return { ...withoutCuda, reason: firstError(withoutCuda.log, work) };
   return { ok: true, log: whole.log, reason: `without CUDA: ${reason}` };
 }
 
 /**
  * @param {string} log
+ * @param {string} work
  * @returns {string} the line a person would look for first
  */
-function firstError(log) {
-  const lines = log.split(/\r?\n/);
+function firstError(log, work) {
+  const lines = log.replaceAll(`${work}/source/`, '').replaceAll(`${root}/`, '').split(/\r?\n/);
   const compilerError = lines.find((line) => /(^|[\s:])(fatal )?error( [A-Z]+\d+)?: /.test(line));
-  if (compilerError) return `compiling failed: ${compilerError.trim().replaceAll(`${root}/`, '')}`;
+  if (compilerError) return `compiling failed: ${compilerError.trim()}`;
   const at = lines.findIndex((line) => line.startsWith('CMake Error'));
   if (at >= 0) {
     const message = lines.slice(at + 1, at + 8).map((line) => line.trim());
@@ -119,23 +128,66 @@ function firstError(log) {
   return `building failed: ${last.trim()}`;
 }
 
-/** @returns {Report} */
-function buildFromSource() {
-  rmSync(buildDir, { recursive: true, force: true });
-  const missing = missingTool();
-  if (missing) return { ok: false, reason: missing, log: '' };
-  const { ok, reason, log } = compileWhatCanBe();
-  if (!ok) return { ok, reason, log };
-  const loaded = load();
-  if (loaded.report) return { ...loaded.report, ...(reason && { reason, log }) };
-  rmSync(join(buildDir, 'Release'), { recursive: true }); // it may crash the next process that loads it
-  return { ok: false, reason: `built, but does not load: ${loaded.why}`, log: loaded.log };
+/** Where the build's files go: each install has its own, a checkout keeps one for `npm run build:native`. */
+function newWorkFolder() {
+  const kept = join(buildDir, 'cmake');
+  if (!inCheckout || specialCharacter(kept) !== undefined) return workFolder(buildDir);
+  rmSync(kept, { recursive: true, force: true });
+  return kept;
 }
 
-/** @param {Report} report */
+/** @returns {Report} */
+function build() {
+  const missing = missingTool();
+  if (missing) return { ok: false, reason: missing, log: '' };
+  const product = join(buildDir, 'Release');
+  try {
+    mkdirSync(product, { recursive: true });
+    accessSync(product, constants.W_OK);
+  } catch (error) {
+    return { ok: false, reason: `cannot write to ${product} (${messageOf(error).split(':')[0]})` };
+  }
+  const work = newWorkFolder();
+  try {
+    const { ok, reason, log } = compileWhatCanBe(work);
+    if (!ok) return { ok, reason, log };
+    const loaded = load();
+    if (loaded.report) return { ...loaded.report, ...(reason && { reason, log }) };
+    return { ok: false, reason: `built, but does not load: ${loaded.why}`, log: loaded.log };
+  } finally {
+    if (work !== join(buildDir, 'cmake')) discard(work);
+  }
+}
+
+/** Removes a folder where that can be done: an install does not fail over what is left. @param {string} folder */
+function discard(folder) {
+  try {
+    rmSync(folder, { recursive: true, force: true });
+  } catch {}
+}
+
+/** Builds the addon, or leaves none: one from before would be older than its sources, or crash the next process. @returns {Report} */
+function buildAddon() {
+  /** @type {Report} */
+  let report;
+  try {
+    for (const check of [cudaMode, cudaArchitectures, extraArguments]) check();
+    report = build();
+  } catch (error) {
+    report = { ok: false, reason: messageOf(error) };
+  }
+  if (!report.ok) discard(join(buildDir, 'Release'));
+  return report;
+}
+
+/** What cannot be kept is left out: a package in a read-only folder works as well. @param {Report} report */
 function keep(report) {
-  mkdirSync(buildDir, { recursive: true });
-  writeFileSync(join(buildDir, 'install-report.json'), `${JSON.stringify(report, null, 2)}\n`);
+  const file = join(buildDir, 'install-report.json');
+  try {
+    mkdirSync(buildDir, { recursive: true });
+    writeFileSync(`${file}.${process.pid}`, `${JSON.stringify(report, null, 2)}\n`);
+    renameSync(`${file}.${process.pid}`, file); // another install may be at work here
+  } catch {}
 }
 
 /** @param {string} line */
@@ -145,29 +197,38 @@ function say(line) {
 
 /** Compiles because the user asked to: a prebuilt addon is only the fallback. */
 function installFromSource() {
-  const built = buildFromSource();
+  const built = buildAddon();
   const { reason, log } = built;
-  const other = built.ok ? undefined : load().report;
-  keep(other ? { ...other, reason, log } : built);
+  const other = built.ok ? undefined : load();
+  keep(other?.report ? { ...other.report, reason, log } : { ...built, crashed: other?.crashed });
   if (built.ok && reason) say(`the addon was compiled ${reason}`);
-  if (other) say(`the addon was not compiled (${reason}); the prebuilt one is used`);
-  if (!built.ok && !other) say(`no native addon (${reason}); the reference backend works without it`);
+  if (other?.report) say(`the addon was not compiled (${reason}); the prebuilt one is used`);
+  else if (other) say(`no native addon (${reason}); the reference backend works without it`);
 }
 
-function install() {
-  if (wantsSourceBuild()) return installFromSource();
-  const { report, why } = load();
+function installBest() {
+  const { report, why, crashed } = load();
   if (report) return keep(report);
   const missing = prebuildMissing(why);
-  const built = buildFromSource();
+  const built = buildAddon();
   const reason = [missing, built.reason].filter(Boolean).join('; ');
-  keep({ ...built, reason });
+  keep({ ...built, reason, ...(!built.ok && { crashed }) });
   if (built.ok) say(`${reason}; compiled here for ${built.cuda ? 'the CPU and CUDA' : 'the CPU'}`);
   else say(`no native addon (${reason}); the reference backend works without it`);
 }
 
+function asksForSource() {
+  try {
+    return inCheckout || wantsSourceBuild();
+  } catch (error) {
+    say(`${messageOf(error)}; taken as not set`);
+    return false;
+  }
+}
+
 try {
-  install();
+  if (asksForSource()) installFromSource();
+  else installBest();
 } catch (error) {
-  say(`no native addon (${error}); the reference backend works without it`);
+  say(`no native addon (${messageOf(error)}); the reference backend works without it`);
 }

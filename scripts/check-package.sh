@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Packs the package and installs it as users do, each time into an empty folder with a HOME of its own:
+# Packs the package and installs it as users do, each time into an empty folder with a HOME of its own, and with a space
+# in its path:
 #
 #   1. no compiler, cmake, python or nvcc on PATH: the prebuilt addon, in less than 20 s, without a word
 #   2. the same with --ignore-scripts, in less than 20 s too
 #   3. asked to compile anyway: a line that says why not, and the prebuilt addon
 #   4. no prebuilt addon for this machine and no compiler: a line that says so, and the reference backend
 #   5. asked to compile, with a compiler: compiled although there is a prebuilt addon; without CUDA, which saves time
-#   6. no prebuilt addon, and a compiler: compiled, with CUDA where there is an nvcc
+#   6. no prebuilt addon, and a compiler, in a folder whose name a shell would run: compiled, with CUDA where there is an
+#      nvcc, and nothing run
 #   7. a prebuilt addon of another version, and no compiler: a line that says so, and the reference backend
 #
 # Needs the prebuilt addon of this machine (npm run build:prebuilds). Cases can be named: scripts/check-package.sh 1 2
@@ -15,10 +17,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 cases=("${@:-1 2 3 4 5 6 7}")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+temporary=$(mktemp -d)
+trap 'rm -rf "$temporary"' EXIT
+work="$temporary/a folder"
 
-mkdir "$work/bin"
+mkdir -p "$work/bin"
 for tool in node npm npx sh env basename cat cp dirname ls mkdir mv readlink rm sed uname; do
   found=$(type -P "$tool") || { echo "this check needs $tool" >&2; exit 1; }
   ln -s "$found" "$work/bin/$tool"
@@ -53,7 +56,7 @@ rm -r "$work/package/prebuilds"
 tar -czf "$bare" -C "$work" package
 rm -r "$work/package"
 
-# install CASE TITLE TARBALL PATH [npm options]: into $work/CASE; what was said in $work/CASE/said
+# install FOLDER TITLE TARBALL PATH [npm options]: into $work/FOLDER; what was said in $work/FOLDER/said
 install() {
   here="$work/$1" path=$4
   local title=$2 tarball=$3
@@ -134,10 +137,13 @@ case_5() {
   expect cpu 'source build' ''
 }
 case_6() {
-  install 6 'no prebuilt addon, and a compiler' "$bare" "$PATH"
+  # In single quotes: it is for the shells of the tools to run.
+  local folder='6 $(touch pwned) `touch pwned` "it'"'"'s; touch pwned; #&%,[x]*? ünï'
+  install "$folder" 'no prebuilt addon, and a compiler, in an odd folder' "$bare" "$PATH"
   local for_what='the CPU$'
   type -P nvcc >/dev/null && for_what='the CPU and CUDA$'
   expect cpu 'source build' "no prebuilt addon for .*compiled here for $for_what"
+  [ -z "$(find "$temporary" -name pwned)" ] || { echo 'the name of the folder was run' >&2; exit 1; }
 }
 case_7() {
   install 7 'a prebuilt addon of another version, and no compiler' "$other" "$work/bin"
