@@ -56,7 +56,6 @@ function defaultBackend(): Pick<Facts, 'backend' | 'backendError'> {
 }
 
 function renderFacts(facts: Facts): string {
-  const cuda = facts.backends.find(({ name }) => name === 'cuda');
   const rows = [
     ['rlvr-kernels', facts.version],
     ['node', `${facts.node} (${facts.platform} ${facts.arch})`],
@@ -67,7 +66,7 @@ function renderFacts(facts: Facts): string {
     ]),
     ['SIMD', facts.simd ?? 'none (no cpu backend)'],
     ['threads', facts.threads === null ? 'none (no cpu backend)' : String(facts.threads)],
-    ['GPU', facts.gpu === null ? `none (${cuda?.reason ?? 'no cuda backend'})` : 'available'],
+    ['GPU', facts.gpu === null ? 'none (no cuda backend)' : 'available'],
   ];
   const width = Math.max(...rows.map(([label]) => label.length));
   return rows.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');

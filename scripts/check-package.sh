@@ -10,13 +10,14 @@
 #   6. no prebuilt addon, and a compiler, in a folder whose name a shell would run: compiled, with CUDA where there is an
 #      nvcc, and nothing run
 #   7. a prebuilt addon of another version, and no compiler: a line that says so, and the reference backend
+#   8. no prebuilt addon, and --ignore-scripts: the reference backend, and info says that scripts were skipped
 #
 # Needs the prebuilt addon of this machine (npm run build:prebuilds). Cases can be named: scripts/check-package.sh 1 2
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 root=$PWD
-cases=("${@:-1 2 3 4 5 6 7}")
+cases=("${@:-1 2 3 4 5 6 7 8}")
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
 work="$temporary/a folder"
@@ -148,6 +149,15 @@ case_6() {
 case_7() {
   install 7 'a prebuilt addon of another version, and no compiler' "$other" "$work/bin"
   expect reference none 'the addon of version .*, this is version 99\.0\.0.*no C\+\+ compiler found.*reference backend'
+}
+
+case_8() {
+  install 8 'no prebuilt addon, and --ignore-scripts' "$bare" "$work/bin" --ignore-scripts
+  expect reference none ''
+  cd "$here/project"
+  rlvr info | grep -q 'install script .* did not run.*npm rebuild rlvr-kernels.*pnpm approve-builds'
+  in_project npm rebuild rlvr-kernels --foreground-scripts 2>&1 | grep 'rlvr-kernels: .*no C++ compiler found'
+  cd "$work"
 }
 
 for number in ${cases[*]}; do "case_$number"; done

@@ -1,8 +1,11 @@
 // The native addon: what it exports, and why it did not load.
-import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { relative, resolve } from 'node:path';
+import { describe } from '../errors.js';
 import type { Backend, DeviceMemory, HostArray, HostMatrix, KernelArguments, KernelName } from '../kernels.js';
 import { packageRoot, packageVersion } from '../version.js';
+import { damage } from './addon-file.js';
+import { addonThatCrashed, installReport, whyNoAddon } from './install-report.js';
 
 type SyncKernels = { [K in KernelName]: (args: KernelArguments[K]) => void };
 type AsyncKernels = {
@@ -70,8 +73,8 @@ export type AddonOrigin = 'prebuild' | 'source build' | 'RLVR_ADDON';
 
 /** A backend that is available, with what `backends()` says of it. */
 export type Present<Info> = { backend: Backend; info: Info };
-/** Why something is not available. */
-export type Absent = { reason: string };
+/** Why something is not available; `asked` is set if a variable asks for it, so that nothing else may take its place. */
+export type Absent = { reason: string; asked?: true };
 
 let addon: Addon | Absent | undefined;
 
@@ -90,37 +93,54 @@ const require = createRequire(import.meta.url);
 
 /** `RLVR_ADDON` names another build of the addon, such as one with sanitizers. */
 function load(): Addon | Absent {
+  const named = process.env.RLVR_ADDON;
+  if (!named) return loadInstalled();
+  const found = loadFile(resolve(named));
+  if (!('reason' in found)) return found;
+  const expected = `an addon of rlvr-kernels ${packageVersion()}`;
+  return { reason: `RLVR_ADDON: expected ${expected}, got ${describe(named)}: ${found.reason}`, asked: true };
+}
+
+function loadInstalled(): Addon | Absent {
+  let file: string;
   try {
-    const path = process.env.RLVR_ADDON;
-    const loaded: Partial<Addon> = path ? require(path) : require('node-gyp-build')(packageRoot());
-    return loaded.version === packageVersion()
-      ? (loaded as Addon)
-      : { reason: wrongAddon(path ?? require('node-gyp-build').resolve(packageRoot()), loaded) };
+    file = installedFile();
   } catch (error) {
-    return { reason: installReport() ?? `the addon did not load: ${(error as Error).message.split('\n')[0]}` };
+    return { reason: installReport() ?? whyNoAddon(error) };
+  }
+  const name = relative(packageRoot(), file);
+  const crashed = addonThatCrashed();
+  if (crashed?.addon === name) return { reason: crashed.reason };
+  const found = loadFile(file);
+  if (!('reason' in found)) return found;
+  return { reason: installReport() ?? `the addon did not load: ${found.reason}` };
+}
+
+/** build/Release before prebuilds/; throws where neither has one. */
+function installedFile(): string {
+  return require('node-gyp-build').resolve(packageRoot());
+}
+
+function loadFile(file: string): Addon | Absent {
+  try {
+    const reason = damage(file);
+    if (reason) return { reason };
+    const loaded: Partial<Addon> = require(file);
+    return loaded.version === packageVersion() ? (loaded as Addon) : { reason: wrongAddon(file, loaded) };
+  } catch (error) {
+    return { reason: String((error as Error).message).split('\n')[0] };
   }
 }
 
 /** Kernels of another version may take other arguments, and would fail at the first call that uses them. */
 function wrongAddon(file: string, { version, cpuInfo }: Partial<Addon>): string {
-  if (typeof cpuInfo !== 'function') return `the addon did not load: ${file} is not an addon of rlvr-kernels`;
+  if (typeof cpuInfo !== 'function') return `${file} is not an addon of rlvr-kernels`;
   const of = typeof version === 'string' ? `of version ${version}` : 'of a version that does not say its number';
-  return `the addon did not load: ${file} is the addon ${of}, this is version ${packageVersion()}`;
-}
-
-/** Why install/install.mjs left no addon; with `subject`, what it reported if that is about the subject. */
-export function installReport(subject?: RegExp): string | undefined {
-  try {
-    const report = JSON.parse(readFileSync(`${packageRoot()}/build/install-report.json`, 'utf8'));
-    const said = typeof report.reason === 'string' && (subject ? subject.test(report.reason) : report.ok === false);
-    return said ? report.reason : undefined;
-  } catch {
-    return undefined; // installed without running scripts
-  }
+  return `${file} is the addon ${of}, this is version ${packageVersion()}`;
 }
 
 /** Where the loaded addon came from. */
 export function addonOrigin(): AddonOrigin {
   if (process.env.RLVR_ADDON) return 'RLVR_ADDON';
-  return /[\\/]prebuilds[\\/]/.test(require('node-gyp-build').resolve(packageRoot())) ? 'prebuild' : 'source build';
+  return /(^|[\\/])prebuilds[\\/]/.test(relative(packageRoot(), installedFile())) ? 'prebuild' : 'source build';
 }

@@ -5,13 +5,13 @@ import type { Backend, HostArray, HostMatrix, KernelCall, KernelName, LogitsData
 import {
   type Absent,
   type CudaInfo,
-  installReport,
   type NativeCuda,
   type NativeDevice,
   type NativeSession,
   nativeAddon,
   type Present,
 } from './addon.js';
+import { installReport } from './install-report.js';
 
 type EnqueueAny = (session: NativeSession, args: KernelCall['args']) => void;
 
