@@ -143,9 +143,8 @@ export function parseSections(given: readonly string[]): SectionName[] {
 function backendsOf(asked: readonly BackendName[] | undefined): BackendName[] {
   if (asked) return asked.map((name) => resolveBackend(name));
   if (process.env.RLVR_BACKEND) return [resolveBackend(undefined)];
-  const here = backends().filter(({ available }) => available);
-  const has = (wanted: BackendName) => here.some(({ name }) => name === wanted);
-  return [has('cpu') ? 'cpu' : 'reference', ...(has('cuda') ? (['cuda'] as const) : [])];
+  const cuda = backends().some(({ name, available }) => name === 'cuda' && available);
+  return [resolveBackend(undefined), ...(cuda ? (['cuda'] as const) : [])];
 }
 
 function lossesOf(asked: readonly string[] | undefined, own: BenchExtras['losses']): Record<string, LossFunction> {

@@ -2,6 +2,7 @@
 import type { Backend, KernelCall, KernelName } from '../kernels.js';
 import { runReference } from '../reference/backend.js';
 import { type Absent, type Addon, type AddonOrigin, addonOrigin, nativeAddon, type Present } from './addon.js';
+import { wrongSetting } from './settings.js';
 import { isTiny } from './tiny.js';
 
 interface CpuInfo {
@@ -14,10 +15,16 @@ let cpu: Present<CpuInfo> | Absent | undefined;
 
 /** The cpu backend, or the reason there is none. */
 export function cpuBackend(): Present<CpuInfo> | Absent {
-  const native = nativeAddon();
-  cpu ??=
-    'reason' in native ? native : { backend: hostBackend(native), info: { ...native.cpuInfo(), addon: addonOrigin() } };
+  cpu ??= findCpu(nativeAddon());
   return cpu;
+}
+
+function findCpu(native: Addon | Absent): Present<CpuInfo> | Absent {
+  if ('reason' in native) return native;
+  const info = native.cpuInfo();
+  const wrong = wrongSetting(info.simd);
+  if (wrong) return { reason: wrong.message, asked: true };
+  return { backend: hostBackend(native), info: { ...info, addon: addonOrigin() } };
 }
 
 /** Tiny kernels run without a call into the addon. */

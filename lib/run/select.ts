@@ -63,7 +63,7 @@ function describeBackend(name: BackendName, found: { info: object } | { reason: 
 
 /**
  * A DeviceTensor runs on its device; host arrays on the backend asked for, else `RLVR_BACKEND`, else cpu, else
- * reference.
+ * reference, unless it is a variable such as `RLVR_THREADS` that keeps cpu away.
  */
 export function selectBackend(wanted?: BackendName, logits?: unknown): Backend {
   if (logits instanceof DeviceTensor) {
@@ -74,7 +74,9 @@ export function selectBackend(wanted?: BackendName, logits?: unknown): Backend {
   const fromEnvironment = process.env.RLVR_BACKEND;
   if (fromEnvironment) return named('RLVR_BACKEND', fromEnvironment as BackendName);
   const cpu = cpuBackend();
-  return 'backend' in cpu ? cpu.backend : referenceBackend;
+  if ('backend' in cpu) return cpu.backend;
+  if (cpu.asked) throw new RlvrError('ERR_BACKEND', cpu.reason);
+  return referenceBackend;
 }
 
 function named(argument: string, name: BackendName): Backend {

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -17,6 +19,8 @@
 namespace rlvr {
 namespace {
 
+constexpr int kMaxThreads = 1024;
+
 int usable_cores() {
 #ifdef __linux__
   cpu_set_t set;
@@ -25,10 +29,13 @@ int usable_cores() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+// lib/backend/settings.ts refuses what is no number from 1 to kMaxThreads.
 int configured_threads() {
   if (const char* text = std::getenv("RLVR_THREADS")) {
-    const int value = std::atoi(text);
-    if (value > 0) return std::min(value, 1024);
+    const char* const end = text + std::strlen(text);
+    int value = 0;
+    const auto [stop, error] = std::from_chars(text, end, value);
+    if (error == std::errc() && stop == end && value >= 1 && value <= kMaxThreads) return value;
   }
   return usable_cores();
 }

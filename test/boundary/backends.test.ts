@@ -1,12 +1,11 @@
 // Choosing a backend: by option, by RLVR_BACKEND, and what is said of those that are absent.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { backends, groupInfoNCE, groupInfoNCESync, RlvrError } from '../../lib/index.js';
 import { failureOf, rlvrError } from '../support/errors.js';
-import { childJson } from './child.js';
+import { childJson, NO_ADDON } from './child.js';
 
 const inputs = {
   scores: Float64Array.of(-1, -2),
@@ -74,23 +73,47 @@ test.each([
   expect(result).toMatchObject({ code: 'ERR_BACKEND', message: expect.stringMatching(message) });
 });
 
-test('an addon that does not load: backends() says why, ops run on the reference', async () => {
-  const env = { RLVR_ADDON: '/nowhere/rlvr_kernels.node' };
-  const result = await answer(env);
-  expect(result.infos[1]).toMatchObject({ name: 'cpu', available: false, reason: expect.stringMatching(/nowhere/) });
+test('no addon: backends() says why, ops run on the reference', async () => {
+  const result = await answer(NO_ADDON);
+  expect(result.infos[1]).toMatchObject({ name: 'cpu', available: false, reason: expect.stringMatching(/^no addon/) });
   expect(result.loss).toBe((await answer({}, `{ backend: 'reference' }`)).loss);
-  const forced = await answer(env, `{ backend: 'cpu' }`);
+  const forced = await answer(NO_ADDON, `{ backend: 'cpu' }`);
   expect(forced).toMatchObject({ code: 'ERR_BACKEND', message: expect.stringContaining("'cpu': ") });
 });
 
-test.each([
-  ['that is no addon', new URL(import.meta.url).pathname],
-  ['of another package', createRequire(import.meta.url).resolve('node-gyp-build')],
-])('an addon %s', async (_name, path) => {
-  const result = await answer({ RLVR_ADDON: path });
-  expect(result.infos[1]).toMatchObject({ name: 'cpu', available: false, reason: expect.any(String) });
-  expect(result.loss).toBeDefined(); // by the reference
+/** A variable asks for what cannot be had: cpu says so, and ops refuse instead of running on the reference. */
+async function expectRefused(env: Record<string, string>, reason: RegExp | string) {
+  const result = await answer(env);
+  const message = typeof reason === 'string' ? reason : expect.stringMatching(reason);
+  expect(result).toEqual({ infos: expect.any(Array), code: 'ERR_BACKEND', message });
+  expect(result.infos[1]).toEqual({ name: 'cpu', available: false, reason: result.message });
+  expect((await answer(env, `{ backend: 'reference' }`)).loss).toBeDefined();
+}
+
+test.each(['abc', '-3', '0', '1e99', '2.5', ' 4', '0x4', 'Infinity', '1025'])('RLVR_THREADS=%s', async (value) => {
+  const expected = 'a whole number from 1 to 1024';
+  await expectRefused({ RLVR_THREADS: value }, `RLVR_THREADS: expected ${expected}, got ${JSON.stringify(value)}`);
 });
+
+test('RLVR_THREADS within its bounds, and empty', async () => {
+  const threads = async (env: Record<string, string>) =>
+    (await childJson<{ threads: number }[]>('console.log(JSON.stringify(rlvr.backends()))', { env }))[1].threads;
+  expect(await threads({ RLVR_THREADS: '1024' })).toBe(1024);
+  expect(await threads({ RLVR_THREADS: '' })).toBe(await threads({}));
+});
+
+test.each([
+  ['RLVR_SIMD', 'fast', /^RLVR_SIMD: expected ('avx2' or )?'portable', on a processor that has it .*, got "fast"$/],
+  ['RLVR_SIMD', 'sse2', /^RLVR_SIMD: expected .*, got "sse2"$/],
+  ['RLVR_TINY_NATIVE', 'yes', /^RLVR_TINY_NATIVE: expected 0 or 1, got "yes"$/],
+  [
+    'RLVR_ADDON',
+    '/nowhere/x.node',
+    /^RLVR_ADDON: expected an addon of rlvr-kernels \S+, got "\/nowhere\/x.node": ENOENT/,
+  ],
+  ['RLVR_ADDON', new URL(import.meta.url).pathname, /^RLVR_ADDON: expected an addon of .*, got ".*": ./],
+  ['RLVR_ADDON', 'node_modules/node-gyp-build/index.js', /^RLVR_ADDON: .*index.js is not an addon of rlvr-kernels$/],
+])('%s=%s', async (name, value, reason) => expectRefused({ [name]: value }, reason));
 
 // Modules of other versions, in the addon's place: what tells them apart is read before any kernel is called.
 test.each([
@@ -108,5 +131,5 @@ test.each([
   rmSync(folder, { recursive: true });
   expect(result.infos[1]).toMatchObject({ available: false, reason: expect.stringMatching(reason) });
   expect(result.infos[0]).toMatchObject({ available: false, reason: expect.stringMatching(reason) });
-  expect(result.loss).toBeDefined(); // by the reference
+  expect(result.code).toBe('ERR_BACKEND');
 });

@@ -5,6 +5,9 @@ import { expect } from 'vitest';
 
 const entry = new URL('../../dist/lib/index.js', import.meta.url);
 
+/** An environment in which no addon is found (node-gyp-build's own variables). */
+export const NO_ADDON = { RLVR_ADDON: '', RLVR_KERNELS_PREBUILD: '/nonexistent', PREBUILDS_ONLY: '1' };
+
 export interface ChildResult {
   code: number | null;
   signal: string | null;

@@ -95,15 +95,6 @@ describe('bits', () => {
     expect(Object.keys(one.results).length).toBe(20);
     for (const name of Object.keys(one.results)) expect(other.results[name], name).not.toBe(one.results[name]);
   });
-
-  test.each(['0', '-3', 'many', ''])('RLVR_THREADS=%s means the default', async (threads) => {
-    const script = `console.log(JSON.stringify(rlvr.backends().find(({ name }) => name === 'cpu').threads));`;
-    const [given, unset] = [
-      await childJson<number>(script, { env: { RLVR_THREADS: threads } }),
-      await childJson<number>(script),
-    ];
-    expect(given).toBe(unset);
-  });
 });
 
 describeBackends('many at once', (backend) => {

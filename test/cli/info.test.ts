@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { backends } from '../../lib/index.js';
+import { NO_ADDON } from '../boundary/child.js';
 import { runCli } from './run-cli.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
@@ -48,8 +49,8 @@ describe('info', () => {
     expect(JSON.parse(stdout).backend).toBe('reference');
   });
 
-  test('answers with the reason where the addon does not load', async () => {
-    const env = { RLVR_ADDON: '/nonexistent/addon.node' };
+  test('answers with the reason where there is no addon', async () => {
+    const env = NO_ADDON;
     const facts = JSON.parse((await runCli(['info', '--json'], { env })).stdout);
     const cpu = facts.backends.find(({ name }: { name: string }) => name === 'cpu');
     expect(facts).toMatchObject({ backend: 'reference', simd: null, threads: null });
@@ -60,9 +61,33 @@ describe('info', () => {
   });
 
   test('answers where the forced backend is absent', async () => {
-    const env = { RLVR_ADDON: '/nonexistent/addon.node', RLVR_BACKEND: 'cpu' };
+    const env = { ...NO_ADDON, RLVR_BACKEND: 'cpu' };
     const { status, stdout } = await runCli(['info', '--json'], { env });
     expect(status).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ backend: null, backendError: expect.stringContaining('RLVR_BACKEND') });
   });
+
+  test.each([{ RLVR_THREADS: 'many' }, { RLVR_SIMD: 'mmx' }, { RLVR_ADDON: '/nonexistent/addon.node' }])(
+    'answers where %j is nonsense',
+    async (env) => {
+      const [name] = Object.keys(env);
+      const { status, stdout } = await runCli(['info', '--json'], { env });
+      expect(status).toBe(0);
+      const reason = expect.stringMatching(new RegExp(`^${name}: expected `));
+      const cpu = { name: 'cpu', available: false, reason };
+      expect(JSON.parse(stdout)).toMatchObject({ backend: null, backendError: reason, backends: [{}, cpu, {}] });
+    },
+  );
 });
+
+test.each([['verify'], ['bench', 'groups'], ['demo', '--steps', '1']])(
+  '%s does not run on the reference because RLVR_THREADS is nonsense',
+  async (...args) => {
+    const { status, stdout, stderr } = await runCli(args, { env: { RLVR_THREADS: 'many' } });
+    expect({ status, stdout, stderr }).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: 'error: RLVR_THREADS: expected a whole number from 1 to 1024, got "many"\n',
+    });
+  },
+);

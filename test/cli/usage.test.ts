@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { flagNames, spell } from '../../cli/loss/flags.js';
 import { completeFlags, flagsOf, lossNames } from '../../cli/loss/recipes.js';
+import { NO_ADDON } from '../boundary/child.js';
 import { outcomeOf, runCli, startCli, temporaryFolder } from './run-cli.js';
 
 const folder = temporaryFolder();
@@ -158,7 +159,7 @@ function completeOrMessage(complete: () => object): unknown {
 
 test('an absent backend is a failure: 1, with the reason', async () => {
   const { status, stdout, stderr } = await runCli(['loss', rollouts, '--backend', 'cpu'], {
-    env: { RLVR_ADDON: '/nonexistent/addon.node' },
+    env: NO_ADDON,
   });
   expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
   expect(stderr).toMatch(/^error: backend: expected an available backend, got 'cpu': .+\n$/);
