@@ -1,5 +1,6 @@
 // The [T, V] arrays users hand over, in each of their forms, as one view.
 
+import { checkApart, type Extent, extentOf, overlap } from './backend/extents.js';
 import { preparedForWriting } from './backend/outputs.js';
 import { DeviceTensor, memoryOf } from './cuda/device.js';
 import { badArgument, describe, tag } from './errors.js';
@@ -10,7 +11,10 @@ import { newArray } from './memory.js';
 /** Logits of any supported form: a contiguous `Float32Array` of T * V, or a tensor with its shape, here or on a GPU. */
 export type Logits = Float32Array | HostTensor | DeviceTensor;
 
-/** Where the gradient of the logits goes. `'in-place'` overwrites the logits: no second T * V array is made. */
+/**
+ * Where a gradient goes. `'in-place'` overwrites the logits (or log-probs): no second T * V array is made. `out` must share no
+ * memory with any input, unless it is the logits (or log-probs) themselves.
+ */
 export type GradientOption<Target> = 'new' | 'in-place' | 'none' | { out: Target };
 
 /** A validated [T, V] array. */
@@ -51,11 +55,18 @@ function contiguousView(name: string, value: ArrayBufferView, tokens: number): L
   return { data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride: vocab, source: value as Float32Array };
 }
 
-/** The array for the gradient, in the form and dtype of the logits; undefined for 'none'. */
-export function gradientView(logits: LogitsView, option: GradientOption<Logits> = 'new'): LogitsView | undefined {
+/** The array for the gradient, in the form and dtype of the logits, apart from all other `inputs`; undefined for 'none'. */
+export function gradientView(
+  logits: LogitsView,
+  option: GradientOption<Logits> = 'new',
+  inputs: object,
+): LogitsView | undefined {
   if (option === 'none') return undefined;
-  if (option === 'in-place') return logits;
   if (option === 'new') return newGradient(logits);
+  if (option === 'in-place') {
+    checkApart('logits', extent(logits), inputs, ['logits']);
+    return logits;
+  }
   if (typeof option !== 'object' || option === null || !('out' in option)) {
     throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place', 'none' or { out }", describe(option));
   }
@@ -63,8 +74,9 @@ export function gradientView(logits: LogitsView, option: GradientOption<Logits> 
   samePlace(out.source, logits.source);
   if (out.dtype !== logits.dtype) throw badArgument('ERR_DTYPE', 'gradient.out', 'the dtype of the logits', 'another');
   if (out.vocab !== logits.vocab) throw badArgument('ERR_SHAPE', 'gradient.out', `V = ${logits.vocab}`, `${out.vocab}`);
-  const same = sameMemory(out, logits);
-  if (!same && overlaps(out, logits)) {
+  const [to, from] = [extent(out), extent(logits)];
+  const same = to.of === from.of && to.start === from.start && out.rowStride === logits.rowStride;
+  if (!same && overlap(to, from)) {
     throw badArgument(
       'ERR_RANGE',
       'gradient.out',
@@ -72,6 +84,7 @@ export function gradientView(logits: LogitsView, option: GradientOption<Logits> 
       'a partial overlap',
     );
   }
+  checkApart('gradient.out', to, inputs, ['logits']);
   return out;
 }
 
@@ -87,23 +100,11 @@ function samePlace(out: Logits, logits: Logits): void {
   }
 }
 
-/** A view's memory: whose it is, where it starts there, and how long it is, in bytes. */
-function extent({ data, dtype, tokens, vocab, rowStride }: LogitsView): { of: unknown; start: number; bytes: number } {
-  if (ArrayBuffer.isView(data)) return { of: data.buffer, start: data.byteOffset, bytes: data.byteLength };
+/** The memory from a view's first element to its last. */
+function extent({ data, dtype, tokens, vocab, rowStride }: LogitsView): Extent {
   const elements = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
-  return { of: 'device', start: Number(data.pointer), bytes: elements * (dtype === DTYPE_CODES.f32 ? 4 : 2) };
-}
-
-function sameMemory(a: LogitsView, b: LogitsView): boolean {
-  const [first, second] = [extent(a), extent(b)];
-  return first.of === second.of && first.start === second.start && a.rowStride === b.rowStride;
-}
-
-function overlaps(a: LogitsView, b: LogitsView): boolean {
-  const [first, second] = [extent(a), extent(b)];
-  return (
-    first.of === second.of && first.start < second.start + second.bytes && second.start < first.start + first.bytes
-  );
+  const bytes = elements * (dtype === DTYPE_CODES.f32 ? 4 : 2);
+  return ArrayBuffer.isView(data) ? extentOf(data, bytes) : { of: 'device', start: Number(data.pointer), bytes };
 }
 
 function newGradient({ data, source, dtype, tokens, vocab }: LogitsView): LogitsView {

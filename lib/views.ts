@@ -42,6 +42,15 @@ export function elementsOf(array: ArrayBufferView): number {
   return lengthOf.call(array);
 }
 
+/** As plainView, of an array that has elements; undefined for any other value, and for types that arguments never have. */
+export function filledView(value: unknown): ArrayTypes[ElementType] | undefined {
+  const type = typedArrayType(value);
+  if (type === undefined || !Object.hasOwn(CONSTRUCTORS, type)) return undefined;
+  return elementsOf(value as ArrayBufferView) > 0
+    ? plainView(type as ElementType, value as ArrayBufferView)
+    : undefined;
+}
+
 /** The memory of a typed array. */
 export function memoryOf(array: ArrayBufferView): ArrayBuffer {
   return bufferOf.call(array);

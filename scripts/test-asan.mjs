@@ -71,6 +71,7 @@ if (emulated) {
     'policy-extensions',
     'token-weights',
     'given-log-probs',
+    'gradient-overlap',
     'partial-batches',
   ];
   const others = [

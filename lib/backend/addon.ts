@@ -57,6 +57,8 @@ export interface Addon extends SyncKernels, AsyncKernels {
   version: string; // of the package it was built from
   cuda: NativeCuda | { info?: undefined }; // empty in a build without CUDA
   cpuInfo(): { simd: string; threads: number };
+  /** Where an array begins in memory. */
+  address(array: ArrayBufferView): number;
   preferHugePages(args: { memory: Uint8Array; bytes: number }): void;
   simdExp(args: { x: Float32Array; out: Float32Array; count: number }): void;
   readMemory(args: { source: Uint8Array; bytes: number }): number;

@@ -29,10 +29,3 @@ export function preparedForWriting<A extends ArrayBufferView>(array: A): A {
   }
   return array;
 }
-
-/** Whether two views share memory. */
-export function overlap(a: ArrayBufferView, b: ArrayBufferView): boolean {
-  return (
-    a.buffer === b.buffer && a.byteOffset < b.byteOffset + b.byteLength && b.byteOffset < a.byteOffset + a.byteLength
-  );
-}

@@ -147,13 +147,22 @@ function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefin
   return maskedFloats('rolloutLogProbs', value, tokens, mask, ", or rolloutCorrection with missing: 'one'");
 }
 
-/** Checks the arrays of a batch again before the backward pass: the caller may have changed or detached them since. */
-export function* recheckSequences({ rows, mask }: CheckedSequences): Sliced<void> {
-  if (mask) typedArray('mask', mask, ['Uint8Array']);
-  if (!rows) return;
-  const { tokens, vocab, source } = rows.view;
-  logitsView('logits', source, tokens);
-  yield* targetIds(rows.targets, tokens, vocab, mask);
+/** What a backward pass reads of a batch. */
+export function backwardFields({ rows, mask, logProbsSource }: CheckedSequences) {
+  return { logits: rows?.view.source, targets: rows?.targets, mask, logProbs: logProbsSource };
+}
+
+/** Those again, checked: the caller may have changed or detached them since. */
+export function* recheckSequences(
+  checked: CheckedSequences,
+  { logits, targets: ids, mask: flags, logProbs: logProbsSource }: ReturnType<typeof backwardFields>,
+): Sliced<CheckedSequences> {
+  const { tokens } = checked;
+  const mask = optionalMask(flags, tokens);
+  if (!checked.rows) return { ...checked, mask, logProbsSource };
+  const view = logitsView('logits', logits, tokens);
+  const targets = yield* targetIds(ids, tokens, view.vocab, mask);
+  return { ...checked, mask, rows: { ...checked.rows, view, targets, mask } };
 }
 
 /** The groups and [N] rewards of a checked batch, as far as it has them. */

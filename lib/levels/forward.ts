@@ -5,6 +5,7 @@ import { takeFields, takeOptions } from '../options.js';
 import { type AsyncOptions, type BackendOptions, optionsOf, read, runAsync, runSync, type Task } from '../run/task.js';
 import { type FloatArray, finiteFloats, ifGiven, optionsArgument } from '../validate.js';
 import {
+  backwardFields,
   checkSequences,
   recheckSequences,
   type SequenceBatch,
@@ -95,16 +96,18 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
   return { level, channel, result };
 }
 
+type BackwardFields = ReturnType<typeof backwardFields> & { gradScores: FloatArray };
+
 function* backwardTask<B extends SequenceBatch>(
   { level, channel }: State,
-  gradScores: FloatArray,
+  fields: BackwardFields,
   options: BackwardOptions<B>,
 ): Task<Gradients> {
-  const { sequences } = level.checked;
-  yield* recheckSequences(level.checked);
-  const upstream = yield* finiteFloats('gradScores', gradScores, sequences, 'N, one value per sequence');
-  const target = gradientTarget(level.checked, options.gradient);
-  const gradient: PendingGradient = yield* writeGradientTask(level, target, [
+  const checked = yield* recheckSequences(level.checked, fields);
+  const mask = level.mask === level.checked.mask ? checked.mask : level.mask;
+  const upstream = yield* finiteFloats('gradScores', fields.gradScores, checked.sequences, 'N, one value per sequence');
+  const target = gradientTarget(checked, options.gradient, fields);
+  const gradient: PendingGradient = yield* writeGradientTask({ ...level, checked, mask }, target, [
     { of: 'logProbs', channel, gradScores: upstream },
   ]);
   const [array] = yield* read(gradient.array);
@@ -138,16 +141,15 @@ export async function forward<B extends SequenceBatch>(
   options?: ForwardOptions & AsyncOptions,
 ): Promise<Forward<B>> {
   const own: ForwardOptions & AsyncOptions = forwardOptions.async(options);
-  const fields = takeFields('batch', batch);
-  const { logits } = fields;
-  const state = await runAsync(forwardTask(fields, score, own), own, logits);
+  const op = (fields: B, options: ForwardOptions) => forwardTask(fields, score, options);
+  const state = await runAsync(op, takeFields('batch', batch), own);
   return {
     ...state.result,
     backward: async (gradScores, given) => {
       const taken = takeOptions('backward', optionsArgument(given), ASYNC_BACKWARD_OPTIONS);
-      const { signal, ...rest }: BackwardOptions<B> & AsyncOptions = taken;
-      const task = backwardTask(state, gradScores, rest);
-      return (await runAsync(task, { backend: own.backend, signal }, logits)) as GradientOf<B>;
+      const options: BackwardOptions<B> & AsyncOptions = { ...taken, backend: own.backend };
+      const fields = { ...backwardFields(state.level.checked), gradScores };
+      return (await runAsync((...args) => backwardTask(state, ...args), fields, options)) as GradientOf<B>;
     },
   };
 }
@@ -155,14 +157,15 @@ export async function forward<B extends SequenceBatch>(
 /** {@link forward}, blocking. */
 export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, options?: ForwardOptions): ForwardSync<B> {
   const own: ForwardOptions = forwardOptions.sync(options);
-  const fields = takeFields('batch', batch);
-  const { logits } = fields;
-  const state = runSync(forwardTask(fields, score, own), own, logits);
+  const op = (fields: B, options: ForwardOptions) => forwardTask(fields, score, options);
+  const state = runSync(op, takeFields('batch', batch), own);
   return {
     ...state.result,
     backward: (gradScores, given) => {
       const taken = takeOptions('backward', optionsArgument(given), BACKWARD_OPTIONS);
-      return runSync(backwardTask(state, gradScores, taken), own, logits) as GradientOf<B>;
+      const options: BackwardOptions<B> & BackendOptions = { ...taken, backend: own.backend };
+      const fields = { ...backwardFields(state.level.checked), gradScores };
+      return runSync((...args) => backwardTask(state, ...args), fields, options) as GradientOf<B>;
     },
   };
 }

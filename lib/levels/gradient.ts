@@ -1,6 +1,7 @@
 // The backward pass: from gradients of scores to those of the logits or the log-probs, whichever the batch has.
 
-import { outputArray, overlap } from '../backend/outputs.js';
+import { checkApart, extentOf, overlap } from '../backend/extents.js';
+import { outputArray } from '../backend/outputs.js';
 import { badArgument, describe, tag } from '../errors.js';
 import type { DeviceMemory, HostArray } from '../kernels.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView } from '../logits.js';
@@ -10,8 +11,7 @@ import * as sequence from '../ops/sequence-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
 import type { MaybePending, Task } from '../run/task.js';
 import { type Sliced, slices } from '../slices.js';
-import { arrayOf, type FloatArray, typedArray } from '../validate.js';
-import { plainView } from '../views.js';
+import { arrayOf, type FloatArray } from '../validate.js';
 import type { CheckedSequences } from './batch.js';
 import type { ScoreChannel } from './scores.js';
 import type { TokenLevel } from './token-level.js';
@@ -47,7 +47,13 @@ function* tokenGradientTask(
 export type GradientTarget =
   | { kind: 'none' }
   | { kind: 'logits'; view: LogitsView }
-  | { kind: 'logProbs'; out: FloatArray | undefined }; // undefined: a new Float64Array
+  | { kind: 'logProbs'; out: ArrayOut | undefined; over: boolean }; // no `out`: a new Float64Array; `over` the log-probs
+
+/** An array to write to: as the caller has it, and a view of our own. */
+interface ArrayOut {
+  own: FloatArray;
+  view: FloatArray;
+}
 
 /** The gradient that a batch gets: of its logits, or of its log-probs. */
 export type GradientOf<B> = [B] extends [{ logits: infer L extends Logits }]
@@ -61,34 +67,49 @@ export type BatchGradient<B> = GradientOption<
   B extends { logits: infer L extends Logits } ? L : Float32Array | Float64Array
 >;
 
+/** Where the gradient goes, checked, also against the `inputs` of the call, which must not be in that memory. */
 export function gradientTarget(
   checked: CheckedSequences,
   option: GradientOption<Logits | FloatArray> = 'new',
+  inputs: object,
 ): GradientTarget {
   if (checked.rows) {
-    const view = gradientView(checked.rows.view, option as GradientOption<Logits>);
+    const view = gradientView(checked.rows.view, option as GradientOption<Logits>, inputs);
     return view ? { kind: 'logits', view } : { kind: 'none' };
   }
   if (option === 'none') return { kind: 'none' };
-  if (option === 'new') return { kind: 'logProbs', out: undefined };
-  if (option === 'in-place') return { kind: 'logProbs', out: checked.logProbsSource };
+  if (option === 'new') return { kind: 'logProbs', out: undefined, over: false };
+  if (option === 'in-place') return overLogProbs('logProbs', logProbsOf(checked), inputs);
   if (typeof option !== 'object' || option === null || !('out' in option)) {
     throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place', 'none' or { out }", describe(option));
   }
-  floatsOut(option.out, checked.tokens);
-  return { kind: 'logProbs', out: option.out as FloatArray };
+  return logProbsOut(option.out, checked, inputs);
 }
 
-function floatsOut(out: unknown, tokens: number): void {
-  arrayOf('gradient.out', out, ['Float32Array', 'Float64Array'], tokens, 'T, one value per token');
+function logProbsOf({ logProbsSource, tokens }: CheckedSequences): ArrayOut {
+  const own = logProbsSource as FloatArray;
+  return { own, view: arrayOf('logProbs', own, ['Float32Array', 'Float64Array'], tokens, 'T') };
 }
 
-/** `out` if a kernel may write to it: float64, and sharing no memory with what may still be read of the batch. */
-function writable(out: FloatArray | undefined, checked: CheckedSequences): Float64Array | undefined {
-  if (!out || tag(out) !== 'Float64Array') return undefined;
-  const view = plainView('Float64Array', out);
-  const apart = Object.values(checked).every((value) => !ArrayBuffer.isView(value) || !overlap(view, value));
-  return apart ? view : undefined;
+function logProbsOut(given: unknown, checked: CheckedSequences, inputs: object): GradientTarget {
+  const name = 'gradient.out';
+  const view = arrayOf(name, given, ['Float32Array', 'Float64Array'], checked.tokens, 'T, one value per token');
+  const out = { own: given as FloatArray, view };
+  const logProbs = logProbsOf(checked).view;
+  const [to, from] = [extentOf(view), extentOf(logProbs)];
+  if (tag(view) === tag(logProbs) && to.of === from.of && to.start === from.start)
+    return overLogProbs(name, out, inputs);
+  if (overlap(to, from)) {
+    throw badArgument('ERR_RANGE', name, 'the log-probs themselves or memory apart from them', 'a partial overlap');
+  }
+  checkApart(name, to, inputs, []);
+  return { kind: 'logProbs', out, over: false };
+}
+
+/** In place, other log-probs may be the same array (on-policy, the old ones are): the gradient is written after all reading. */
+function overLogProbs(name: string, out: ArrayOut, inputs: object): GradientTarget {
+  checkApart(name, extentOf(out.view), inputs, ['logProbs', 'oldLogProbs', 'refLogProbs', 'rolloutLogProbs']);
+  return { kind: 'logProbs', out, over: true };
 }
 
 /** The gradient in a result: of the logits or of the log-probs, whichever the batch had. */
@@ -109,16 +130,16 @@ export function* writeGradientTask(
   terms: readonly Term[],
 ): Task<PendingGradient> {
   if (target.kind === 'none') return { array: undefined, finish: () => done({}) };
-  const into = target.kind === 'logProbs' ? writable(target.out, level.checked) : undefined;
+  const direct = target.kind === 'logProbs' && !target.over && tag(target.out?.view) === 'Float64Array';
+  const into = direct ? (target.out?.view as Float64Array) : undefined;
   const gradLogProbs = yield* tokenGradientTask(level, terms, 'logProbs', into);
   if (target.kind === 'logProbs') {
     const finish = function* (array: HostArray | DeviceMemory | undefined): Sliced<Gradients> {
       const values = array as Float64Array;
       const { out } = target;
-      if (!out || into) return { gradLogProbs: out ?? values };
-      const view = typedArray('gradient.out', out, ['Float32Array', 'Float64Array']);
-      yield* slices(values.length, (begin, end) => view.set(values.subarray(begin, end), begin));
-      return { gradLogProbs: out };
+      if (!out || into) return { gradLogProbs: out?.own ?? values };
+      yield* slices(values.length, (begin, end) => out.view.set(values.subarray(begin, end), begin));
+      return { gradLogProbs: out.own };
     };
     return { array: gradLogProbs, finish };
   }

@@ -182,7 +182,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const checked: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
     const { needsEntropy, evaluate } = yield* objective(checkedScore, batch, checked, options);
-    const target = gradientTarget(checked, options.gradient);
+    const target = gradientTarget(checked, options.gradient, batch);
     const level = yield* tokenLevelTask(checked, options.entropy === true || needsEntropy === true);
     const outcome = yield* evaluate(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms);
@@ -211,13 +211,11 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
   return {
     async run(batch, given) {
       const options = optionsOf(given, 'async');
-      const fields = takeBatch(batch, ours);
-      return runAsync(task(fields, options), options, fields.logits) as Promise<never>;
+      return runAsync(task, takeBatch(batch, ours), options) as Promise<never>;
     },
     runSync(batch, given) {
       const options = optionsOf(given, 'sync');
-      const fields = takeBatch(batch, ours);
-      return runSync(task(fields, options), options, fields.logits) as never;
+      return runSync(task, takeBatch(batch, ours), options) as never;
     },
   };
 }

@@ -146,7 +146,7 @@ export async function advantageObjective(
   options?: AdvantageObjectiveOptions & AsyncOptions,
 ): Promise<AdvantageObjective> {
   const own = opOptions.async(options);
-  return runAsync(op(takeFields('inputs', inputs), own), own);
+  return runAsync(op, takeFields('inputs', inputs), own);
 }
 
 /** {@link advantageObjective}, blocking. */
@@ -155,5 +155,5 @@ export function advantageObjectiveSync(
   options?: AdvantageObjectiveOptions,
 ): AdvantageObjective {
   const own = opOptions.sync(options);
-  return runSync(op(takeFields('inputs', inputs), own), own);
+  return runSync(op, takeFields('inputs', inputs), own);
 }

@@ -151,11 +151,11 @@ export async function groupInfoNCE(
   options?: GroupInfoNCEOptions & AsyncOptions,
 ): Promise<GroupInfoNCE> {
   const own = opOptions.async(options);
-  return runAsync(op(takeFields('inputs', inputs), own), own);
+  return runAsync(op, takeFields('inputs', inputs), own);
 }
 
 /** {@link groupInfoNCE}, blocking. */
 export function groupInfoNCESync(inputs: GroupInfoNCEInputs, options?: GroupInfoNCEOptions): GroupInfoNCE {
   const own = opOptions.sync(options);
-  return runSync(op(takeFields('inputs', inputs), own), own);
+  return runSync(op, takeFields('inputs', inputs), own);
 }

@@ -264,7 +264,7 @@ function* backwardOp(
   const tokens = cuSeqlens[sequences];
   const gradScores = yield* finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
   const scoreGrads = yield* finiteFloats('scoreGrads', inputs.scoreGrads, tokens, 'T, one value per token');
-  const { array, own } = gradientArray(options.gradient, tokens, { gradScores, scoreGrads });
+  const { array, own } = gradientArray(options.gradient, tokens, inputs);
   yield* readAll(yield* backwardTask(gradScores, scoreGrads, cuSeqlens, array, false));
   return { gradLogProbs: own };
 }
@@ -295,13 +295,13 @@ export async function ratioScores(
   options?: RatioScoresOptions & AsyncOptions,
 ): Promise<RatioScores> {
   const own = forwardOptions.async(options);
-  return runAsync(forwardOp(takeFields('inputs', inputs), own), own);
+  return runAsync(forwardOp, takeFields('inputs', inputs), own);
 }
 
 /** {@link ratioScores}, blocking. */
 export function ratioScoresSync(inputs: RatioScoresInputs, options?: RatioScoresOptions): RatioScores {
   const own = forwardOptions.sync(options);
-  return runSync(forwardOp(takeFields('inputs', inputs), own), own);
+  return runSync(forwardOp, takeFields('inputs', inputs), own);
 }
 
 /**
@@ -327,7 +327,7 @@ export async function ratioScoresBackward(
   options?: LogProbGradientOptions & AsyncOptions,
 ): Promise<{ gradLogProbs: Float64Array }> {
   const own = backwardOptions.async(options);
-  return runAsync(backwardOp(takeFields('inputs', inputs), own), own);
+  return runAsync(backwardOp, takeFields('inputs', inputs), own);
 }
 
 /** {@link ratioScoresBackward}, blocking. */
@@ -336,5 +336,5 @@ export function ratioScoresBackwardSync(
   options?: LogProbGradientOptions,
 ): { gradLogProbs: Float64Array } {
   const own = backwardOptions.sync(options);
-  return runSync(backwardOp(takeFields('inputs', inputs), own), own);
+  return runSync(backwardOp, takeFields('inputs', inputs), own);
 }

@@ -1,4 +1,5 @@
-import { outputArray, overlap } from '../backend/outputs.js';
+import { checkApart, extentOf } from '../backend/extents.js';
+import { outputArray } from '../backend/outputs.js';
 import { badArgument, describe } from '../errors.js';
 import { newArray } from '../memory.js';
 import { takeFields } from '../options.js';
@@ -115,15 +116,15 @@ export interface GradientInto {
 
 /** Options of {@link sequenceLogProbsBackward} and {@link ratioScoresBackward}. */
 export interface LogProbGradientOptions extends BackendOptions {
-  /** Default `'new'`; `{ out }` writes to a preallocated [T] array, which must not overlap the inputs. */
+  /** Default `'new'`; `{ out }` writes to a preallocated [T] array, which must share no memory with an input. */
   gradient?: 'new' | GradientInto;
 }
 
-/** The [T] array for a gradient of log-probs, apart from what the kernel reads: for the kernel, and as the caller has it. */
+/** The [T] array for a gradient of log-probs, apart from all `inputs`: for the kernel, and as the caller has it. */
 export function gradientArray(
   option: LogProbGradientOptions['gradient'],
   tokens: number,
-  read: Record<string, ArrayBufferView | undefined>,
+  inputs: object,
 ): { array: Float64Array; own: Float64Array } {
   if (option === undefined || option === 'new') {
     const array = outputArray('gradLogProbs', tokens);
@@ -133,11 +134,7 @@ export function gradientArray(
     throw badArgument('ERR_RANGE', 'gradient', "'new' or { out }", describe(option));
   }
   const out = arrayOf('gradient.out', option.out, ['Float64Array'], tokens, 'T, one value per token');
-  for (const [name, array] of Object.entries(read)) {
-    if (array && overlap(out, array)) {
-      throw badArgument('ERR_RANGE', 'gradient.out', 'memory apart from the inputs', `an overlap with ${name}`);
-    }
-  }
+  checkApart('gradient.out', extentOf(out), inputs, []);
   return { array: out, own: option.out };
 }
 
@@ -150,8 +147,7 @@ function* backwardOp(
   const gradScores = yield* finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
   const counts = yield* tokenCounts(inputs.tokenCounts, sequences);
   const mask = optionalMask(inputs.mask, cuSeqlens[sequences]);
-  const inputArrays = { gradScores, tokenCounts: counts, mask };
-  const { array, own } = gradientArray(options.gradient, cuSeqlens[sequences], inputArrays);
+  const { array, own } = gradientArray(options.gradient, cuSeqlens[sequences], inputs);
   yield* readAll(yield* backwardTask(gradScores, counts, cuSeqlens, mask, array));
   return { gradLogProbs: own };
 }
@@ -178,13 +174,13 @@ export async function sequenceLogProbs(
   options?: AsyncOptions,
 ): Promise<SequenceLogProbs> {
   const own = forwardOptions.async(options);
-  return runAsync(forwardOp(takeFields('inputs', inputs)), own);
+  return runAsync(forwardOp, takeFields('inputs', inputs), own);
 }
 
 /** {@link sequenceLogProbs}, blocking. */
 export function sequenceLogProbsSync(inputs: SequenceLogProbsInputs, options?: BackendOptions): SequenceLogProbs {
   const own = forwardOptions.sync(options);
-  return runSync(forwardOp(takeFields('inputs', inputs)), own);
+  return runSync(forwardOp, takeFields('inputs', inputs), own);
 }
 
 /**
@@ -209,7 +205,7 @@ export async function sequenceLogProbsBackward(
   options?: LogProbGradientOptions & AsyncOptions,
 ): Promise<{ gradLogProbs: Float64Array }> {
   const own = backwardOptions.async(options);
-  return runAsync(backwardOp(takeFields('inputs', inputs), own), own);
+  return runAsync(backwardOp, takeFields('inputs', inputs), own);
 }
 
 /** {@link sequenceLogProbsBackward}, blocking. */
@@ -218,5 +214,5 @@ export function sequenceLogProbsBackwardSync(
   options?: LogProbGradientOptions,
 ): { gradLogProbs: Float64Array } {
   const own = backwardOptions.sync(options);
-  return runSync(backwardOp(takeFields('inputs', inputs), own), own);
+  return runSync(backwardOp, takeFields('inputs', inputs), own);
 }

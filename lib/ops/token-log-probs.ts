@@ -90,7 +90,7 @@ export interface TokenLogProbsBackwardInputs<L extends Logits = Logits> {
 export interface TokenLogProbsBackwardOptions<L extends Logits = Logits> extends BackendOptions {
   /** As in the forward pass. Default 1. */
   temperature?: number;
-  /** Default `'new'`; `'in-place'` overwrites the logits; `{ out }` writes there. */
+  /** Default `'new'`; `'in-place'` overwrites the logits; `{ out }` writes there, and must share no memory with another input. */
   gradient?: 'new' | 'in-place' | { out: L };
 }
 
@@ -249,7 +249,7 @@ function* backwardOp<L extends Logits>(
     gradEntropy: yield* ifGiven(inputs.gradEntropy, (grad) => finiteFloats('gradEntropy', grad, tokens, perToken)),
     entropy: yield* ifGiven(inputs.gradEntropy, () => finiteFloats('entropy', inputs.entropy, tokens, perToken)),
   };
-  const target = gradientView(rows.view, gradient as GradientOption<Logits>);
+  const target = gradientView(rows.view, gradient as GradientOption<Logits>, inputs);
   if (!target) throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place' or { out }", "'none'");
   yield* readAll(yield* backwardTask(rows, target, upstream));
   return { gradLogits: target.source as L };
@@ -285,15 +285,13 @@ export async function tokenLogProbs(
   options?: TokenLogProbsOptions & AsyncOptions,
 ): Promise<TokenLogProbs> {
   const own = forwardOptions.async(options);
-  const fields = takeFields('inputs', inputs);
-  return runAsync(forwardOp(fields, own), own, fields.logits);
+  return runAsync(forwardOp, takeFields('inputs', inputs), own);
 }
 
 /** {@link tokenLogProbs}, blocking. */
 export function tokenLogProbsSync(inputs: TokenLogProbsInputs, options?: TokenLogProbsOptions): TokenLogProbs {
   const own = forwardOptions.sync(options);
-  const fields = takeFields('inputs', inputs);
-  return runSync(forwardOp(fields, own), own, fields.logits);
+  return runSync(forwardOp, takeFields('inputs', inputs), own);
 }
 
 /**
@@ -320,8 +318,7 @@ export async function tokenLogProbsBackward<L extends Logits>(
   options?: TokenLogProbsBackwardOptions<L> & AsyncOptions,
 ): Promise<{ gradLogits: L }> {
   const own = backwardOptions.async(options);
-  const fields = takeFields('inputs', inputs);
-  return runAsync(backwardOp(fields, own), own, fields.logits);
+  return runAsync(backwardOp, takeFields('inputs', inputs), own);
 }
 
 /** {@link tokenLogProbsBackward}, blocking. */
@@ -330,6 +327,5 @@ export function tokenLogProbsBackwardSync<L extends Logits>(
   options?: TokenLogProbsBackwardOptions<L>,
 ): { gradLogits: L } {
   const own = backwardOptions.sync(options);
-  const fields = takeFields('inputs', inputs);
-  return runSync(backwardOp(fields, own), own, fields.logits);
+  return runSync(backwardOp, takeFields('inputs', inputs), own);
 }

@@ -17,6 +17,9 @@ type Step = KernelCall | { read: readonly HostArray[] } | typeof PAUSE;
 
 export type Task<Result> = Generator<Step, Result, void>;
 
+/** What is done with the fields and options of a call. */
+type Op<F, O, Result> = (fields: F, options: O) => Task<Result>;
+
 declare const written: unique symbol;
 
 /** An array that a kernel has yet to write. Other kernels take it as it is; its elements are there once it is read. */
@@ -99,9 +102,17 @@ export function optionsOf<O extends BackendOptions>(of: string, own: NamesOf<Omi
   return { sync: checked({ ...SYNC_OPTIONS, ...own }), async: checked({ ...ASYNC_OPTIONS, ...own }) };
 }
 
-/** Runs a task on the backend for `logits`, if it has any. */
-export function runSync<Result>(task: Task<Result>, options?: BackendOptions, logits?: unknown): Result {
-  const run = selectBackend(optionsArgument(options).backend, logits).start();
+const backendOf = (fields: object, options: BackendOptions) =>
+  selectBackend(options.backend, (fields as { logits?: unknown }).logits);
+
+/** Runs an op on a call's own fields and options, on the backend for its logits, if it has any. */
+export function runSync<F extends object, O extends BackendOptions, Result>(
+  op: Op<F, O, Result>,
+  fields: F,
+  options: O,
+): Result {
+  const run = backendOf(fields, options).start();
+  const task = op(fields, options);
   try {
     for (;;) {
       const { done, value } = task.next();
@@ -119,9 +130,13 @@ export function runSync<Result>(task: Task<Result>, options?: BackendOptions, lo
  * As runSync, without blocking. On a device, everything up to the first read is enqueued before this returns, unless arrays on
  * the host are so long that checking them takes more than one turn of the event loop.
  */
-export async function runAsync<Result>(task: Task<Result>, options?: AsyncOptions, logits?: unknown): Promise<Result> {
-  const { backend: wanted, signal } = optionsArgument(options);
-  const backend = selectBackend(wanted, logits);
+export async function runAsync<F extends object, O extends AsyncOptions, Result>(
+  op: Op<F, O, Result>,
+  fields: F,
+  options: O,
+): Promise<Result> {
+  const { signal } = options;
+  const backend = backendOf(fields, options);
   if (signal !== undefined && tag(signal) !== 'AbortSignal') {
     throw badArgument('ERR_DTYPE', 'signal', 'an AbortSignal', describe(signal));
   }
@@ -131,6 +146,7 @@ export async function runAsync<Result>(task: Task<Result>, options?: AsyncOption
   };
   signal?.addEventListener('abort', onAbort);
   const run = backend.start();
+  const task = op(fields, options);
   try {
     for (;;) {
       throwIfAborted(signal);

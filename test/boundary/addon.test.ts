@@ -47,7 +47,7 @@ const VALID = {
 const DIAGNOSTICS = ['simdExp', 'readMemory', 'copyMemory', 'streamMemory', 'limitThreads', 'preferHugePages'];
 const OPS = Object.entries(VALID).flatMap(([name, make]) =>
   DIAGNOSTICS.includes(name) ? [[name, make]] : [[name, make], [name + 'Async', () => ({ ...make(), cancel: new Int32Array(1) })]]);
-const covered = ['cpuInfo', ...OPS.map(([name]) => name)].sort();
+const covered = ['address', 'cpuInfo', ...OPS.map(([name]) => name)].sort();
 const functions = Object.keys(addon).filter((key) => typeof addon[key] === 'function').sort(); // the rest: other backends
 if (JSON.stringify(covered) !== JSON.stringify(functions)) throw new Error('exports: ' + functions);
 `;
@@ -92,6 +92,24 @@ test('no arguments, or something other than an object', async () => {
     }
     console.log(JSON.stringify({ wrong }));`);
   expect(wrong).toEqual([]);
+});
+
+test('the address of an array: of its first element, the same through every buffer, and of nothing else', async () => {
+  const { wrong, differences } = await childJson<{ wrong: string[]; differences: number[] }>(`${ADDON} ${JUNK}
+    const wrong = [];
+    for (const value of [...junk(), undefined]) {
+      const isArray = ArrayBuffer.isView(value) && !(value instanceof DataView);
+      try { if (!Number.isSafeInteger(addon.address(value)) || !isArray) wrong.push('accepted ' + typeof value); } catch (error) {
+        if (isArray || !(error instanceof TypeError)) wrong.push(String(error));
+      }
+    }
+    const memory = new SharedArrayBuffer(64);
+    const start = addon.address(new Uint8Array(memory));
+    const again = structuredClone(memory);
+    const differences = [new Float64Array(memory, 8), new Float64Array(again), new Uint8Array(again, 3)].map((view) => addon.address(view) - start);
+    console.log(JSON.stringify({ wrong, differences }));`);
+  expect(wrong).toEqual([]);
+  expect(differences).toEqual([8, 0, 3]);
 });
 
 test('each property, replaced by each kind of junk', async () => {
