@@ -34,7 +34,8 @@ export function typedArray<K extends ElementType>(name: string, value: unknown, 
   return plainView(type, value);
 }
 
-function isDetached(buffer: ArrayBufferLike): boolean {
+/** Whether a buffer was transferred, or its WebAssembly memory grew. */
+export function isDetached(buffer: ArrayBufferLike): boolean {
   try {
     new Uint8Array(buffer); // throws on a detached buffer; ArrayBuffer.prototype.detached came after Node 20
     return false;

@@ -72,6 +72,7 @@ if (emulated) {
     'token-weights',
     'given-log-probs',
     'gradient-overlap',
+    'copy-inputs',
     'partial-batches',
   ];
   const others = [
@@ -102,7 +103,7 @@ if (emulated) {
 } else {
   node([...build, '--cuda', 'OFF', '--work', join(product, 'cmake')]);
   // The command line runs nothing in the addon that the ops do not; sanitizers change memory and time use.
-  const boundary = ['abort', 'addon', 'arrays', 'determinism', 'workers'].map(
+  const boundary = ['abort', 'addon', 'arrays', 'determinism', 'taken-away', 'workers'].map(
     (name) => `test/boundary/${name}.test.ts`,
   );
   const withoutAddon = ['commits', 'docs-site', 'imports', 'layout', 'performance-doc', 'readme-charts'];

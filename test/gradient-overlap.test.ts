@@ -2,6 +2,7 @@
 // anywhere beside the inputs, however closely.
 import { describe, expect, test } from 'vitest';
 import * as rlvr from '../lib/index.js';
+import { childJson } from './boundary/child.js';
 import { describeBackends } from './support/backends.js';
 import { failureOf, rlvrError } from './support/errors.js';
 import { fromLogProbs, fullBatch, NAMED_LOSSES } from './support/named-losses.js';
@@ -231,4 +232,34 @@ test('inputs may share memory with each other', () => {
   };
   const copies = { ...fields, oldLogProbs: log.slice(), refLogProbs: log.slice(), rolloutLogProbs: log.slice() };
   expect(rlvr.grpoSync(fields, { klCoef: 0.1 })).toEqual(rlvr.grpoSync(copies, { klCoef: 0.1 }));
+});
+
+test('without the addon nothing tells addresses: the gradient is right in shared memory all the same', async () => {
+  const { right } = await childJson<{ right: boolean[] }>(
+    `const [T, V] = [40, 30];
+    const values = () => Float32Array.from({ length: T * V }, (_, i) => ((i * 2654435761) >>> 20) / 800);
+    const batch = { targets: Int32Array.from({ length: T }, (_, t) => t % V), cuSeqlens: Int32Array.of(0, 20, T),
+      cuGroups: Int32Array.of(0, 2), rewards: Float32Array.of(1, 0), logits: values() };
+    const backend = 'reference'; // does not load it
+    const expected = rlvr.conspoSync(batch, { backend }).gradLogits;
+    const shared = () => new SharedArrayBuffer(4 * T * V);
+    const inShared = (array, memory = shared()) => { const View = array.constructor; const own = new View(memory, 0, array.length); own.set(array); return own; };
+    const right = [];
+    for (const run of [rlvr.conspoSync, rlvr.conspo]) {
+      for (const rowStride of [V, V + 3]) {
+        const memory = new SharedArrayBuffer(4 * T * rowStride);
+        const targets = inShared(batch.targets, structuredClone(memory));
+        const shape = [T, V];
+        const out = { data: new Float32Array(memory), shape, rowStride };
+        const { gradLogits } = await run({ ...batch, logits: { data: batch.logits, shape }, targets }, { backend, gradient: { out } });
+        const rows = expected.map((_, i) => out.data[Math.floor(i / V) * rowStride + (i % V)]);
+        right.push(gradLogits === out && Buffer.compare(Buffer.from(rows.buffer), Buffer.from(expected.buffer)) === 0);
+      }
+      const logits = inShared(batch.logits);
+      const { gradLogits } = await run({ ...batch, logits, targets: inShared(batch.targets) }, { backend, gradient: 'in-place' });
+      right.push(gradLogits === logits && expected.every((x, i) => x === logits[i]));
+    }
+    console.log(JSON.stringify({ right }));`,
+  );
+  expect(right).toEqual(new Array(6).fill(true));
 });

@@ -1,6 +1,9 @@
-// Where arrays are in memory: whether what a call writes shares memory with what it reads.
+// Where arrays are in memory: whether what a call writes shares memory with what it reads, and whether an array still has
+// its memory.
+import { isSharedArrayBuffer } from 'node:util/types';
 import { badArgument } from '../errors.js';
-import { filledView } from '../views.js';
+import { isDetached } from '../validate.js';
+import { elementsOf, filledView, memoryOf } from '../views.js';
 import { loadedAddon } from './addon.js';
 
 /** A piece of memory, in bytes. Pieces `of` different things lie apart. */
@@ -12,7 +15,7 @@ export interface Extent {
 
 /**
  * The memory of an array, or of its first `bytes`. By address: shared memory that arrives twice, in messages say, arrives
- * on two buffers. Only the addon knows addresses; where it is not loaded, the buffers must do.
+ * on two buffers. Only the addon knows addresses; where it is not loaded, the buffers must do: see {@link mayAlias}.
  */
 export function extentOf(array: ArrayBufferView, bytes = array.byteLength): Extent {
   const addon = loadedAddon();
@@ -26,6 +29,16 @@ export function overlap(a: Extent, b: Extent): boolean {
   return a.start < b.start + b.bytes && b.start < a.start + a.bytes;
 }
 
+/** Whether the addon is loaded. A call on the reference does not load it. */
+export function addressesKnown(): boolean {
+  return loadedAddon() !== undefined;
+}
+
+/** Whether two arrays may share memory and only addresses could tell: they are on two shared buffers. */
+export function mayAlias(a: ArrayBufferView, b: ArrayBufferView): boolean {
+  return a.buffer !== b.buffer && isSharedArrayBuffer(a.buffer) && isSharedArrayBuffer(b.buffer);
+}
+
 /** Refuses an output in the memory of an input: the call would read what it had written. Inputs in `except` may share it. */
 export function checkApart(name: string, out: Extent, inputs: object, except: readonly string[]): void {
   for (const [input, value] of Object.entries(inputs)) {
@@ -33,4 +46,11 @@ export function checkApart(name: string, out: Extent, inputs: object, except: re
     if (!array || except.includes(input) || !overlap(out, extentOf(array))) continue;
     throw badArgument('ERR_RANGE', name, `memory apart from ${input}`, 'an overlap');
   }
+}
+
+/** Refuses a typed array that has lost its memory since the call began. */
+export function checkAttached(name: string, array: ArrayBufferView): void {
+  if (elementsOf(array) > 0 || !isDetached(memoryOf(array))) return;
+  const lost = 'one whose buffer was transferred or grown meanwhile (detached)';
+  throw badArgument('ERR_DTYPE', name, 'an array that keeps its memory until the call is done', lost);
 }

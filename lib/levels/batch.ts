@@ -152,7 +152,7 @@ export function backwardFields({ rows, mask, logProbsSource }: CheckedSequences)
   return { logits: rows?.view.source, targets: rows?.targets, mask, logProbs: logProbsSource };
 }
 
-/** Those again, checked: the caller may have changed or detached them since. */
+/** Those again, checked: the caller may have changed or detached them since, and a call may have copied them. */
 export function* recheckSequences(
   checked: CheckedSequences,
   { logits, targets: ids, mask: flags, logProbs: logProbsSource }: ReturnType<typeof backwardFields>,

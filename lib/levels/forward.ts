@@ -53,8 +53,14 @@ export interface BackwardOptions<B> {
 
 /** Result of {@link forward}. */
 export interface Forward<B> extends ForwardResult {
-  /** From dL/dscores [N] to the gradient of the logits (or of the log-probs, for a batch of log-probs). */
-  backward(gradScores: FloatArray, options?: BackwardOptions<B> & { signal?: AbortSignal }): Promise<GradientOf<B>>;
+  /**
+   * From dL/dscores [N] to the gradient of the logits (or of the log-probs, for a batch of log-probs). It reads logits, targets
+   * and mask of the batch again, unless `forward` copied them (`copyInputs`).
+   */
+  backward(
+    gradScores: FloatArray,
+    options?: BackwardOptions<B> & Omit<AsyncOptions, keyof BackendOptions>,
+  ): Promise<GradientOf<B>>;
 }
 
 /** Result of {@link forwardSync}. */
@@ -64,7 +70,7 @@ export interface ForwardSync<B> extends ForwardResult {
 }
 
 const BACKWARD_OPTIONS: OptionNames = { gradient: { out: true } };
-const ASYNC_BACKWARD_OPTIONS: OptionNames = { ...BACKWARD_OPTIONS, signal: true };
+const ASYNC_BACKWARD_OPTIONS: OptionNames = { ...BACKWARD_OPTIONS, signal: true, copyInputs: true };
 const forwardOptions = optionsOf<ForwardOptions>('forward', { ...TOKEN_LEVEL_OPTIONS, sides: true, entropy: true });
 
 interface State {
@@ -147,7 +153,8 @@ export async function forward<B extends SequenceBatch>(
     ...state.result,
     backward: async (gradScores, given) => {
       const taken = takeOptions('backward', optionsArgument(given), ASYNC_BACKWARD_OPTIONS);
-      const options: BackwardOptions<B> & AsyncOptions = { ...taken, backend: own.backend };
+      const { backend, copyInputs } = own;
+      const options: BackwardOptions<B> & AsyncOptions = { copyInputs, ...taken, backend };
       const fields = { ...backwardFields(state.level.checked), gradScores };
       return (await runAsync((...args) => backwardTask(state, ...args), fields, options)) as GradientOf<B>;
     },

@@ -11,7 +11,9 @@ import type { NamesOf, OptionNames } from '../options.js';
 import { namesOf, takeSpelledOptions } from '../options.js';
 import { PAUSE, pause } from '../slices.js';
 import { optionsArgument } from '../validate.js';
+import { onOwnMemory } from './own-memory.js';
 import { selectBackend } from './select.js';
+import { checkArrays, givenArrays } from './watch.js';
 
 type Step = KernelCall | { read: readonly HostArray[] } | typeof PAUSE;
 
@@ -85,11 +87,17 @@ export interface BackendOptions {
 export interface AsyncOptions extends BackendOptions {
   /** Aborting rejects with `ERR_ABORTED`; arrays being written (a gradient in place) are then in an unspecified state. */
   signal?: AbortSignal;
+  /**
+   * Copy every input in host memory before the call returns its promise: whatever is done to the arrays after that (written
+   * to, transferred, shrunk) does not matter. Costs the memory and the time of one copy of every input. A gradient in place
+   * or in `out` is written there at the end. Default false: inputs must stay as they are until the promise is settled.
+   */
+  copyInputs?: boolean;
 }
 
 /** Names of the options that every blocking function has, and every asynchronous one. */
 export const SYNC_OPTIONS = namesOf<BackendOptions>({ backend: true });
-export const ASYNC_OPTIONS = namesOf<AsyncOptions>({ backend: true, signal: true });
+export const ASYNC_OPTIONS = namesOf<AsyncOptions>({ backend: true, signal: true, copyInputs: true });
 
 /**
  * The options argument of an op (`async`) and of its blocking twin (`sync`), read: absent or an object, without misspelt names.
@@ -112,15 +120,20 @@ export function runSync<F extends object, O extends BackendOptions, Result>(
   options: O,
 ): Result {
   const run = backendOf(fields, options).start();
-  const task = op(fields, options);
+  const task = onOwnMemory(op, fields, options, false);
+  let args: KernelCall['args'] | undefined; // of the last kernel
   try {
     for (;;) {
       const { done, value } = task.next();
       if (done === true) return value;
       if (value === PAUSE) continue;
+      if ('kernel' in value) args = value.args;
       if ('read' in value) run.read(value.read);
       else run.kernel(value);
     }
+  } catch (error) {
+    checkArrays([], args); // an objective of the caller's runs in between
+    throw error;
   } finally {
     run.close();
   }
@@ -135,31 +148,42 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
   fields: F,
   options: O,
 ): Promise<Result> {
-  const { signal } = options;
+  const { signal, copyInputs = false } = options;
   const backend = backendOf(fields, options);
   if (signal !== undefined && tag(signal) !== 'AbortSignal') {
     throw badArgument('ERR_DTYPE', 'signal', 'an AbortSignal', describe(signal));
   }
+  if (typeof copyInputs !== 'boolean') {
+    throw badArgument('ERR_RANGE', 'copyInputs', 'true or false', describe(copyInputs));
+  }
+  throwIfAborted(signal);
+  const task = onOwnMemory(op, fields, options, copyInputs);
+  const given = copyInputs ? [] : givenArrays(fields, options);
+  let args: KernelCall['args'] | undefined; // of the last kernel
   const cancel = new Int32Array(1); // polled by the kernels
   const onAbort = () => {
     cancel[0] = 1;
   };
   signal?.addEventListener('abort', onAbort);
   const run = backend.start();
-  const task = op(fields, options);
+  const start = (step: Exclude<Step, typeof PAUSE>) => {
+    if ('read' in step) return run.readAsync(step.read);
+    args = step.args;
+    return run.kernelAsync(step, cancel);
+  };
   try {
     for (;;) {
       throwIfAborted(signal);
       const { done, value } = task.next();
       if (done === true) return value;
-      if (value === PAUSE) {
-        const turn = pause();
-        if (turn) await turn;
-        continue;
-      }
-      const pending = 'read' in value ? run.readAsync(value.read) : run.kernelAsync(value, cancel);
-      if (pending) await pending;
+      const pending = value === PAUSE ? pause() : start(value);
+      if (!pending) continue;
+      await pending;
+      if (!signal?.aborted) checkArrays(given, args);
     }
+  } catch (error) {
+    if (!signal?.aborted) checkArrays(given, args); // rather than what came of it
+    throw error;
   } finally {
     run.close();
     signal?.removeEventListener('abort', onAbort);

@@ -1,0 +1,30 @@
+// Arrays that the caller takes away while a call uses them: the call fails with an error that names one.
+import { checkAttached } from '../backend/extents.js';
+import { elementsOf, typedArrayType } from '../views.js';
+import { outOf } from './own-memory.js';
+
+export type NamedArrays = [name: string, array: ArrayBufferView][];
+
+/** The arrays that a call begins with. */
+export function givenArrays(fields: object, options: object): NamedArrays {
+  const arrays: NamedArrays = [];
+  const add = (name: string, value: unknown) => {
+    if (typedArrayType(value) === undefined) return;
+    const array = value as ArrayBufferView;
+    if (elementsOf(array) > 0) arrays.push([name, array]);
+  };
+  for (const name of Object.keys(fields)) add(name, (fields as Record<string, unknown>)[name]);
+  add('gradient.out', outOf(options));
+  return arrays;
+}
+
+/** Throws if one of the arrays, or of those that a kernel was given, has lost its memory. */
+export function checkArrays(arrays: NamedArrays, kernelArguments: object = {}): void {
+  for (const [name, array] of arrays) checkAttached(name, array);
+  const args = kernelArguments as Record<string, unknown>;
+  for (const name in args) {
+    const array = args[name];
+    if (!ArrayBuffer.isView(array)) continue;
+    checkAttached(name === 'gradLogits' ? (array === args.logits ? 'logits' : 'gradient.out') : name, array);
+  }
+}
