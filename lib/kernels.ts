@@ -182,14 +182,20 @@ export type KernelCall = { [K in KernelName]: { kernel: K; args: KernelArguments
 /** Where kernels run: plain TypeScript, native code on the processor, or an NVIDIA GPU. */
 export type BackendName = 'reference' | 'cpu' | 'cuda';
 
+/** How an asynchronous call learns that it was aborted. */
+export interface Cancel {
+  readonly flag: Int32Array; // [1] not 0 once it was: kernels poll it
+  waiting?: (() => void) | undefined; // while it waits for a thread: ends that
+}
+
 /** One call of the package on a backend. What returns no promise is done, or on its way in order. */
 export interface Run {
   kernel(call: KernelCall): void;
-  /** Keeps the event loop free, and stops early once `cancel[0]` is not 0. */
-  kernelAsync(call: KernelCall, cancel: Int32Array): Promise<void> | undefined;
+  /** Keeps the event loop free, and stops early, or does nothing, once the call was aborted. */
+  kernelAsync(call: KernelCall, cancel: Cancel): Promise<void> | undefined;
   /** Waits until every kernel is done and the arrays hold what they wrote. */
   read(arrays: readonly HostArray[]): void;
-  readAsync(arrays: readonly HostArray[]): Promise<void> | undefined;
+  readAsync(arrays: readonly HostArray[], cancel: Cancel): Promise<void> | undefined;
   close(): void;
 }
 

@@ -83,6 +83,7 @@ if (emulated) {
     'device-tensor',
     'device-copies',
     'device-errors',
+    'device-queue',
     'device-out-of-memory',
   ];
   const slow = ['device-losses', 'device-workers', 'cli/bench-cuda']; // once is enough
@@ -103,7 +104,7 @@ if (emulated) {
 } else {
   node([...build, '--cuda', 'OFF', '--work', join(product, 'cmake')]);
   // The command line runs nothing in the addon that the ops do not; sanitizers change memory and time use.
-  const boundary = ['abort', 'addon', 'arrays', 'determinism', 'taken-away', 'workers'].map(
+  const boundary = ['abort', 'addon', 'arrays', 'determinism', 'taken-away', 'threads', 'workers'].map(
     (name) => `test/boundary/${name}.test.ts`,
   );
   const withoutAddon = ['commits', 'docs-site', 'imports', 'layout', 'performance-doc', 'readme-charts'];

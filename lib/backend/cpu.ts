@@ -1,8 +1,9 @@
 // The cpu backend: the addon's kernels, on arrays as they are.
-import type { Backend, KernelCall, KernelName } from '../kernels.js';
+import type { Backend, Cancel, KernelCall, KernelName } from '../kernels.js';
 import { runReference } from '../reference/backend.js';
 import { type Absent, type Addon, type AddonOrigin, addonOrigin, nativeAddon, type Present } from './addon.js';
 import { wrongSetting } from './settings.js';
+import { onThread } from './threads.js';
 import { isTiny } from './tiny.js';
 
 interface CpuInfo {
@@ -36,8 +37,10 @@ function hostBackend(native: Addon): Backend {
   >;
   const run = {
     kernel: (call: KernelCall) => (isTiny(call) ? runReference(call) : sync[call.kernel](call.args)),
-    kernelAsync: (call: KernelCall, cancel: Int32Array) =>
-      isTiny(call) ? runReference(call) : async[`${call.kernel}Async`]({ cancel, ...call.args }),
+    kernelAsync: (call: KernelCall, cancel: Cancel) =>
+      isTiny(call)
+        ? runReference(call)
+        : onThread(() => async[`${call.kernel}Async`]({ cancel: cancel.flag, ...call.args }), cancel),
     read() {},
     readAsync: () => undefined,
     close() {},

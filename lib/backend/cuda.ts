@@ -1,7 +1,7 @@
 // The CUDA backend: each call of the package is a session on a device (native/cuda/session.h), in which kernels are
 // enqueued one after the other and only reading waits.
 import { badArgument, RlvrError } from '../errors.js';
-import type { Backend, HostArray, HostMatrix, KernelCall, KernelName, LogitsData, Run } from '../kernels.js';
+import type { Backend, Cancel, HostArray, HostMatrix, KernelCall, KernelName, LogitsData, Run } from '../kernels.js';
 import {
   type Absent,
   type CudaInfo,
@@ -12,6 +12,7 @@ import {
   type Present,
 } from './addon.js';
 import { installReport } from './install-report.js';
+import { onThread } from './threads.js';
 
 type EnqueueAny = (session: NativeSession, args: KernelCall['args']) => void;
 
@@ -68,13 +69,16 @@ class DeviceRun implements Run {
     });
   }
 
-  kernelAsync(call: KernelCall): Promise<void> | undefined {
+  kernelAsync(call: KernelCall, cancel: Cancel): Promise<void> | undefined {
     return cudaCall(() => {
       checkDeviceMemory(call);
       const matrix = hostMatrix(call);
-      const uploaded = matrix && this.#session.uploadAsync(matrix);
-      if (uploaded) return cudaPromise(uploaded.then(() => this.#native[call.kernel](this.#session, call.args)));
-      this.#native[call.kernel](this.#session, call.args);
+      const uploaded = matrix && onThread(() => this.#session.uploadAsync(matrix), cancel);
+      const enqueue = () => {
+        if (cancel.flag[0] === 0) this.#native[call.kernel](this.#session, call.args);
+      };
+      if (uploaded) return cudaPromise(uploaded.then(enqueue));
+      enqueue();
       return undefined;
     });
   }
@@ -83,8 +87,8 @@ class DeviceRun implements Run {
     cudaCall(() => this.#session.read(arrays));
   }
 
-  readAsync(arrays: readonly HostArray[]): Promise<void> {
-    return cudaPromise(this.#session.readAsync(arrays));
+  readAsync(arrays: readonly HostArray[], cancel: Cancel): Promise<void> | undefined {
+    return cudaCall(() => onThread(() => cudaPromise(this.#session.readAsync(arrays)), cancel));
   }
 
   close(): void {

@@ -1,6 +1,8 @@
 // A CUDA device, and the tensors in its memory. Each class needs the other, so they share a file.
 import type { NativeCuda, NativeDevice } from '../backend/addon.js';
 import { cudaCall, cudaPromise, deviceBackend } from '../backend/cuda.js';
+import { checkAttached } from '../backend/extents.js';
+import { onThread } from '../backend/threads.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
 import { type HostTensor, hostView, LONGEST_ROW, tensorShape } from '../host-tensor.js';
 import {
@@ -27,6 +29,8 @@ interface Parts {
 
 /** The memory of a tensor that was not disposed. */
 export let memoryOf: (name: string, tensor: DeviceTensor) => DeviceMemory;
+/** Copies between a tensor and a host array, which an error calls `name`. */
+let transfer: (tensor: DeviceTensor, name: string, host: HostMatrix, to: 'writeAsync' | 'readAsync') => Promise<void>;
 /** Makes a tensor. */
 export let deviceTensor: (parts: Parts) => DeviceTensor;
 
@@ -126,7 +130,7 @@ export class Device {
    */
   async upload(host: HostTensor, options?: { out?: DeviceTensor }): Promise<DeviceTensor> {
     const { tensor, matrix } = this.#upload(host, options?.out);
-    await cudaPromise(memoryOf('out', tensor).writeAsync(matrix, tensor.rowStride));
+    await transfer(tensor, 'host.data', matrix, 'writeAsync');
     return tensor;
   }
 
@@ -199,7 +203,7 @@ export class Device {
    */
   async synchronize(): Promise<void> {
     const native = this.#live();
-    await cudaPromise(native.synchronizeAsync());
+    await onThread(() => cudaPromise(native.synchronizeAsync()));
   }
 
   /** {@link Device.synchronize}, blocking. */
@@ -249,6 +253,8 @@ export class DeviceTensor {
   readonly rowStride: number;
   #memory: DeviceMemory | undefined;
   #owner: unknown;
+  #transfers = 0; // not done yet: they need the memory, disposed of or not
+  #free: (() => void) | undefined;
 
   /** What `instanceof` asks: a Proxy of a tensor, or an object made from this prototype, has no memory. */
   static [Symbol.hasInstance](value: unknown): boolean {
@@ -258,6 +264,7 @@ export class DeviceTensor {
   static {
     deviceTensor = (parts) => new DeviceTensor(parts);
     memoryOf = (name, tensor) => tensor.#live(name);
+    transfer = (tensor, ...args) => tensor.#transfer(...args);
   }
 
   private constructor({ device, shape, dtype, rowStride, memory, owner }: Parts) {
@@ -301,8 +308,8 @@ export class DeviceTensor {
    * @throws RlvrError `ERR_DISPOSED`, `ERR_SHAPE`, `ERR_DTYPE`, `ERR_CUDA`.
    */
   async download<A extends HostLogits = HostLogits>(out?: A): Promise<A> {
-    const { memory, array, matrix } = this.#download(out);
-    await cudaPromise(memory.readAsync(matrix, this.rowStride));
+    const { array, matrix } = this.#download(out);
+    await this.#transfer('out', matrix, 'readAsync');
     return array;
   }
 
@@ -318,19 +325,45 @@ export class DeviceTensor {
     const [rows, columns] = this.shape;
     const array = (out ?? hostArray(this.dtype, rows * columns)) as A;
     const type = this.dtype === 'f32' ? 'Float32Array' : 'Uint16Array';
-    if (typedArray('out', array, [type]).length !== rows * columns) {
+    const view = typedArray('out', array, [type]);
+    if (view.length !== rows * columns) {
       throw badArgument('ERR_SHAPE', 'out', `${rows * columns} elements (T * V)`, describe(array));
     }
-    const matrix: HostMatrix = { array, dtype: DTYPE_CODES[this.dtype], rows, width: columns, stride: columns };
+    const matrix = { array: view, dtype: DTYPE_CODES[this.dtype], rows, width: columns, stride: columns };
     return { memory, array, matrix };
+  }
+
+  async #transfer(name: string, host: HostMatrix, method: 'writeAsync' | 'readAsync'): Promise<void> {
+    const memory = this.#live('out');
+    this.#transfers++;
+    try {
+      await onThread(() => {
+        checkAttached(name, host.array); // it may have had to wait for a thread
+        return cudaPromise(memory[method](host, this.rowStride));
+      });
+      checkAttached(name, host.array);
+    } finally {
+      this.#transfers--;
+      this.#release();
+    }
   }
 
   /** Frees the memory, once the work that was enqueued is done with it. Wrapped memory remains its owner's. */
   dispose(): void {
-    if (!this.#memory) return;
-    this.#memory.dispose();
+    const memory = this.#memory;
+    if (!memory) return;
     this.#memory = undefined;
-    this.#owner = undefined;
+    this.#free = () => {
+      memory.dispose();
+      this.#owner = undefined;
+    };
+    this.#release();
+  }
+
+  #release(): void {
+    if (this.#transfers > 0) return;
+    this.#free?.();
+    this.#free = undefined;
   }
 
   /** As `dispose()`, for `using` declarations. */

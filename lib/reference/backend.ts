@@ -35,7 +35,7 @@ const run: Run = {
       const turn = pause();
       if (!turn) continue;
       await turn;
-      if (cancel[0] !== 0) return;
+      if (cancel.flag[0] !== 0) return;
     }
   },
   read() {},

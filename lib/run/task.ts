@@ -11,6 +11,7 @@ import type { NamesOf, OptionNames } from '../options.js';
 import { namesOf, takeSpelledOptions } from '../options.js';
 import { PAUSE, pause } from '../slices.js';
 import { optionsArgument } from '../validate.js';
+import { cancelOn, release } from './abort.js';
 import { onOwnMemory } from './own-memory.js';
 import { selectBackend } from './select.js';
 import { checkArrays, givenArrays } from './watch.js';
@@ -160,14 +161,10 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
   const task = onOwnMemory(op, fields, options, copyInputs);
   const given = copyInputs ? [] : givenArrays(fields, options);
   let args: KernelCall['args'] | undefined; // of the last kernel
-  const cancel = new Int32Array(1); // polled by the kernels
-  const onAbort = () => {
-    cancel[0] = 1;
-  };
-  signal?.addEventListener('abort', onAbort);
   const run = backend.start();
+  const cancel = cancelOn(signal);
   const start = (step: Exclude<Step, typeof PAUSE>) => {
-    if ('read' in step) return run.readAsync(step.read);
+    if ('read' in step) return run.readAsync(step.read, cancel);
     args = step.args;
     return run.kernelAsync(step, cancel);
   };
@@ -186,7 +183,7 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
     throw error;
   } finally {
     run.close();
-    signal?.removeEventListener('abort', onAbort);
+    release(cancel, signal);
   }
 }
 

@@ -1,0 +1,31 @@
+// Aborting of calls. Many may share a signal, which warns of a leak from the eleventh listener on: it gets one.
+import type { Cancel } from '../kernels.js';
+
+const running = new WeakMap<EventTarget, Set<Cancel>>();
+
+function onAbort({ currentTarget }: Event): void {
+  for (const cancel of running.get(currentTarget!) ?? []) {
+    cancel.flag[0] = 1;
+    cancel.waiting?.();
+  }
+}
+
+/** Has `signal` cancel a call, until {@link release}. */
+export function cancelOn(signal: AbortSignal | undefined): Cancel {
+  const cancel: Cancel = { flag: new Int32Array(1) };
+  if (!signal) return cancel;
+  const calls = running.get(signal) ?? new Set();
+  running.set(signal, calls.add(cancel));
+  signal.addEventListener('abort', onAbort); // no second time for the same function
+  return cancel;
+}
+
+/** Ends that: a signal that no running call has is not listened to. */
+export function release(cancel: Cancel, signal: AbortSignal | undefined): void {
+  const calls = signal && running.get(signal);
+  if (!calls) return;
+  calls.delete(cancel);
+  if (calls.size > 0) return;
+  running.delete(signal);
+  signal.removeEventListener('abort', onAbort);
+}
