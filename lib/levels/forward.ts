@@ -80,8 +80,8 @@ interface State {
 }
 
 function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<ForwardOptions>): Task<State> {
+  const checkedScore = checkScore(score); // before the arrays are checked: a getter of it may do anything to them
   const checked = yield* checkSequences(batch, options);
-  const checkedScore = checkScore(score);
   const sides = yield* ifGiven(options.sides, (s) =>
     finiteFloats('sides', s, checked.sequences, 'N, one value per sequence'),
   );

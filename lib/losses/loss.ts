@@ -174,13 +174,14 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
   ours: boolean, // the objective
 ): Loss<P, I, Always> {
   function* task(batch: LossBatch<I>, options: OptionsOf<P>): Task<LossValue> {
+    // Before the arrays are checked: a score of the caller's may have getters, which may do anything to them.
+    const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
     const { rolloutCorrection } = options as RolloutParameters;
     const sequences = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one');
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     // Here and below without spreads in literals, which take V8 microseconds.
     const groups = yield* checkGroups(batch, sequences.sequences);
     const checked: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
-    const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
     const { needsEntropy, evaluate } = yield* objective(checkedScore, batch, checked, options);
     const target = gradientTarget(checked, options.gradient, batch);
     const level = yield* tokenLevelTask(checked, options.entropy === true || needsEntropy === true);

@@ -255,3 +255,24 @@ test('cosineMargin of what is no object', () => {
     expect(() => rlvr.cosineMargin(parameters as never)).toThrow(refusal);
   }
 });
+
+test('a score whose getter takes an array away', () => {
+  const batchOf = (logProbs: Float64Array) => ({
+    logProbs,
+    cuSeqlens: Int32Array.of(0, 1, 2),
+    cuGroups: Int32Array.of(0, 2),
+    rewards: Float64Array.of(1, 0),
+  });
+  const thief = (logProbs: Float64Array) => ({
+    get kind(): 'ratio' {
+      if (logProbs.byteLength > 0) structuredClone(logProbs.buffer, { transfer: [logProbs.buffer as ArrayBuffer] });
+      return 'ratio';
+    },
+  });
+  const detached = rlvrError('ERR_DTYPE', /^logProbs: expected a non-detached array, got /);
+  const first = Float64Array.of(-1, -2);
+  expect(() => rlvr.forwardSync(batchOf(first), thief(first))).toThrow(detached);
+  const second = Float64Array.of(-1, -2);
+  const loss = rlvr.defineLoss({ score: () => thief(second), objective: rlvr.infoNCE });
+  expect(() => loss.runSync(batchOf(second))).toThrow(detached);
+});
