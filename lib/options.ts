@@ -141,7 +141,7 @@ function take(
     const value = source[name];
     if (value === undefined) continue;
     found(`${path}${name}`, names);
-    taken[name] = value;
+    if (name !== '__proto__') taken[name] = value; // JSON.parse makes such a property; assigned, it would be a prototype
   }
   return taken;
 }

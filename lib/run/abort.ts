@@ -1,4 +1,5 @@
 // Aborting of calls. Many may share a signal, which warns of a leak from the eleventh listener on: it gets one.
+import { tag } from '../errors.js';
 import type { Cancel } from '../kernels.js';
 
 const running = new WeakMap<EventTarget, Set<Cancel>>();
@@ -8,6 +9,13 @@ function onAbort({ currentTarget }: Event): void {
     cancel.flag[0] = 1;
     cancel.waiting?.();
   }
+}
+
+/** Whether a value is a signal, of this realm or another. */
+export function isAbortSignal(value: unknown): value is AbortSignal {
+  if (tag(value) !== 'AbortSignal') return false;
+  const { addEventListener, removeEventListener } = value as Partial<AbortSignal>;
+  return typeof addEventListener === 'function' && typeof removeEventListener === 'function';
 }
 
 /** Has `signal` cancel a call, until {@link release}. */

@@ -5,13 +5,13 @@
 // change an array that it gave to a kernel. Loops over arrays on the host pause (slices.ts): an async call then gives the
 // event loop a turn.
 
-import { badArgument, describe, RlvrError, tag } from '../errors.js';
+import { badArgument, describe, RlvrError } from '../errors.js';
 import type { BackendName, HostArray, KernelArguments, KernelCall, KernelName } from '../kernels.js';
 import type { NamesOf, OptionNames } from '../options.js';
 import { namesOf, takeSpelledOptions } from '../options.js';
 import { PAUSE, pause } from '../slices.js';
 import { optionsArgument } from '../validate.js';
-import { cancelOn, release } from './abort.js';
+import { cancelOn, isAbortSignal, release } from './abort.js';
 import { onOwnMemory } from './own-memory.js';
 import { selectBackend } from './select.js';
 import { checkArrays, givenArrays } from './watch.js';
@@ -151,7 +151,7 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
 ): Promise<Result> {
   const { signal, copyInputs = false } = options;
   const backend = backendOf(fields, options);
-  if (signal !== undefined && tag(signal) !== 'AbortSignal') {
+  if (signal !== undefined && !isAbortSignal(signal)) {
     throw badArgument('ERR_DTYPE', 'signal', 'an AbortSignal', describe(signal));
   }
   if (typeof copyInputs !== 'boolean') {

@@ -117,8 +117,9 @@ describeBackends('abort', (backend) => {
   });
 
   test('something other than a signal', async () => {
-    for (const signal of [{}, 7, 'abort', null]) {
-      await expect(conspo(batch, { backend, signal: signal as never }), String(signal)).rejects.toMatchObject({
+    const pretending = { [Symbol.toStringTag]: 'AbortSignal', aborted: false };
+    for (const [what, signal] of Object.entries({ object: {}, number: 7, text: 'abort', null: null, pretending })) {
+      await expect(conspo(batch, { backend, signal: signal as never }), what).rejects.toMatchObject({
         name: 'RlvrError',
         message: expect.stringMatching(/^signal: expected an AbortSignal, got /),
       });

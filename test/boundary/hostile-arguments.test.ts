@@ -276,3 +276,9 @@ test('a score whose getter takes an array away', () => {
   const loss = rlvr.defineLoss({ score: () => thief(second), objective: rlvr.infoNCE });
   expect(() => loss.runSync(batchOf(second))).toThrow(detached);
 });
+
+test('a property __proto__, as JSON.parse makes it, is no prototype of the options', () => {
+  const inputs = { logits: Float32Array.of(0, 1, 2), targets: Int32Array.of(0) };
+  const options = JSON.parse('{ "__proto__": { "temperature": 2 } }');
+  expect(rlvr.tokenLogProbsSync(inputs, options)).toEqual(rlvr.tokenLogProbsSync(inputs));
+});
