@@ -90,8 +90,8 @@ export interface AsyncOptions extends BackendOptions {
   signal?: AbortSignal;
   /**
    * Copy every input in host memory before the call returns its promise: whatever is done to the arrays after that (written
-   * to, transferred, shrunk) does not matter. Costs the memory and the time of one copy of every input. A gradient in place
-   * or in `out` is written there at the end. Default false: inputs must stay as they are until the promise is settled.
+   * to, transferred, shrunk) does not matter. Costs the memory and, on the calling thread, the time of one copy of every
+   * input. A gradient in place or in `out` is written there at the end. Default false: inputs must stay as they are until the promise is settled.
    */
   copyInputs?: boolean;
 }
