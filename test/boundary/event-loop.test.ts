@@ -142,6 +142,7 @@ describe('event loop', () => {
       const runs = [];
       for (let i = 0; i < 3; i++) runs.push(await longestTurn());
       console.log(JSON.stringify(Math.min(...runs)));`);
-    expect(longest).toBeLessThan(15); // milliseconds
+    // Milliseconds: about 10 to 15 on a quiet machine, 120 to 260 before these calls paused.
+    expect(longest).toBeLessThan(40);
   });
 });
