@@ -1,8 +1,10 @@
+import { badArgument } from './errors.js';
 import { checkGroupOrder, gather, scatter } from './groups.js';
 import { newArray } from './memory.js';
 import { namesOf, takeFields, takeOptions } from './options.js';
-import { atOnce, mapped, raggedSlices, type Sliced } from './slices.js';
+import { atOnce, atOnceIfShort, findIndex, mapped, raggedSlices, type Sliced, slices } from './slices.js';
 import {
+  allFinite,
   type FloatArray,
   finiteFloats,
   finiteNumber,
@@ -50,8 +52,8 @@ export interface AdvantageRule {
   /** Whether each reward counts for the centre by the tokens of its sequence; else they count alike. */
   needsTokenCounts: boolean;
   factor(sequences: number): number;
-  /** From the sum of (R - centre)^2, where the rule needs that. */
-  divisor: ((squares: number, sequences: number) => number) | undefined;
+  /** From the sum of (R - centre)^2, where the rule needs that; of rewards that are multiplied by `scale`. */
+  divisor: ((squares: number, sequences: number, scale: number) => number) | undefined;
 }
 
 /** The rule of the options, checked. */
@@ -62,16 +64,19 @@ export function advantageRule(options: AdvantagesOptions): AdvantageRule {
   const needsTokenCounts = estimator === 'opo';
   const factor = (n: number) => (estimator === 'rloo' ? n / (n - 1) : 1);
   if (estimator !== 'grpo') return { needsTokenCounts, factor, divisor: undefined };
-  return { needsTokenCounts, factor, divisor: (squares, n) => Math.sqrt(squares / Math.max(n - ddof, 1)) + eps };
+  const divisor = (squares: number, n: number, scale: number) =>
+    Math.sqrt(squares / Math.max(n - ddof, 1)) + scale * eps;
+  return { needsTokenCounts, factor, divisor };
 }
 
 /** A rule on validated arrays. `tokenCounts` for a rule that needs them. */
 export function* estimateAdvantages(
   rule: AdvantageRule,
-  rewards: Float64Array,
+  given: Float64Array,
   tokenCounts: Float64Array | undefined,
   cuGroups: Int32Array,
 ): Sliced<Float64Array> {
+  const { rewards, scales } = yield* scaled(given, cuGroups);
   const counts = rule.needsTokenCounts ? tokenCounts : undefined;
   const { centres, varies } = yield* groupCentres(rewards, counts, cuGroups);
   const squares = newArray('advantages', Float64Array, centres.length);
@@ -85,11 +90,46 @@ export function* estimateAdvantages(
     if (varies[g] === 0) return;
     const sequences = cuGroups[g + 1] - cuGroups[g];
     const factor = rule.factor(sequences);
-    const divisor = rule.divisor ? rule.divisor(squares[g], sequences) : 1;
+    const scale = scales?.[g] ?? 1;
+    const divisor = rule.divisor ? rule.divisor(squares[g], sequences, scale) : scale;
     for (let i = begin; i < end; i++) advantages[i] = ((rewards[i] - centres[g]) * factor) / divisor;
   });
-  return advantages;
+  if (yield* allFinite(advantages)) return advantages;
+  const bad = yield* findIndex(advantages.length, (i) => !Number.isFinite(advantages[i]));
+  const expected = 'values of which the advantages are finite';
+  throw badArgument('ERR_NONFINITE', 'rewards', expected, `${given[bad]}, with an advantage of ${advantages[bad]}`);
 }
+
+/**
+ * Rewards of groups in which sums or squares might leave the range of a double, multiplied by a power of two, and [G] that:
+ * advantages are those of the scaled rewards over the scale. Most batches have no such groups.
+ */
+function* scaled(rewards: Float64Array, cuGroups: Int32Array) {
+  let most = 0;
+  let least = Infinity;
+  const work = (begin: number, end: number) => {
+    for (let i = begin; i < end; i++) {
+      const magnitude = Math.abs(rewards[i]);
+      if (magnitude > most) most = magnitude;
+      if (magnitude < least && magnitude > 0) least = magnitude;
+    }
+  };
+  if (!atOnceIfShort(rewards.length, work)) yield* slices(rewards.length, work);
+  if (most < LARGE && least > 1 / LARGE) return { rewards, scales: undefined };
+  const scales = newArray('advantages', Float64Array, cuGroups.length - 1);
+  yield* raggedSlices(cuGroups, (g, begin, end) => {
+    for (let i = begin; i < end; i++) scales[g] = Math.max(scales[g], Math.abs(rewards[i]));
+  });
+  for (let g = 0; g < scales.length; g++) scales[g] = scales[g] > LARGE ? SMALL : scales[g] < 1 / LARGE ? 1 / SMALL : 1;
+  const result = newArray('rewards', Float64Array, rewards.length);
+  yield* raggedSlices(cuGroups, (g, begin, end) => {
+    for (let i = begin; i < end; i++) result[i] = rewards[i] * scales[g];
+  });
+  return { rewards: result, scales };
+}
+
+const LARGE = 2 ** 400;
+const SMALL = 2 ** -600;
 
 /** [G] the mean reward of each group, weighted by `weights` if there are any, and whether its rewards differ. */
 function* groupCentres(rewards: Float64Array, weights: Float64Array | undefined, cuGroups: Int32Array) {
