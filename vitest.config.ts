@@ -38,7 +38,7 @@ export default defineConfig({
         extends: true as const,
         test: {
           name: `${level}-simd`,
-          include: ['test/{token-log-probs,simd-exp,conspo,streamed-gradient,ratio-scores,grpo}.test.ts'],
+          include: ['test/{token-log-probs,simd-exp,conspo,streamed-gradient,ratio-scores,grpo,overflow}.test.ts'],
           env: { RLVR_SIMD: level },
         },
       })),

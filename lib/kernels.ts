@@ -81,8 +81,10 @@ export interface TokenLogProbsBackwardArguments extends TokenRows {
   entropy: Float64Array | undefined; // [T], with gradEntropy
   gradEntropy: Float64Array | undefined; // [T]
   halt: Int32Array | undefined; // [1]: nothing is written if it is not 0
+  watch: boolean; // whether to look for logits that are not finite, or not those of logSumExp
   gradLogits: LogitsData; // [T, V] out
   gradRowStride: number;
+  badRows: Int32Array; // [2] out: the first rows that are not finite, -1 for none: from upstream; as they are written
 }
 
 export interface SequenceLogProbsForwardArguments {

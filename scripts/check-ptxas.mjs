@@ -11,7 +11,7 @@ import { onPath } from '../install/toolchain.mjs';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const KERNELS = 'native/cuda/token_log_probs.cu';
 const ARCHITECTURES = ['sm_80', 'sm_90'];
-const EXPECTED = 9; // forward with and without entropy, and backward, for each of three element types
+const EXPECTED = 10; // forward with and without entropy, and backward, for each of three element types; and one over rows
 
 /** @param {string} architecture @param {string} folder */
 function ptxasReport(architecture, folder) {

@@ -79,6 +79,7 @@ if (emulated) {
     'degenerate-arguments',
     'degenerate-combinations',
     'empty-arrays',
+    'overflow',
     'cuda-backend',
     'device-tensor',
     'device-copies',

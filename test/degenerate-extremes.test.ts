@@ -13,6 +13,7 @@ import {
 import { RATIO_SCORE_KINDS } from '../lib/kernels.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber, expectFinite } from './support/compare.js';
+import { rlvrError } from './support/errors.js';
 import { DTYPES, FORMATS } from './support/tensors.js';
 
 describeBackends('huge shapes', (backend) => {
@@ -29,11 +30,12 @@ describeBackends('huge shapes', (backend) => {
     expectCloseNumber(logProbs[1], 8 - Math.log(sum), 1e-6);
     expectCloseNumber(entropy![0], Math.log(vocab), 1e-6);
     expectCloseNumber(entropy![1], Math.log(sum) - (8 * Math.exp(8)) / sum, 1e-6);
-    const inputs = { logits, targets, logSumExp, gradLogProbs: Float64Array.of(0, vocab) };
+    const upstream = dtype === 'f16' ? 2 ** 15 : vocab; // within the type's range
+    const inputs = { logits, targets, logSumExp, gradLogProbs: Float64Array.of(0, upstream) };
     const { gradLogits } = tokenLogProbsBackwardSync(inputs, { gradient: 'in-place', backend });
-    const bits = [-vocab / sum, vocab * (1 - Math.exp(8) / sum)].map(toBits);
+    const bits = [-upstream / sum, upstream * (1 - Math.exp(8) / sum)].map(toBits);
     if (dtype === 'f32') expectClose([gradLogits.data[vocab], gradLogits.data[2 * vocab - 1]], bits, 2e-6);
-    else if (dtype === 'bf16') expect([gradLogits.data[vocab], gradLogits.data[2 * vocab - 1]]).toEqual(bits);
+    else expect([gradLogits.data[vocab], gradLogits.data[2 * vocab - 1]]).toEqual(bits);
     expect(gradLogits.data[vocab - 1]).toBe(0);
     expect(gradLogits.data[vocab]).toBe(gradLogits.data[2 * vocab - 2]);
   });
@@ -146,13 +148,16 @@ describeBackends('ratios that would overflow', (backend) => {
     expectClose(gradScores, [-0.5, 1, 0, -0.5], 1e-12);
   });
 
-  test('a gradient beyond float32 is infinite, never NaN, and banned tokens keep 0', () => {
+  test('a gradient near the end of float32 is finite, banned tokens keep 0; beyond it is refused', () => {
     const logits = Float32Array.of(0, 1, -Infinity, 2);
     const targets = Int32Array.of(0);
     const { logSumExp } = tokenLogProbsSync({ logits, targets }, { backend });
-    const inputs = { logits, targets, logSumExp, gradLogProbs: Float64Array.of(1e39) };
-    const { gradLogits } = tokenLogProbsBackwardSync(inputs, { backend });
-    expect(Array.from(gradLogits).some(Number.isNaN)).toBe(false);
+    const run = (g: number) =>
+      tokenLogProbsBackwardSync({ logits, targets, logSumExp, gradLogProbs: Float64Array.of(g) }, { backend });
+    const { gradLogits } = run(3.4e38);
+    expectFinite(gradLogits);
+    expect(gradLogits[0]).toBeGreaterThan(3e38);
     expect(gradLogits[2]).toBe(0);
+    expect(() => run(1e39)).toThrow(rlvrError('ERR_NONFINITE', /^logits: .* beyond float32 at row 0: /));
   });
 });

@@ -3,6 +3,7 @@
 import { expect, test } from 'vitest';
 import { Random } from '../bench/problems/random.js';
 import { type DType, type HostTensor, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../lib/index.js';
+import { rlvrError } from './support/errors.js';
 
 const TOKENS = 67;
 const VOCAB = 131_077; // odd, and 67 rows of it are more than 2^23 elements
@@ -39,4 +40,8 @@ test.each<[DType, number]>([
     expect(Array.from(memory.subarray(row + VOCAB, row + OUT_STRIDE)), `after row ${t}`).toEqual(Array(6).fill(7));
   }
   expect(Array.from(memory.subarray(0, offset))).toEqual(Array(offset).fill(7));
+
+  data[41 * VOCAB + 77_777] = dtype === 'f32' ? NaN : 0x7fff;
+  const again = () => tokenLogProbsBackwardSync(inputs, { ...options, gradient: { out } });
+  expect(again).toThrow(rlvrError('ERR_NONFINITE', /^logits: .* at row 41: /));
 });

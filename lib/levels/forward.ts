@@ -2,6 +2,7 @@
 
 import type { OptionNames } from '../options.js';
 import { takeFields, takeOptions } from '../options.js';
+import { finiteResults } from '../overflow.js';
 import { type AsyncOptions, type BackendOptions, optionsOf, read, runAsync, runSync, type Task } from '../run/task.js';
 import { type FloatArray, finiteFloats, ifGiven, optionsArgument } from '../validate.js';
 import {
@@ -14,6 +15,7 @@ import {
 } from './batch.js';
 import {
   type BatchGradient,
+  checkRows,
   type GradientOf,
   type Gradients,
   gradientTarget,
@@ -92,6 +94,7 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
   const { scores, tokenCounts, scoreGrads } = channel;
   const wanted = { nonFinite, scores, tokenCounts, scoreGrads, logProbs, logSumExp, entropy, mask };
   const read = yield* readResults(level, wanted);
+  yield* finiteResults({ scores: read.scores }, 'log-probs, or parameters of the score, are too large');
   const result: ForwardResult = {
     scores: read.scores,
     tokenCounts: read.tokenCounts.slice(), // the backward pass needs its own, whatever the caller does with these
@@ -113,9 +116,10 @@ function* backwardTask<B extends SequenceBatch>(
   const mask = level.mask === level.checked.mask ? checked.mask : level.mask;
   const upstream = yield* finiteFloats('gradScores', fields.gradScores, checked.sequences, 'N, one value per sequence');
   const target = gradientTarget(checked, options.gradient, fields);
-  const gradient: PendingGradient = yield* writeGradientTask({ ...level, checked, mask }, target, [
-    { of: 'logProbs', channel, gradScores: upstream },
-  ]);
+  const terms = [{ of: 'logProbs' as const, channel, gradScores: upstream }];
+  const gradient: PendingGradient = yield* writeGradientTask({ ...level, checked, mask }, target, terms, true);
+  const [badRows] = yield* read(gradient.badRows);
+  checkRows(badRows);
   const [array] = yield* read(gradient.array);
   return yield* gradient.finish(array);
 }

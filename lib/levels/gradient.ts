@@ -10,8 +10,8 @@ import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
 import type { MaybePending, Task } from '../run/task.js';
-import { type Sliced, slices } from '../slices.js';
-import { arrayOf, type FloatArray } from '../validate.js';
+import { findIndex, type Sliced, slices } from '../slices.js';
+import { allFinite, arrayOf, type FloatArray } from '../validate.js';
 import type { CheckedSequences } from './batch.js';
 import type { ScoreChannel } from './scores.js';
 import type { TokenLevel } from './token-level.js';
@@ -118,16 +118,19 @@ export interface Gradients {
   gradLogProbs?: FloatArray;
 }
 
-/** A gradient in progress: read `array`, then pass it to `finish`. */
+/** A gradient in progress: read `badRows` for checkRows, then `array`, and pass that to `finish`. */
 export interface PendingGradient {
   array: MaybePending<HostArray> | DeviceMemory | undefined;
+  badRows?: MaybePending<Int32Array>; // of the logits
   finish(array: HostArray | DeviceMemory | undefined): Sliced<Gradients>;
 }
 
+/** `watch`: the logits may have changed since the forward pass. */
 export function* writeGradientTask(
   level: TokenLevel,
   target: GradientTarget,
   terms: readonly Term[],
+  watch: boolean,
 ): Task<PendingGradient> {
   if (target.kind === 'none') return { array: undefined, finish: () => done({}) };
   const direct = target.kind === 'logProbs' && !target.over && tag(target.out?.view) === 'Float64Array';
@@ -137,6 +140,7 @@ export function* writeGradientTask(
     const finish = function* (array: HostArray | DeviceMemory | undefined): Sliced<Gradients> {
       const values = array as Float64Array;
       const { out } = target;
+      yield* checkLogProbGradient(values, out?.own);
       if (!out || into) return { gradLogProbs: out?.own ?? values };
       yield* slices(values.length, (begin, end) => out.view.set(values.subarray(begin, end), begin));
       return { gradLogProbs: out.own };
@@ -148,12 +152,30 @@ export function* writeGradientTask(
   const halt = onNonFinite === 'error' ? level.nonFinite : undefined;
   const withEntropy = terms.some(({ of }) => of === 'entropy');
   const gradEntropy = withEntropy ? yield* tokenGradientTask(level, terms, 'entropy') : undefined;
-  const upstream = { logSumExp: level.logSumExp!, gradLogProbs, entropy: level.entropy, gradEntropy, halt };
-  const { gradLogits } = yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, upstream);
-  return { array: gradLogits, finish: () => done({ gradLogits: target.view.source }) };
+  const upstream = { logSumExp: level.logSumExp!, gradLogProbs, entropy: level.entropy, gradEntropy, halt, watch };
+  const { gradLogits, badRows } = yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, upstream);
+  return { array: gradLogits, badRows, finish: () => done({ gradLogits: target.view.source }) };
 }
 
 // biome-ignore lint/correctness/useYield: work that is done
 function* done(gradients: Gradients): Sliced<Gradients> {
   return gradients;
+}
+
+const CAUSES = 'scores, rewards, advantages or coefficients are too large, or a normalizer too small';
+
+/** Throws if a row of the logits has no finite gradient. Before that is read: where a device wrote nothing there is nothing to read. */
+export function checkRows(badRows: Int32Array | undefined): void {
+  if (badRows) token.checkGradient(badRows, 'gradient', CAUSES);
+}
+
+/** Every value is finite, also as an element of `out`. */
+function* checkLogProbGradient(values: Float64Array, out: FloatArray | undefined): Sliced<void> {
+  const single = tag(out) === 'Float32Array';
+  if (!single && (yield* allFinite(values))) return;
+  const overflow = single ? 3.4028235677973366e38 : Infinity; // the first number that is rounded to infinity
+  const t = yield* findIndex(values.length, (at) => !(Math.abs(values[at]) < overflow));
+  if (t === -1) return;
+  const expected = single ? 'values within float32' : 'finite values';
+  throw badArgument('ERR_NONFINITE', 'gradient', expected, `${values[t]} at token ${t}: ${CAUSES}`);
 }

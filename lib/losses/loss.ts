@@ -5,7 +5,7 @@ import { badArgument, describe, isArray, isRevoked } from '../errors.js';
 import type { DeviceMemory } from '../kernels.js';
 import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
 import type { GradientOf, Gradients, PendingGradient } from '../levels/gradient.js';
-import { type BatchGradient, gradientTarget, writeGradientTask } from '../levels/gradient.js';
+import { type BatchGradient, checkRows, gradientTarget, writeGradientTask } from '../levels/gradient.js';
 import { checkScore, type Score } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
 import { ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
@@ -15,11 +15,13 @@ import type { RolloutParameters } from '../objectives/rollout-correction.js';
 import { rolloutDifferences } from '../objectives/rollout-correction.js';
 import type { NamesOf, OptionNames, Taken } from '../options.js';
 import { takeFields, takeOptions, takeSpelledOptions } from '../options.js';
+import { finiteResults } from '../overflow.js';
 import { ASYNC_OPTIONS, type AsyncOptions, read, runAsync, runSync, type Task } from '../run/task.js';
+import type { Sliced } from '../slices.js';
 import type { FloatArray } from '../validate.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
 import type { GroupMetric, RewardMetric } from './metrics.js';
-import { batchMetrics, type Metrics } from './metrics.js';
+import { batchMetrics, checkMetrics, type Metrics } from './metrics.js';
 
 /** Where a loss's gradient goes; `G` is the type of the option in the call. */
 export interface GradientOptions<G> {
@@ -186,9 +188,10 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const target = gradientTarget(checked, options.gradient, batch);
     const level = yield* tokenLevelTask(checked, options.entropy === true || needsEntropy === true);
     const outcome = yield* evaluate(level);
-    const gradient = yield* writeGradientTask(level, target, outcome.terms);
-    const results = yield* readResults(level, outcomeArrays(outcome, level, options.logProbs === true));
-    // After the check: where non-finite rows are an error, a gradient in host memory stays as it was.
+    const gradient = yield* writeGradientTask(level, target, outcome.terms, false);
+    const results = yield* readResults(level, outcomeArrays(outcome, level, gradient, options.logProbs === true));
+    checkRows(results.badRows);
+    // After the checks: where non-finite rows are an error, a gradient in host memory stays as it was.
     const [array] = isOnDevice(gradient.array) ? [gradient.array] : yield* read(gradient.array);
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
     const { losses, scores, groupLosses, logProbs, entropy } = results;
@@ -202,6 +205,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     if (advantages) value.advantages = advantages;
     if (logProbs) value.logProbs = yield* ownLogProbs(level, logProbs);
     if (entropy && options.entropy === true) value.entropy = entropy;
+    yield* checkValue(value, checked);
     return Object.assign(value, yield* gradient.finish(array));
   }
   const optionsOf = (given: object | undefined, mode: 'sync' | 'async') => {
@@ -251,11 +255,25 @@ function namesOnly<Name extends string>(given: readonly Name[]): Name[] {
   return names;
 }
 
+/** Of finite batches and options, every number of a loss is finite, or beyond the range of a double. */
+function* checkValue({ loss, scores, groupLosses, metrics }: LossValue, checked: CheckedBatch): Sliced<void> {
+  const causes =
+    'log-probs, rewards, advantages or coefficients are too large, or normalizer, maxLength or tau too small';
+  yield* finiteResults({ scores, groupLosses, loss }, causes);
+  yield* checkMetrics(metrics, checked, causes);
+}
+
 /** Everything that the result of a loss is made of. */
-function outcomeArrays({ losses, channel, groupLosses, kl }: ObjectiveResult, level: TokenLevel, logProbs: boolean) {
+function outcomeArrays(
+  { losses, channel, groupLosses, kl }: ObjectiveResult,
+  level: TokenLevel,
+  { badRows }: PendingGradient,
+  logProbs: boolean,
+) {
   const { scores, tokenCounts, clippedLow, clippedHigh, ratioStats } = channel;
   return {
     nonFinite: level.nonFinite,
+    badRows,
     losses,
     scores,
     tokenCounts,

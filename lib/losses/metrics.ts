@@ -1,7 +1,8 @@
 import { gather } from '../groups.js';
 import type { CheckedBatch } from '../objectives/objective.js';
 import { clamped, importance } from '../objectives/rollout-correction.js';
-import { atOnceIfShort, raggedSlices, type Sliced, slices, total } from '../slices.js';
+import { finiteResult } from '../overflow.js';
+import { atOnceIfShort, findIndex, raggedSlices, type Sliced, slices, total } from '../slices.js';
 
 /** What trainers log of a batch. A mean over nothing is 0. */
 export interface Metrics {
@@ -67,6 +68,9 @@ interface Measured {
   klScores: Float64Array | undefined; // [N]
   entropy: Float64Array | undefined; // [T]
 }
+
+/** Sums are taken in units of 2^32, which is exact: no sum of so many numbers leaves the range of a double. */
+const UNIT = 2 ** -32;
 
 const ratio = (part: number, whole: number) => (whole === 0 ? 0 : part / whole);
 
@@ -139,18 +143,34 @@ function* rolloutMetrics(differences: Float64Array, unmasked: number) {
       }
       const weight = importance(difference);
       sum -= clamped(difference); // equal and opposite infinities would add up to NaN
-      absolute += Math.abs(difference);
+      absolute += UNIT * Math.abs(difference);
       largest = Math.max(largest, Math.abs(difference));
       weights += weight;
       squares += weight * weight;
     }
   });
   return {
-    rolloutLogProbDiffMean: ratio(absolute, tokens),
+    rolloutLogProbDiffMean: ratio(absolute, tokens) / UNIT,
     rolloutLogProbDiffMax: largest,
     rolloutKl: ratio(sum, tokens),
     rolloutEffectiveSampleSize: ratio(weights * weights, tokens * squares),
   };
+}
+
+/** Throws where a metric is not finite, unless it is one of log-probs that are infinite themselves. */
+export function* checkMetrics(metrics: Metrics, checked: CheckedBatch, causes: string): Sliced<void> {
+  for (const name in metrics) {
+    const value = metrics[name as keyof Metrics];
+    if (value === undefined || Number.isFinite(value)) continue;
+    const given = name.startsWith('rollout') ? [checked.oldLogProbs, checked.rolloutLogProbs] : [];
+    let infinite = false;
+    for (const array of given) infinite ||= array !== undefined && (yield* hasInfinity(array));
+    if (!infinite) finiteResult(`metrics.${name}`, value, causes);
+  }
+}
+
+function* hasInfinity(values: Float64Array): Sliced<boolean> {
+  return (yield* findIndex(values.length, (t) => Math.abs(values[t]) === Infinity)) !== -1;
 }
 
 /** Groups with both signs, and all others; of the groups with sequences, the fraction whose rewards are equal. */
@@ -183,19 +203,19 @@ function* rewardMetrics(scores: Float64Array, rewards: Float64Array, threshold: 
   let [positive, negative, positives, rewardSum] = [0, 0, 0, 0];
   const work = (begin: number, end: number) => {
     for (let i = begin; i < end; i++) {
-      rewardSum += rewards[i];
+      rewardSum += UNIT * rewards[i];
       if (rewards[i] > threshold) {
-        positive += scores[i];
+        positive += UNIT * scores[i];
         positives++;
       } else {
-        negative += scores[i];
+        negative += UNIT * scores[i];
       }
     }
   };
   if (!atOnceIfShort(scores.length, work)) yield* slices(scores.length, work);
   const negatives = scores.length - positives;
-  const positiveScoreMean = ratio(positive, positives);
-  const negativeScoreMean = ratio(negative, negatives);
+  const positiveScoreMean = ratio(positive, positives) / UNIT;
+  const negativeScoreMean = ratio(negative, negatives) / UNIT;
   const scoreGap = positives > 0 && negatives > 0 ? positiveScoreMean - negativeScoreMean : 0;
-  return { positiveScoreMean, negativeScoreMean, scoreGap, rewardMean: ratio(rewardSum, rewards.length) };
+  return { positiveScoreMean, negativeScoreMean, scoreGap, rewardMean: ratio(rewardSum, rewards.length) / UNIT };
 }

@@ -1,5 +1,7 @@
+import { badArgument } from '../errors.js';
 import { newArray } from '../memory.js';
 import { namesOf, takeFields } from '../options.js';
+import { finiteResults } from '../overflow.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -83,7 +85,11 @@ export function aggregationWeights(options: AggregationParameters, sequences: nu
     'token-mean': 0,
     'constant-length': sequences * maxLength,
   };
-  return { perToken: aggregation !== 'sequence-mean', normalizer: normalizer ?? denominators[aggregation] };
+  const denominator = normalizer ?? denominators[aggregation];
+  if (!Number.isFinite(denominator)) {
+    throw badArgument('ERR_RANGE', 'maxLength', `a finite N * maxLength with N = ${sequences}`, String(maxLength));
+  }
+  return { perToken: aggregation !== 'sequence-mean', normalizer: denominator };
 }
 
 /** What the objective leaves. */
@@ -118,6 +124,8 @@ function* op(inputs: AdvantageObjectiveInputs, options: Partial<AdvantageObjecti
   const weights = aggregationWeights(options, sequences);
   const sum = yield* weightedSumTask(scores, advantages, counts, weights, -1);
   const { loss, gradScores } = yield* readAll(sum);
+  const causes = 'scores, advantages or tokenCounts are too large, or normalizer or maxLength too small';
+  yield* finiteResults({ loss, gradScores }, causes);
   return { loss: loss[0], gradScores };
 }
 

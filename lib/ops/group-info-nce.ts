@@ -1,6 +1,7 @@
 import { checkGroupOrder, type Groups } from '../groups.js';
 import { newArray } from '../memory.js';
 import { namesOf, takeFields } from '../options.js';
+import { finiteResults } from '../overflow.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -120,6 +121,8 @@ function* op(inputs: GroupInfoNCEInputs, options: Partial<GroupInfoNCEOptions>):
   const groupOrder = yield* ifGiven(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
   const nce = groupInfoNCETask(scores, rewards, counts, { cuGroups, groupOrder }, options);
   const { loss, groupLosses, gradScores } = yield* readAll(yield* nce);
+  const causes = 'scores, tau or margin are too large, or normalizer too small';
+  yield* finiteResults({ groupLosses, loss, gradScores }, causes);
   return { loss: loss[0], groupLosses, gradScores };
 }
 

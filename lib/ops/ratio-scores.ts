@@ -8,6 +8,7 @@ import {
 } from '../kernels.js';
 import { newArray } from '../memory.js';
 import { namesOf, takeFields } from '../options.js';
+import { finiteResult, finiteResults } from '../overflow.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -21,6 +22,7 @@ import {
   runSync,
   type Task,
 } from '../run/task.js';
+import { atOnceIfShort, raggedSlices, type Sliced, slices } from '../slices.js';
 import {
   type FloatArray,
   finiteFloats,
@@ -252,7 +254,32 @@ function* forwardOp(inputs: RatioScoresInputs, { score }: Partial<RatioScoresOpt
     },
     parameters,
   );
-  return yield* readAll(result);
+  const read = yield* readAll(result);
+  const causes = 'logProbs, tokenWeights or ratioMin are too large, or tauPos or tauNeg too small';
+  // Without weights the derivatives are bounded.
+  yield* finiteResults({ scores: read.scores, scoreGrads: tokenWeights && read.scoreGrads }, causes);
+  return read;
+}
+
+/** Every product with a score's gradient is within the range of a double. */
+function* checkProducts(gradScores: Float64Array, scoreGrads: Float64Array, cuSeqlens: Int32Array): Sliced<void> {
+  if (Number.isFinite((yield* largest(gradScores)) * (yield* largest(scoreGrads)))) return;
+  yield* raggedSlices(cuSeqlens, (i, begin, end) => {
+    for (let t = begin; t < end; t++) {
+      const product = gradScores[i] * scoreGrads[t];
+      if (Number.isFinite(product)) continue;
+      finiteResult('gradLogProbs', product, `gradScores or scoreGrads are too large at token ${t}`);
+    }
+  });
+}
+
+function* largest(values: Float64Array): Sliced<number> {
+  let most = 0;
+  const work = (begin: number, end: number) => {
+    for (let i = begin; i < end; i++) most = Math.max(most, Math.abs(values[i]));
+  };
+  if (!atOnceIfShort(values.length, work)) yield* slices(values.length, work);
+  return most;
 }
 
 function* backwardOp(
@@ -265,6 +292,7 @@ function* backwardOp(
   const gradScores = yield* finiteFloats('gradScores', inputs.gradScores, sequences, 'N, one value per sequence');
   const scoreGrads = yield* finiteFloats('scoreGrads', inputs.scoreGrads, tokens, 'T, one value per token');
   const { array, own } = gradientArray(options.gradient, tokens, inputs);
+  yield* checkProducts(gradScores, scoreGrads, cuSeqlens);
   yield* readAll(yield* backwardTask(gradScores, scoreGrads, cuSeqlens, array, false));
   return { gradLogProbs: own };
 }

@@ -3,6 +3,7 @@ import { outputArray } from '../backend/outputs.js';
 import { badArgument, describe } from '../errors.js';
 import { newArray } from '../memory.js';
 import { takeFields } from '../options.js';
+import { finiteResults } from '../overflow.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -105,6 +106,7 @@ function* forwardOp(inputs: SequenceLogProbsInputs): Task<SequenceLogProbs> {
   const result = yield* readAll(yield* forwardTask(logProbs, cuSeqlens, mask));
   // What is not finite makes its sequence's sum so: no need to look at every token before.
   if (!(yield* allFinite(result.scores))) yield* maskedFinite('logProbs', logProbs, tokens, mask);
+  yield* finiteResults({ scores: result.scores }, 'logProbs are too large');
   return result;
 }
 

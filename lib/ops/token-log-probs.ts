@@ -175,6 +175,12 @@ export function nonFiniteError(argument: string, unit: string, first: number, co
   );
 }
 
+/** What the backward pass leaves. */
+export interface BackwardArrays {
+  gradLogits: Pending<Float32Array> | Pending<Uint16Array> | DeviceMemory;
+  badRows: Pending<Int32Array>; // [2], for checkGradient
+}
+
 /** The backward pass on validated rows, into `gradient`; with `halt`, only if that holds 0. */
 export function* backwardTask(
   rows: KernelRows,
@@ -185,21 +191,35 @@ export function* backwardTask(
     entropy: MaybePending<Float64Array> | undefined;
     gradEntropy: MaybePending<Float64Array> | undefined;
     halt?: MaybePending<Int32Array> | undefined;
+    watch: boolean;
   },
-): Task<{ gradLogits: Pending<Float32Array> | Pending<Uint16Array> | DeviceMemory }> {
+): Task<BackwardArrays> {
   const gradLogits = gradient.data;
+  const badRows = newArray('badRows', Int32Array, 2);
   const args = {
     logSumExp: upstream.logSumExp,
     gradLogProbs: upstream.gradLogProbs,
     entropy: upstream.gradEntropy && upstream.entropy,
     gradEntropy: upstream.gradEntropy,
     halt: upstream.halt,
+    watch: upstream.watch,
     gradLogits,
     gradRowStride: gradient.rowStride,
+    badRows,
     ...kernelRows(rows),
   };
   yield kernel('tokenLogProbsBackward', args);
-  return pending({ gradLogits });
+  return pending({ gradLogits, badRows });
+}
+
+/** Throws if the gradient of some row is not finite, naming the first; `causes` says what else than the logits it may be. */
+export function checkGradient([fromUpstream, asWritten]: Int32Array, argument: string, causes: string): void {
+  if (fromUpstream < 0 && asWritten < 0) return;
+  const got =
+    fromUpstream < 0
+      ? `another at row ${asWritten}: its logits are not finite, or ${causes}`
+      : `one beyond float32 at row ${fromUpstream}: ${causes}`;
+  throw badArgument('ERR_NONFINITE', argument, 'a finite gradient of every logit', got);
 }
 
 export function nonFiniteRule(value: unknown): NonFiniteRule {
@@ -248,10 +268,14 @@ function* backwardOp<L extends Logits>(
     gradLogProbs: yield* finiteFloats('gradLogProbs', inputs.gradLogProbs, tokens, perToken),
     gradEntropy: yield* ifGiven(inputs.gradEntropy, (grad) => finiteFloats('gradEntropy', grad, tokens, perToken)),
     entropy: yield* ifGiven(inputs.gradEntropy, () => finiteFloats('entropy', inputs.entropy, tokens, perToken)),
+    watch: true,
   };
   const target = gradientView(rows.view, gradient as GradientOption<Logits>, inputs);
   if (!target) throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place' or { out }", "'none'");
-  yield* readAll(yield* backwardTask(rows, target, upstream));
+  const written = yield* backwardTask(rows, target, upstream);
+  const [badRows] = yield* read(written.badRows); // before the gradient: where a device wrote none there is none to read
+  checkGradient(badRows, 'logits', 'logSumExp is not theirs, or gradLogProbs or gradEntropy are too large');
+  yield* readAll({ gradLogits: written.gradLogits });
   return { gradLogits: target.source as L };
 }
 
@@ -311,7 +335,9 @@ export function tokenLogProbsSync(inputs: TokenLogProbsInputs, options?: TokenLo
  * console.log(gradLogits); // => Float32Array(6) [ -0.333, 0.667, -0.333, 0, 0, 0 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_NONFINITE` naming
+ * the first row whose gradient is not finite, for its logits or for the rest: such logits are found as the gradient is written,
+ * and what its memory holds is then unspecified. `ERR_ABORTED`.
  */
 export async function tokenLogProbsBackward<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,

@@ -2,6 +2,18 @@
 import type { GroupInfoNceArguments } from '../kernels.js';
 import { PAUSE, type Sliced } from '../slices.js';
 
+/** (a - b) / tau, also where a - b is beyond the range of a double. */
+function scaledDifference(a: number, b: number, tau: number): number {
+  const difference = a - b;
+  return Number.isFinite(difference) ? difference / tau : ((a / 2 - b / 2) / tau) * 2;
+}
+
+/** b - (score - margin) with b = largest + spread, also where one of the two is. */
+function lead(largest: number, spread: number, score: number, margin: number): number {
+  const gap = largest + spread - (score - margin);
+  return Number.isFinite(gap) ? gap : 2 * (largest / 2 - (score / 2 - margin / 2) + spread / 2);
+}
+
 /** -J of one group; writes the gradient of loss = sum of -J / normalizer. */
 function groupLoss(args: GroupInfoNceArguments, g: number): number {
   const { scores, rewards, cuGroups, groupOrder, tau, gradScores } = args;
@@ -15,14 +27,14 @@ function groupLoss(args: GroupInfoNceArguments, g: number): number {
 
   // b = tau * logsumexp(s_j / tau), by differences from the largest so that no tau overflows
   const largest = negatives.reduce((max, j) => Math.max(max, scores[j]), -Infinity);
-  const weights = negatives.map((j) => Math.exp((scores[j] - largest) / tau));
+  const weights = negatives.map((j) => Math.exp(scaledDifference(scores[j], largest, tau)));
   const sum = weights.reduce((total, weight) => total + weight, 0);
-  const b = largest + tau * Math.log(sum);
+  const spread = tau * Math.log(sum);
 
   let loss = 0;
   let pull = 0; // sum of sigmoid((b - a_i) / tau)
   for (const i of positives) {
-    const gap = b - (scores[i] - args.margin);
+    const gap = lead(largest, spread, scores[i], args.margin);
     const small = Math.exp(-Math.abs(gap) / tau);
     const sigmoid = gap >= 0 ? 1 / (1 + small) : small / (1 + small);
     loss += (Math.max(gap, 0) + tau * Math.log1p(small)) / positives.length;
@@ -37,10 +49,12 @@ function groupLoss(args: GroupInfoNceArguments, g: number): number {
 
 export function* groupInfoNCE(args: GroupInfoNceArguments): Sliced<void> {
   let total = 0;
+  let shares = 0; // the same where the sum of the losses is beyond the range of a double
   for (let g = 0; g < args.groups; g++) {
     yield PAUSE;
     args.groupLosses[g] = groupLoss(args, g);
     total += args.groupLosses[g];
+    shares += args.groupLosses[g] / args.normalizer;
   }
-  args.loss[0] = total / args.normalizer;
+  args.loss[0] = Number.isFinite(total) ? total / args.normalizer : shares;
 }

@@ -3,16 +3,22 @@ import type { SequenceLogProbsBackwardArguments, SequenceLogProbsForwardArgument
 import { PAUSE, type Sliced } from '../slices.js';
 import { countUnmasked, isUnmasked } from './sequences.js';
 
+/** The mean over `count` tokens. Where their sum is beyond the range of a double, the sum of their shares is not. */
+function mean({ logProbs, mask, cuSeqlens }: SequenceLogProbsForwardArguments, i: number, count: number): number {
+  let sum = 0;
+  for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) if (isUnmasked(mask, t)) sum += logProbs[t];
+  if (Number.isFinite(sum)) return sum / count;
+  let shares = 0;
+  for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) if (isUnmasked(mask, t)) shares += logProbs[t] / count;
+  return shares;
+}
+
 export function* sequenceLogProbsForward(args: SequenceLogProbsForwardArguments): Sliced<void> {
-  const { logProbs, mask, cuSeqlens, scores, tokenCounts } = args;
+  const { mask, cuSeqlens, scores, tokenCounts } = args;
   for (let i = 0; i < args.sequences; i++) {
     yield PAUSE;
-    let sum = 0;
-    for (let t = cuSeqlens[i]; t < cuSeqlens[i + 1]; t++) {
-      if (isUnmasked(mask, t)) sum += logProbs[t];
-    }
     tokenCounts[i] = countUnmasked(mask, cuSeqlens[i], cuSeqlens[i + 1]);
-    scores[i] = sum / Math.max(tokenCounts[i], 1);
+    scores[i] = mean(args, i, Math.max(tokenCounts[i], 1));
   }
 }
 

@@ -6,7 +6,7 @@ import {
   type TokenLogProbsForwardArguments,
 } from '../kernels.js';
 import { newArray } from '../memory.js';
-import { PAUSE, type Sliced } from '../slices.js';
+import { findIndex, PAUSE, type Sliced } from '../slices.js';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from './float16.js';
 
 const READERS = {
@@ -80,29 +80,56 @@ export function* tokenLogProbsForward(args: TokenLogProbsForwardArguments): Slic
   }
 }
 
-export function* tokenLogProbsBackward(args: TokenLogProbsBackwardArguments): Sliced<void> {
+const LARGEST_FLOAT = 3.4028234663852886e38;
+
+/** dL/dlogProb and dL/dentropy of row t. */
+function upstream(args: TokenLogProbsBackwardArguments, t: number): { g: number; h: number; entropy: number } {
+  const masked = args.mask?.[t] === 0;
+  const g = masked ? 0 : args.gradLogProbs[t];
+  const h = masked ? 0 : (args.gradEntropy?.[t] ?? 0);
+  return { g, h, entropy: h === 0 ? 0 : (args.entropy?.[t] ?? 0) };
+}
+
+/** Whether a bound on the entries of row t is beyond float32, see native/ops/token_log_probs.h. */
+function upstreamOverflows(args: TokenLogProbsBackwardArguments, t: number): boolean {
+  const { g, h, entropy } = upstream(args, t);
+  const ofEntropy = h === 0 ? 0 : Math.abs(h) * (Math.abs(entropy) + 128);
+  return !((Math.abs(g) + ofEntropy) * (1 / args.temperature) <= LARGEST_FLOAT);
+}
+
+/** Writes row t; returns whether it is finite. */
+function backwardRow(args: TokenLogProbsBackwardArguments, t: number): boolean {
   const { gradRowStride, vocab, temperature } = args;
   const gradLogits = args.gradLogits as HostLogits;
-  const round = ROUNDERS[args.dtype];
+  const [read, round] = [READERS[args.dtype], ROUNDERS[args.dtype]];
+  const start = t * gradRowStride;
+  const { g, h, entropy } = upstream(args, t);
+  if (g === 0 && h === 0) {
+    gradLogits.fill(0, start, start + vocab);
+    return true;
+  }
+  const z = scaledRow(args, t); // a copy: gradLogits may be the logits
+  let finite = true;
+  for (let v = 0; v < vocab; v++) {
+    const logP = z[v] - args.logSumExp[t];
+    const p = Math.exp(logP);
+    const policy = v === args.targets[t] ? -g * Math.expm1(logP) : -g * p;
+    const bonus = p === 0 ? 0 : h * p * (logP + entropy);
+    gradLogits[start + v] = round((policy - bonus) / temperature + 0); // + 0: never -0
+    finite = finite && Number.isFinite(read(gradLogits, start + v));
+  }
+  return finite;
+}
+
+export function* tokenLogProbsBackward(args: TokenLogProbsBackwardArguments): Sliced<void> {
+  const { badRows, tokens } = args;
+  badRows.fill(-1);
   if (args.halt?.[0]) return;
-  for (let t = 0; t < args.tokens; t++) {
+  badRows[0] = yield* findIndex(tokens, (t) => upstreamOverflows(args, t));
+  if (badRows[0] >= 0) return;
+  for (let t = 0; t < tokens; t++) {
     yield PAUSE;
-    const start = t * gradRowStride;
-    const masked = args.mask?.[t] === 0;
-    const g = masked ? 0 : args.gradLogProbs[t];
-    const h = masked ? 0 : (args.gradEntropy?.[t] ?? 0);
-    if (g === 0 && h === 0) {
-      gradLogits.fill(0, start, start + vocab);
-      continue;
-    }
-    const z = scaledRow(args, t); // a copy: gradLogits may be the logits
-    const entropy = args.entropy?.[t] ?? 0;
-    for (let v = 0; v < vocab; v++) {
-      const logP = z[v] - args.logSumExp[t];
-      const p = Math.exp(logP);
-      const policy = v === args.targets[t] ? -g * Math.expm1(logP) : -g * p;
-      const bonus = p === 0 ? 0 : h * p * (logP + entropy);
-      gradLogits[start + v] = round((policy - bonus) / temperature + 0); // + 0: never -0
-    }
+    const finite = backwardRow(args, t);
+    if (!finite && badRows[1] < 0) badRows[1] = t;
   }
 }

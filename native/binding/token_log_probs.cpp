@@ -38,8 +38,10 @@ TokenLogProbsBackward read_backward(Arguments& a) {
   op.grad_entropy = a.optional_array<const double>("gradEntropy", op.tokens);
   if (op.grad_entropy != nullptr) op.entropy = a.array<const double>("entropy", op.tokens);
   op.halt = a.optional_array<const int32_t>("halt", 1);
+  op.watch = a.boolean("watch");
   op.grad_row_stride = a.integer("gradRowStride");
   op.grad_logits = a.matrix("gradLogits", op.dtype, op.tokens, op.vocab, op.grad_row_stride);
+  op.bad_rows = a.array<int32_t>("badRows", 2);
   op.cancel = a.cancel_flag();
   return op;
 }

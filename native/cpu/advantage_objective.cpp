@@ -7,13 +7,13 @@ void advantage_objective(const AdvantageObjective& op) {
   double normalizer = op.normalizer;
   if (normalizer == 0)
     for (int64_t i = 0; i < op.sequences; ++i) normalizer += op.token_counts[i];
+  normalizer = checked_normalizer(normalizer);
   double loss = 0;
   for (int64_t i = 0; i < op.sequences; ++i) {
     op.grad_scores[i] = 0;
     const double advantage = op.advantages == nullptr ? 1 : op.advantages[i];
     if (op.token_counts[i] == 0 || advantage == 0) continue;
-    const double weight = (op.per_token ? op.token_counts[i] : 1) / normalizer;
-    op.grad_scores[i] = op.scale * weight * advantage;
+    op.grad_scores[i] = weighted(op, op.token_counts[i], advantage, normalizer);
     loss += op.grad_scores[i] * op.scores[i];
   }
   op.loss[0] = loss;

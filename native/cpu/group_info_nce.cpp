@@ -44,8 +44,8 @@ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end) {
   double sum = 0;  // of exp((s_j - largest) / tau)
   for (int64_t k = begin; k < end; ++k)
     if (const int64_t j = member(op, k); !positive(op, j))
-      sum += std::exp((op.scores[j] - sides.largest_negative) / op.tau);
-  const double b = sides.largest_negative + op.tau * std::log(sum);
+      sum += std::exp(scaled_difference(op.scores[j], sides.largest_negative, op.tau));
+  const double spread = op.tau * std::log(sum);  // of b from the largest negative score
 
   const double share = 1 / static_cast<double>(sides.positives);
   double loss = 0;
@@ -53,17 +53,17 @@ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end) {
   for (int64_t k = begin; k < end; ++k) {
     const int64_t i = member(op, k);
     if (!positive(op, i)) continue;
-    const double gap = b - (op.scores[i] - op.margin);
+    const double gap = lead(sides.largest_negative, spread, op.scores[i], op.margin);
     const double small = std::exp(-std::fabs(gap) / op.tau);
     const double sigmoid = gap >= 0 ? 1 / (1 + small) : small / (1 + small);
     loss += share * (std::max(gap, 0.0) + op.tau * std::log1p(small));
     pull += sigmoid;
     op.grad_scores[i] = -share * sigmoid / op.normalizer;
   }
-  const double push = share * pull / (sum * op.normalizer);
+  const double push = share * pull / sum / op.normalizer;
   for (int64_t k = begin; k < end; ++k)
     if (const int64_t j = member(op, k); !positive(op, j))
-      op.grad_scores[j] = push * std::exp((op.scores[j] - sides.largest_negative) / op.tau);
+      op.grad_scores[j] = push * std::exp(scaled_difference(op.scores[j], sides.largest_negative, op.tau));
   return loss;
 }
 
@@ -78,8 +78,12 @@ void group_info_nce(const GroupInfoNce& op) {
       op.group_losses[g] = group_loss(op, op.cu_groups[g], op.cu_groups[g + 1]);
   });
   double total = 0;
-  for (int64_t g = 0; g < op.groups; ++g) total += op.group_losses[g];
-  op.loss[0] = total / op.normalizer;
+  double shares = 0;  // the same where the sum of the losses is beyond the range of a double
+  for (int64_t g = 0; g < op.groups; ++g) {
+    total += op.group_losses[g];
+    shares += op.group_losses[g] / op.normalizer;
+  }
+  op.loss[0] = representable(total) ? total / op.normalizer : shares;
 }
 
 }  // namespace rlvr::cpu

@@ -36,6 +36,7 @@ struct F32 {
   }
   static float widen(float x) { return x; }
   static float narrow(float x) { return x; }
+  static constexpr double kOverflow = 3.4028235677973366e38;  // the first number that is rounded to infinity
 };
 
 template <class S>
@@ -52,6 +53,7 @@ struct Bf16 {
   static void stream_pair(uint16_t* p, typename S::Float a, typename S::Float b) { S::stream_bf16_pair(p, a, b); }
   static float widen(uint16_t x) { return bf16_to_float(x); }
   static uint16_t narrow(float x) { return float_to_bf16(x); }
+  static constexpr double kOverflow = 3.3961775292304957e38;
 };
 
 template <class S>
@@ -74,6 +76,7 @@ struct F16 {
   static void stream_pair(uint16_t* p, typename S::Float a, typename S::Float b) { S::stream_f16_pair(p, a, b); }
   static float widen(uint16_t x) { return f16_to_float(x); }
   static uint16_t narrow(float x) { return float_to_f16(x); }
+  static constexpr double kOverflow = 65520;
 };
 
 constexpr int kMany = 4;  // vectors at a time: one alone would wait on its own dependency chain

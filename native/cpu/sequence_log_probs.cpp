@@ -16,12 +16,21 @@ double sum(const double* x, const uint8_t* mask, int64_t begin, int64_t end) {
   return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
+// The mean over `count` tokens. Where their sum is beyond the range of a double, the sum of their shares is not.
+double mean(const double* x, const uint8_t* mask, int64_t begin, int64_t end, double count) {
+  const double total = sum(x, mask, begin, end) / count;
+  if (representable(total)) return total;
+  double shares = 0;
+  for (int64_t t = begin; t < end; ++t) shares += unmasked(mask, t) ? x[t] / count : 0;
+  return shares;
+}
+
 }  // namespace
 
 void sequence_log_probs_forward(const SequenceLogProbsForward& op) {
   for_each_sequence(op.cu_seqlens, op.sequences, op.cancel, [&](int64_t i, int64_t begin, int64_t end) {
     op.token_counts[i] = count_unmasked(op.mask, begin, end);
-    op.scores[i] = sum(op.log_probs, op.mask, begin, end) / std::max(op.token_counts[i], 1.0);
+    op.scores[i] = mean(op.log_probs, op.mask, begin, end, std::max(op.token_counts[i], 1.0));
   });
 }
 

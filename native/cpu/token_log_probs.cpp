@@ -1,6 +1,6 @@
 // Token level on the CPU: picks the instruction set and spreads rows over threads. The rows themselves
 // are in token_log_probs_rows.h.
-#include <algorithm>
+#include <atomic>
 
 #include "cpu/cpu_features.h"
 #include "cpu/ops.h"
@@ -26,6 +26,12 @@ namespace {
 // Roughly what a row takes where memory bandwidth is not the limit.
 double nanoseconds(int64_t vocab) { return 20 + 0.25 * static_cast<double>(vocab); }
 
+void lower(std::atomic<int64_t>& least, int64_t to) {
+  int64_t now = least;
+  while (to < now && !least.compare_exchange_weak(now, to)) {
+  }
+}
+
 }  // namespace
 
 void token_log_probs_forward(const TokenLogProbsForward& op) {
@@ -38,9 +44,20 @@ void token_log_probs_forward(const TokenLogProbsForward& op) {
 }
 
 void token_log_probs_backward(const TokenLogProbsBackward& op) {
+  op.bad_rows[0] = op.bad_rows[1] = -1;
   if (op.halt != nullptr && op.halt[0] != 0) return;
+  for (int64_t t = 0; t < op.tokens; ++t) {
+    if (!upstream_overflows(op, t)) continue;
+    op.bad_rows[0] = static_cast<int32_t>(t);
+    return;
+  }
   const TokenLogProbsRows& rows = token_log_probs_rows();
-  parallel_for(op.tokens, nanoseconds(op.vocab), [&](int64_t begin, int64_t end) { rows.backward(op, begin, end); });
+  std::atomic<int64_t> first{op.tokens};
+  parallel_for(op.tokens, nanoseconds(op.vocab), [&](int64_t begin, int64_t end) {
+    const int64_t bad = rows.backward(op, begin, end);
+    if (bad < end) lower(first, bad);
+  });
+  if (first < op.tokens) op.bad_rows[1] = static_cast<int32_t>(first);
 }
 
 }  // namespace cpu

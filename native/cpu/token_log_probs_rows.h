@@ -67,28 +67,34 @@ struct BackwardRows {
   using Float = typename S::Float;
   using Scale = typename S::template Scale<E::kGradient, E::kExactGradient>;
   static constexpr int kWidth = S::kWidth;
+  static constexpr float kZero = kExponentMagic<S::kEntries> - 127.0f;  // the exponent of 2^-127, as S::exp gives it
 
   // u = exp((u - m) / T) * (alpha + beta * (u - m))
-  template <bool kEntropy, int N>
-  [[gnu::always_inline]] static void gradient_of(Float (&u)[N], Float m, Float alpha, Float beta, const Scale& scale) {
+  template <bool kEntropy, bool kWatch, int N>
+  [[gnu::always_inline]] static void gradient_of(Float (&u)[N], Float m, Float alpha, Float beta, const Scale& scale,
+                                                 Float& exponents) {
     Float value[N];
     Float shifted[N];
     for (int k = 0; k < N; ++k) u[k] = S::max_keeping_nan(scale.floor, S::sub(u[k], m));
     S::exp(u, scale, value, shifted);
+    if constexpr (kWatch)
+      for (int k = 0; k < N; ++k) exponents = S::unite(exponents, shifted[k]);
     const Float zero = S::set(0.0f);  // added, so that a banned token gets 0, not -0
     for (int k = 0; k < N; ++k) u[k] = S::fma(value[k], kEntropy ? S::fma(beta, u[k], alpha) : alpha, zero);
   }
 
-  // The gradient of a row. With kStream the stores are non-temporal.
-  template <bool kEntropy, bool kStream>
-  static void gradient(const Element* x, Element* out, int64_t count, float shift, float alpha, float beta,
-                       const Scale& scale) {
+  // The gradient of a row. With kStream the stores are non-temporal. With kWatch it returns the exponents of all its
+  // probabilities, as S::exp gives them, united bit by bit.
+  template <bool kEntropy, bool kStream, bool kWatch>
+  static Float gradient(const Element* x, Element* out, int64_t count, float shift, float alpha, float beta,
+                        const Scale& scale) {
     const Float m = S::set(shift);
     const Float a = S::set(alpha);
     const Float b = S::set(beta);
+    Float exponents = S::set(0.0f);
     const auto element = [&](Float v) {
       Float u[1] = {v};
-      gradient_of<kEntropy>(u, m, a, b, scale);
+      gradient_of<kEntropy, kWatch>(u, m, a, b, scale, exponents);
       return u[0];
     };
     const auto few = [&](int64_t begin, int64_t end) {  // at most kWidth
@@ -105,7 +111,7 @@ struct BackwardRows {
     for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
       Float u[kMany];
       for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
-      gradient_of<kEntropy>(u, m, a, b, scale);
+      gradient_of<kEntropy, kWatch>(u, m, a, b, scale, exponents);
       for (int k = 0; k < kMany; k += 2) {
         if constexpr (kStream)
           E::stream_pair(out + i + k * kWidth, u[k], u[k + 1]);
@@ -115,6 +121,7 @@ struct BackwardRows {
     }
     for (; i + kWidth <= count; i += kWidth) E::store(out + i, element(E::load(x + i)));
     few(i, count);
+    return exponents;
   }
 
   // Elements before the next address that is a multiple of a vector's size.
@@ -123,8 +130,26 @@ struct BackwardRows {
     return bytes == 0 ? 0 : (static_cast<int64_t>(sizeof(Float)) - bytes) / static_cast<int64_t>(sizeof(Element));
   }
 
-  template <bool kStream>
-  static void backward_row(const TokenLogProbsBackward& op, int64_t t, const Scale& scale) {
+  // Whether a row is finite as it was written. Of numbers from 2^-127 to 2^127, the united exponents have but 8 bits, in
+  // units of 1/kEntries; a NaN and a larger number leave others. Probabilities, which are at most 1, leave the upper of
+  // the 8 clear; then the row is finite unless the bound of gradient_bound() is a large one.
+  static bool is_finite(Float exponents, double bound, const Element* out, int64_t count) {
+    constexpr int kUpper = 7 + kExponentBits<S::kEntries>;
+    constexpr auto kBits = __builtin_bit_cast(uint32_t, kZero);
+    float lane[kWidth];
+    S::store(lane, exponents);
+    uint32_t bits = 0;
+    for (float one : lane) bits |= __builtin_bit_cast(uint32_t, one);
+    if (bits >> (kUpper + 1) != kBits >> (kUpper + 1)) return false;
+    if (bits >> kUpper == kBits >> kUpper && 4 * bound < E::kOverflow) return true;
+    for (int64_t v = 0; v < count; ++v)
+      if (!std::isfinite(E::widen(out[v]))) return false;
+    return true;
+  }
+
+  // Returns whether the row is finite.
+  template <bool kStream, bool kWatch>
+  static bool backward_row(const TokenLogProbsBackward& op, int64_t t, const Scale& scale) {
     const auto* x = static_cast<const Element*>(op.logits) + t * op.row_stride;
     auto* out = static_cast<Element*>(op.grad_logits) + t * op.grad_row_stride;
     const bool masked = op.mask != nullptr && op.mask[t] == 0;
@@ -133,34 +158,48 @@ struct BackwardRows {
     const int64_t target = op.targets[t];
     if ((g == 0 && h == 0) || target < 0 || target >= op.vocab) {
       std::memset(out, 0, static_cast<size_t>(op.vocab) * sizeof(Element));
-      return;
+      return true;
     }
     // log p_v = (x_v - shift) / T - residual, with `shift` a float32 so that x_v - shift is nearly exact.
     const double inverse_temperature = 1 / op.temperature;
-    const auto shift = static_cast<float>(op.log_sum_exp[t] * op.temperature);
+    const float shift = saturate(op.log_sum_exp[t] * op.temperature);
     const double residual = op.log_sum_exp[t] - static_cast<double>(shift) * inverse_temperature;
     const double factor = std::exp(-residual) * inverse_temperature;
     const double entropy = h == 0 ? 0 : op.entropy[t];
     const double log_prob = static_cast<double>(E::widen(x[target])) * inverse_temperature - op.log_sum_exp[t];
     double at_target = -g * std::expm1(log_prob);
+    Float exponents;
     if (h == 0) {
-      gradient<false, kStream>(x, out, op.vocab, shift, saturate(-g * factor), 0.0f, scale);
+      exponents = gradient<false, kStream, kWatch>(x, out, op.vocab, shift, saturate(-g * factor), 0.0f, scale);
     } else {
       const double alpha = -(g + h * (entropy - residual)) * factor;
       const double beta = -h * inverse_temperature * factor;
-      gradient<true, kStream>(x, out, op.vocab, shift, saturate(alpha), saturate(beta), scale);
+      exponents = gradient<true, kStream, kWatch>(x, out, op.vocab, shift, saturate(alpha), saturate(beta), scale);
       if (std::isfinite(log_prob)) at_target -= h * std::exp(log_prob) * (log_prob + entropy);
     }
-    out[target] = E::narrow(saturate(at_target * inverse_temperature + 0.0));
+    const double entry = at_target * inverse_temperature + 0.0;
+    out[target] = E::narrow(saturate(entry));
+    const bool in_range = entry < E::kOverflow && -entry < E::kOverflow;
+    const double bound = gradient_bound(g, h, entropy, inverse_temperature);
+    return in_range && is_finite(kWatch ? exponents : S::set(kZero), bound, out, op.vocab);
   }
 
-  static void backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
+  template <bool kStream, bool kWatch>
+  static int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
     const Scale scale(1 / op.temperature, 0.0f);
+    int64_t first = end;
+    for (int64_t t = begin; t < end && !cancelled(op.cancel); ++t)
+      if (!backward_row<kStream, kWatch>(op, t, scale) && first == end) first = t;
+    if constexpr (kStream) S::fence();
+    return first;
+  }
+
+  static int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
     // A gradient that no cache will hold until it is used need not be fetched first, nor evict what is there.
     const bool stream = S::kStreams && op.grad_logits != op.logits && op.tokens * op.vocab >= kStreamed;
-    for (int64_t t = begin; t < end && !cancelled(op.cancel); ++t)
-      stream ? backward_row<S::kStreams>(op, t, scale) : backward_row<false>(op, t, scale);
-    if constexpr (S::kStreams) S::fence();
+    if (stream)
+      return op.watch ? backward_rows<S::kStreams, true>(op, begin, end) : backward_rows<S::kStreams, false>(op, begin, end);
+    return op.watch ? backward_rows<false, true>(op, begin, end) : backward_rows<false, false>(op, begin, end);
   }
 };
 
@@ -184,7 +223,7 @@ void forward_rows(const TokenLogProbsForward& op, int64_t begin, int64_t end) {
 }
 
 template <class S>
-void backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
+int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
   switch (op.dtype) {
     case DType::kF32:
       return BackwardRows<S, F32<S>>::backward_rows(op, begin, end);
@@ -193,6 +232,7 @@ void backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) 
     case DType::kF16:
       return BackwardRows<S, F16<S>>::backward_rows(op, begin, end);
   }
+  return end;
 }
 
 template <class S>

@@ -13,14 +13,14 @@ __global__ __launch_bounds__(kThreads) void objective_kernel(AdvantageObjective 
   if (op.normalizer == 0)
     for (int64_t i = threadIdx.x; i < op.sequences; i += kThreads) tokens += op.token_counts[i];
   tokens = block_sum<kThreads>(tokens);
-  if (threadIdx.x == 0) normalizer = op.normalizer == 0 ? tokens : op.normalizer;
+  if (threadIdx.x == 0) normalizer = checked_normalizer(op.normalizer == 0 ? tokens : op.normalizer);
   __syncthreads();
   double loss = 0;
   for (int64_t i = threadIdx.x; i < op.sequences; i += kThreads) {
     const double advantage = op.advantages == nullptr ? 1 : op.advantages[i];
     const double count = op.token_counts[i];
     const bool counts = count != 0 && advantage != 0;
-    const double gradient = counts ? op.scale * ((op.per_token ? count : 1) / normalizer) * advantage : 0;
+    const double gradient = counts ? weighted(op, count, advantage, normalizer) : 0;
     op.grad_scores[i] = gradient;
     if (counts) loss += gradient * op.scores[i];
   }

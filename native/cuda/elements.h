@@ -1,6 +1,8 @@
 // The three element types of a [T, V] array, in vectors of 16 bytes.
 #pragma once
 
+#include <cmath>
+
 #include "cuda/platform.h"
 
 namespace rlvr::cuda {
@@ -8,6 +10,7 @@ namespace rlvr::cuda {
 struct F32 {
   using Element = float;
   static constexpr int kPerVector = 4;
+  static constexpr float kOverflow = INFINITY;  // the first float that narrow() makes infinite
   __device__ static float widen(float x) { return x; }
   __device__ static float narrow(float x) { return x; }
   __device__ static float lane(const uint4& v, int i) { return __uint_as_float((&v.x)[i]); }
@@ -19,6 +22,7 @@ template <class Half>
 struct Packed {
   using Element = uint16_t;
   static constexpr int kPerVector = 8;
+  static constexpr float kOverflow = Half::kOverflow;
   __device__ static float widen(uint16_t bits) { return Half::to_float(bits); }
   __device__ static uint16_t narrow(float x) { return Half::from_float(x); }
   __device__ static float lane(const uint4& v, int i) {
@@ -32,11 +36,13 @@ struct Packed {
 };
 
 struct Bf16Bits {
+  static constexpr float kOverflow = 3.3961775e38f;
   __device__ static float to_float(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
   __device__ static uint16_t from_float(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
 };
 
 struct F16Bits {
+  static constexpr float kOverflow = 65520.0f;
   __device__ static float to_float(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
   __device__ static uint16_t from_float(float x) { return __half_as_ushort(__float2half_rn(x)); }
 };

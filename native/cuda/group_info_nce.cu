@@ -42,9 +42,9 @@ __device__ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end)
 
   double sum = 0;  // of exp((s_j - largest) / tau)
   for (int64_t k = first; k < end; k += kWarp)
-    if (const int64_t j = member(op, k); !positive(op, j)) sum += exp((op.scores[j] - largest) / op.tau);
+    if (const int64_t j = member(op, k); !positive(op, j)) sum += exp(scaled_difference(op.scores[j], largest, op.tau));
   sum = warp_sum(sum);
-  const double b = largest + op.tau * log(sum);
+  const double spread = op.tau * log(sum);  // of b from the largest negative score
 
   const double share = 1 / positives;
   double loss = 0;
@@ -52,7 +52,7 @@ __device__ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end)
   for (int64_t k = first; k < end; k += kWarp) {
     const int64_t i = member(op, k);
     if (!positive(op, i)) continue;
-    const double gap = b - (op.scores[i] - op.margin);
+    const double gap = lead(largest, spread, op.scores[i], op.margin);
     const double small = exp(-fabs(gap) / op.tau);
     const double sigmoid = gap >= 0 ? 1 / (1 + small) : small / (1 + small);
     loss += share * ((gap > 0 ? gap : 0) + op.tau * log1p(small));
@@ -61,10 +61,10 @@ __device__ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end)
   }
   loss = warp_sum(loss);
   pull = warp_sum(pull);
-  const double push = share * pull / (sum * op.normalizer);
+  const double push = share * pull / sum / op.normalizer;
   for (int64_t k = first; k < end; k += kWarp)
     if (const int64_t j = member(op, k); !positive(op, j))
-      op.grad_scores[j] = push * exp((op.scores[j] - largest) / op.tau);
+      op.grad_scores[j] = push * exp(scaled_difference(op.scores[j], largest, op.tau));
   return loss;
 }
 
@@ -77,9 +77,14 @@ __global__ __launch_bounds__(kSequenceThreads) void groups_kernel(GroupInfoNce o
 
 __global__ __launch_bounds__(kSumThreads) void total_kernel(GroupInfoNce op) {
   double sum = 0;
-  for (int64_t g = threadIdx.x; g < op.groups; g += kSumThreads) sum += op.group_losses[g];
+  double shares = 0;  // the same where the sum of the losses is beyond the range of a double
+  for (int64_t g = threadIdx.x; g < op.groups; g += kSumThreads) {
+    sum += op.group_losses[g];
+    shares += op.group_losses[g] / op.normalizer;
+  }
   sum = block_sum<kSumThreads>(sum);
-  if (threadIdx.x == 0) op.loss[0] = sum / op.normalizer;
+  shares = block_sum<kSumThreads>(shares);
+  if (threadIdx.x == 0) op.loss[0] = representable(sum) ? sum / op.normalizer : shares;
 }
 
 }  // namespace

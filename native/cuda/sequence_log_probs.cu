@@ -6,18 +6,26 @@ namespace {
 
 __global__ __launch_bounds__(kSequenceThreads) void forward_kernel(SequenceLogProbsForward op) {
   for_each_warp(op.sequences, [&](int64_t i) {
+    const int64_t begin = op.cu_seqlens[i] + lane_index();
+    const int64_t end = op.cu_seqlens[i + 1];
     double sum = 0;
     double count = 0;
-    for (int64_t t = op.cu_seqlens[i] + lane_index(); t < op.cu_seqlens[i + 1]; t += kWarp) {
+    for (int64_t t = begin; t < end; t += kWarp) {
       if (!unmasked(op.mask, t)) continue;
       sum += op.log_probs[t];
       count += 1;
     }
-    sum = warp_sum(sum);
     count = warp_sum(count);
+    const double divisor = count > 1 ? count : 1;
+    double mean = warp_sum(sum) / divisor;
+    if (!representable(mean)) {  // in all lanes: the sum is beyond the range of a double; the sum of the shares is not
+      double shares = 0;
+      for (int64_t t = begin; t < end; t += kWarp) shares += unmasked(op.mask, t) ? op.log_probs[t] / divisor : 0;
+      mean = warp_sum(shares);
+    }
     if (lane_index() != 0) return;
     op.token_counts[i] = count;
-    op.scores[i] = sum / (count > 1 ? count : 1);
+    op.scores[i] = mean;
   });
 }
 

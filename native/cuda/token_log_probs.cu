@@ -156,8 +156,7 @@ struct RowGradient {
 };
 
 __device__ float saturate(double x) {
-  constexpr double kLargest = 3.4028234663852886e38;
-  return static_cast<float>(x > kLargest ? kLargest : x < -kLargest ? -kLargest : x);
+  return static_cast<float>(x > kLargestFloat ? kLargestFloat : x < -kLargestFloat ? -kLargestFloat : x);
 }
 
 __device__ RowGradient row_gradient(const TokenLogProbsBackward& op, int64_t t, double inverse_temperature) {
@@ -167,7 +166,7 @@ __device__ RowGradient row_gradient(const TokenLogProbsBackward& op, int64_t t, 
   const int64_t target = op.targets[t];
   if ((g == 0 && h == 0) || target < 0 || target >= op.vocab) return {true, 0, 0, 0, 0, 0};
   // log p_v = (x_v - shift) / T - residual, with `shift` a float32 so that x_v - shift is nearly exact.
-  const auto shift = static_cast<float>(op.log_sum_exp[t] * op.temperature);
+  const float shift = saturate(op.log_sum_exp[t] * op.temperature);
   const double residual = op.log_sum_exp[t] - static_cast<double>(shift) * inverse_temperature;
   const double factor = exp(-residual) * inverse_temperature;
   const double entropy = h == 0 ? 0 : op.entropy[t];
@@ -181,32 +180,37 @@ __device__ float target_gradient(const TokenLogProbsBackward& op, int64_t t, flo
   const double log_prob = static_cast<double>(x) * inverse_temperature - op.log_sum_exp[t];
   double gradient = -row.g * expm1(log_prob);
   if (row.h != 0 && isfinite(log_prob)) gradient -= row.h * exp(log_prob) * (log_prob + op.entropy[t]);
-  return saturate(gradient * inverse_temperature + 0.0);
+  const double entry = gradient * inverse_temperature + 0.0;
+  return magnitude(entry) <= kLargestFloat ? static_cast<float>(entry) : NAN;
 }
 
 __device__ __forceinline__ float gradient_of(float x, const RowGradient& row, const Scale& scale) {
   const float u = x - row.shift;
   const float e = exp_scaled(u, scale);
-  return e > 0.0f ? fmaf(e, row.beta == 0.0f ? row.alpha : fmaf(row.beta, u, row.alpha), 0.0f) : 0.0f;
+  return e <= 0.0f ? 0.0f : fmaf(e, row.beta == 0.0f ? row.alpha : fmaf(row.beta, u, row.alpha), 0.0f);  // keeps NaN
 }
 
-// Elements [begin, end) of row t.
+// Elements [begin, end) of row t. Returns whether those that this thread wrote are finite.
 template <class E>
-__device__ void gradient_tile(const TokenLogProbsBackward& op, int64_t t, int64_t begin, int64_t end,
+__device__ bool gradient_tile(const TokenLogProbsBackward& op, int64_t t, int64_t begin, int64_t end,
                               const RowGradient row, const Scale& scale, double inverse_temperature) {
   const auto* x = static_cast<const typename E::Element*>(op.logits) + t * op.row_stride;
   auto* out = static_cast<typename E::Element*>(op.grad_logits) + t * op.grad_row_stride;
   const int64_t target = op.targets[t];
+  bool finite = true;
   const auto value = [&](int64_t v, float logit) {
     if (row.zero) return 0.0f;
-    return v == target ? target_gradient(op, t, logit, row, inverse_temperature) : gradient_of(logit, row, scale);
+    const float entry =
+        v == target ? target_gradient(op, t, logit, row, inverse_temperature) : gradient_of(logit, row, scale);
+    finite = finite && fabsf(entry) < E::kOverflow;
+    return entry;
   };
   const auto write_one = [&](int64_t v) { out[v] = E::narrow(value(v, row.zero ? 0.0f : E::widen(x[v]))); };
   const RowSplit split = split_row<E>(out + begin, end - begin);
   const bool vectors_line_up = (reinterpret_cast<uintptr_t>(x + begin + split.head) % sizeof(uint4)) == 0;
   if (!vectors_line_up) {
     for (int64_t v = begin + threadIdx.x; v < end; v += kThreads) write_one(v);
-    return;
+    return finite;
   }
   for (int64_t v = begin + threadIdx.x; v < begin + split.head; v += kThreads) write_one(v);
   for (int64_t v = begin + split.tail + threadIdx.x; v < end; v += kThreads) write_one(v);
@@ -218,11 +222,23 @@ __device__ void gradient_tile(const TokenLogProbsBackward& op, int64_t t, int64_
     for (int i = 0; i < E::kPerVector; ++i) E::set_lane(result, i, value(first + i, E::lane(loaded, i)));
     store_streaming(reinterpret_cast<uint4*>(out + first), result);
   }
+  return finite;
+}
+
+// -1 as unsigned is the largest number: no row yet.
+__device__ void lower(int32_t* row, int64_t t) {
+  atomicMin(reinterpret_cast<unsigned*>(row), static_cast<unsigned>(t));
+}
+
+__global__ __launch_bounds__(kThreads) void upstream_kernel(TokenLogProbsBackward op) {
+  if (op.halt != nullptr && op.halt[0] != 0) return;
+  for (int64_t t = int64_t{blockIdx.x} * kThreads + threadIdx.x; t < op.tokens; t += int64_t{gridDim.x} * kThreads)
+    if (upstream_overflows(op, t)) lower(&op.bad_rows[0], t);
 }
 
 template <class E>
 __global__ __launch_bounds__(kThreads) void backward_kernel(TokenLogProbsBackward op, int64_t tiles_per_row) {
-  if (op.halt != nullptr && op.halt[0] != 0) return;
+  if ((op.halt != nullptr && op.halt[0] != 0) || op.bad_rows[0] != -1) return;
   __shared__ RowGradient row;
   const double inverse_temperature = 1 / op.temperature;
   const Scale scale = base2_scale(inverse_temperature);
@@ -233,7 +249,7 @@ __global__ __launch_bounds__(kThreads) void backward_kernel(TokenLogProbsBackwar
     __syncthreads();  // the last tile's use of `row` is over
     if (threadIdx.x == 0) row = row_gradient(op, t, inverse_temperature);
     __syncthreads();
-    gradient_tile<E>(op, t, begin, end, row, scale, inverse_temperature);
+    if (!gradient_tile<E>(op, t, begin, end, row, scale, inverse_temperature)) lower(&op.bad_rows[1], t);
   }
 }
 
@@ -264,7 +280,11 @@ cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, cudaStream_t
 
 cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, cudaStream_t stream) {
   const int64_t tiles_per_row = (op.vocab + kTile - 1) / kTile;
-  if (op.tokens == 0 || op.vocab == 0) return cudaSuccess;
+  cudaError_t error = cudaMemsetAsync(op.bad_rows, 0xff, 2 * sizeof(int32_t), stream);
+  if (error != cudaSuccess || op.tokens == 0 || op.vocab == 0) return error;
+  const int64_t row_blocks = at_most((op.tokens + kThreads - 1) / kThreads, kBlocks);
+  error = launch(upstream_kernel, row_blocks, kThreads, stream, op);
+  if (error != cudaSuccess) return error;
   const int64_t blocks = at_most(op.tokens * tiles_per_row, kBlocks);
   switch (op.dtype) {
     case DType::kF32:

@@ -22,4 +22,20 @@ struct AdvantageObjective {
   CancelFlag cancel;
 };
 
+namespace {
+
+// The normalizer, once the tokens are counted. A sum beyond the range of a double must not make weights of 0.
+RLVR_HOST_DEVICE inline double checked_normalizer(double normalizer) {
+  return representable(normalizer) ? normalizer : normalizer - normalizer;  // NaN
+}
+
+// scale * w_i * A_i. Where w_i is beyond the range of a double, the product may be within it.
+RLVR_HOST_DEVICE inline double weighted(const AdvantageObjective& op, double count, double advantage,
+                                        double normalizer) {
+  const double tokens = op.per_token ? count : 1;
+  const double gradient = op.scale * (tokens / normalizer) * advantage;
+  return representable(gradient) ? gradient : op.scale * advantage / normalizer * tokens;
+}
+
+}  // namespace
 }  // namespace rlvr

@@ -21,4 +21,12 @@ using CancelFlag = volatile const int32_t*;
 
 inline bool cancelled(CancelFlag flag) { return flag != nullptr && *flag != 0; }
 
+namespace {  // a copy for every file: the CPU's are compiled for different instruction sets
+
+RLVR_HOST_DEVICE inline bool representable(double x) { return x - x == 0; }
+
+RLVR_HOST_DEVICE inline double magnitude(double x) { return x < 0 ? -x : x; }
+
+}  // namespace
+
 }  // namespace rlvr

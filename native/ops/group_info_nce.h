@@ -27,4 +27,19 @@ struct GroupInfoNce {
   CancelFlag cancel;
 };
 
+namespace {
+
+// (a - b) / tau, also where a - b is beyond the range of a double.
+RLVR_HOST_DEVICE inline double scaled_difference(double a, double b, double tau) {
+  const double difference = a - b;
+  return representable(difference) ? difference / tau : (a / 2 - b / 2) / tau * 2;
+}
+
+// b - (score - margin) with b = largest + spread, also where one of the two is.
+RLVR_HOST_DEVICE inline double lead(double largest, double spread, double score, double margin) {
+  const double gap = largest + spread - (score - margin);
+  return representable(gap) ? gap : 2 * (largest / 2 - (score / 2 - margin / 2) + spread / 2);
+}
+
+}  // namespace
 }  // namespace rlvr

@@ -46,9 +46,32 @@ struct TokenLogProbsBackward {
   const double* entropy;         // [T] from the forward pass; null when grad_entropy is null
   const double* grad_entropy;    // [T] h; null: no entropy term
   const int32_t* halt;           // [1] or null: nothing is written if it is not 0
+  bool watch;                    // false: logits and log_sum_exp are known to belong together, all finite or -inf
   void* grad_logits;             // [T, V] out, dtype; may be the same memory as logits (same stride)
   int64_t grad_row_stride;       // elements, of grad_logits
+  // [2] out: the first row with an upstream gradient beyond the range of float32 (then nothing is written), and the
+  // first with an entry that is not finite, which is found as it is written; -1 for none.
+  int32_t* bad_rows;
   CancelFlag cancel;
 };
 
+namespace {  // a copy for every file: the CPU's are compiled for different instruction sets
+
+constexpr double kLargestFloat = 3.4028234663852886e38;
+
+// A bound on every entry of row t, with a probability of at most 1. An entry takes -log p of up to 127 ln(2), where p
+// becomes 0, times h.
+RLVR_HOST_DEVICE inline double gradient_bound(double g, double h, double entropy, double inverse_temperature) {
+  return (magnitude(g) + (h == 0 ? 0 : magnitude(h) * (magnitude(entropy) + 128))) * inverse_temperature;
+}
+
+// Whether what comes from upstream for row t is beyond the range of float32. Such a row could only be written wrong.
+RLVR_HOST_DEVICE inline bool upstream_overflows(const TokenLogProbsBackward& op, int64_t t) {
+  if (op.mask != nullptr && op.mask[t] == 0) return false;
+  const double g = op.grad_log_probs[t];
+  const double h = op.grad_entropy == nullptr ? 0 : op.grad_entropy[t];
+  return !(gradient_bound(g, h, h == 0 ? 0 : op.entropy[t], 1 / op.temperature) <= kLargestFloat);
+}
+
+}  // namespace
 }  // namespace rlvr

@@ -21,7 +21,7 @@ const cuSeqlens = () => Int32Array.of(0, 2, T);
 const VALID = {
   tokenLogProbsForward: () => ({ ...rows(), logProbs: doubles(T), entropy: doubles(T), kept: new Uint8Array(T), nonFinite: new Int32Array(1) }),
   tokenLogProbsBackward: () => ({ ...rows(), gradLogProbs: doubles(T), entropy: doubles(T), gradEntropy: doubles(T),
-    gradLogits: new Float32Array(T * V), gradRowStride: V }),
+    gradLogits: new Float32Array(T * V), gradRowStride: V, watch: true, badRows: new Int32Array(2) }),
   sequenceLogProbsForward: () => ({ logProbs: doubles(T), mask: new Uint8Array(T), cuSeqlens: cuSeqlens(), sequences: N,
     scores: doubles(N), tokenCounts: doubles(N) }),
   sequenceLogProbsBackward: () => ({ gradScores: doubles(N), tokenCounts: doubles(N), mask: new Uint8Array(T),

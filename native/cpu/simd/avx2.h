@@ -90,6 +90,9 @@ struct Simd : FmaExp<Simd> {
     return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
   }
 
+  // The bits that either has.
+  static Float unite(Float a, Float b) { return _mm256_or_ps(a, b); }
+
   // No table: its shuffles and registers cost more than the terms that it saves.
   static constexpr int kEntries = 1;
   struct Table {};

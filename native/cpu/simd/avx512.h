@@ -86,6 +86,8 @@ struct Simd : FmaExp<Simd> {
     return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
   }
 
+  static Float unite(Float a, Float b) { return _mm512_or_ps(a, b); }
+
   static constexpr int kEntries = 16;
   using Table = __m512i;
   static Table table() {

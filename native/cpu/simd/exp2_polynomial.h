@@ -81,9 +81,13 @@ constexpr float kExp2Sixteenths[16] = {
 template <int kEntries>
 constexpr float kExponentMagic = 12582912.0f / kEntries + 127.0f;
 
+// The bits of the fraction among those.
+template <int kEntries>
+constexpr int kExponentBits = kEntries == 1 ? 0 : 4;
+
 // How far to shift those bits left to be the exponent of a float32, and their fraction the first bits of its mantissa.
 template <int kEntries>
-constexpr int kExponentShift = kEntries == 1 ? 23 : 19;
+constexpr int kExponentShift = 23 - kExponentBits<kEntries>;
 
 // What must be added to those for the bits of 2^x.
 struct Exp2Table {

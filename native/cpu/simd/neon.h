@@ -56,6 +56,11 @@ struct Simd : FmaExp<Simd> {
     return vreinterpretq_f32_s32(vmaxq_s32(vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b)));
   }
 
+  // The bits that either has.
+  static Float unite(Float a, Float b) {
+    return vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)));
+  }
+
   static constexpr int kEntries = 1;
   struct Table {};
   static Table table() { return {}; }

@@ -105,6 +105,13 @@ struct Simd {
     return each([&](int i) { return b.lane[i] > a.lane[i] ? b.lane[i] : a.lane[i]; });
   }
 
+  // The bits that either has.
+  static Float unite(Float a, Float b) {
+    return each([&](int i) {
+      return std::bit_cast<float>(std::bit_cast<uint32_t>(a.lane[i]) | std::bit_cast<uint32_t>(b.lane[i]));
+    });
+  }
+
   // See exp.h. Without FMA the argument is reduced in double instead.
   template <Precision kPrecision, bool kExact, int N>
   static void exp(const Float (&x)[N], const Scale<kPrecision, kExact>& scale, Float (&value)[N], Float (&shifted)[N]) {
