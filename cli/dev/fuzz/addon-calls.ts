@@ -1,0 +1,257 @@
+// The addon's own functions with valid arguments, and what each of them may write.
+import { nativeAddon } from '../../../lib/backend/addon.js';
+import { DTYPE_CODES } from '../../../lib/kernels.js';
+import { Fields } from './data.js';
+import type { Plan } from './plan.js';
+
+type Call = (...args: unknown[]) => unknown;
+type Record_ = Record<string, unknown>;
+
+export interface AddonCall {
+  name: string;
+  call: Call;
+  args(plan: Plan): unknown[];
+  /** Names, in the argument that is an object. */
+  outputs: readonly string[];
+  /** What the CUDA runtime says of an honest call. */
+  mayFail?: boolean;
+}
+
+const doubles = (n: number) => new Float64Array(n).fill(-1);
+const ints = (n: number) => new Int32Array(n).fill(-1);
+
+function rows(fields: Fields, { variant }: Plan): Record_ {
+  const { tokens, plan } = fields;
+  const { vocab, padding, form } = plan;
+  const dtype = form === 'flat' ? 'f32' : form === 'half' ? 'f16' : form;
+  const rowStride = vocab + padding;
+  const View = dtype === 'f32' ? Float32Array : Uint16Array;
+  return {
+    logits: new View(tokens * rowStride).fill(1),
+    dtype: DTYPE_CODES[dtype],
+    tokens,
+    vocab,
+    rowStride,
+    targets: Int32Array.from(fields.targets() as Int32Array, Number),
+    mask: variant % 2 === 0 ? fields.mask() : undefined,
+    temperature: 1,
+    logSumExp: doubles(tokens),
+  };
+}
+
+interface Form {
+  make(fields: Fields, plan: Plan): Record_;
+  outputs: readonly string[];
+}
+
+const KERNELS: Readonly<Record<string, Form>> = {
+  tokenLogProbsForward: {
+    outputs: ['logProbs', 'logSumExp', 'entropy', 'kept', 'nonFinite'],
+    make: (fields, plan) => ({
+      ...rows(fields, plan),
+      logProbs: doubles(fields.tokens),
+      entropy: plan.variant % 3 === 0 ? doubles(fields.tokens) : undefined,
+      kept: new Uint8Array(fields.tokens),
+      nonFinite: ints(1),
+    }),
+  },
+  tokenLogProbsBackward: {
+    outputs: ['gradLogits'],
+    make(fields, plan) {
+      const given = rows(fields, plan);
+      const own = (given.logits as Float32Array).slice();
+      return {
+        ...given,
+        gradLogProbs: doubles(fields.tokens),
+        entropy: doubles(fields.tokens),
+        gradEntropy: plan.variant % 3 === 0 ? doubles(fields.tokens) : undefined,
+        halt: plan.variant % 5 === 0 ? ints(1) : undefined,
+        gradLogits: plan.variant % 2 === 0 ? given.logits : own,
+        gradRowStride: given.rowStride,
+      };
+    },
+  },
+  sequenceLogProbsForward: {
+    outputs: ['scores', 'tokenCounts'],
+    make: ({ tokens, sequences, cuSeqlens }, { variant }) => ({
+      logProbs: doubles(tokens),
+      mask: variant % 2 === 0 ? new Uint8Array(tokens) : undefined,
+      cuSeqlens,
+      sequences,
+      scores: doubles(sequences),
+      tokenCounts: doubles(sequences),
+    }),
+  },
+  sequenceLogProbsBackward: {
+    outputs: ['gradLogProbs'],
+    make: ({ tokens, sequences, cuSeqlens }) => ({
+      gradScores: doubles(sequences),
+      tokenCounts: doubles(sequences),
+      mask: new Uint8Array(tokens).fill(1),
+      cuSeqlens,
+      sequences,
+      gradLogProbs: doubles(tokens),
+    }),
+  },
+  ratioScoresForward: {
+    outputs: ['scores', 'tokenCounts', 'scoreGrads', 'clippedLow', 'clippedHigh', 'ratioStats'],
+    make: ({ tokens, sequences, cuSeqlens }, { variant }) => ({
+      kind: variant % 9,
+      logProbs: doubles(tokens),
+      oldLogProbs: doubles(tokens),
+      mask: undefined,
+      cuSeqlens,
+      sequences,
+      sides: doubles(sequences),
+      tokenWeights: variant % 2 === 0 ? doubles(tokens) : undefined,
+      epsilonLow: 0.2,
+      epsilonHigh: 0.2,
+      ratioMin: 0,
+      ratioMax: 5,
+      tauPos: 1,
+      tauNeg: 1,
+      scores: doubles(sequences),
+      tokenCounts: doubles(sequences),
+      scoreGrads: doubles(tokens),
+      clippedLow: ints(sequences),
+      clippedHigh: ints(sequences),
+      ratioStats: variant % 3 === 0 ? doubles(4 * sequences) : undefined,
+    }),
+  },
+  ratioScoresBackward: {
+    outputs: ['gradLogProbs'],
+    make: ({ tokens, sequences, cuSeqlens }, { variant }) => ({
+      gradScores: doubles(sequences),
+      scoreGrads: doubles(tokens),
+      cuSeqlens,
+      sequences,
+      accumulate: variant % 2 === 0,
+      gradLogProbs: doubles(tokens),
+    }),
+  },
+  groupInfoNCE: {
+    outputs: ['groupLosses', 'gradScores', 'loss'],
+    make: (fields, { variant }) => ({
+      scores: doubles(fields.sequences),
+      rewards: Float64Array.from({ length: fields.sequences }, (_, i) => i % 2),
+      tokenCounts: variant % 2 === 0 ? doubles(fields.sequences) : undefined,
+      cuGroups: fields.cuGroups,
+      groupOrder: variant % 3 === 0 ? fields.groupOrder() : undefined,
+      groups: fields.cuGroups.length - 1,
+      tau: 0.1,
+      margin: 0,
+      positiveThreshold: 0,
+      normalizer: 1,
+      groupLosses: doubles(fields.cuGroups.length - 1),
+      gradScores: doubles(fields.sequences),
+      loss: doubles(1),
+    }),
+  },
+  advantageObjective: {
+    outputs: ['gradScores', 'loss'],
+    make: ({ sequences }) => ({
+      scores: doubles(sequences),
+      advantages: doubles(sequences),
+      tokenCounts: doubles(sequences),
+      sequences,
+      perToken: true,
+      scale: -1,
+      normalizer: 1,
+      gradScores: doubles(sequences),
+      loss: doubles(1),
+    }),
+  },
+};
+
+const bytes = (n: number) => new Uint8Array(n).fill(1);
+
+const DIAGNOSTICS: Readonly<Record<string, Form>> = {
+  simdExp: {
+    outputs: ['out'],
+    make: ({ tokens }) => ({ x: new Float32Array(tokens), out: new Float32Array(tokens), count: tokens }),
+  },
+  readMemory: { outputs: [], make: ({ tokens }) => ({ source: bytes(tokens), bytes: tokens }) },
+  copyMemory: {
+    outputs: ['destination'],
+    make: ({ tokens }) => ({ source: bytes(tokens), destination: bytes(tokens), bytes: tokens }),
+  },
+  streamMemory: {
+    outputs: ['destination'],
+    make: ({ tokens }) => ({ source: bytes(tokens), destination: bytes(tokens), bytes: tokens }),
+  },
+  limitThreads: { outputs: [], make: () => ({ threads: 0 }) },
+  preferHugePages: { outputs: [], make: ({ tokens }) => ({ memory: bytes(tokens), bytes: tokens }) },
+};
+
+function loaded(): Record_ {
+  const addon = nativeAddon();
+  return 'reason' in addon ? {} : (addon as unknown as Record_);
+}
+
+function cpuCalls(addon: Record_): AddonCall[] {
+  const kernels = Object.entries(KERNELS).flatMap(([name, { make, outputs }]) => [
+    { name, outputs, call: addon[name] as Call, args: (plan: Plan) => [make(new Fields(plan.batch), plan)] },
+    {
+      name: `${name}Async`,
+      outputs,
+      call: addon[`${name}Async`] as Call,
+      args: (plan: Plan) => [{ ...make(new Fields(plan.batch), plan), cancel: new Int32Array(1) }],
+    },
+  ]);
+  const others = Object.entries(DIAGNOSTICS).map(([name, { make, outputs }]) => ({
+    name,
+    outputs,
+    call: addon[name] as Call,
+    args: (plan: Plan) => [make(new Fields(plan.batch), plan)],
+  }));
+  return [...kernels, ...others, { name: 'cpuInfo', outputs: [], call: addon.cpuInfo as Call, args: () => [{}] }];
+}
+
+/** Sessions come from a device: without one, nothing that is handed over is a session. */
+function cudaCalls(cuda: Record_): AddonCall[] {
+  const Device = cuda.Device as (new (...args: unknown[]) => object) | undefined;
+  if (Device === undefined) return [];
+  const kernels = Object.entries(KERNELS).flatMap(([name, { make, outputs }]) =>
+    [name, `${name}Time`].map((each) => ({
+      name: `cuda.${each}`,
+      outputs,
+      call: cuda[each] as Call,
+      args: (plan: Plan) => [{}, make(new Fields(plan.batch), plan), 1, false],
+    })),
+  );
+  const methods = Object.getOwnPropertyNames(Device.prototype).filter((name) => name !== 'constructor');
+  return [
+    ...kernels,
+    { name: 'cuda.info', outputs: [], call: cuda.info as Call, args: ({ variant }) => [variant % 3] },
+    {
+      name: 'cuda.Device',
+      outputs: [],
+      call: (...args) => new Device(...args),
+      args: ({ variant }) => [variant % 3, variant % 2 === 0 ? undefined : 0n],
+      mayFail: true,
+    },
+    {
+      name: 'cuda.Device without new',
+      outputs: [],
+      call: (...args) => (Device as unknown as Call)(...args),
+      args: () => [0, undefined],
+      mayFail: true,
+    },
+    ...methods.map((name) => ({
+      name: `cuda.Device.prototype.${name}`,
+      outputs: [],
+      call: (receiver: unknown, ...args: unknown[]) => Reflect.apply(methodOf(Device, name), receiver, args),
+      args: () => [{}, 8, 8],
+      mayFail: true, // "Invalid argument", of a receiver that is none
+    })),
+  ];
+}
+
+function methodOf(Class: { prototype: object }, name: string): Call {
+  const { value, get } = Object.getOwnPropertyDescriptor(Class.prototype, name) ?? {};
+  return value ?? get;
+}
+
+const addon = loaded();
+
+export const ADDON_CALLS: readonly AddonCall[] = [...cpuCalls(addon), ...cudaCalls((addon.cuda ?? {}) as Record_)];

@@ -1,0 +1,245 @@
+// One call, made three times: by the reference, by the backend under test, and by that asynchronously. What must hold of
+// them is docs/reliability.md.
+
+import { Random } from '../../../bench/problems/random.js';
+import { RlvrError, type RlvrErrorCode } from '../../../lib/index.js';
+import { gradientIn, isPlain, ownValue, withinGradient } from './arguments.js';
+import { below, widened } from './data.js';
+import { bitwiseDifference, distantFigure, type Figure, figuresOf, nonFinite, type Tolerances } from './figures.js';
+import type { Victim } from './hostile.js';
+import { FUZZED_BACKEND, type Verdict } from './job.js';
+import type { Plan } from './plan.js';
+import type { Target } from './targets.js';
+import { victimOf } from './victims.js';
+
+/** What a call gave, and on which arguments. */
+interface Attempt {
+  victim: Victim;
+  error?: unknown;
+  value?: unknown;
+  failed: boolean;
+  figures: Figure[];
+}
+
+const CODES: ReadonlySet<RlvrErrorCode> = new Set([
+  'ERR_SHAPE',
+  'ERR_DTYPE',
+  'ERR_RANGE',
+  'ERR_NONFINITE',
+  'ERR_OPTION',
+  'ERR_BACKEND',
+  'ERR_CUDA',
+  'ERR_DISPOSED',
+  'ERR_ABORTED',
+]);
+
+const LONGEST_MESSAGE = 500;
+
+function attempt(victim: Victim, call: (...args: unknown[]) => unknown, backend: string): Attempt {
+  process.env.RLVR_BACKEND = backend;
+  try {
+    const value = call(...victim.args);
+    return { victim, value, failed: false, figures: [] };
+  } catch (error) {
+    return { victim, error, failed: true, figures: [] };
+  }
+}
+
+/** `meanwhile` runs as soon as the call has returned its promise. */
+async function attemptAsync(victim: Victim, call: (...args: unknown[]) => unknown, meanwhile = () => {}) {
+  process.env.RLVR_BACKEND = FUZZED_BACKEND;
+  try {
+    const pending = call(...victim.args); // must not throw: async functions reject
+    meanwhile();
+    return { victim, value: await pending, failed: false, figures: [] };
+  } catch (error) {
+    return { victim, error, failed: true, figures: [] };
+  }
+}
+
+function finished(one: Attempt): Attempt {
+  one.figures = figuresOf(one.value);
+  return one;
+}
+
+/** How a message starts: with an argument, an option, or a place in one of them. */
+const NAMED = /^(the objective|loss of the objective|CUDA is not available|[\w$]+(\.[\w$]+|\[\d+\])*): /;
+
+function messageProblem(message: string): string | undefined {
+  if (message.length > LONGEST_MESSAGE) return `a message of ${message.length} characters: ${message.slice(0, 120)}...`;
+  if (/[^\P{C}]/u.test(message)) return `a message with control characters: ${JSON.stringify(message)}`;
+  if (message === 'the operation was aborted' || NAMED.test(message)) return undefined;
+  return /^[^:]{0,100}: no such (option|field)/s.test(message)
+    ? undefined
+    : `a message without an argument: ${message}`;
+}
+
+/** What is wrong with one attempt, whatever the others did. */
+function illegal(one: Attempt, plan: Plan, passesOn = false): string | undefined {
+  const { victim, error, value, failed, figures } = one;
+  if (failed) {
+    if (error !== victim.own) {
+      if (!(error instanceof RlvrError)) return `threw ${describeError(error)}`;
+      if (!CODES.has(error.code)) return `code ${String(error.code)}`;
+      const wrong = messageProblem(error.message);
+      if (wrong) return wrong;
+      if (error.code === 'ERR_ABORTED' || error.message.includes('keeps its memory until')) return undefined;
+    }
+    const changed = victim.memory.change();
+    return changed && `refused, and wrote ${changed}`;
+  }
+  const givenInfinite = plan.batch.others === 'infinite' || plan.edits.length > 0;
+  const infinite = passesOn ? undefined : nonFinite(figures, givenInfinite);
+  const mayWrite = plan.gradient === 'in-place' || plan.gradient.startsWith('out');
+  if (infinite) return `not finite: ${infinite}`;
+  const gradient = mayWrite ? gradientIn(value) : undefined;
+  if (mayWrite && !gradient) return undefined; // into an object of the caller's own, which cannot be looked into
+  const changed = victim.memory.change(gradient && withinGradient(gradient));
+  return changed && `changed ${changed}`;
+}
+
+function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return `no Error: ${typeof error}`;
+  const where = error.stack
+    ?.split('\n')
+    .slice(1)
+    .find((line) => !line.includes('node:'))
+    ?.replace(/^\s*at /, '')
+    .replace(/\(?(file:\/\/)?\/\S*\/(?=(lib|cli|dist)\/)/, '(');
+  return `${error.name}: ${error.message.slice(0, 300)} at ${where}`;
+}
+
+/** Without the list of all options, of which the asynchronous functions have more. */
+const refusal = ({ error, victim }: Attempt) =>
+  error === victim.own
+    ? "the caller's own error"
+    : `${(error as RlvrError).code} ${(error as RlvrError).message.replace(/; it has .*$/s, '')}`;
+
+const usesSignal = (...attempts: Attempt[]) =>
+  attempts.some(({ victim }) => victim.done.some((one) => /extra|signal/.test(one)));
+
+/** One is refused and the other is not, or for another reason. */
+function differentEnds(a: Attempt, b: Attempt): string | undefined {
+  if (a.failed && b.failed) return refusal(a) === refusal(b) ? undefined : `${refusal(a)}, and ${refusal(b)}`;
+  if (a.failed === b.failed) return undefined;
+  return a.failed ? `${refusal(a)}, and a result` : `a result, and ${refusal(b)}`;
+}
+
+const FROM_LOGITS: Tolerances = { value: 2e-6, logProb: 1e-6 };
+const FROM_LOG_PROBS: Tolerances = { value: 1e-9, logProb: 1e-12 };
+const NEIGHBOURS = 12;
+
+/** The reference's results on inputs that differ by about as much as the backends' roundings do. */
+function neighbours(plan: Plan, target: Target, args: readonly unknown[], fromLogits: boolean): Figure[][] {
+  const found: Figure[][] = [];
+  const wide = fromLogits ? args.map(widenedTensors) : args;
+  const heat = fromLogits ? Math.max(1, temperatureIn(args)) : 0;
+  for (let k = 1; k <= NEIGHBOURS; k++) {
+    const random = new Random(k);
+    const width = (fromLogits ? 1e-6 : 1e-13) * [1, 0.3, 2][below(random, 3)];
+    const alter = (array: unknown) => {
+      if (!(array instanceof Float64Array || array instanceof Float32Array)) return;
+      const own = array instanceof Float32Array ? Math.max(width, 2e-7) : width;
+      for (let i = 0; i < array.length; i++) {
+        if (array[i] === 0 || !Number.isFinite(array[i])) continue; // exact: no token, no advantage
+        const size = Math.max(Math.abs(array[i]), array instanceof Float32Array ? heat : Math.min(heat, 1));
+        array[i] += own * size * (k % 3 === 0 ? 1 : 2 * random.uniform() - 1);
+      }
+    };
+    const { failed, value } = attempt(victimOf(plan, wide, alter), target.sync, 'reference');
+    if (!failed) found.push(figuresOf(value));
+  }
+  return found;
+}
+
+/** 16-bit tensors as float32 ones, which can be moved by less than a rounding; everything else as it is. */
+function widenedTensors(argument: unknown): unknown {
+  if (!isPlain(argument)) return argument;
+  if (!('data' in argument)) {
+    return Object.fromEntries(Object.entries(argument).map(([key, value]) => [key, widenedTensors(value)]));
+  }
+  const { data } = argument;
+  if (data instanceof Float32Array) return argument;
+  const { buffer, byteOffset, byteLength } = data as Uint16Array;
+  const bits = new Uint16Array(buffer, byteOffset, byteLength / 2);
+  const wide = { ...argument, data: Float32Array.from(widened(bits, String(argument.dtype))) };
+  return 'dtype' in wide ? { ...wide, dtype: 'f32' } : wide;
+}
+
+function withoutSignal(plan: Plan): Plan {
+  return plan.signal === 'none' ? plan : { ...plan, signal: 'none' };
+}
+
+function temperatureIn(args: readonly unknown[]): number {
+  const { temperature } = (args.find((arg) => isPlain(arg) && 'temperature' in arg) as { temperature?: unknown }) ?? {};
+  return typeof temperature === 'number' ? temperature : 1;
+}
+
+const usesLogits = (args: readonly unknown[]) => args.some((arg) => isPlain(arg) && arg.logits !== undefined);
+
+/** Makes a call and says what is wrong. Everything up to the asynchronous call is done at once. */
+export async function judge(target: Target, plan: Plan): Promise<Verdict> {
+  const quiet = withoutSignal(plan);
+  const args = target.args(quiet);
+  const sync = finished(attempt(victimOf(quiet, args), target.sync, FUZZED_BACKEND));
+  const end = sync.failed ? 'refused' : 'result';
+  if (!target.async) {
+    const checked = !sync.failed && plan.edits.length === 0 ? target.check?.(sync.value, args) : undefined;
+    return { end, fault: illegal(sync, plan, target.passesOn) ?? checked };
+  }
+  const spoilt = plan.copies && plan.edits.length === 0;
+  const victim = victimOf(plan, asyncArguments(target, plan, spoilt));
+  const pending = attemptAsync(victim, target.async, () => {
+    if (spoilt) victim.memory.spoil(gradientTargets(victim.args));
+  });
+  const reference = finished(attempt(victimOf(quiet, args), target.sync, 'reference'));
+  const async = finished(await pending);
+  for (const [form, one] of Object.entries({ sync, async, reference })) {
+    const fault = illegal(one, plan);
+    if (fault !== undefined) return { end, fault: `${form}: ${fault}` };
+  }
+  return { end, fault: twins(plan, sync, async) ?? apart(quiet, target, args, sync, reference) };
+}
+
+/** Arrays that a gradient may be written to. */
+function gradientTargets(args: readonly unknown[]): Set<unknown> {
+  const [inputs, options] = [args.find(isBatch), args.at(-1)];
+  const gradient = ownValue(options, 'gradient');
+  const out =
+    gradient === 'in-place' ? (ownValue(inputs, 'logits') ?? ownValue(inputs, 'logProbs')) : ownValue(gradient, 'out');
+  return new Set([out, ownValue(out, 'data')]);
+}
+
+const isBatch = (arg: unknown) => ownValue(arg, 'logits') !== undefined || ownValue(arg, 'logProbs') !== undefined;
+
+/** What only the asynchronous form takes is in the last argument. */
+function asyncArguments(target: Target, plan: Plan, copyInputs: boolean): unknown[] {
+  const args = target.args(plan);
+  if (copyInputs) args.push({ ...(args.pop() as object), copyInputs });
+  return args;
+}
+
+/** An array that is taken away after it was read may be missed, or not: it depends on the form and the backend. */
+const TAKING = /detaches|shrinks/;
+
+/** The blocking form and the other one give the same. */
+function twins({ signal, edits }: Plan, sync: Attempt, async: Attempt): string | undefined {
+  if (signal === 'aborted' && edits.length === 0)
+    return async.failed ? undefined : 'aborted before the call, and there is a result';
+  if (signal !== 'none' || usesSignal(sync, async) || edits.some(({ how }) => TAKING.test(how))) return undefined;
+  const difference = differentEnds(sync, async) ?? bitwiseDifference(sync.figures, async.figures);
+  return difference && `sync and async differ: ${difference}`;
+}
+
+/** The backend and the reference give the same, within the roundings of the specification. */
+function apart(plan: Plan, target: Target, args: readonly unknown[], cpu: Attempt, reference: Attempt) {
+  const ends = differentEnds(cpu, reference);
+  if (ends !== undefined && plan.edits.some(({ how }) => TAKING.test(how))) return undefined;
+  if (ends !== undefined) return `${FUZZED_BACKEND} and reference differ: ${ends}`;
+  if (cpu.failed) return undefined;
+  const fromLogits = usesLogits(args);
+  const tolerances = fromLogits ? FROM_LOGITS : FROM_LOG_PROBS;
+  const spread = () => neighbours(plan, target, args, fromLogits);
+  const distant = distantFigure(cpu.figures, reference.figures, tolerances, spread);
+  return distant && `${FUZZED_BACKEND} is too far from the reference: ${distant}`;
+}
