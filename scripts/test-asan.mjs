@@ -2,9 +2,10 @@
 // A report ends the process that made it, and with it the run. Linux and gcc only.
 //
 //   node scripts/test-asan.mjs [vitest arguments]
+//   node scripts/test-asan.mjs --fuzz [arguments of npm run fuzz]
 //   node scripts/test-asan.mjs --cuda-emulated [vitest arguments]
 //
-// The second form runs the CUDA kernels, compiled as C++ against native/emulation: first the emulation's own tests,
+// The last form runs the CUDA kernels, compiled as C++ against native/emulation: first the emulation's own tests,
 // then the tests of ops, losses and device tensors, twice: with the threads of a block in two orders, and with streams
 // that do their work at once or only when somebody waits for it. Some of them run dist: `npm run build:ts` first.
 
@@ -36,14 +37,19 @@ function node(args, env) {
   must(process.execPath, args, env);
 }
 
-/** @param {string[]} tests @param {NodeJS.ProcessEnv} env */
-function runTests(tests, env) {
-  node(['node_modules/vitest/vitest.mjs', 'run', ...tests], {
+/** Runs Node on the addon under test. @param {string[]} args @param {NodeJS.ProcessEnv} env */
+function sanitized(args, env) {
+  node(args, {
     ...SANITIZERS,
     RLVR_ADDON: join(product, 'rlvr_kernels.node'),
     LD_PRELOAD: `${runtime('libasan.so')}:${runtime('libubsan.so')}`,
     ...env,
   });
+}
+
+/** @param {string[]} tests @param {NodeJS.ProcessEnv} env */
+function runTests(tests, env) {
+  sanitized(['node_modules/vitest/vitest.mjs', 'run', ...tests], env);
 }
 
 const SANITIZERS = {
@@ -52,6 +58,8 @@ const SANITIZERS = {
     'detect_leaks=0:halt_on_error=1:abort_on_error=1:detect_stack_use_after_return=1:allocator_may_return_null=1',
   UBSAN_OPTIONS: 'halt_on_error=1:abort_on_error=1:print_stacktrace=1',
 };
+/** What runs in the addon. */
+const NATIVE_SUBJECTS = ['--subject', 'api', '--subject', 'addon'];
 const build = ['install/build-addon.mjs', '--sanitize', 'address,undefined', '--product', product];
 
 if (emulated) {
@@ -108,9 +116,18 @@ if (emulated) {
   const boundary = ['abort', 'addon', 'arrays', 'determinism', 'taken-away', 'threads', 'workers'].map(
     (name) => `test/boundary/${name}.test.ts`,
   );
-  const withoutAddon = ['commits', 'docs-site', 'imports', 'layout', 'performance-doc', 'readme-charts'];
+  const withoutAddon = [
+    'commits',
+    'docs-site',
+    'fuzz',
+    'imports',
+    'layout',
+    'performance-doc',
+    'readme-charts',
+  ];
   const top = readdirSync(join(root, 'test')).filter((name) => name.endsWith('.test.ts'));
   const native = top.filter((name) => !withoutAddon.includes(name.replace('.test.ts', '')));
   const all = [...native.map((name) => `test/${name}`), ...boundary];
-  runTests(given.length > 0 ? given : all, { REQUIRE_BACKENDS: 'cpu' });
+  if (given[0] === '--fuzz') sanitized(['dist/cli/dev/fuzz.js', ...NATIVE_SUBJECTS, ...given.slice(1)], {});
+  else runTests(given.length > 0 ? given : all, { REQUIRE_BACKENDS: 'cpu' });
 }
