@@ -124,6 +124,7 @@ if (emulated) {
     'layout',
     'performance-doc',
     'readme-charts',
+    'reliability-doc',
   ];
   const top = readdirSync(join(root, 'test')).filter((name) => name.endsWith('.test.ts'));
   const native = top.filter((name) => !withoutAddon.includes(name.replace('.test.ts', '')));
