@@ -3,15 +3,7 @@
 import { badArgument, describe, isRevoked, tag } from './errors.js';
 import { newArray } from './memory.js';
 import { atOnceIfShort, findIndex, type Sliced, slices } from './slices.js';
-import {
-  type ArrayTypes,
-  type ElementType,
-  elementsOf,
-  isResizable,
-  memoryOf,
-  plainView,
-  typedArrayType,
-} from './views.js';
+import { type ArrayTypes, type ElementType, isDetached, isResizable, plainView, typedArrayType } from './views.js';
 
 /** Per-token and per-sequence numbers: float64 inside, either float type from outside. */
 export type FloatArray = Float32Array | Float64Array;
@@ -28,20 +20,10 @@ export function typedArray<K extends ElementType>(name: string, value: unknown, 
   if (isResizable(value)) {
     throw badArgument('ERR_DTYPE', name, 'an array on a buffer of fixed length', 'one on a resizable buffer');
   }
-  if (elementsOf(value) === 0 && isDetached(memoryOf(value))) {
+  if (isDetached(value)) {
     throw badArgument('ERR_DTYPE', name, 'a non-detached array', 'one whose buffer was transferred (detached)');
   }
   return plainView(type, value);
-}
-
-/** Whether a buffer was transferred, or its WebAssembly memory grew. */
-export function isDetached(buffer: ArrayBufferLike): boolean {
-  try {
-    new Uint8Array(buffer); // throws on a detached buffer; ArrayBuffer.prototype.detached came after Node 20
-    return false;
-  } catch {
-    return true;
-  }
 }
 
 /** As typedArray, of exactly `length` elements. */

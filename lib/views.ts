@@ -42,13 +42,23 @@ export function elementsOf(array: ArrayBufferView): number {
   return lengthOf.call(array);
 }
 
-/** As plainView, of an array that has elements; undefined for any other value, and for types that arguments never have. */
-export function filledView(value: unknown): ArrayTypes[ElementType] | undefined {
+/** As plainView, of an array that has its memory; undefined for any other value, and for types that arguments never have. */
+export function attachedView(value: unknown): ArrayTypes[ElementType] | undefined {
   const type = typedArrayType(value);
   if (type === undefined || !Object.hasOwn(CONSTRUCTORS, type)) return undefined;
-  return elementsOf(value as ArrayBufferView) > 0
-    ? plainView(type as ElementType, value as ArrayBufferView)
-    : undefined;
+  const array = value as ArrayBufferView;
+  return isDetached(array) ? undefined : plainView(type as ElementType, array);
+}
+
+/** Whether an array's buffer was transferred, or its WebAssembly memory grew. */
+export function isDetached(array: ArrayBufferView): boolean {
+  if (elementsOf(array) > 0) return false;
+  try {
+    new Uint8Array(memoryOf(array)); // throws on a detached buffer; ArrayBuffer.prototype.detached came after Node 20
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 /** The memory of a typed array. */

@@ -2,8 +2,7 @@
 // its memory.
 import { isSharedArrayBuffer } from 'node:util/types';
 import { badArgument } from '../errors.js';
-import { isDetached } from '../validate.js';
-import { elementsOf, filledView, memoryOf } from '../views.js';
+import { attachedView, isDetached } from '../views.js';
 import { loadedAddon } from './addon.js';
 
 /** A piece of memory, in bytes. Pieces `of` different things lie apart. */
@@ -42,7 +41,7 @@ export function mayAlias(a: ArrayBufferView, b: ArrayBufferView): boolean {
 /** Refuses an output in the memory of an input: the call would read what it had written. Inputs in `except` may share it. */
 export function checkApart(name: string, out: Extent, inputs: object, except: readonly string[]): void {
   for (const [input, value] of Object.entries(inputs)) {
-    const array = filledView(value);
+    const array = attachedView(value);
     if (!array || except.includes(input) || !overlap(out, extentOf(array))) continue;
     throw badArgument('ERR_RANGE', name, `memory apart from ${input}`, 'an overlap');
   }
@@ -50,7 +49,7 @@ export function checkApart(name: string, out: Extent, inputs: object, except: re
 
 /** Refuses a typed array that has lost its memory since the call began. */
 export function checkAttached(name: string, array: ArrayBufferView): void {
-  if (elementsOf(array) > 0 || !isDetached(memoryOf(array))) return;
+  if (!isDetached(array)) return;
   const lost = 'one whose buffer was transferred or grown meanwhile (detached)';
   throw badArgument('ERR_DTYPE', name, 'an array that keeps its memory until the call is done', lost);
 }

@@ -180,12 +180,12 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
     const { rolloutCorrection } = options as RolloutParameters;
     const sequences = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one');
+    const target = gradientTarget(sequences, options.gradient, batch); // may have getters too, so before rewards are used
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     // Here and below without spreads in literals, which take V8 microseconds.
     const groups = yield* checkGroups(batch, sequences.sequences);
     const checked: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
     const { needsEntropy, evaluate } = yield* objective(checkedScore, batch, checked, options);
-    const target = gradientTarget(checked, options.gradient, batch);
     const level = yield* tokenLevelTask(checked, options.entropy === true || needsEntropy === true);
     const outcome = yield* evaluate(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms, false);

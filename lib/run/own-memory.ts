@@ -8,7 +8,7 @@ import { badArgument, isArray, isRevoked, itemsOf } from '../errors.js';
 import { HALF_ARRAY, type HostTensor } from '../host-tensor.js';
 import { newArray } from '../memory.js';
 import { PAUSE, type Sliced, slices } from '../slices.js';
-import { filledView, typedArrayType } from '../views.js';
+import { attachedView, typedArrayType } from '../views.js';
 
 type Values = Record<string, unknown>;
 type Numbers = Float64Array; // or another typed array
@@ -55,7 +55,7 @@ function gradientOf(fields: object): unknown {
 
 function copyEach(values: Values): void {
   for (const [name, value] of Object.entries(values)) {
-    const isInput = filledView(value) !== undefined || (name === 'logits' && isHostTensor(value));
+    const isInput = attachedView(value) !== undefined || (name === 'logits' && isHostTensor(value));
     if (isInput && !originals.has(value as object)) values[name] = alike(name, value, true);
   }
 }
@@ -81,16 +81,16 @@ function isHostTensor(value: unknown): value is HostTensor {
 }
 
 function arrayIn(value: unknown): Numbers | undefined {
-  return filledView(isHostTensor(value) ? value.data : value) as Numbers | undefined;
+  return attachedView(isHostTensor(value) ? value.data : value) as Numbers | undefined;
 }
 
-/** An array or tensor like the given one, with its contents or without. What is neither, or empty, remains what it is. */
+/** An array or tensor like the given one, with its contents or without. What is neither, or detached, remains what it is. */
 function alike(name: string, value: unknown, contents: boolean): unknown {
-  const array = filledView(value) as Numbers | undefined;
+  const array = attachedView(value) as Numbers | undefined;
   if (array) return remembered(like(name, value, array, contents), value, array);
   if (!isHostTensor(value)) return value;
   const { data, shape, dtype, rowStride } = value;
-  const elements = filledView(data) as Numbers | undefined;
+  const elements = attachedView(data) as Numbers | undefined;
   const copy = {
     data: elements ? like(name, data, elements, contents) : data,
     shape: isArray(shape) ? itemsOf(shape, 3) : shape,

@@ -51,7 +51,7 @@ void copy_streaming(const unsigned char* from, unsigned char* to, int64_t bytes)
   }
   _mm_sfence();
 #endif
-  std::memcpy(to, from, static_cast<size_t>(bytes));
+  std::memmove(to, from, static_cast<size_t>(bytes));
 }
 
 }  // namespace
@@ -70,7 +70,7 @@ void copy_memory(const void* source, void* destination, int64_t bytes) {
   const auto* from = static_cast<const unsigned char*>(source);
   auto* to = static_cast<unsigned char*>(destination);
   parallel_for(bytes, kNanosecondsPerByte, [&](int64_t begin, int64_t end) {
-    std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin));
+    std::memmove(to + begin, from + begin, static_cast<size_t>(end - begin));
   });
 }
 

@@ -56,7 +56,7 @@ const KERNELS: Readonly<Record<string, Form>> = {
     }),
   },
   tokenLogProbsBackward: {
-    outputs: ['gradLogits'],
+    outputs: ['gradLogits', 'badRows'],
     make(fields, plan) {
       const given = rows(fields, plan);
       const own = (given.logits as Float32Array).slice();
@@ -68,6 +68,8 @@ const KERNELS: Readonly<Record<string, Form>> = {
         halt: plan.variant % 5 === 0 ? ints(1) : undefined,
         gradLogits: plan.variant % 2 === 0 ? given.logits : own,
         gradRowStride: given.rowStride,
+        watch: plan.variant % 7 === 0,
+        badRows: ints(2),
       };
     },
   },

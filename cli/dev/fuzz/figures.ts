@@ -16,6 +16,7 @@ function tensorFigure(path: string, tensor: object): Figure | undefined {
   const found = tensorIn(tensor);
   if (!found) return undefined;
   const { data, rows, columns, stride } = found;
+  if (!(rows * columns <= data.length)) return undefined; // no result: an object of the caller's
   const dtype = ownValue(tensor, 'dtype');
   const kind = tag(data) === 'Float16Array' ? 'f16' : typeof dtype === 'string' ? dtype : 'f32';
   const wide = data instanceof Uint16Array ? widened(data, kind) : (data as ArrayLike<number>);
@@ -75,13 +76,15 @@ export function bitwiseDifference(a: readonly Figure[], b: readonly Figure[]): s
   return undefined;
 }
 
-/** ||a - b||, and ||b||, scaled so that neither overflows. */
+/** ||a - b||, and ||b||, scaled so that neither overflows; without the same infinity in both. */
 function distance(a: ArrayLike<number>, b: ArrayLike<number>): { apart: number; size: number } {
+  const alike = (i: number) => a[i] === b[i] && !Number.isFinite(a[i]);
   let largest = 0;
-  for (let i = 0; i < b.length; i++) largest = Math.max(largest, Math.abs(a[i]), Math.abs(b[i]));
+  for (let i = 0; i < b.length; i++) if (!alike(i)) largest = Math.max(largest, Math.abs(a[i]), Math.abs(b[i]));
   if (largest === 0) return { apart: 0, size: 0 };
   let [apart, size] = [0, 0];
   for (let i = 0; i < b.length; i++) {
+    if (alike(i)) continue;
     apart += (a[i] / largest - b[i] / largest) ** 2;
     size += (b[i] / largest) ** 2;
   }
@@ -128,7 +131,7 @@ export function distantFigure(
   actual: readonly Figure[],
   expected: readonly Figure[],
   tolerances: Tolerances,
-  spread: () => readonly (readonly Figure[])[],
+  spread: () => readonly (readonly Figure[])[] | undefined,
 ): string | undefined {
   if (outline(actual) !== outline(expected)) return `${outline(actual)}, and of the reference ${outline(expected)}`;
   let neighbours: readonly (readonly Figure[])[] | undefined;
@@ -136,6 +139,7 @@ export function distantFigure(
     const { numbers } = expected[k];
     if (within(figure, numbers, tolerances, 0)) continue;
     neighbours ??= spread();
+    if (neighbours === undefined) return undefined;
     const slack = Math.max(
       TINY,
       ...neighbours.map((other) => distanceAt(other[k], expected[k])),

@@ -286,6 +286,9 @@ const PROPERTIES: Record<string, PropertyEdit> = {
 
 export const EDITS = [...Object.keys(REPLACEMENTS), ...Object.keys(PROPERTIES)];
 
+/** Those after which a property has the same value whenever it is read. */
+export const PLAIN_EDITS = EDITS.filter((how) => !/^getter that/.test(how));
+
 /** Edits of what earlier edits made hostile may fail: then they are left out. */
 export function edit(victim: Victim, one: Edit): void {
   try {

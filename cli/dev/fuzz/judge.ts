@@ -3,7 +3,7 @@
 
 import { Random } from '../../../bench/problems/random.js';
 import { RlvrError, type RlvrErrorCode } from '../../../lib/index.js';
-import { gradientIn, isPlain, ownValue, withinGradient } from './arguments.js';
+import { extentOf, gradientIn, isPlain, isTypedArray, ownValue, withinGradient } from './arguments.js';
 import { below, widened } from './data.js';
 import { bitwiseDifference, distantFigure, type Figure, figuresOf, nonFinite, type Tolerances } from './figures.js';
 import type { Victim } from './hostile.js';
@@ -34,6 +34,13 @@ const CODES: ReadonlySet<RlvrErrorCode> = new Set([
 ]);
 
 const LONGEST_MESSAGE = 500;
+
+/** Errors that may come when a gradient was written already: what its memory holds is then unspecified. */
+const LATE =
+  /keeps its memory until|expected a finite (gradient of every logit, got another at row|result of finite arg)/;
+
+/** A class given as an objective, which is called: an error of the caller's own. */
+const CLASS_CALLED = /^Class constructor \w+ cannot be invoked without 'new'$/;
 
 function attempt(victim: Victim, call: (...args: unknown[]) => unknown, backend: string): Attempt {
   process.env.RLVR_BACKEND = backend;
@@ -74,21 +81,21 @@ function messageProblem(message: string): string | undefined {
     : `a message without an argument: ${message}`;
 }
 
-/** What is wrong with one attempt, whatever the others did. */
-function illegal(one: Attempt, plan: Plan, passesOn = false): string | undefined {
+/** What is wrong with one attempt, whatever the others did. `args`: before they were edited. */
+function illegal(one: Attempt, plan: Plan, args: readonly unknown[], passesOn = false): string | undefined {
   const { victim, error, value, failed, figures } = one;
   if (failed) {
-    if (error !== victim.own) {
+    if (error !== victim.own && !(error instanceof TypeError && CLASS_CALLED.test(error.message))) {
       if (!(error instanceof RlvrError)) return `threw ${describeError(error)}`;
       if (!CODES.has(error.code)) return `code ${String(error.code)}`;
       const wrong = messageProblem(error.message);
       if (wrong) return wrong;
-      if (error.code === 'ERR_ABORTED' || error.message.includes('keeps its memory until')) return undefined;
+      if (error.code === 'ERR_ABORTED' || LATE.test(error.message)) return elsewhere(victim, plan);
     }
     const changed = victim.memory.change();
     return changed && `refused, and wrote ${changed}`;
   }
-  const givenInfinite = plan.batch.others === 'infinite' || plan.edits.length > 0;
+  const givenInfinite = plan.edits.length > 0 || args.some(holdsInfinity);
   const infinite = passesOn ? undefined : nonFinite(figures, givenInfinite);
   const mayWrite = plan.gradient === 'in-place' || plan.gradient.startsWith('out');
   if (infinite) return `not finite: ${infinite}`;
@@ -96,6 +103,22 @@ function illegal(one: Attempt, plan: Plan, passesOn = false): string | undefined
   if (mayWrite && !gradient) return undefined; // into an object of the caller's own, which cannot be looked into
   const changed = victim.memory.change(gradient && withinGradient(gradient));
   return changed && `changed ${changed}`;
+}
+
+/** What a call that was refused late has written apart from its gradient. */
+function elsewhere({ args, memory }: Victim, { edits }: Plan): string | undefined {
+  if (edits.length > 0) return undefined; // where the gradient was to go need not be known any more
+  const targets = [...gradientTargets(args)].filter(isTypedArray).map(extentOf);
+  const inTarget = (buffer: ArrayBufferLike, byte: number) =>
+    targets.some((target) => target.buffer === buffer && byte >= target.start && byte < target.end);
+  const changed = memory.change(inTarget);
+  return changed && `refused late, and wrote ${changed}`;
+}
+
+/** Whether log-probs to compare with are infinite: some metrics are differences of them. */
+function holdsInfinity(argument: unknown): boolean {
+  const arrays = ['oldLogProbs', 'rolloutLogProbs'].map((name) => ownValue(argument, name)).filter(isTypedArray);
+  return arrays.some((array) => Array.from(array as Float64Array).some((value) => Math.abs(value) === Infinity));
 }
 
 function describeError(error: unknown): string {
@@ -129,8 +152,8 @@ const FROM_LOGITS: Tolerances = { value: 2e-6, logProb: 1e-6 };
 const FROM_LOG_PROBS: Tolerances = { value: 1e-9, logProb: 1e-12 };
 const NEIGHBOURS = 12;
 
-/** The reference's results on inputs that differ by about as much as the backends' roundings do. */
-function neighbours(plan: Plan, target: Target, args: readonly unknown[], fromLogits: boolean): Figure[][] {
+/** The reference's results on inputs that differ by about as much as the backends' roundings do; undefined if it refuses some. */
+function neighbours(plan: Plan, target: Target, args: readonly unknown[], fromLogits: boolean): Figure[][] | undefined {
   const found: Figure[][] = [];
   const wide = fromLogits ? args.map(widenedTensors) : args;
   const heat = fromLogits ? Math.max(1, temperatureIn(args)) : 0;
@@ -147,7 +170,8 @@ function neighbours(plan: Plan, target: Target, args: readonly unknown[], fromLo
       }
     };
     const { failed, value } = attempt(victimOf(plan, wide, alter), target.sync, 'reference');
-    if (!failed) found.push(figuresOf(value));
+    if (failed) return undefined;
+    found.push(figuresOf(value));
   }
   return found;
 }
@@ -185,7 +209,7 @@ export async function judge(target: Target, plan: Plan): Promise<Verdict> {
   const end = sync.failed ? 'refused' : 'result';
   if (!target.async) {
     const checked = !sync.failed && plan.edits.length === 0 ? target.check?.(sync.value, args) : undefined;
-    return { end, fault: illegal(sync, plan, target.passesOn) ?? checked };
+    return { end, fault: illegal(sync, plan, args, target.passesOn) ?? checked };
   }
   const spoilt = plan.copies && plan.edits.length === 0;
   const victim = victimOf(plan, asyncArguments(target, plan, spoilt));
@@ -195,7 +219,7 @@ export async function judge(target: Target, plan: Plan): Promise<Verdict> {
   const reference = finished(attempt(victimOf(quiet, args), target.sync, 'reference'));
   const async = finished(await pending);
   for (const [form, one] of Object.entries({ sync, async, reference })) {
-    const fault = illegal(one, plan);
+    const fault = illegal(one, plan, args);
     if (fault !== undefined) return { end, fault: `${form}: ${fault}` };
   }
   return { end, fault: twins(plan, sync, async) ?? apart(quiet, target, args, sync, reference) };

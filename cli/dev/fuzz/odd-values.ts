@@ -118,7 +118,7 @@ const MAKERS: readonly (() => unknown)[] = [
   () => new EventTarget(),
   () => new WeakMap(),
   () => function* generator() {},
-  () => process.env,
+  () => Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`key ${i}`, i])),
   () => Math,
   () => new URL('file:///'),
 ];
