@@ -98,6 +98,14 @@ describeBackends('copyInputs', (backend) => {
     }
   });
 
+  test('arrays without elements', async () => {
+    const none = () => ({ logits: new Float32Array(0), targets: new Int32Array(0), mask: new Uint8Array(0) });
+    const inputs = none();
+    const pending = rlvr.tokenLogProbs(inputs, { backend, copyInputs });
+    for (const array of Object.values(inputs)) structuredClone(array.buffer, { transfer: [array.buffer] });
+    expect(await pending).toEqual(rlvr.tokenLogProbsSync(none(), { backend }));
+  });
+
   test('rows with padding: it is left as it is', async () => {
     const expected = rlvr.conspoSync(ofLogits(), { backend }).gradLogits;
     const out = hostTensor(new Float32Array(fields.logits.length), shape, 'f32', 2);

@@ -256,6 +256,30 @@ test('cosineMargin of what is no object', () => {
   }
 });
 
+test('a gradient whose getter takes an array away', () => {
+  for (const key of ['data', 'shape', 'dtype', 'rowStride'] as const) {
+    const rewards = Float64Array.of(1, 0);
+    const logits = () => ({
+      data: new Float32Array(4),
+      shape: [2, 2] as [number, number],
+      dtype: 'f32' as const,
+      rowStride: 2,
+    });
+    const cuSeqlens = Int32Array.of(0, 1, 2);
+    const batch = { logits: logits(), targets: new Int32Array(2), cuSeqlens, cuGroups: Int32Array.of(0, 2), rewards };
+    const out = logits();
+    const value = out[key];
+    const get = () => {
+      if (rewards.length > 0) structuredClone(rewards.buffer, { transfer: [rewards.buffer] });
+      return value;
+    };
+    Object.defineProperty(out, key, { get, enumerable: true });
+    const detached = rlvrError('ERR_DTYPE', /^rewards: expected a non-detached array, got /);
+    expect(() => rlvr.grpoSync(batch, { gradient: { out } }), key).toThrow(detached);
+    expect(Array.from(out.data), key).toEqual([0, 0, 0, 0]);
+  }
+});
+
 test('a score whose getter takes an array away', () => {
   const batchOf = (logProbs: Float64Array) => ({
     logProbs,
