@@ -170,11 +170,11 @@ export function advantages(given: AdvantagesInputs, options?: AdvantagesOptions)
 }
 
 function* advantagesOf(inputs: AdvantagesInputs, options: AdvantagesOptions | undefined): Sliced<Float64Array> {
+  const rule = advantageRule(takeOptions('advantages', optionsArgument(options), ADVANTAGES_OPTIONS));
   const sequences = typedArray('rewards', inputs.rewards, ['Float32Array', 'Float64Array']).length;
   const rewards = yield* finiteFloats('rewards', inputs.rewards, sequences, 'N');
   const cuGroups = yield* offsets('cuGroups', inputs.cuGroups, sequences, 'N');
   const groupOrder = yield* ifGiven(inputs.groupOrder, (order) => checkGroupOrder('groupOrder', order, sequences));
-  const rule = advantageRule(takeOptions('advantages', optionsArgument(options), ADVANTAGES_OPTIONS));
   const needsCounts = rule.needsTokenCounts || inputs.tokenCounts !== undefined;
   const counts = needsCounts ? yield* gather(yield* tokenCounts(inputs.tokenCounts, sequences), groupOrder) : undefined;
   const ordered = yield* estimateAdvantages(rule, yield* gather(rewards, groupOrder), counts, cuGroups);

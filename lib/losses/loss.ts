@@ -185,7 +185,11 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     // Here and below without spreads in literals, which take V8 microseconds.
     const groups = yield* checkGroups(batch, sequences.sequences);
     const checked: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
-    const { needsEntropy, evaluate } = yield* objective(checkedScore, batch, checked, options);
+    const preparing = objective(checkedScore, batch, checked, options);
+    if (typeof (preparing as Partial<typeof preparing> | undefined)?.next !== 'function') {
+      throw badArgument('ERR_DTYPE', 'objective', 'a generator function', `one that returned ${describe(preparing)}`);
+    }
+    const { needsEntropy, evaluate } = yield* preparing;
     const level = yield* tokenLevelTask(checked, options.entropy === true || needsEntropy === true);
     const outcome = yield* evaluate(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms, false);

@@ -280,6 +280,37 @@ test('a gradient whose getter takes an array away', () => {
   }
 });
 
+test('advantages whose option takes the rewards away', () => {
+  const rewards = Float64Array.of(1, 0);
+  const options = {
+    get eps() {
+      if (rewards.length > 0) structuredClone(rewards.buffer, { transfer: [rewards.buffer] });
+      return 0;
+    },
+  };
+  const detached = rlvrError('ERR_DTYPE', /^rewards: expected a non-detached array, got /);
+  expect(() => rlvr.advantages({ rewards, cuGroups: Int32Array.of(0, 2) }, options)).toThrow(detached);
+});
+
+test('an objective that is no generator function, and an option of its own that is a revoked Proxy', () => {
+  const batch = {
+    logProbs: Float64Array.of(-1, -2),
+    cuSeqlens: Int32Array.of(0, 1, 2),
+    cuGroups: Int32Array.of(0, 2),
+    rewards: Float64Array.of(1, 0),
+  };
+  for (const returned of [0, undefined, null, {}]) {
+    const loss = rlvr.defineLoss({ score: 'logLikelihood', objective: (() => returned) as never });
+    const refusal = rlvrError('ERR_DTYPE', /^objective: expected a generator function, got one that returned /);
+    expect(() => loss.runSync(batch as never)).toThrow(refusal);
+  }
+  const loss = rlvr.defineLoss({ score: 'logLikelihood', objective: (() => 0) as never });
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  const refusal = rlvrError('ERR_DTYPE', /^rolloutCorrection: expected a value, got a revoked Proxy/);
+  expect(() => loss.runSync(batch as never, { rolloutCorrection: proxy } as never)).toThrow(refusal);
+});
+
 test('a score whose getter takes an array away', () => {
   const batchOf = (logProbs: Float64Array) => ({
     logProbs,

@@ -1,6 +1,6 @@
 // The second subject: the addon's own functions, which the package calls with checked arguments only. Called wrongly, each
-// throws a TypeError or returns, and writes to nothing but its outputs. Arguments there are plain: a getter could change or
-// detach an array that was read before it, and none that the package hands over has one.
+// throws a TypeError or returns, and writes to nothing but its outputs. Arguments there are plain, and outputs lie apart
+// from offsets and ids, which are checked before a kernel runs: what the package hands over is always so.
 import fc from 'fast-check';
 import { ADDON_CALLS, type AddonCall } from './addon-calls.js';
 import { extentOf, isTypedArray, ownValue } from './arguments.js';

@@ -244,12 +244,13 @@ const PROPERTIES: Record<string, PropertyEdit> = {
     if (others.length === 0) return;
     const key = others[by % others.length];
     const array = holder[key] as Float64Array;
-    const moved = new (classOf(array))(resizable(array.byteLength));
-    memory.add(moved.buffer);
+    const buffer = resizable(array.byteLength);
+    const moved = new (classOf(array))(buffer);
+    memory.add(buffer);
     lent.set(key, moved);
     holder[key] = moved;
     const get = () => {
-      if (moved.length > 0) (moved.buffer as unknown as { resize(bytes: number): void }).resize(0);
+      if (buffer.byteLength > 0) (buffer as unknown as { resize(bytes: number): void }).resize(0);
       return place.value;
     };
     define(place, { get });
@@ -286,8 +287,8 @@ const PROPERTIES: Record<string, PropertyEdit> = {
 
 export const EDITS = [...Object.keys(REPLACEMENTS), ...Object.keys(PROPERTIES)];
 
-/** Those after which a property has the same value whenever it is read. */
-export const PLAIN_EDITS = EDITS.filter((how) => !/^getter that/.test(how));
+/** Those after which a property has the same value whenever it is read, and arrays share no memory. */
+export const PLAIN_EDITS = EDITS.filter((how) => !/^getter that|same memory|another argument/.test(how));
 
 /** Edits of what earlier edits made hostile may fail: then they are left out. */
 export function edit(victim: Victim, one: Edit): void {

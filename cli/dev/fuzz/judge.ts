@@ -141,9 +141,16 @@ const refusal = ({ error, victim }: Attempt) =>
 const usesSignal = (...attempts: Attempt[]) =>
   attempts.some(({ victim }) => victim.done.some((one) => /extra|signal/.test(one)));
 
+/** A refusal with numbers to the digits that backends have in common. Of gradients that overflow, the last digit decides. */
+const rounded = (text: string) =>
+  text
+    .replace(/got another at row \d+/, 'got another')
+    .replace(/-?\d+\.\d+(e[+-]?\d+)?/g, (number) => Number(number).toPrecision(6));
+
 /** One is refused and the other is not, or for another reason. */
 function differentEnds(a: Attempt, b: Attempt): string | undefined {
-  if (a.failed && b.failed) return refusal(a) === refusal(b) ? undefined : `${refusal(a)}, and ${refusal(b)}`;
+  const [first, second] = [a, b].map((one) => (one.failed ? refusal(one) : ''));
+  if (a.failed && b.failed) return rounded(first) === rounded(second) ? undefined : `${first}, and ${second}`;
   if (a.failed === b.failed) return undefined;
   return a.failed ? `${refusal(a)}, and a result` : `a result, and ${refusal(b)}`;
 }

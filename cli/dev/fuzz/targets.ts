@@ -65,7 +65,7 @@ function pick(fields: Fields, names: readonly string[]): Record<string, unknown>
 /** The plan's options, and where the gradient of `of` goes. */
 function optionsOf(plan: Plan, fields: Fields, gradientOf?: 'logits' | 'logProbs'): Record<string, unknown> {
   const options: Record<string, unknown> = Object.fromEntries(plan.options);
-  if (plan.signal !== 'none') options.signal = plan.signal === 'live' ? LIVE : ABORTED;
+  if (plan.signal !== 'none') options.signal = plan.signal === 'live' ? new AbortController().signal : ABORTED;
   if (gradientOf === undefined || plan.gradient === 'default') return options;
   if (!plan.gradient.startsWith('out')) return { ...options, gradient: plan.gradient };
   const padding = plan.gradient === 'out' ? 0 : 3;
@@ -73,7 +73,6 @@ function optionsOf(plan: Plan, fields: Fields, gradientOf?: 'logits' | 'logProbs
   return { ...options, gradient: { out } };
 }
 
-const LIVE = new AbortController().signal;
 const ABORTED = AbortSignal.abort(new Error('on purpose'));
 
 function scoreOf({ score }: Plan): unknown {
