@@ -140,8 +140,8 @@ function take(
     if (Object.hasOwn(names, name)) continue;
     const value = source[name];
     if (value === undefined) continue;
-    if (isRevoked(value)) throw badArgument('ERR_DTYPE', `${path}${name}`, 'a value', describe(value));
     found(`${path}${name}`, names);
+    if (isRevoked(value)) throw badArgument('ERR_DTYPE', shortened(`${path}${name}`, 60), 'a value', describe(value));
     if (name !== '__proto__') taken[name] = value; // JSON.parse makes such a property; assigned, it would be a prototype
   }
   return taken;

@@ -91,12 +91,15 @@ function distance(a: ArrayLike<number>, b: ArrayLike<number>): { apart: number; 
   return { apart: Math.sqrt(apart) * largest, size: Math.sqrt(size) * largest };
 }
 
-/** Half a unit in the last place of the smallest numbers of a type: what rounding to it may add. */
+/**
+ * What rounding to a type adds at least: half a unit in the last place of its smallest numbers. Kernels that compute in float32 take
+ * probabilities below 2^-126 for 0, and multiply them with what comes from upstream.
+ */
 const FLOORS: Readonly<Record<string, number>> = {
   f16: 2 ** -25,
-  bf16: 2 ** -134,
-  f32: 2 ** -150,
-  Float32Array: 2 ** -150,
+  bf16: 2 ** -110,
+  f32: 2 ** -110,
+  Float32Array: 2 ** -110,
 };
 
 /** Relative, in the norm; docs/spec.md, section 8. */
