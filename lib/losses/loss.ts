@@ -186,10 +186,10 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const groups = yield* checkGroups(batch, sequences.sequences);
     const checked: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
     const preparing = objective(checkedScore, batch, checked, options);
-    if (typeof (preparing as Partial<typeof preparing> | undefined)?.next !== 'function') {
-      throw badArgument('ERR_DTYPE', 'objective', 'a generator function', `one that returned ${describe(preparing)}`);
-    }
-    const { needsEntropy, evaluate } = yield* preparing;
+    checkMethod(preparing, 'next', 'a generator function');
+    const prepared = yield* preparing;
+    checkMethod(prepared, 'evaluate', 'a generator of { evaluate }');
+    const { needsEntropy, evaluate } = prepared;
     const level = yield* tokenLevelTask(checked, options.entropy === true || needsEntropy === true);
     const outcome = yield* evaluate(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms, false);
@@ -257,6 +257,12 @@ function namesOnly<Name extends string>(given: readonly Name[]): Name[] {
     names.push(name as Name);
   }
   return names;
+}
+
+/** Refuses an objective of the caller's by what it gave. */
+function checkMethod(given: unknown, method: string, expected: string): void {
+  if (typeof (given as Record<string, unknown> | null | undefined)?.[method] === 'function') return;
+  throw badArgument('ERR_DTYPE', 'objective', expected, `one that returned ${describe(given)}`);
 }
 
 /** Of finite batches and options, every number of a loss is finite, or beyond the range of a double. */

@@ -304,6 +304,12 @@ test('an objective that is no generator function, and an option of its own that 
     const refusal = rlvrError('ERR_DTYPE', /^objective: expected a generator function, got one that returned /);
     expect(() => loss.runSync(batch as never)).toThrow(refusal);
   }
+  const empty = rlvr.defineLoss({ score: 'logLikelihood', objective: function* () {} as never });
+  const nothing = rlvrError(
+    'ERR_DTYPE',
+    /^objective: expected a generator of \{ evaluate \}, got one that returned undefined/,
+  );
+  expect(() => empty.runSync(batch as never)).toThrow(nothing);
   const loss = rlvr.defineLoss({ score: 'logLikelihood', objective: (() => 0) as never });
   const { proxy, revoke } = Proxy.revocable({}, {});
   revoke();
