@@ -89,7 +89,7 @@ export function reliabilityDocument(records: readonly ReliabilityRecord[], files
     .flatMap((record) => Object.keys(record.calls).map((subject) => ({ ...record, subject })));
   const soak = records.filter((record) => !isFuzz(record));
   return [
-    `<!-- Generated from ${files.join(', ')} by cli/dev/write-reliability.ts (npm run docs:reliability). Do not edit. -->`,
+    `<!-- Generated from ${files.join(', ') || 'no results yet'} by cli/dev/write-reliability.ts (npm run docs:reliability). Do not edit. -->`,
     '# Reliability',
     'What was tried to break the package, and what came of it. [SECURITY.md](../SECURITY.md) says what is promised.',
     '## Generated calls',
