@@ -140,9 +140,8 @@ describe('event loop', () => {
         return turns > 10 ? longest : Infinity; // else it did not pause
       }
       const runs = [];
-      for (let i = 0; i < 3; i++) runs.push(await longestTurn());
+      for (let i = 0; i < 6 && !runs.some((longest) => longest < 20); i++) runs.push(await longestTurn());
       console.log(JSON.stringify(Math.min(...runs)));`);
-    // Milliseconds: about 10 to 15 on a quiet machine, 120 to 260 before these calls paused.
-    expect(longest).toBeLessThan(40);
+    expect(longest).toBeLessThan(20); // milliseconds: about 10 to 15 on a quiet machine, 120 to 260 without pauses
   });
 });
