@@ -147,7 +147,7 @@ const usesSignal = (...attempts: Attempt[]) =>
 /** A refusal with numbers to the digits that backends have in common. Of gradients that overflow, the last digit decides. */
 const rounded = (text: string) =>
   text
-    .replace(/got another at row \d+/, 'got another')
+    .replace(/(got another|got one beyond float32) at row \d+/, '$1')
     .replace(/-?\d+\.\d+(e[+-]?\d+)?/g, (number) => Number(number).toPrecision(6));
 
 /** One is refused and the other is not, or for another reason. */
