@@ -1,5 +1,5 @@
 // Aborting of calls. Many may share a signal, which warns of a leak from the eleventh listener on: it gets one.
-import { tag } from '../errors.js';
+import { badArgument, tag } from '../errors.js';
 import type { Cancel } from '../kernels.js';
 
 const running = new WeakMap<EventTarget, Set<Cancel>>();
@@ -18,13 +18,22 @@ export function isAbortSignal(value: unknown): value is AbortSignal {
   return typeof addEventListener === 'function' && typeof removeEventListener === 'function';
 }
 
-/** Has `signal` cancel a call, until {@link release}. */
+/**
+ * Has `signal` cancel a call, until {@link release}.
+ *
+ * @throws RlvrError `ERR_DTYPE` if it is frozen and the platform keeps listeners in the object itself, as Node 24 does.
+ */
 export function cancelOn(signal: AbortSignal | undefined): Cancel {
   const cancel: Cancel = { flag: new Int32Array(1) };
   if (!signal) return cancel;
+  try {
+    signal.addEventListener('abort', onAbort); // no second time for the same function
+  } catch (error) {
+    if (!Object.isFrozen(signal)) throw error;
+    throw badArgument('ERR_DTYPE', 'signal', 'an AbortSignal that can be listened to', 'a frozen one');
+  }
   const calls = running.get(signal) ?? new Set();
   running.set(signal, calls.add(cancel));
-  signal.addEventListener('abort', onAbort); // no second time for the same function
   return cancel;
 }
 

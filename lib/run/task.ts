@@ -161,8 +161,8 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
   const task = onOwnMemory(op, fields, options, copyInputs);
   const given = copyInputs ? [] : givenArrays(fields, options);
   let args: KernelCall['args'] | undefined; // of the last kernel
-  const run = backend.start();
   const cancel = cancelOn(signal);
+  const run = backend.start();
   const start = (step: Exclude<Step, typeof PAUSE>) => {
     if ('read' in step) return run.readAsync(step.read, cancel);
     args = step.args;

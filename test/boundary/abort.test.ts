@@ -27,6 +27,15 @@ const batch = { ...rows, ...packed, ...sequences };
 
 type Run = (options: { signal?: AbortSignal; backend: BackendName }) => Promise<unknown>;
 
+function canListenTo(signal: AbortSignal): boolean {
+  try {
+    signal.addEventListener('abort', () => {});
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const OPS: [name: string, run: Run][] = [
   ['tokenLogProbs', (options) => tokenLogProbs(rows, options)],
   [
@@ -124,6 +133,21 @@ describeBackends('abort', (backend) => {
         message: expect.stringMatching(/^signal: expected an AbortSignal, got /),
       });
     }
+  });
+
+  test('a frozen signal: listened to, or refused where the platform cannot', async () => {
+    const frozen = Object.freeze(new AbortController().signal);
+    const listens = await conspo(batch, { backend, signal: frozen }).then(
+      () => true,
+      (error: unknown) => {
+        expect(error).toMatchObject({
+          code: 'ERR_DTYPE',
+          message: 'signal: expected an AbortSignal that can be listened to, got a frozen one',
+        });
+        return false;
+      },
+    );
+    expect(listens).toBe(canListenTo(Object.freeze(new AbortController().signal)));
   });
 
   test('during: ends well before the op would, with the reason', async () => {
