@@ -1,25 +1,16 @@
 // One call, made three times: by the reference, by the backend under test, and by that asynchronously. What must hold of
 // them is docs/reliability.md.
 
-import { Random } from '../../../bench/problems/random.js';
 import { RlvrError, type RlvrErrorCode } from '../../../lib/index.js';
 import { extentOf, gradientIn, isPlain, isTypedArray, ownValue, withinGradient } from './arguments.js';
-import { below, widened } from './data.js';
-import { bitwiseDifference, distantFigure, type Figure, figuresOf, nonFinite, type Tolerances } from './figures.js';
+import { type Attempt, attempt, attemptAsync, finished } from './attempts.js';
+import { bitwiseDifference, distantFigure, nonFinite, type Tolerances } from './figures.js';
 import type { Victim } from './hostile.js';
 import { FUZZED_BACKEND, type Verdict } from './job.js';
+import { neighbours } from './neighbours.js';
 import type { Plan } from './plan.js';
 import type { Target } from './targets.js';
 import { victimOf } from './victims.js';
-
-/** What a call gave, and on which arguments. */
-interface Attempt {
-  victim: Victim;
-  error?: unknown;
-  value?: unknown;
-  failed: boolean;
-  figures: Figure[];
-}
 
 const CODES: ReadonlySet<RlvrErrorCode> = new Set([
   'ERR_SHAPE',
@@ -45,31 +36,16 @@ const FOREIGN_LOG_SUM_EXP = /got another at row \d+: .*logSumExp is not theirs/;
 /** A class given as an objective, which is called: an error of the caller's own. */
 const CLASS_CALLED = /^Class constructor \w+ cannot be invoked without 'new'$/;
 
-function attempt(victim: Victim, call: (...args: unknown[]) => unknown, backend: string): Attempt {
-  process.env.RLVR_BACKEND = backend;
-  try {
-    const value = call(...victim.args);
-    return { victim, value, failed: false, figures: [] };
-  } catch (error) {
-    return { victim, error, failed: true, figures: [] };
-  }
-}
+/** A getter of the platform's, inherited by an object that it does not belong to: as a getter of the caller's own that throws. */
+const PLATFORM_GETTER = /^(Value of "this" must be of type|Method get \S+ called on incompatible receiver)/;
+const READ_BY_NAME = /^\s*at take \(.*lib\/options\.js/;
 
-/** `meanwhile` runs as soon as the call has returned its promise. */
-async function attemptAsync(victim: Victim, call: (...args: unknown[]) => unknown, meanwhile = () => {}) {
-  process.env.RLVR_BACKEND = FUZZED_BACKEND;
-  try {
-    const pending = call(...victim.args); // must not throw: async functions reject
-    meanwhile();
-    return { victim, value: await pending, failed: false, figures: [] };
-  } catch (error) {
-    return { victim, error, failed: true, figures: [] };
-  }
-}
-
-function finished(one: Attempt): Attempt {
-  one.figures = figuresOf(one.value);
-  return one;
+/** Whether an error is not the library's but comes from what the caller handed over, and passes through. */
+function passesThrough(error: unknown, victim: Victim): boolean {
+  if (error === victim.own) return true;
+  if (!(error instanceof TypeError)) return false;
+  if (CLASS_CALLED.test(error.message)) return true;
+  return PLATFORM_GETTER.test(error.message) && READ_BY_NAME.test(libraryFrames(error)[0] ?? '');
 }
 
 /** How a message starts: with an argument, an option, or a place in one of them. */
@@ -88,7 +64,7 @@ function messageProblem(message: string): string | undefined {
 function illegal(one: Attempt, plan: Plan, args: readonly unknown[], passesOn = false): string | undefined {
   const { victim, error, value, failed, figures } = one;
   if (failed) {
-    if (error !== victim.own && !(error instanceof TypeError && CLASS_CALLED.test(error.message))) {
+    if (!passesThrough(error, victim)) {
       if (!(error instanceof RlvrError)) return `threw ${describeError(error)}`;
       if (!CODES.has(error.code)) return `code ${String(error.code)}`;
       const wrong = messageProblem(error.message);
@@ -124,12 +100,13 @@ function holdsInfinity(argument: unknown): boolean {
   return arrays.some((array) => Array.from(array as Float64Array).some((value) => Math.abs(value) === Infinity));
 }
 
+/** Without those of the platform. */
+const libraryFrames = ({ stack = '' }: Error) =>
+  stack.split('\n').filter((line) => /^\s*at /.test(line) && !/node:|<anonymous>\)?$/.test(line));
+
 function describeError(error: unknown): string {
   if (!(error instanceof Error)) return `no Error: ${typeof error}`;
-  const where = error.stack
-    ?.split('\n')
-    .slice(1)
-    .find((line) => !line.includes('node:'))
+  const where = libraryFrames(error)[0]
     ?.replace(/^\s*at /, '')
     .replace(/\(?(file:\/\/)?\/\S*\/(?=(lib|cli|dist)\/)/, '(');
   return `${error.name}: ${error.message.slice(0, 300)} at ${where}`;
@@ -160,53 +137,8 @@ function differentEnds(a: Attempt, b: Attempt): string | undefined {
 
 const FROM_LOGITS: Tolerances = { value: 2e-6, logProb: 1e-6 };
 const FROM_LOG_PROBS: Tolerances = { value: 1e-9, logProb: 1e-12 };
-const NEIGHBOURS = 12;
-
-/** The reference's results on inputs that differ by about as much as the backends' roundings do; undefined if it refuses some. */
-function neighbours(plan: Plan, target: Target, args: readonly unknown[], fromLogits: boolean): Figure[][] | undefined {
-  const found: Figure[][] = [];
-  const wide = fromLogits ? args.map(widenedTensors) : args;
-  const heat = fromLogits ? Math.max(1, temperatureIn(args)) : 0;
-  for (let k = 1; k <= NEIGHBOURS; k++) {
-    const random = new Random(k);
-    const width = (fromLogits ? 1e-6 : 1e-13) * [1, 0.3, 2][below(random, 3)];
-    const alter = (array: unknown) => {
-      if (!(array instanceof Float64Array || array instanceof Float32Array)) return;
-      const own = array instanceof Float32Array ? Math.max(width, 2e-7) : width;
-      for (let i = 0; i < array.length; i++) {
-        if (array[i] === 0 || !Number.isFinite(array[i])) continue; // exact: no token, no advantage
-        const size = Math.max(Math.abs(array[i]), array instanceof Float32Array ? heat : Math.min(heat, 1));
-        array[i] += own * size * (k % 3 === 0 ? 1 : 2 * random.uniform() - 1);
-      }
-    };
-    const { failed, value } = attempt(victimOf(plan, wide, alter), target.sync, 'reference');
-    if (failed) return undefined;
-    found.push(figuresOf(value));
-  }
-  return found;
-}
-
-/** 16-bit tensors as float32 ones, which can be moved by less than a rounding; everything else as it is. */
-function widenedTensors(argument: unknown): unknown {
-  if (!isPlain(argument)) return argument;
-  if (!('data' in argument)) {
-    return Object.fromEntries(Object.entries(argument).map(([key, value]) => [key, widenedTensors(value)]));
-  }
-  const { data } = argument;
-  if (data instanceof Float32Array) return argument;
-  const { buffer, byteOffset, byteLength } = data as Uint16Array;
-  const bits = new Uint16Array(buffer, byteOffset, byteLength / 2);
-  const wide = { ...argument, data: Float32Array.from(widened(bits, String(argument.dtype))) };
-  return 'dtype' in wide ? { ...wide, dtype: 'f32' } : wide;
-}
-
 function withoutSignal(plan: Plan): Plan {
   return plan.signal === 'none' ? plan : { ...plan, signal: 'none' };
-}
-
-function temperatureIn(args: readonly unknown[]): number {
-  const { temperature } = (args.find((arg) => isPlain(arg) && 'temperature' in arg) as { temperature?: unknown }) ?? {};
-  return typeof temperature === 'number' ? temperature : 1;
 }
 
 const usesLogits = (args: readonly unknown[]) => args.some((arg) => isPlain(arg) && arg.logits !== undefined);

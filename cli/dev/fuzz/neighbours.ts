@@ -1,0 +1,68 @@
+// What roundings may do to a result: the reference's results on inputs that differ by about as much.
+import { Random } from '../../../bench/problems/random.js';
+import { isPlain } from './arguments.js';
+import { attempt } from './attempts.js';
+import { below, widened } from './data.js';
+import { type Figure, figuresOf } from './figures.js';
+import type { Plan } from './plan.js';
+import type { Target } from './targets.js';
+import { victimOf } from './victims.js';
+
+const NEIGHBOURS = 12;
+
+/** The reference's results on inputs that differ by about as much as the backends' roundings do; undefined if it refuses some. */
+export function neighbours(
+  plan: Plan,
+  target: Target,
+  args: readonly unknown[],
+  fromLogits: boolean,
+): Figure[][] | undefined {
+  const found: Figure[][] = [];
+  const wide = fromLogits ? args.map(widenedTensors).map(withoutZeroLogits) : args;
+  const heat = fromLogits ? Math.max(1, temperatureIn(args)) : 0;
+  for (let k = 1; k <= NEIGHBOURS; k++) {
+    const random = new Random(k);
+    const width = (fromLogits ? 1e-6 : 1e-13) * [1, 0.3, 2][below(random, 3)];
+    const alter = (array: unknown) => {
+      if (!(array instanceof Float64Array || array instanceof Float32Array)) return;
+      const own = array instanceof Float32Array ? Math.max(width, 2e-7) : width;
+      for (let i = 0; i < array.length; i++) {
+        if (array[i] === 0 || !Number.isFinite(array[i])) continue; // exact: no token, no advantage
+        const size = Math.max(Math.abs(array[i]), array instanceof Float32Array ? heat : Math.min(heat, 1));
+        array[i] += own * size * (k % 3 === 0 ? 1 : 2 * random.uniform() - 1);
+      }
+    };
+    const { failed, value } = attempt(victimOf(plan, wide, alter), target.sync, 'reference');
+    if (failed) return undefined;
+    found.push(figuresOf(value));
+  }
+  return found;
+}
+
+/** 16-bit tensors as float32 ones, which can be moved by less than a rounding; everything else as it is. */
+function widenedTensors(argument: unknown): unknown {
+  if (!isPlain(argument)) return argument;
+  if (!('data' in argument)) {
+    return Object.fromEntries(Object.entries(argument).map(([key, value]) => [key, widenedTensors(value)]));
+  }
+  const { data } = argument;
+  if (data instanceof Float32Array) return argument;
+  const { buffer, byteOffset, byteLength } = data as Uint16Array;
+  const bits = new Uint16Array(buffer, byteOffset, byteLength / 2);
+  const wide = { ...argument, data: Float32Array.from(widened(bits, String(argument.dtype))) };
+  return 'dtype' in wide ? { ...wide, dtype: 'f32' } : wide;
+}
+
+/** Logits of 0 are as rounded as others are: as numbers that neighbours move. */
+function withoutZeroLogits(argument: unknown): unknown {
+  const logits = isPlain(argument) ? argument.logits : undefined;
+  const data = isPlain(logits) ? logits.data : logits;
+  if (!(data instanceof Float32Array)) return argument;
+  const moved = data.map((value) => (value === 0 ? 2 ** -100 : value));
+  return { ...(argument as object), logits: data === logits ? moved : { ...(logits as object), data: moved } };
+}
+
+function temperatureIn(args: readonly unknown[]): number {
+  const { temperature } = (args.find((arg) => isPlain(arg) && 'temperature' in arg) as { temperature?: unknown }) ?? {};
+  return typeof temperature === 'number' ? temperature : 1;
+}
