@@ -1,6 +1,7 @@
 // What roundings may do to a result: the reference's results on inputs that differ by about as much.
 import { Random } from '../../../bench/problems/random.js';
-import { isPlain } from './arguments.js';
+import { tag } from '../../../lib/errors.js';
+import { honest, isPlain, isTypedArray, ownValue } from './arguments.js';
 import { attempt } from './attempts.js';
 import { below, widened } from './data.js';
 import { type Figure, figuresOf } from './figures.js';
@@ -18,21 +19,24 @@ export function neighbours(
   fromLogits: boolean,
 ): Figure[][] | undefined {
   const found: Figure[][] = [];
-  const wide = fromLogits ? args.map(widenedTensors).map(withoutZeroLogits) : args;
+  const wide = fromLogits ? args.map(widenedTensors) : args;
   const heat = fromLogits ? Math.max(1, temperatureIn(args)) : 0;
   for (let k = 1; k <= NEIGHBOURS; k++) {
     const random = new Random(k);
     const width = (fromLogits ? 1e-6 : 1e-13) * [1, 0.3, 2][below(random, 3)];
+    const direction = () => (k % 3 === 0 ? 1 : 2 * random.uniform() - 1);
     const alter = (array: unknown) => {
       if (!(array instanceof Float64Array || array instanceof Float32Array)) return;
       const own = array instanceof Float32Array ? Math.max(width, 2e-7) : width;
       for (let i = 0; i < array.length; i++) {
         if (array[i] === 0 || !Number.isFinite(array[i])) continue; // exact: no token, no advantage
         const size = Math.max(Math.abs(array[i]), array instanceof Float32Array ? heat : Math.min(heat, 1));
-        array[i] += own * size * (k % 3 === 0 ? 1 : 2 * random.uniform() - 1);
+        array[i] += own * size * direction();
       }
     };
-    const { failed, value } = attempt(victimOf(plan, wide, alter), target.sync, 'reference');
+    const victim = victimOf(plan, wide, alter);
+    if (fromLogits) moveZeroLogits(victim.args, () => Math.max(width, 2e-7) * heat * direction());
+    const { failed, value } = attempt(victim, target.sync, 'reference');
     if (failed) return undefined;
     found.push(figuresOf(value));
   }
@@ -53,13 +57,17 @@ function widenedTensors(argument: unknown): unknown {
   return 'dtype' in wide ? { ...wide, dtype: 'f32' } : wide;
 }
 
-/** Logits of 0 are as rounded as others are: as numbers that neighbours move. */
-function withoutZeroLogits(argument: unknown): unknown {
-  const logits = isPlain(argument) ? argument.logits : undefined;
-  const data = isPlain(logits) ? logits.data : logits;
-  if (!(data instanceof Float32Array)) return argument;
-  const moved = data.map((value) => (value === 0 ? 2 ** -100 : value));
-  return { ...(argument as object), logits: data === logits ? moved : { ...(logits as object), data: moved } };
+/**
+ * Logits of 0 are as rounded as others are, also those of an array that an edit has put there: moves them by what `by` gives.
+ */
+function moveZeroLogits(args: readonly unknown[], by: () => number): void {
+  for (const argument of args) {
+    const logits = ownValue(argument, 'logits');
+    const data = isTypedArray(logits) ? logits : ownValue(logits, 'data');
+    if (!isTypedArray(data) || tag(data) !== 'Float32Array') continue;
+    const numbers = honest(data);
+    for (let i = 0; i < numbers.length; i++) if (numbers[i] === 0) numbers[i] = by();
+  }
 }
 
 function temperatureIn(args: readonly unknown[]): number {
