@@ -81,10 +81,57 @@ export interface TokenLogProbsBackwardArguments extends TokenRows {
   entropy: Float64Array | undefined; // [T], with gradEntropy
   gradEntropy: Float64Array | undefined; // [T]
   halt: Int32Array | undefined; // [1]: nothing is written if it is not 0
+  deferred: boolean; // rows where gradLogProbs is not 0 get onehot - p, which is yet to be scaled
   watch: boolean; // whether to look for logits that are not finite, or not those of logSumExp
   gradLogits: LogitsData; // [T, V] out
   gradRowStride: number;
   badRows: Int32Array; // [2] out: the first rows that are not finite, -1 for none: from upstream; as they are written
+}
+
+/** A score on ratios with its part in the loss: what a token's gradient follows from, given its log-prob. */
+export interface TokenTerm
+  extends Pick<
+    RatioScoresForwardArguments,
+    | 'kind'
+    | 'oldLogProbs'
+    | 'sides'
+    | 'tokenWeights'
+    | 'epsilonLow'
+    | 'epsilonHigh'
+    | 'ratioMin'
+    | 'ratioMax'
+    | 'tauPos'
+    | 'tauNeg'
+  > {
+  gradScores: Float64Array; // [N]
+}
+
+/** Terms of a loss whose gradient of each log-prob depends on that log-prob only. */
+export interface TokenTerms {
+  cuSeqlens: Int32Array; // [N + 1]
+  sequences: number; // N
+  tokenCounts: Float64Array; // [N]
+  policy: TokenTerm;
+  penalty: TokenTerm | undefined;
+}
+
+/** The forward pass, and each row's gradient while the row is in the cache. */
+export interface TokenLogProbsOnePassArguments extends TokenLogProbsForwardArguments {
+  terms: TokenTerms | undefined; // none: kept rows get onehot - p, which is yet to be scaled
+  gradLogProbs: Float64Array; // [T] out; without terms 1, 0 for rows that are not kept
+  gradLogits: LogitsData; // [T, V] out; rows that are not kept get 0
+  gradRowStride: number;
+  badRows: Int32Array; // [2] out, as of the backward pass
+}
+
+/** Writes 0 to rows. */
+export interface ZeroRowsArguments {
+  gradLogits: LogitsData; // [T, V]
+  dtype: DTypeCode;
+  tokens: number; // T
+  vocab: number; // V
+  gradRowStride: number;
+  rowScale: Float64Array; // [T]: rows where it is 0
 }
 
 export interface SequenceLogProbsForwardArguments {
@@ -168,6 +215,8 @@ export interface AdvantageObjectiveArguments {
 export interface KernelArguments {
   tokenLogProbsForward: TokenLogProbsForwardArguments;
   tokenLogProbsBackward: TokenLogProbsBackwardArguments;
+  tokenLogProbsOnePass: TokenLogProbsOnePassArguments;
+  zeroRows: ZeroRowsArguments;
   sequenceLogProbsForward: SequenceLogProbsForwardArguments;
   sequenceLogProbsBackward: SequenceLogProbsBackwardArguments;
   ratioScoresForward: RatioScoresForwardArguments;
@@ -204,5 +253,7 @@ export interface Run {
 /** Where kernels run. */
 export interface Backend {
   readonly name: BackendName;
+  /** Whether it has `tokenLogProbsOnePass` and `zeroRows`. */
+  readonly onePass: boolean;
   start(): Run;
 }

@@ -17,6 +17,23 @@ export type Logits = Float32Array | HostTensor | DeviceTensor;
  */
 export type GradientOption<Target> = 'new' | 'in-place' | 'none' | { out: Target };
 
+/**
+ * The gradient of the logits without its scale: row t gets `onehot - p`, in place of the logits or in `out`, and the result has
+ * `rowScale` [T] to multiply it with where it is used next. One pass over the logits then does for losses that know the scale only
+ * when they have seen every row.
+ */
+export type DeferredGradient<Target> = { deferred: true; out?: Target };
+
+/** Whether an option means that an input is overwritten with its gradient. */
+export function isInPlace(gradient: unknown): boolean {
+  return gradient === 'in-place' || (isDeferred(gradient) && !('out' in (gradient as object)));
+}
+
+/** Whether an option asks for the gradient without its scale. */
+export function isDeferred(gradient: unknown): boolean {
+  return typeof gradient === 'object' && gradient !== null && (gradient as { deferred?: unknown }).deferred === true;
+}
+
 /** A validated [T, V] array. */
 export interface LogitsView {
   data: LogitsData;

@@ -44,6 +44,7 @@ export function deviceBackend(native: NativeCuda, open: () => NativeDevice): Bac
   let device: NativeDevice | undefined;
   return {
     name: 'cuda',
+    onePass: false,
     start() {
       device ??= cudaCall(open);
       return new DeviceRun(native, device.session());

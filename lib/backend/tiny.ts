@@ -22,6 +22,7 @@ function fits({ kernel, args }: KernelCall): boolean {
   switch (kernel) {
     case 'tokenLogProbsForward':
     case 'tokenLogProbsBackward':
+    case 'tokenLogProbsOnePass':
       return args.tokens * (args.vocab + 1) <= 144;
     case 'sequenceLogProbsBackward':
       return args.cuSeqlens[args.sequences] + args.sequences <= 360;

@@ -160,7 +160,7 @@ export async function forward<B extends SequenceBatch>(
       const { backend, copyInputs } = own;
       const options: BackwardOptions<B> & AsyncOptions = { copyInputs, ...taken, backend };
       const fields = { ...backwardFields(state.level.checked), gradScores };
-      return (await runAsync((...args) => backwardTask(state, ...args), fields, options)) as GradientOf<B>;
+      return (await runAsync((own, how) => backwardTask(state, own, how), fields, options)) as GradientOf<B>;
     },
   };
 }
@@ -176,7 +176,7 @@ export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, opt
       const taken = takeOptions('backward', optionsArgument(given), BACKWARD_OPTIONS);
       const options: BackwardOptions<B> & BackendOptions = { ...taken, backend: own.backend };
       const fields = { ...backwardFields(state.level.checked), gradScores };
-      return runSync((...args) => backwardTask(state, ...args), fields, options) as GradientOf<B>;
+      return runSync((own, how) => backwardTask(state, own, how), fields, options) as GradientOf<B>;
     },
   };
 }

@@ -4,17 +4,26 @@ import { checkApart, extentOf, overlap } from '../backend/extents.js';
 import { outputArray } from '../backend/outputs.js';
 import { badArgument, describe, tag } from '../errors.js';
 import type { DeviceMemory, HostArray } from '../kernels.js';
-import { type GradientOption, gradientView, type Logits, type LogitsView } from '../logits.js';
+import {
+  type DeferredGradient,
+  type GradientOption,
+  gradientView,
+  isDeferred,
+  isInPlace,
+  type Logits,
+  type LogitsView,
+} from '../logits.js';
 import { newArray } from '../memory.js';
 import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
+import { finiteResults } from '../overflow.js';
 import type { MaybePending, Task } from '../run/task.js';
-import { findIndex, type Sliced, slices } from '../slices.js';
+import { findIndex, mapped, type Sliced, slices } from '../slices.js';
 import { allFinite, arrayOf, type FloatArray } from '../validate.js';
 import type { CheckedSequences } from './batch.js';
 import type { ScoreChannel } from './scores.js';
-import type { TokenLevel } from './token-level.js';
+import type { TokenLevel, WrittenTokenLevel } from './token-level.js';
 
 /** A score's part in a loss: dloss/dscores, of a score of the log-probs or of the entropies. */
 export interface Term {
@@ -46,7 +55,7 @@ function* tokenGradientTask(
 /** Where a loss puts its gradient: checked before anything is computed or written. */
 export type GradientTarget =
   | { kind: 'none' }
-  | { kind: 'logits'; view: LogitsView }
+  | { kind: 'logits'; view: LogitsView; deferred: boolean }
   | { kind: 'logProbs'; out: ArrayOut | undefined; over: boolean }; // no `out`: a new Float64Array; `over` the log-probs
 
 /** An array to write to: as the caller has it, and a view of our own. */
@@ -67,15 +76,23 @@ export type BatchGradient<B> = GradientOption<
   B extends { logits: infer L extends Logits } ? L : Float32Array | Float64Array
 >;
 
+/** As {@link BatchGradient}, for a loss: from logits it may leave the scale to the caller. */
+export type LossGradient<B> =
+  | BatchGradient<B>
+  | (B extends { logits: infer L extends Logits } ? DeferredGradient<L> : never);
+
 /** Where the gradient goes, checked, also against the `inputs` of the call, which must not be in that memory. */
 export function gradientTarget(
   checked: CheckedSequences,
-  option: GradientOption<Logits | FloatArray> = 'new',
+  option: GradientOption<Logits | FloatArray> | DeferredGradient<Logits> = 'new',
   inputs: object,
 ): GradientTarget {
+  const deferred = isDeferred(option);
+  checkDeferred(option, checked);
   if (checked.rows) {
-    const view = gradientView(checked.rows.view, option as GradientOption<Logits>, inputs);
-    return view ? { kind: 'logits', view } : { kind: 'none' };
+    const place = deferred && isInPlace(option) ? 'in-place' : (option as GradientOption<Logits>);
+    const view = gradientView(checked.rows.view, place, inputs);
+    return view ? { kind: 'logits', view, deferred } : { kind: 'none' };
   }
   if (option === 'none') return { kind: 'none' };
   if (option === 'new') return { kind: 'logProbs', out: undefined, over: false };
@@ -84,6 +101,20 @@ export function gradientTarget(
     throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place', 'none' or { out }", describe(option));
   }
   return logProbsOut(option.out, checked, inputs);
+}
+
+function checkDeferred(option: unknown, { rows }: CheckedSequences): void {
+  const { deferred } = (typeof option === 'object' && option !== null ? option : {}) as { deferred?: unknown };
+  if (deferred !== undefined && typeof deferred !== 'boolean')
+    throw badArgument('ERR_RANGE', 'gradient.deferred', 'true or false', describe(deferred));
+  if (deferred === true && !rows)
+    throw badArgument('ERR_RANGE', 'gradient.deferred', 'a batch of logits', 'one of log-probs');
+}
+
+/** Where the scale is deferred, every row's gradient is to be a multiple of `onehot - p`. */
+export function checkMultiple(target: GradientTarget, ofEntropy: boolean): void {
+  if (!ofEntropy || target.kind !== 'logits' || !target.deferred) return;
+  throw badArgument('ERR_RANGE', 'gradient.deferred', 'a loss without an entropy bonus', 'one with it');
 }
 
 function logProbsOf({ logProbsSource, tokens }: CheckedSequences): ArrayOut {
@@ -116,18 +147,21 @@ function overLogProbs(name: string, out: ArrayOut, inputs: object): GradientTarg
 export interface Gradients {
   gradLogits?: Logits;
   gradLogProbs?: FloatArray;
+  /** What the rows of `gradLogits` are yet to be multiplied with. */
+  rowScale?: Float64Array;
 }
 
-/** A gradient in progress: read `badRows` for checkRows, then `array`, and pass that to `finish`. */
+/** A gradient in progress: read `badRows` for checkRows, then the others, and pass those to `finish`. */
 export interface PendingGradient {
   array: MaybePending<HostArray> | DeviceMemory | undefined;
   badRows?: MaybePending<Int32Array>; // of the logits
-  finish(array: HostArray | DeviceMemory | undefined): Sliced<Gradients>;
+  upstream?: MaybePending<Float64Array> | undefined; // [T] dL/dlogProbs, where the scale is deferred
+  finish(array: HostArray | DeviceMemory | undefined, upstream?: Float64Array): Sliced<Gradients>;
 }
 
 /** `watch`: the logits may have changed since the forward pass. */
 export function* writeGradientTask(
-  level: TokenLevel,
+  level: TokenLevel | WrittenTokenLevel,
   target: GradientTarget,
   terms: readonly Term[],
   watch: boolean,
@@ -135,6 +169,10 @@ export function* writeGradientTask(
   if (target.kind === 'none') return { array: undefined, finish: () => done({}) };
   const direct = target.kind === 'logProbs' && !target.over && tag(target.out?.view) === 'Float64Array';
   const into = direct ? (target.out?.view as Float64Array) : undefined;
+  if (target.kind === 'logits' && !target.deferred && 'written' in level) {
+    const { gradLogits, badRows } = level.written;
+    return { array: gradLogits, badRows, finish: () => done({ gradLogits: target.view.source }) };
+  }
   const gradLogProbs = yield* tokenGradientTask(level, terms, 'logProbs', into);
   if (target.kind === 'logProbs') {
     const finish = function* (array: HostArray | DeviceMemory | undefined): Sliced<Gradients> {
@@ -147,14 +185,38 @@ export function* writeGradientTask(
     };
     return { array: gradLogProbs, finish };
   }
+  checkMultiple(
+    target,
+    terms.some(({ of }) => of === 'entropy'),
+  );
+  const scale = target.deferred ? gradLogProbs : undefined;
+  const finish = function* (_array: unknown, upstream?: Float64Array): Sliced<Gradients> {
+    const gradLogits = target.view.source;
+    return upstream ? { gradLogits, rowScale: yield* rowScaleOf(upstream, level) } : { gradLogits };
+  };
+  if ('written' in level) {
+    if (scale) yield* token.zeroRowsTask(target.view, scale);
+    return { array: level.written.gradLogits, badRows: level.written.badRows, upstream: scale, finish };
+  }
   const { rows, onNonFinite } = level.checked;
   // Where non-finite rows are an error nothing is written; so far only the device may know of them.
   const halt = onNonFinite === 'error' ? level.nonFinite : undefined;
   const withEntropy = terms.some(({ of }) => of === 'entropy');
   const gradEntropy = withEntropy ? yield* tokenGradientTask(level, terms, 'entropy') : undefined;
   const upstream = { logSumExp: level.logSumExp!, gradLogProbs, entropy: level.entropy, gradEntropy, halt, watch };
-  const { gradLogits, badRows } = yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, upstream);
-  return { array: gradLogits, badRows, finish: () => done({ gradLogits: target.view.source }) };
+  const { gradLogits, badRows } = yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, {
+    ...upstream,
+    deferred: target.deferred,
+  });
+  return { array: gradLogits, badRows, upstream: scale, finish };
+}
+
+/** dL/dlogits of a row is this times `onehot - p`. [T] */
+function* rowScaleOf(gradLogProbs: Float64Array, { checked }: TokenLevel): Sliced<Float64Array> {
+  const { temperature } = checked.rows!;
+  const scale = yield* mapped(gradLogProbs, (gradient) => gradient / temperature);
+  yield* finiteResults({ 'gradient.rowScale': scale }, CAUSES);
+  return scale;
 }
 
 // biome-ignore lint/correctness/useYield: work that is done

@@ -1,11 +1,13 @@
 // The sequence level: a score of every sequence from the log-probs of its tokens.
 
 import { badArgument, describe } from '../errors.js';
+import type { TokenTerm } from '../kernels.js';
 import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
 import { takeSpelledOptions } from '../options.js';
 import type { MaybePending, Pending, Task } from '../run/task.js';
 import { objectArgument } from '../validate.js';
+import type { CheckedSequences } from './batch.js';
 import type { TokenLevel } from './token-level.js';
 
 /** How a sequence is scored: its mean log-prob, or a score on importance ratios. */
@@ -46,6 +48,23 @@ export function* scoreTask(level: TokenLevel, score: Score, inputs: ScoreInputs 
   const onPolicy = { logProbs, oldLogProbs: undefined, cuSeqlens, mask, sides, tokenWeights };
   const { scores, tokenCounts, scoreGrads } = yield* ratio.forwardTask(onPolicy, ratio.scoreParameters(STOPPED));
   return { scores, tokenCounts, scoreGrads };
+}
+
+/** The scores that are means of terms that each depend on one token only. */
+const TOKEN_MEANS = new Set(['logLikelihood', 'ratio', 'clippedRatio', 'stoppedRatio', 'softGate', 'k1', 'k2', 'k3']);
+
+/** What a token's part in such a score depends on besides its log-prob; undefined for other scores. */
+export function tokenRules(
+  { oldLogProbs }: Pick<CheckedSequences, 'oldLogProbs'>,
+  score: Score,
+  { sides, tokenWeights }: ScoreInputs = {},
+): Omit<TokenTerm, 'gradScores'> | undefined {
+  const form = typeof score === 'string' ? { kind: score } : score;
+  if (!TOKEN_MEANS.has(form.kind)) return undefined;
+  if (form.kind === 'logLikelihood') {
+    return { oldLogProbs: undefined, sides, tokenWeights, ...ratio.scoreParameters(STOPPED) };
+  }
+  return { oldLogProbs, sides, tokenWeights, ...ratio.scoreParameters(form) };
 }
 
 const STOPPED = { kind: 'stoppedRatio' } as const;

@@ -1,4 +1,6 @@
 // The token level of a batch: log-probs from logits, or as given.
+import type { TokenTerms } from '../kernels.js';
+import type { LogitsView } from '../logits.js';
 import * as token from '../ops/token-log-probs.js';
 import { type MaybePending, type OpenedAll, type Pending, read, readAll, type Task } from '../run/task.js';
 import { mapped, raggedSlices, type Sliced } from '../slices.js';
@@ -14,6 +16,31 @@ export interface TokenLevel {
   entropy: Pending<Float64Array> | undefined; // [T], on request
   mask: MaybePending<Uint8Array> | undefined; // [T], without non-finite tokens
   nonFinite: MaybePending<Int32Array>; // [1] the number of those
+}
+
+/** What is known of the tokens before their log-probs are. */
+export type KnownTokens = Pick<TokenLevel, 'checked' | 'given' | 'mask'>;
+
+/** Those of a batch from logits, as long as none of its rows is dropped. */
+export function knownTokens(checked: CheckedSequences): KnownTokens {
+  return { checked, given: undefined, mask: checked.mask };
+}
+
+/** A token level whose gradient was written in the same pass. */
+export interface WrittenTokenLevel extends TokenLevel {
+  written: token.BackwardArrays;
+}
+
+/** A batch's token level from logits, and with it the gradient of `terms`, or `onehot - p`. */
+export function* onePassTask(
+  checked: CheckedSequences,
+  entropy: boolean,
+  gradient: LogitsView,
+  terms: TokenTerms | undefined,
+): Task<WrittenTokenLevel> {
+  const both = yield* token.onePassTask(checked.rows!, entropy, gradient, terms);
+  const { kept: mask, gradLogits, badRows, ...arrays } = both;
+  return { checked, given: undefined, ...arrays, mask, written: { gradLogits, badRows } };
 }
 
 export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean): Task<TokenLevel> {
@@ -48,7 +75,7 @@ export function* ownLogProbs({ given }: TokenLevel, logProbs: Float64Array): Sli
 }
 
 /** The mask on the host. It is the given one, already there, unless non-finite rows are skipped. */
-export function* maskTask({ checked, given, mask }: TokenLevel): Task<Uint8Array | undefined> {
+export function* maskTask({ checked, given, mask }: KnownTokens): Task<Uint8Array | undefined> {
   if (given) return given.mask;
   if (checked.onNonFinite === 'error') return checked.mask;
   const [kept] = yield* read(mask);
@@ -56,7 +83,7 @@ export function* maskTask({ checked, given, mask }: TokenLevel): Task<Uint8Array
 }
 
 /** Tokens that count in each sequence, where the host needs them before there is a score. [N] */
-export function* tokenCountsTask(level: TokenLevel): Task<Float64Array> {
+export function* tokenCountsTask(level: KnownTokens): Task<Float64Array> {
   const { cuSeqlens, sequences } = level.checked;
   const counts = new Float64Array(sequences);
   const mask = yield* maskTask(level);

@@ -2,14 +2,21 @@
 // the async function and its sync twin) is the same for all, and here.
 
 import { badArgument, describe, isArray, isRevoked } from '../errors.js';
-import type { DeviceMemory } from '../kernels.js';
+import type { Backend, DeviceMemory } from '../kernels.js';
 import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
-import type { GradientOf, Gradients, PendingGradient } from '../levels/gradient.js';
-import { type BatchGradient, checkRows, gradientTarget, writeGradientTask } from '../levels/gradient.js';
+import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradient } from '../levels/gradient.js';
+import { checkMultiple, checkRows, gradientTarget, writeGradientTask } from '../levels/gradient.js';
 import { checkScore, type Score } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
-import { ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
-import type { CheckedBatch, LossBatch, LossOptions, Objective, ObjectiveResult } from '../objectives/objective.js';
+import { knownTokens, onePassTask, ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
+import type {
+  CheckedBatch,
+  LossBatch,
+  LossOptions,
+  Objective,
+  ObjectiveResult,
+  PreparedObjective,
+} from '../objectives/objective.js';
 import { LOSS_OPTIONS, parametersOf } from '../objectives/objective.js';
 import type { RolloutParameters } from '../objectives/rollout-correction.js';
 import { rolloutDifferences } from '../objectives/rollout-correction.js';
@@ -25,11 +32,22 @@ import { batchMetrics, checkMetrics, type Metrics } from './metrics.js';
 
 /** Where a loss's gradient goes; `G` is the type of the option in the call. */
 export interface GradientOptions<G> {
-  /** `'new'` (default), `'in-place'` (overwrites the input: no second T * V array), `'none'`, or `{ out }`. */
+  /**
+   * `'new'` (default), `'in-place'` (overwrites the input: no second T * V array), `'none'`, or `{ out }`. From logits also
+   * `{ deferred: true }`, which see {@link DeferredGradient}.
+   */
   gradient?: G;
 }
 
-type GradientIn<B, G> = [G] extends ['none'] ? unknown : 'none' extends G ? Partial<GradientOf<B>> : GradientOf<B>;
+type GradientIn<B, G> = [G] extends ['none'] ? unknown : 'none' extends G ? Partial<Written<B, G>> : Written<B, G>;
+
+type Written<B, G> = GradientOf<B> &
+  ([Extract<G, { deferred: true }>] extends [never]
+    ? unknown
+    : {
+        /** [T] what row t of `gradLogits` is to be multiplied with; 0 where that row is 0. */
+        rowScale: Float64Array;
+      });
 
 /** What every loss returns, besides the gradient. */
 export interface LossValue {
@@ -83,12 +101,12 @@ export interface LossRecipe<P, I> {
 /** A loss: the async function and its blocking twin. `Always` names values that its result never lacks. */
 export interface Loss<P, I, Always extends keyof LossValue = never> {
   /** The loss of a batch, without blocking. */
-  run<B extends LossBatch<I>, G extends BatchGradient<B> = 'new'>(
+  run<B extends LossBatch<I>, G extends LossGradient<B> = 'new'>(
     batch: B,
     options?: Partial<P> & LossOptions & AsyncOptions & GradientOptions<G>,
   ): Promise<LossResult<B, G, Always>>;
   /** As `run`, blocking. */
-  runSync<B extends LossBatch<I>, G extends BatchGradient<B> = 'new'>(
+  runSync<B extends LossBatch<I>, G extends LossGradient<B> = 'new'>(
     batch: B,
     options?: Partial<P> & LossOptions & GradientOptions<G>,
   ): LossResult<B, G, Always>;
@@ -158,7 +176,7 @@ export function namedLoss<P extends object, I = unknown, Always extends keyof Lo
 /** Reads the options of a loss; throws on those that it does not have. */
 type TakeOptions = (options: object, mode: 'sync' | 'async') => Taken;
 
-const GRADIENT_OPTION: OptionNames = { gradient: { out: true } };
+const GRADIENT_OPTION: OptionNames = { gradient: { out: true, deferred: true } };
 
 function refuseUnknown(name: string, parameters: OptionNames): TakeOptions {
   const sync = { ...parameters, ...LOSS_OPTIONS, ...GRADIENT_OPTION };
@@ -175,7 +193,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
   take: TakeOptions,
   ours: boolean, // the objective
 ): Loss<P, I, Always> {
-  function* task(batch: LossBatch<I>, options: OptionsOf<P>): Task<LossValue> {
+  function* task(batch: LossBatch<I>, options: OptionsOf<P>, { onePass }: Backend): Task<LossValue> {
     // Before the arrays are checked: a score of the caller's may have getters, which may do anything to them.
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
     const { rolloutCorrection } = options as RolloutParameters;
@@ -190,7 +208,12 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const prepared = yield* preparing;
     checkMethod(prepared, 'evaluate', 'a generator of { evaluate }');
     const { needsEntropy, evaluate } = prepared;
-    const level = yield* tokenLevelTask(checked, options.entropy === true || needsEntropy === true);
+    checkMultiple(target, needsEntropy === true);
+    const withEntropy = options.entropy === true || needsEntropy === true;
+    const inOnePass = onePass && (yield* onePassGradient(checked, target, prepared));
+    const level = yield* inOnePass
+      ? onePassTask(checked, withEntropy, inOnePass.view, inOnePass.terms)
+      : tokenLevelTask(checked, withEntropy);
     const outcome = yield* evaluate(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms, false);
     const results = yield* readResults(level, outcomeArrays(outcome, level, gradient, options.logProbs === true));
@@ -210,7 +233,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     if (logProbs) value.logProbs = yield* ownLogProbs(level, logProbs);
     if (entropy && options.entropy === true) value.entropy = entropy;
     yield* checkValue(value, checked);
-    return Object.assign(value, yield* gradient.finish(array));
+    return Object.assign(value, yield* gradient.finish(array, results.upstream));
   }
   const optionsOf = (given: object | undefined, mode: 'sync' | 'async') => {
     const options = take(optionsArgument(given), mode);
@@ -235,7 +258,7 @@ function takeBatch<B extends object>(batch: B, ours: boolean): B {
   return ours ? fields : Object.create(batch, Object.getOwnPropertyDescriptors(fields));
 }
 
-type OptionsOf<P> = Partial<P & LossOptions> & GradientOptions<BatchGradient<Batch>>;
+type OptionsOf<P> = Partial<P & LossOptions> & GradientOptions<LossGradient<Batch>>;
 
 function checkRecipe<P, I>(recipe: LossRecipe<P, I>): LossRecipe<P, I> {
   const { score, objective, defaults, parameters } = objectArgument('recipe', recipe);
@@ -259,6 +282,17 @@ function namesOnly<Name extends string>(given: readonly Name[]): Name[] {
   return names;
 }
 
+/** What a gradient of logits is written from while they are read for their log-probs; undefined where it is written later. */
+function* onePassGradient(checked: CheckedBatch, target: GradientTarget, prepared: PreparedObjective) {
+  if (target.kind !== 'logits') return undefined;
+  const { view, deferred } = target;
+  if (deferred) return { view, terms: undefined };
+  // Where non-finite rows are dropped, the weights of the others depend on how many there are.
+  if (checked.onNonFinite !== 'error' || !prepared.tokenTerms) return undefined;
+  const terms = yield* prepared.tokenTerms(knownTokens(checked));
+  return terms && { view, terms };
+}
+
 /** Refuses an objective of the caller's by what it gave. */
 function checkMethod(given: unknown, method: string, expected: string): void {
   if (typeof (given as Record<string, unknown> | null | undefined)?.[method] === 'function') return;
@@ -277,13 +311,14 @@ function* checkValue({ loss, scores, groupLosses, metrics }: LossValue, checked:
 function outcomeArrays(
   { losses, channel, groupLosses, kl }: ObjectiveResult,
   level: TokenLevel,
-  { badRows }: PendingGradient,
+  { badRows, upstream }: PendingGradient,
   logProbs: boolean,
 ) {
   const { scores, tokenCounts, clippedLow, clippedHigh, ratioStats } = channel;
   return {
     nonFinite: level.nonFinite,
     badRows,
+    upstream,
     losses,
     scores,
     tokenCounts,

@@ -2,13 +2,15 @@
 
 import { ADVANTAGES_OPTIONS, type AdvantagesOptions, advantageRule, estimateAdvantages } from '../advantages.js';
 import { gather, scatter } from '../groups.js';
+import type { TokenTerm } from '../kernels.js';
 import { requireGroups } from '../levels/batch.js';
-import { type Score, type ScoreInputs, scoreTask } from '../levels/scores.js';
-import { type TokenLevel, tokenCountsTask } from '../levels/token-level.js';
+import { type Score, type ScoreInputs, scoreTask, tokenRules } from '../levels/scores.js';
+import { type KnownTokens, type TokenLevel, tokenCountsTask } from '../levels/token-level.js';
 import {
   AGGREGATION_PARAMETERS,
   type AggregationParameters,
   aggregationWeights,
+  weightedSumGradient,
   weightedSumTask,
 } from '../ops/advantage-objective.js';
 import { rejectTokenWeights, scoreParameters } from '../ops/ratio-scores.js';
@@ -18,7 +20,7 @@ import { mapped, type Sliced } from '../slices.js';
 import { type FloatArray, finiteFloats, maskedFinite, objectArgument, typedArray } from '../validate.js';
 import { ENTROPY_PARAMETERS, type EntropyParameters, entropyBonus } from './entropy-bonus.js';
 import { KL_PARAMETERS, type KlInputs, type KlParameters, klPenalty } from './kl-penalty.js';
-import type { CheckedBatch, Objective, ObjectiveResult } from './objective.js';
+import type { CheckedBatch, Extension, Objective, ObjectiveResult } from './objective.js';
 import { withParameters } from './objective.js';
 import { ROLLOUT_PARAMETERS, type RolloutParameters, rolloutCorrection } from './rollout-correction.js';
 
@@ -46,7 +48,7 @@ export const ADVANTAGE_PARAMETERS = namesOf<AdvantageParameters>({
 /** Checked advantages: [T] if per token, else [N]. */
 interface AdvantageSource {
   perToken: boolean;
-  task(level: TokenLevel): Task<Float64Array>;
+  task(tokens: KnownTokens): Task<Float64Array>;
 }
 
 /**
@@ -87,17 +89,27 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
     const extensions = [yield* klPenalty(batch, checked, options), bonus].filter(
       (extension) => extension !== undefined,
     );
+    const weigh = function* (tokens: KnownTokens & Partial<Pick<TokenLevel, 'logProbs'>>) {
+      const advantages = yield* source.task(tokens);
+      const importance = correction && (yield* correction.task(tokens));
+      const combined = yield* combine(source.perToken, advantages, correction?.perToken === true, importance);
+      return { advantages, ...combined };
+    };
     return {
       needsEntropy: bonus !== undefined,
+      *tokenTerms(tokens) {
+        if (bonus || (correction && !checked.oldLogProbs)) return undefined; // importance against the log-probs themselves
+        const { inputs, factors } = yield* weigh(tokens);
+        const rules = tokenRules(checked, score, inputs);
+        if (!rules) return undefined;
+        const { cuSeqlens, sequences } = checked;
+        const tokenCounts = yield* tokenCountsTask(tokens);
+        const gradScores = yield* weightedSumGradient(factors, tokenCounts, weights, -1);
+        const penalty = yield* penaltyOf(extensions, tokenCounts);
+        return { cuSeqlens, sequences, tokenCounts, policy: { ...rules, gradScores }, penalty };
+      },
       *evaluate(level) {
-        const advantages = yield* source.task(level);
-        const importance = correction && (yield* correction.task(level));
-        const { inputs, factors } = yield* combine(
-          source.perToken,
-          advantages,
-          correction?.perToken === true,
-          importance,
-        );
+        const { advantages, inputs, factors } = yield* weigh(level);
         const channel = yield* scoreTask(level, score, inputs);
         const { loss, gradScores } = yield* weightedSumTask(channel.scores, factors, channel.tokenCounts, weights, -1);
         let result: ObjectiveResult = {
@@ -106,7 +118,7 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
           advantages,
           terms: [{ of: 'logProbs', channel, gradScores }],
         };
-        for (const extension of extensions) result = yield* extension(level, result);
+        for (const extension of extensions) result = yield* extension.extend(level, result);
         return result;
       },
     };
@@ -124,8 +136,8 @@ function* advantageSource(
   const { rewards, cuGroups, groupOrder } = requireGroups(checked);
   return {
     perToken: false,
-    *task(level) {
-      const counts = rule.needsTokenCounts ? yield* gather(yield* tokenCountsTask(level), groupOrder) : undefined;
+    *task(tokens) {
+      const counts = rule.needsTokenCounts ? yield* gather(yield* tokenCountsTask(tokens), groupOrder) : undefined;
       const ordered = yield* estimateAdvantages(rule, yield* gather(rewards, groupOrder), counts, cuGroups);
       return yield* scatter(ordered, groupOrder);
     },
@@ -171,4 +183,10 @@ function* combine(
   const product = importance ? yield* mapped(advantages, (advantage, i) => advantage * importance[i]) : advantages;
   if (advantagesPerToken) return { inputs: { tokenWeights: product }, factors: undefined };
   return { inputs: { sides: advantages }, factors: product };
+}
+
+/** The KL penalty as a term, if there is one. */
+function* penaltyOf(extensions: readonly Extension[], tokenCounts: Float64Array): Task<TokenTerm | undefined> {
+  const extension = extensions.find(({ tokenTerm }) => tokenTerm !== undefined);
+  return extension?.tokenTerm && (yield* extension.tokenTerm(tokenCounts));
 }

@@ -26,11 +26,13 @@ export function entropyBonus(
   const weights = aggregationWeights(options, checked.sequences);
   if (coefficient === 0) return undefined;
   if (!checked.rows) throw badArgument('ERR_RANGE', 'entropyCoef', '0 for a batch of log-probs', String(coefficient));
-  return function* (level, result) {
-    const channel = yield* meanTask(level, level.entropy!);
-    const { scores, tokenCounts } = channel;
-    const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, weights, -coefficient);
-    const terms = [...result.terms, { of: 'entropy' as const, channel, gradScores }];
-    return { ...result, losses: [...result.losses, loss], terms };
+  return {
+    *extend(level, result) {
+      const channel = yield* meanTask(level, level.entropy!);
+      const { scores, tokenCounts } = channel;
+      const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, weights, -coefficient);
+      const terms = [...result.terms, { of: 'entropy' as const, channel, gradScores }];
+      return { ...result, losses: [...result.losses, loss], terms };
+    },
   };
 }

@@ -1,8 +1,13 @@
 // A penalty on KL to a reference policy (spec section 4): one more score, weighted like the policy's.
 
 import { badArgument } from '../errors.js';
-import { klTask } from '../levels/scores.js';
-import { type AggregationParameters, aggregationWeights, weightedSumTask } from '../ops/advantage-objective.js';
+import { klTask, tokenRules } from '../levels/scores.js';
+import {
+  type AggregationParameters,
+  aggregationWeights,
+  weightedSumGradient,
+  weightedSumTask,
+} from '../ops/advantage-objective.js';
 import { namesOf } from '../options.js';
 import type { Sliced } from '../slices.js';
 import { type FloatArray, finiteNumber, ifGiven, maskedFloats, oneOf } from '../validate.js';
@@ -40,11 +45,17 @@ export function* klPenalty(
   if (coefficient === 0) return undefined;
   if (!reference)
     throw badArgument('ERR_DTYPE', 'refLogProbs', 'Float32Array or Float64Array with klCoef > 0', 'undefined');
-  return function* (level, result) {
-    const channel = yield* klTask(level, kind, reference);
-    const { scores, tokenCounts } = channel;
-    const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, weights, coefficient);
-    const terms = [...result.terms, { of: 'logProbs' as const, channel, gradScores }];
-    return { ...result, losses: [...result.losses, loss], terms, kl: channel };
+  return {
+    *extend(level, result) {
+      const channel = yield* klTask(level, kind, reference);
+      const { scores, tokenCounts } = channel;
+      const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, weights, coefficient);
+      const terms = [...result.terms, { of: 'logProbs' as const, channel, gradScores }];
+      return { ...result, losses: [...result.losses, loss], terms, kl: channel };
+    },
+    *tokenTerm(tokenCounts) {
+      const gradScores = yield* weightedSumGradient(undefined, tokenCounts, weights, coefficient);
+      return { ...tokenRules({ oldLogProbs: reference }, { kind })!, gradScores };
+    },
   };
 }

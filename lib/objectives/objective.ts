@@ -1,5 +1,6 @@
 // What an objective is: given a checked batch, how scores become a loss and its gradient by each score.
 
+import type { TokenTerm, TokenTerms } from '../kernels.js';
 import type {
   Batch,
   CheckedGroups,
@@ -11,7 +12,7 @@ import type {
 import { TOKEN_LEVEL_OPTIONS } from '../levels/batch.js';
 import type { Term } from '../levels/gradient.js';
 import type { Score, ScoreChannel } from '../levels/scores.js';
-import type { TokenLevel } from '../levels/token-level.js';
+import type { KnownTokens, TokenLevel } from '../levels/token-level.js';
 import type { OptionNames } from '../options.js';
 import { namesOf } from '../options.js';
 import type { BackendOptions, MaybePending, Task } from '../run/task.js';
@@ -68,13 +69,23 @@ export interface ObjectiveResult {
   kl?: ScoreChannel; // of the penalty
 }
 
-/** Adds a term to an objective's result. */
-export type Extension = (level: TokenLevel, result: ObjectiveResult) => Task<ObjectiveResult>;
+/** A further term of an objective. */
+export interface Extension {
+  /** Adds it to the result. */
+  extend(level: TokenLevel, result: ObjectiveResult): Task<ObjectiveResult>;
+  /** The term itself, where each token's part depends on its own log-prob only. [N] tokens in each sequence. */
+  tokenTerm?(tokenCounts: Float64Array): Task<TokenTerm>;
+}
 
 /** An objective whose options have been checked. */
 export interface PreparedObjective {
   /** Whether it looks at `level.entropy`. */
   needsEntropy?: boolean;
+  /**
+   * What the gradient of each log-prob follows from without any other, before the log-probs are known; undefined where it does not.
+   * Of rows that are all finite.
+   */
+  tokenTerms?(tokens: KnownTokens): Task<TokenTerms | undefined>;
   evaluate(level: TokenLevel): Task<ObjectiveResult>;
 }
 

@@ -3,7 +3,7 @@
 
 import { badArgument } from '../errors.js';
 import type { CheckedSequences } from '../levels/batch.js';
-import { maskTask, type TokenLevel } from '../levels/token-level.js';
+import { type KnownTokens, maskTask, type TokenLevel } from '../levels/token-level.js';
 import { namesOf } from '../options.js';
 import { read, type Task } from '../run/task.js';
 import { mapped, raggedSlices, type Sliced, slices } from '../slices.js';
@@ -43,7 +43,8 @@ export const ROLLOUT_PARAMETERS = namesOf<RolloutParameters>({
 /** A checked correction: importance weights [T] if per token, else [N]. */
 export interface RolloutWeights {
   perToken: boolean;
-  task(level: TokenLevel): Task<Float64Array>;
+  /** From log-probs only where the batch has no old ones. */
+  task(level: KnownTokens & Partial<Pick<TokenLevel, 'logProbs'>>): Task<Float64Array>;
 }
 
 const LOG_RATIO_LIMIT = 20;
@@ -97,10 +98,10 @@ export function importance(logRatio: number): number {
  * oldLogProbs (on-policy: the current ones) - rolloutLogProbs, 0 for tokens that do not count, NaN for those that the engine
  * could not score. [T]
  */
-export function* rolloutDifferences(level: TokenLevel): Task<Float64Array> {
+export function* rolloutDifferences(level: KnownTokens & Partial<Pick<TokenLevel, 'logProbs'>>): Task<Float64Array> {
   const { oldLogProbs, rolloutLogProbs, tokens } = level.checked;
   const mask = yield* maskTask(level);
-  const [old] = oldLogProbs ? [oldLogProbs] : yield* read(level.logProbs);
+  const [old] = oldLogProbs ? [oldLogProbs] : yield* read(level.logProbs!);
   const differences = new Float64Array(tokens);
   yield* slices(tokens, (begin, end) => {
     for (let t = begin; t < end; t++) {

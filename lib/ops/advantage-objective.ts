@@ -10,6 +10,7 @@ import {
   optionsOf,
   type Pending,
   pending,
+  read,
   readAll,
   runAsync,
   runSync,
@@ -112,6 +113,19 @@ export function* weightedSumTask(
   const args = { scores, advantages, tokenCounts, sequences, ...weights, scale, gradScores, loss };
   yield kernel('advantageObjective', args);
   return pending({ loss, gradScores });
+}
+
+/** The gradient of that by each score, which does not depend on the scores. [N] */
+export function* weightedSumGradient(
+  advantages: Float64Array | undefined,
+  tokenCounts: Float64Array,
+  weights: Weights,
+  scale: number,
+): Task<Float64Array> {
+  const anyScores = newArray('scores', Float64Array, tokenCounts.length);
+  const { gradScores } = yield* weightedSumTask(anyScores, advantages, tokenCounts, weights, scale);
+  const [values] = yield* read(gradScores);
+  return values;
 }
 
 const opOptions = optionsOf<AdvantageObjectiveOptions>('advantageObjective', AGGREGATION_PARAMETERS);

@@ -1,6 +1,6 @@
 import { outputArray } from '../backend/outputs.js';
 import { badArgument, type RlvrError } from '../errors.js';
-import type { DeviceMemory } from '../kernels.js';
+import type { DeviceMemory, TokenTerms } from '../kernels.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView, logitsView } from '../logits.js';
 import { newArray } from '../memory.js';
 import { takeFields } from '../options.js';
@@ -136,20 +136,43 @@ export interface ForwardArrays {
   nonFinite: Pending<Int32Array>; // [1]: how many rows that left out
 }
 
-/** The forward pass on validated rows. */
-export function* forwardTask(rows: Rows, entropy: boolean): Task<ForwardArrays> {
-  const { tokens } = rows.view;
-  const args = {
+function forwardOutputs(tokens: number, entropy: boolean) {
+  return {
     logProbs: outputArray('logProbs', tokens),
     logSumExp: outputArray('logSumExp', tokens),
     entropy: entropy ? outputArray('entropy', tokens) : undefined,
     kept: newArray('mask', Uint8Array, tokens),
     nonFinite: new Int32Array(1),
-    ...kernelRows(rows),
   };
-  yield kernel('tokenLogProbsForward', args);
-  const { logProbs, logSumExp, kept, nonFinite } = args;
-  return pending({ logProbs, logSumExp, entropy: args.entropy, kept, nonFinite });
+}
+
+/** The forward pass on validated rows. */
+export function* forwardTask(rows: Rows, entropy: boolean): Task<ForwardArrays> {
+  const outputs = forwardOutputs(rows.view.tokens, entropy);
+  yield kernel('tokenLogProbsForward', { ...outputs, ...kernelRows(rows) });
+  return pending(outputs);
+}
+
+/** Both passes in one, on a backend that has it: the gradient of `terms`, or `onehot - p` to be scaled later. */
+export function* onePassTask(
+  rows: Rows,
+  entropy: boolean,
+  gradient: LogitsView,
+  terms: TokenTerms | undefined,
+): Task<ForwardArrays & BackwardArrays> {
+  const outputs = forwardOutputs(rows.view.tokens, entropy);
+  const { data: gradLogits, rowStride: gradRowStride } = gradient;
+  const badRows = newArray('badRows', Int32Array, 2);
+  const gradLogProbs = outputArray('gradLogProbs', rows.view.tokens);
+  const written = { terms, gradLogProbs, gradLogits, gradRowStride, badRows };
+  yield kernel('tokenLogProbsOnePass', { ...outputs, ...written, ...kernelRows(rows) });
+  return pending({ ...outputs, gradLogits, badRows });
+}
+
+/** Rows whose scale is 0 become 0: their p may be anything. */
+export function* zeroRowsTask(gradient: LogitsView, rowScale: MaybePending<Float64Array>): Task<void> {
+  const { data: gradLogits, dtype, tokens, vocab, rowStride: gradRowStride } = gradient;
+  yield kernel('zeroRows', { gradLogits, dtype, tokens, vocab, gradRowStride, rowScale });
 }
 
 /** Throws if `count` rows were not finite and that is an error. */
@@ -191,6 +214,7 @@ export function* backwardTask(
     entropy: MaybePending<Float64Array> | undefined;
     gradEntropy: MaybePending<Float64Array> | undefined;
     halt?: MaybePending<Int32Array> | undefined;
+    deferred?: boolean;
     watch: boolean;
   },
 ): Task<BackwardArrays> {
@@ -202,6 +226,7 @@ export function* backwardTask(
     entropy: upstream.gradEntropy && upstream.entropy,
     gradEntropy: upstream.gradEntropy,
     halt: upstream.halt,
+    deferred: upstream.deferred === true,
     watch: upstream.watch,
     gradLogits,
     gradRowStride: gradient.rowStride,

@@ -6,11 +6,13 @@ import { advantageObjective } from './advantage-objective.js';
 import { groupInfoNCE } from './group-info-nce.js';
 import { ratioScoresBackward, ratioScoresForward } from './ratio-scores.js';
 import { sequenceLogProbsBackward, sequenceLogProbsForward } from './sequence-log-probs.js';
-import { tokenLogProbsBackward, tokenLogProbsForward } from './token-log-probs.js';
+import { tokenLogProbsBackward, tokenLogProbsForward, tokenLogProbsOnePass, zeroRows } from './token-log-probs.js';
 
 const kernels: { [K in KernelName]: (args: KernelArguments[K]) => Sliced<void> } = {
   tokenLogProbsForward,
   tokenLogProbsBackward,
+  tokenLogProbsOnePass,
+  zeroRows,
   sequenceLogProbsForward,
   sequenceLogProbsBackward,
   ratioScoresForward,
@@ -43,4 +45,4 @@ const run: Run = {
   close() {},
 };
 
-export const referenceBackend: Backend = { name: 'reference', start: () => run };
+export const referenceBackend: Backend = { name: 'reference', onePass: true, start: () => run };

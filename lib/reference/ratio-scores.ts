@@ -1,5 +1,10 @@
 // Defines the ratio scores and KL estimators (spec sections 3 and 4). See native/ops/ratio_scores.h.
-import { RATIO_SCORE_CODES, type RatioScoresBackwardArguments, type RatioScoresForwardArguments } from '../kernels.js';
+import {
+  RATIO_SCORE_CODES,
+  type RatioScoresBackwardArguments,
+  type RatioScoresForwardArguments,
+  type TokenTerm,
+} from '../kernels.js';
 import { PAUSE, type Sliced } from '../slices.js';
 import { countUnmasked, isUnmasked } from './sequences.js';
 
@@ -27,8 +32,11 @@ function sigmoid(x: number): number {
   return x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x));
 }
 
+/** What the rules of a score depend on. */
+type Rules = Omit<TokenTerm, 'gradScores'>;
+
 /** A token's term of the mean, and its derivative by the log-ratio d (kind stoppedRatio: by the log-prob). */
-function tokenTerm(args: RatioScoresForwardArguments, d: number, side: number, logProb: number): Term {
+function tokenTerm(args: Rules, d: number, side: number, logProb: number): Term {
   const { epsilonLow, epsilonHigh } = args;
   const ratio = Math.exp(d);
   switch (args.kind) {
@@ -67,8 +75,23 @@ function sequenceScore(args: RatioScoresForwardArguments, mean: number, side: nu
   return term(mean, 1);
 }
 
-function sideOf(args: RatioScoresForwardArguments, i: number, t: number): number {
+function sideOf(args: Rules, i: number, t: number): number {
   return (args.sides ? args.sides[i] : args.tokenWeights?.[t]) ?? 0;
+}
+
+/** The term of token t, of sequence i, without its weight; 0 is its derivative where the log-ratio is clamped. */
+function scoreToken(args: Rules, i: number, t: number, logProb: number): Term & { logRatio: number } {
+  const given = args.oldLogProbs ? logProb - args.oldLogProbs[t] : 0;
+  const logRatio = Math.min(Math.max(given, -LOG_RATIO_LIMIT), LOG_RATIO_LIMIT);
+  const { value, derivative, clip } = tokenTerm(args, logRatio, sideOf(args, i, t), logProb);
+  // The stopped ratio's weight is a constant: the clamp on d does not stop the log-prob's own gradient.
+  const flows = logRatio === given || args.kind === RATIO_SCORE_CODES.stoppedRatio;
+  return { value, derivative: flows ? derivative : 0, clip, logRatio };
+}
+
+/** The derivative of a sum of token terms by the log-prob of token t, before the division by the sequence's length. */
+export function tokenDerivative(args: Rules, i: number, t: number, logProb: number): number {
+  return (args.tokenWeights?.[t] ?? 1) * scoreToken(args, i, t, logProb).derivative;
 }
 
 /** GSPO's token form: mean of w_t * clip(S), whose derivative by each log-prob is w_t * S / n where not clipped. */
@@ -99,7 +122,7 @@ interface SequenceSums {
 }
 
 function scoreSequence(args: RatioScoresForwardArguments, i: number): void {
-  const { logProbs, oldLogProbs, mask, cuSeqlens, scoreGrads, kind, tokenWeights } = args;
+  const { logProbs, mask, cuSeqlens, scoreGrads, kind, tokenWeights } = args;
   const [begin, end] = [cuSeqlens[i], cuSeqlens[i + 1]];
   const isTokenForm = kind === RATIO_SCORE_CODES.sequenceRatio && tokenWeights !== undefined;
   const count = countUnmasked(mask, begin, end);
@@ -108,19 +131,15 @@ function scoreSequence(args: RatioScoresForwardArguments, i: number): void {
   for (let t = begin; t < end; t++) {
     scoreGrads[t] = 0;
     if (!isUnmasked(mask, t)) continue;
-    const logRatio = oldLogProbs ? logProbs[t] - oldLogProbs[t] : 0;
-    const d = Math.min(Math.max(logRatio, -LOG_RATIO_LIMIT), LOG_RATIO_LIMIT);
-    const { value, derivative, clip } = tokenTerm(args, d, sideOf(args, i, t), logProbs[t]);
+    const { value, derivative, clip, logRatio } = scoreToken(args, i, t, logProbs[t]);
     const weight = isTokenForm ? 1 : (tokenWeights?.[t] ?? 1);
     sums.value += weight * value;
     sums[clip]++;
-    // The stopped ratio's weight is a constant: the clamp on d does not stop the log-prob's own gradient.
-    const flows = d === logRatio || kind === RATIO_SCORE_CODES.stoppedRatio;
-    scoreGrads[t] = flows ? weight * derivative : 0;
-    const ratio = Math.exp(d);
+    scoreGrads[t] = weight * derivative;
+    const ratio = Math.exp(logRatio);
     stats[0] += ratio;
     stats[1] += ratio * ratio;
-    stats[2] += d;
+    stats[2] += logRatio;
     stats[3] = Math.max(stats[3], ratio);
   }
   const mean = sums.value / Math.max(count, 1);

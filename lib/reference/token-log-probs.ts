@@ -4,10 +4,14 @@ import {
   type HostLogits,
   type TokenLogProbsBackwardArguments,
   type TokenLogProbsForwardArguments,
+  type TokenLogProbsOnePassArguments,
+  type TokenTerms,
+  type ZeroRowsArguments,
 } from '../kernels.js';
 import { newArray } from '../memory.js';
 import { findIndex, PAUSE, type Sliced } from '../slices.js';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from './float16.js';
+import { tokenDerivative } from './ratio-scores.js';
 
 const READERS = {
   [DTYPE_CODES.f32]: (data: HostLogits, index: number) => data[index],
@@ -56,54 +60,68 @@ function rowSums(z: Float64Array): RowSums {
   return { max, rest, weighted };
 }
 
-export function* tokenLogProbsForward(args: TokenLogProbsForwardArguments): Sliced<void> {
+function forwardRow(args: TokenLogProbsForwardArguments, t: number): void {
   const { logProbs, logSumExp, entropy, kept, nonFinite } = args;
-  nonFinite[0] = 0;
+  logProbs[t] = 0;
+  logSumExp[t] = 0;
+  if (entropy) entropy[t] = 0;
+  kept[t] = 0;
+  if (args.mask?.[t] === 0) return;
+  const z = scaledRow(args, t);
+  const { max, rest, weighted } = rowSums(z);
+  const logRest = Math.log1p(rest);
+  const logProb = z[args.targets[t]] - max - logRest;
+  const finite = Number.isFinite(max) && Number.isFinite(logProb) && !Number.isNaN(rest);
+  if (!finite) nonFinite[0]++;
+  if (!finite) return;
+  kept[t] = 1;
+  logProbs[t] = logProb;
+  logSumExp[t] = max + logRest;
+  if (entropy) entropy[t] = logRest - weighted / (1 + rest);
+}
+
+export function* tokenLogProbsForward(args: TokenLogProbsForwardArguments): Sliced<void> {
+  args.nonFinite[0] = 0;
   for (let t = 0; t < args.tokens; t++) {
     yield PAUSE;
-    logProbs[t] = 0;
-    logSumExp[t] = 0;
-    if (entropy) entropy[t] = 0;
-    kept[t] = 0;
-    if (args.mask?.[t] === 0) continue;
-    const z = scaledRow(args, t);
-    const { max, rest, weighted } = rowSums(z);
-    const logRest = Math.log1p(rest);
-    const logProb = z[args.targets[t]] - max - logRest;
-    const finite = Number.isFinite(max) && Number.isFinite(logProb) && !Number.isNaN(rest);
-    if (!finite) nonFinite[0]++;
-    if (!finite) continue;
-    kept[t] = 1;
-    logProbs[t] = logProb;
-    logSumExp[t] = max + logRest;
-    if (entropy) entropy[t] = logRest - weighted / (1 + rest);
+    forwardRow(args, t);
   }
 }
 
 const LARGEST_FLOAT = 3.4028234663852886e38;
 
+/** What a row's gradient is made of. */
+interface Upstream {
+  g: number; // dL/dlogProb
+  h: number; // dL/dentropy
+  entropy: number;
+}
+
 /** dL/dlogProb and dL/dentropy of row t. */
-function upstream(args: TokenLogProbsBackwardArguments, t: number): { g: number; h: number; entropy: number } {
+function upstream(args: TokenLogProbsBackwardArguments, t: number): Upstream {
   const masked = args.mask?.[t] === 0;
-  const g = masked ? 0 : args.gradLogProbs[t];
+  const given = masked ? 0 : args.gradLogProbs[t];
+  const g = args.deferred && given !== 0 ? args.temperature : given;
   const h = masked ? 0 : (args.gradEntropy?.[t] ?? 0);
   return { g, h, entropy: h === 0 ? 0 : (args.entropy?.[t] ?? 0) };
 }
 
-/** Whether a bound on the entries of row t is beyond float32, see native/ops/token_log_probs.h. */
-function upstreamOverflows(args: TokenLogProbsBackwardArguments, t: number): boolean {
-  const { g, h, entropy } = upstream(args, t);
+/** Whether a bound on the entries of a row is beyond float32, see native/ops/token_log_probs.h. */
+function overflows({ g, h, entropy }: Upstream, temperature: number): boolean {
   const ofEntropy = h === 0 ? 0 : Math.abs(h) * (Math.abs(entropy) + 128);
-  return !((Math.abs(g) + ofEntropy) * (1 / args.temperature) <= LARGEST_FLOAT);
+  return !((Math.abs(g) + ofEntropy) * (1 / temperature) <= LARGEST_FLOAT);
 }
 
 /** Writes row t; returns whether it is finite. */
-function backwardRow(args: TokenLogProbsBackwardArguments, t: number): boolean {
+function writeRow(
+  args: TokenLogProbsBackwardArguments | TokenLogProbsOnePassArguments,
+  t: number,
+  { g, h, entropy }: Upstream,
+): boolean {
   const { gradRowStride, vocab, temperature } = args;
   const gradLogits = args.gradLogits as HostLogits;
   const [read, round] = [READERS[args.dtype], ROUNDERS[args.dtype]];
   const start = t * gradRowStride;
-  const { g, h, entropy } = upstream(args, t);
   if (g === 0 && h === 0) {
     gradLogits.fill(0, start, start + vocab);
     return true;
@@ -125,11 +143,43 @@ export function* tokenLogProbsBackward(args: TokenLogProbsBackwardArguments): Sl
   const { badRows, tokens } = args;
   badRows.fill(-1);
   if (args.halt?.[0]) return;
-  badRows[0] = yield* findIndex(tokens, (t) => upstreamOverflows(args, t));
+  badRows[0] = yield* findIndex(tokens, (t) => overflows(upstream(args, t), args.temperature));
   if (badRows[0] >= 0) return;
   for (let t = 0; t < tokens; t++) {
     yield PAUSE;
-    const finite = backwardRow(args, t);
+    const finite = writeRow(args, t, upstream(args, t));
     if (!finite && badRows[1] < 0) badRows[1] = t;
+  }
+}
+
+/** dL/dlogProb of token t, of sequence i. */
+function gradientOfTerms({ policy, penalty, tokenCounts }: TokenTerms, i: number, t: number, logProb: number): number {
+  const part = (term: TokenTerms['policy']) =>
+    (term.gradScores[i] * tokenDerivative(term, i, t, logProb)) / Math.max(tokenCounts[i], 1);
+  return part(policy) + (penalty ? part(penalty) : 0);
+}
+
+export function* tokenLogProbsOnePass(args: TokenLogProbsOnePassArguments): Sliced<void> {
+  const { badRows, terms, logProbs, gradLogProbs, kept, temperature } = args;
+  args.nonFinite[0] = 0;
+  badRows.fill(-1);
+  let i = 0; // the sequence of row t
+  for (let t = 0; t < args.tokens; t++) {
+    yield PAUSE;
+    while (terms && t >= terms.cuSeqlens[i + 1]) i++;
+    forwardRow(args, t);
+    gradLogProbs[t] = kept[t] === 0 ? 0 : terms ? gradientOfTerms(terms, i, t, logProbs[t]) : 1;
+    const row = { g: terms ? gradLogProbs[t] : gradLogProbs[t] * temperature, h: 0, entropy: 0 };
+    const finite = !overflows(row, temperature) && writeRow(args, t, row);
+    if (!finite && badRows[1] < 0) badRows[1] = t;
+  }
+}
+
+export function* zeroRows({ gradLogits, tokens, vocab, gradRowStride, rowScale }: ZeroRowsArguments): Sliced<void> {
+  const data = gradLogits as HostLogits;
+  for (let t = 0; t < tokens; t++) {
+    if (rowScale[t] !== 0) continue;
+    yield PAUSE;
+    data.fill(0, t * gradRowStride, t * gradRowStride + vocab);
   }
 }

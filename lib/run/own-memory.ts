@@ -6,6 +6,7 @@ import { preparedForWriting } from '../backend/outputs.js';
 import { DeviceTensor } from '../cuda/device.js';
 import { badArgument, isArray, isRevoked, itemsOf } from '../errors.js';
 import { HALF_ARRAY, type HostTensor } from '../host-tensor.js';
+import { isDeferred, isInPlace } from '../logits.js';
 import { newArray } from '../memory.js';
 import { PAUSE, type Sliced, slices } from '../slices.js';
 import { attachedView, typedArrayType } from '../views.js';
@@ -40,10 +41,11 @@ export function onOwnMemory<F extends object, O extends object, Step, Result>(
   if (gradient === undefined) return op(fields, options);
   const output = copyInputs ? outOf(options) : undecidedOutput(fields, options);
   if (output !== undefined) {
-    const apart = { ...options, gradient: { out: alike('gradient', output, false) } };
-    return delivering(op(fields, apart), gradient === 'in-place' ? undefined : 'gradient.out');
+    const out = alike('gradient', output, false);
+    const apart = { ...options, gradient: isDeferred(gradient) ? { deferred: true, out } : { out } };
+    return delivering(op(fields, apart), isInPlace(gradient) ? undefined : 'gradient.out');
   }
-  const overCopy = gradient === 'in-place' && originals.has(gradientOf(fields) as object);
+  const overCopy = isInPlace(gradient) && originals.has(gradientOf(fields) as object);
   return overCopy ? delivering(op(fields, options)) : op(fields, options);
 }
 
@@ -68,7 +70,7 @@ export function outOf(options: object): unknown {
 
 /** An output of which nothing can tell whether it overlaps an input: then it must not matter. */
 function undecidedOutput(fields: object, options: object): unknown {
-  const output = (options as Values).gradient === 'in-place' ? gradientOf(fields) : outOf(options);
+  const output = isInPlace((options as Values).gradient) ? gradientOf(fields) : outOf(options);
   if (output === undefined || addressesKnown()) return undefined;
   const written = arrayIn(output);
   const inputs = Object.values(fields).map(arrayIn);

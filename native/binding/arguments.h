@@ -124,6 +124,17 @@ class Arguments {
     return place;
   }
 
+  // Calls read(arguments) with those of an object in this one; not if the property is undefined.
+  template <class Read>
+  void within(const char* name, Read read) {
+    const Napi::Value value = get(name);
+    if (!ok_ || value.IsUndefined()) return;
+    if (!value.IsObject()) return fail(name, "an object");
+    Arguments inner(env_, value.As<Napi::Object>(), placement_);
+    read(inner);
+    ok_ = inner.ok_;
+  }
+
   // Throws the first failure; later calls do nothing.
   void fail(const char* name, const char* expected) {
     if (!ok_) return;
@@ -140,6 +151,9 @@ class Arguments {
   }
 
  private:
+  Arguments(Napi::Env env, Napi::Object object, Placement* placement)
+      : env_(env), placement_(placement), object_(object) {}
+
   template <class T>
   static constexpr napi_typedarray_type array_type() {
     if constexpr (std::is_same_v<T, float>)

@@ -1,3 +1,4 @@
+#include "binding/score_rules.h"
 #include "binding/sequences.h"
 #include "binding/worker.h"
 #include "cpu/ops.h"
@@ -8,20 +9,11 @@ namespace {
 RatioScoresForward read_forward(Arguments& a) {
   RatioScoresForward op{};
   int64_t tokens = 0;
-  op.kind = static_cast<RatioScore>(a.integer("kind", static_cast<int64_t>(RatioScore::kK3)));
   op.sequences = a.integer("sequences");
   op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, tokens);
   op.log_probs = a.array<const double>("logProbs", tokens);
-  op.old_log_probs = a.optional_array<const double>("oldLogProbs", tokens);
   op.mask = a.optional_array<const uint8_t>("mask", tokens);
-  op.sides = a.optional_array<const double>("sides", op.sequences);
-  op.token_weights = a.optional_array<const double>("tokenWeights", tokens);
-  op.epsilon_low = a.number("epsilonLow");
-  op.epsilon_high = a.number("epsilonHigh");
-  op.ratio_min = a.number("ratioMin");
-  op.ratio_max = a.number("ratioMax");
-  op.tau_pos = a.number("tauPos");
-  op.tau_neg = a.number("tauNeg");
+  read_score_rules(a, tokens, op);
   op.scores = a.array<double>("scores", op.sequences);
   op.token_counts = a.array<double>("tokenCounts", op.sequences);
   op.score_grads = a.array<double>("scoreGrads", tokens);

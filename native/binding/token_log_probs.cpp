@@ -1,3 +1,5 @@
+#include "binding/score_rules.h"
+#include "binding/sequences.h"
 #include "binding/worker.h"
 #include "cpu/ops.h"
 
@@ -23,6 +25,48 @@ TokenLogProbsForward read_forward(Arguments& a) {
   return op;
 }
 
+void read_term(Arguments& a, int64_t tokens, TokenTerms& terms) {
+  RatioScoresForward& score = terms.scores[terms.count];
+  score.sequences = terms.sequences;
+  read_score_rules(a, tokens, score);
+  terms.grad_scores[terms.count] = a.array<const double>("gradScores", terms.sequences);
+  ++terms.count;
+}
+
+void read_terms(Arguments& a, int64_t tokens, TokenTerms& terms) {
+  int64_t in_sequences = 0;
+  terms.sequences = a.integer("sequences");
+  terms.cu_seqlens = offsets(a, "cuSeqlens", terms.sequences, in_sequences);
+  if (a.ok() && in_sequences != tokens) return a.fail("cuSeqlens", "offsets up to T");
+  terms.token_counts = a.array<const double>("tokenCounts", terms.sequences);
+  a.within("policy", [&](Arguments& term) { read_term(term, tokens, terms); });
+  a.within("penalty", [&](Arguments& term) { read_term(term, tokens, terms); });
+}
+
+TokenLogProbsOnePass read_one_pass(Arguments& a) {
+  TokenLogProbsOnePass op{};
+  op.forward = read_forward(a);
+  op.grad_log_probs = a.array<double>("gradLogProbs", op.forward.tokens);
+  op.grad_row_stride = a.integer("gradRowStride");
+  op.grad_logits =
+      a.matrix("gradLogits", op.forward.dtype, op.forward.tokens, op.forward.vocab, op.grad_row_stride);
+  op.bad_rows = a.array<int32_t>("badRows", 2);
+  a.within("terms", [&](Arguments& terms) { read_terms(terms, op.forward.tokens, op.terms); });
+  return op;
+}
+
+ZeroRows read_zero_rows(Arguments& a) {
+  ZeroRows op{};
+  op.dtype = static_cast<DType>(a.integer("dtype", 2));
+  op.tokens = a.integer("tokens");
+  op.vocab = a.integer("vocab");
+  op.grad_row_stride = a.integer("gradRowStride");
+  op.grad_logits = a.matrix("gradLogits", op.dtype, op.tokens, op.vocab, op.grad_row_stride);
+  op.row_scale = a.array<const double>("rowScale", op.tokens);
+  op.cancel = a.cancel_flag();
+  return op;
+}
+
 TokenLogProbsBackward read_backward(Arguments& a) {
   TokenLogProbsBackward op{};
   op.dtype = static_cast<DType>(a.integer("dtype", 2));
@@ -38,6 +82,7 @@ TokenLogProbsBackward read_backward(Arguments& a) {
   op.grad_entropy = a.optional_array<const double>("gradEntropy", op.tokens);
   if (op.grad_entropy != nullptr) op.entropy = a.array<const double>("entropy", op.tokens);
   op.halt = a.optional_array<const int32_t>("halt", 1);
+  op.deferred = a.boolean("deferred");
   op.watch = a.boolean("watch");
   op.grad_row_stride = a.integer("gradRowStride");
   op.grad_logits = a.matrix("gradLogits", op.dtype, op.tokens, op.vocab, op.grad_row_stride);
@@ -53,6 +98,9 @@ void export_token_log_probs(Napi::Env env, const Exports& exports) {
       env, exports, "tokenLogProbsForward");
   export_op<TokenLogProbsBackward, read_backward, cpu::token_log_probs_backward,
             RLVR_ON_CUDA(token_log_probs_backward)>(env, exports, "tokenLogProbsBackward");
+  export_op<TokenLogProbsOnePass, read_one_pass, cpu::token_log_probs_one_pass, nullptr>(env, exports,
+                                                                                         "tokenLogProbsOnePass");
+  export_op<ZeroRows, read_zero_rows, cpu::zero_rows, nullptr>(env, exports, "zeroRows");
 }
 
 }  // namespace rlvr::binding

@@ -12,6 +12,8 @@ namespace rlvr::cpu {
 
 void token_log_probs_forward(const TokenLogProbsForward& op);
 void token_log_probs_backward(const TokenLogProbsBackward& op);
+void token_log_probs_one_pass(const TokenLogProbsOnePass& op);
+void zero_rows(const ZeroRows& op);
 void sequence_log_probs_forward(const SequenceLogProbsForward& op);
 void sequence_log_probs_backward(const SequenceLogProbsBackward& op);
 void ratio_scores_forward(const RatioScoresForward& op);

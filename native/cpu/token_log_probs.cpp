@@ -1,6 +1,7 @@
 // Token level on the CPU: picks the instruction set and spreads rows over threads. The rows themselves
 // are in token_log_probs_rows.h.
 #include <atomic>
+#include <cstring>
 
 #include "cpu/cpu_features.h"
 #include "cpu/ops.h"
@@ -32,15 +33,30 @@ void lower(std::atomic<int64_t>& least, int64_t to) {
   }
 }
 
+void count_non_finite(const TokenLogProbsForward& op) {
+  int32_t non_finite = 0;
+  for (int64_t t = 0; t < op.tokens; ++t)
+    non_finite += op.kept[t] == 0 && (op.mask == nullptr || op.mask[t] != 0) ? 1 : 0;
+  op.non_finite[0] = non_finite;
+}
+
+// Rows by a function that returns the first bad one of its block; the first of all, or -1.
+template <class Rows>
+int32_t first_bad_row(int64_t tokens, double nanoseconds, Rows rows) {
+  std::atomic<int64_t> first{tokens};
+  parallel_for(tokens, nanoseconds, [&](int64_t begin, int64_t end) {
+    const int64_t bad = rows(begin, end);
+    if (bad < end) lower(first, bad);
+  });
+  return first < tokens ? static_cast<int32_t>(first) : -1;
+}
+
 }  // namespace
 
 void token_log_probs_forward(const TokenLogProbsForward& op) {
   const TokenLogProbsRows& rows = token_log_probs_rows();
   parallel_for(op.tokens, nanoseconds(op.vocab), [&](int64_t begin, int64_t end) { rows.forward(op, begin, end); });
-  int32_t non_finite = 0;
-  for (int64_t t = 0; t < op.tokens; ++t)
-    non_finite += op.kept[t] == 0 && (op.mask == nullptr || op.mask[t] != 0) ? 1 : 0;
-  op.non_finite[0] = non_finite;
+  count_non_finite(op);
 }
 
 void token_log_probs_backward(const TokenLogProbsBackward& op) {
@@ -52,12 +68,27 @@ void token_log_probs_backward(const TokenLogProbsBackward& op) {
     return;
   }
   const TokenLogProbsRows& rows = token_log_probs_rows();
-  std::atomic<int64_t> first{op.tokens};
-  parallel_for(op.tokens, nanoseconds(op.vocab), [&](int64_t begin, int64_t end) {
-    const int64_t bad = rows.backward(op, begin, end);
-    if (bad < end) lower(first, bad);
+  op.bad_rows[1] = first_bad_row(op.tokens, nanoseconds(op.vocab),
+                                 [&](int64_t begin, int64_t end) { return rows.backward(op, begin, end); });
+}
+
+void token_log_probs_one_pass(const TokenLogProbsOnePass& op) {
+  const TokenLogProbsRows& rows = token_log_probs_rows();
+  const TokenLogProbsForward& forward = op.forward;
+  op.bad_rows[0] = -1;
+  op.bad_rows[1] = first_bad_row(forward.tokens, 2 * nanoseconds(forward.vocab),
+                                 [&](int64_t begin, int64_t end) { return rows.one_pass(op, begin, end); });
+  count_non_finite(forward);
+}
+
+void zero_rows(const ZeroRows& op) {
+  const int64_t size = op.dtype == DType::kF32 ? 4 : 2;
+  auto* out = static_cast<unsigned char*>(op.grad_logits);
+  parallel_for(op.tokens, nanoseconds(op.vocab) / 4, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end && !cancelled(op.cancel); ++t)
+      if (op.row_scale[t] == 0)
+        std::memset(out + t * op.grad_row_stride * size, 0, static_cast<size_t>(op.vocab * size));
   });
-  if (first < op.tokens) op.bad_rows[1] = static_cast<int32_t>(first);
 }
 
 }  // namespace cpu

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "cpu/logits_elements.h"
+#include "cpu/one_pass.h"
 #include "cpu/row_sums.h"
 #include "cpu/token_log_probs_simd.h"
 
@@ -153,7 +154,7 @@ struct BackwardRows {
     const auto* x = static_cast<const Element*>(op.logits) + t * op.row_stride;
     auto* out = static_cast<Element*>(op.grad_logits) + t * op.grad_row_stride;
     const bool masked = op.mask != nullptr && op.mask[t] == 0;
-    const double g = masked ? 0 : op.grad_log_probs[t];
+    const double g = upstream_of(op, t);
     const double h = masked || op.grad_entropy == nullptr ? 0 : op.grad_entropy[t];
     const int64_t target = op.targets[t];
     if ((g == 0 && h == 0) || target < 0 || target >= op.vocab) {
@@ -235,6 +236,20 @@ int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t en
   return end;
 }
 
+// Row by row, while a row is in the cache.
+template <class S>
+int64_t one_pass_rows(const TokenLogProbsOnePass& op, int64_t begin, int64_t end) {
+  const TokenLogProbsBackward backward = backward_of(op);
+  int64_t first = end;
+  for (int64_t t = begin; t < end && !cancelled(op.forward.cancel); ++t) {
+    forward_rows<S>(op.forward, t, t + 1);
+    op.grad_log_probs[t] = upstream_of(op, t);
+    const bool finite = !upstream_overflows(backward, t) && backward_rows<S>(backward, t, t + 1) != t;
+    if (!finite && first == end) first = t;
+  }
+  return first;
+}
+
 template <class S>
 void exp_all(const float* x, float* out, int64_t count) {
   const typename S::template Scale<Precision::kFull, true> scale(1.0, 0.0f);
@@ -252,7 +267,7 @@ void exp_all(const float* x, float* out, int64_t count) {
 
 template <class S>
 constexpr TokenLogProbsRows make_rows() {
-  return {forward_rows<S>, backward_rows<S>, exp_all<S>};
+  return {forward_rows<S>, backward_rows<S>, one_pass_rows<S>, exp_all<S>};
 }
 
 }  // namespace

@@ -10,6 +10,8 @@ struct TokenLogProbsRows {
   void (*forward)(const TokenLogProbsForward& op, int64_t begin, int64_t end);
   // Returns the first row with an entry that is not finite; `end` if there is none.
   int64_t (*backward)(const TokenLogProbsBackward& op, int64_t begin, int64_t end);
+  // As `backward`.
+  int64_t (*one_pass)(const TokenLogProbsOnePass& op, int64_t begin, int64_t end);
   // out[i] = exp(x[i]) for x <= 0, as the row loops compute it; for the tests.
   void (*exp)(const float* x, float* out, int64_t count);
 };

@@ -147,6 +147,24 @@ RLVR_HOST_DEVICE inline bool token_form(const RatioScoresForward& op) {
   return op.kind == RatioScore::kSequence && op.token_weights != nullptr;
 }
 
+// Whether a sequence's score is a mean of terms that each depend on one token.
+RLVR_HOST_DEVICE constexpr bool is_token_mean(RatioScore kind) {
+  return kind != RatioScore::kSequence && kind != RatioScore::kGeometric;
+}
+
+// Whether a gradient flows to a token's log-prob. The stopped ratio's weight is a constant: the clamp on d does not stop it.
+RLVR_HOST_DEVICE inline bool flows(const RatioScoresForward& op, const LogRatio& d) {
+  return !d.clamped || op.kind == RatioScore::kStopped;
+}
+
+// The derivative of token t's weighted term, of sequence i, by its log-prob, where is_token_mean.
+RLVR_HOST_DEVICE inline double token_derivative(const RatioScoresForward& op, int64_t i, int64_t t, double log_prob) {
+  const LogRatio d = clamped(op.old_log_probs == nullptr ? 0 : log_prob - op.old_log_probs[t]);
+  const double ratio = uses_ratio(op.kind) ? ::exp(d.value) : 0;
+  const Term term = token_term(op, d.value, ratio, token_side(op, i, t), log_prob);
+  return flows(op, d) ? token_weight(op, t) * term.derivative : 0;
+}
+
 // What a thread adds up over its tokens of a sequence.
 struct Sums {
   double count = 0;
@@ -173,9 +191,7 @@ RLVR_HOST_DEVICE inline void add_token(const RatioScoresForward& op, int64_t i, 
   sums.count += 1;
   sums.value += weight * term.value;
   add_clip(sums, term.clip);
-  // Selected, not multiplied. The stopped ratio's weight is a constant: the clamp on d does not stop its gradient.
-  const bool flows = !d.clamped || op.kind == RatioScore::kStopped;
-  op.score_grads[t] = flows ? weight * term.derivative : 0;
+  op.score_grads[t] = flows(op, d) ? weight * term.derivative : 0;  // selected, not multiplied
   if (op.ratio_stats == nullptr) return;
   sums.ratio += ratio;
   sums.ratio_square += ratio * ratio;

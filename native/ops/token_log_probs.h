@@ -10,6 +10,7 @@
 #pragma once
 
 #include "ops/common.h"
+#include "ops/ratio_scores.h"
 
 namespace rlvr {
 
@@ -46,12 +47,45 @@ struct TokenLogProbsBackward {
   const double* entropy;         // [T] from the forward pass; null when grad_entropy is null
   const double* grad_entropy;    // [T] h; null: no entropy term
   const int32_t* halt;           // [1] or null: nothing is written if it is not 0
+  bool deferred;                 // true: rows with g != 0 get [v == y] - p_v, which is yet to be scaled
   bool watch;                    // false: logits and log_sum_exp are known to belong together, all finite or -inf
   void* grad_logits;             // [T, V] out, dtype; may be the same memory as logits (same stride)
   int64_t grad_row_stride;       // elements, of grad_logits
   // [2] out: the first row with an upstream gradient beyond the range of float32 (then nothing is written), and the
   // first with an entry that is not finite, which is found as it is written; -1 for none.
   int32_t* bad_rows;
+  CancelFlag cancel;
+};
+
+// A loss as a sum of ratio scores that are means of token terms (is_token_mean in ratio_rules.h), times dL/dscores: what a row's g follows from once its log-prob is known.
+struct TokenTerms {
+  const int32_t* cu_seqlens;   // [N + 1]
+  int64_t sequences;           // N
+  const double* token_counts;  // [N] n_i
+  int count;                   // of scores; 0: there are none
+  RatioScoresForward scores[2];  // of each the kind, the parameters, old_log_probs, sides and token_weights
+  const double* grad_scores[2];  // [N] each
+};
+
+// The forward pass, and the gradient of a row while it is in the cache. Without terms the gradient is deferred: rows that
+// are kept get [v == y] - p_v. Rows that are not kept get 0.
+struct TokenLogProbsOnePass {
+  TokenLogProbsForward forward;
+  TokenTerms terms;
+  double* grad_log_probs;   // [T] out: dL/dlog_prob; without terms 1, 0 for rows that are not kept
+  void* grad_logits;        // [T, V] out, dtype; may be the same memory as logits (same stride)
+  int64_t grad_row_stride;  // elements
+  int32_t* bad_rows;        // [2] out: -1, and as of the backward pass
+};
+
+// Rows where the scale is 0 become 0.
+struct ZeroRows {
+  void* grad_logits;  // [T, V] out, dtype
+  DType dtype;
+  int64_t tokens;           // T
+  int64_t vocab;            // V
+  int64_t grad_row_stride;  // elements
+  const double* row_scale;  // [T]
   CancelFlag cancel;
 };
 
@@ -65,10 +99,17 @@ RLVR_HOST_DEVICE inline double gradient_bound(double g, double h, double entropy
   return (magnitude(g) + (h == 0 ? 0 : magnitude(h) * (magnitude(entropy) + 128))) * inverse_temperature;
 }
 
+// dL/dlog_prob of row t, or what stands for it where the scale is deferred.
+RLVR_HOST_DEVICE inline double upstream_of(const TokenLogProbsBackward& op, int64_t t) {
+  if (op.mask != nullptr && op.mask[t] == 0) return 0;
+  const double g = op.grad_log_probs[t];
+  return op.deferred && g != 0 ? op.temperature : g;
+}
+
 // Whether what comes from upstream for row t is beyond the range of float32. Such a row could only be written wrong.
 RLVR_HOST_DEVICE inline bool upstream_overflows(const TokenLogProbsBackward& op, int64_t t) {
   if (op.mask != nullptr && op.mask[t] == 0) return false;
-  const double g = op.grad_log_probs[t];
+  const double g = upstream_of(op, t);
   const double h = op.grad_entropy == nullptr ? 0 : op.grad_entropy[t];
   return !(gradient_bound(g, h, h == 0 ? 0 : op.entropy[t], 1 / op.temperature) <= kLargestFloat);
 }

@@ -18,10 +18,17 @@ const doubles = (n) => new Float64Array(n).fill(-1);
 const rows = () => ({ logits: new Float32Array(T * V).fill(1), dtype: 0, tokens: T, vocab: V, rowStride: V,
   targets: new Int32Array(T), mask: new Uint8Array(T).fill(1), temperature: 1, logSumExp: doubles(T) });
 const cuSeqlens = () => Int32Array.of(0, 2, T);
+const term = () => ({ kind: 1, oldLogProbs: doubles(T), sides: doubles(N), tokenWeights: doubles(T), epsilonLow: 0.2, epsilonHigh: 0.2,
+  ratioMin: 0, ratioMax: 5, tauPos: 1, tauNeg: 1, gradScores: doubles(N) });
 const VALID = {
   tokenLogProbsForward: () => ({ ...rows(), logProbs: doubles(T), entropy: doubles(T), kept: new Uint8Array(T), nonFinite: new Int32Array(1) }),
   tokenLogProbsBackward: () => ({ ...rows(), gradLogProbs: doubles(T), entropy: doubles(T), gradEntropy: doubles(T),
-    gradLogits: new Float32Array(T * V), gradRowStride: V, watch: true, badRows: new Int32Array(2) }),
+    gradLogits: new Float32Array(T * V), gradRowStride: V, deferred: false, watch: true,
+    badRows: new Int32Array(2) }),
+  tokenLogProbsOnePass: () => ({ ...rows(), logProbs: doubles(T), entropy: doubles(T), kept: new Uint8Array(T),
+    nonFinite: new Int32Array(1), terms: { cuSeqlens: cuSeqlens(), sequences: N, tokenCounts: doubles(N), policy: term(), penalty: term() },
+    gradLogProbs: doubles(T), gradLogits: new Float32Array(T * V), gradRowStride: V, badRows: new Int32Array(2) }),
+  zeroRows: () => ({ gradLogits: new Float32Array(T * V), dtype: 0, tokens: T, vocab: V, gradRowStride: V, rowScale: doubles(T) }),
   sequenceLogProbsForward: () => ({ logProbs: doubles(T), mask: new Uint8Array(T), cuSeqlens: cuSeqlens(), sequences: N,
     scores: doubles(N), tokenCounts: doubles(N) }),
   sequenceLogProbsBackward: () => ({ gradScores: doubles(N), tokenCounts: doubles(N), mask: new Uint8Array(T),
@@ -77,7 +84,7 @@ test('valid calls are accepted', async () => {
     const accepted = [];
     for (const [name, make] of OPS) { await addon[name](make()); accepted.push(name); }
     console.log(JSON.stringify({ accepted }));`);
-  expect(accepted.length).toBe(22);
+  expect(accepted.length).toBe(26);
 });
 
 test('no arguments, or something other than an object', async () => {
@@ -116,7 +123,7 @@ test('each property, replaced by each kind of junk', async () => {
   const { wrong, refused } = await childJson<{ wrong: string[]; refused: number }>(`${ADDON} ${JUNK}
     const wrong = [];
     let refused = 0;
-    const optional = ['mask', 'oldLogProbs', 'sides', 'entropy', 'gradEntropy', 'advantages', 'cancel'];
+    const optional = ['mask', 'oldLogProbs', 'sides', 'entropy', 'gradEntropy', 'advantages', 'terms', 'cancel'];
     const mayMiss = (name, key) => optional.includes(key) || (key === 'tokenCounts' && name.startsWith('groupInfoNCE'));
     for (const [name, make] of OPS) {
       const valid = make();

@@ -5,7 +5,6 @@ import {
   type Aggregation,
   type AsyncOptions,
   type Batch,
-  type BatchGradient,
   type BnpoOptions,
   type CispoOptions,
   type ConspoOptions,
@@ -16,6 +15,7 @@ import {
   type GrpoOptions,
   grpo,
   grpoSync,
+  type LossGradient,
   type LossResult,
   type PolicyBatch,
   type SapoOptions,
@@ -32,12 +32,12 @@ export type AnyOptions = BnpoOptions &
   Omit<GrpoOptions & ConspoOptions, 'tau'> &
   Pick<DiscoOptions, 'score' | 'klConstraint'> & { tau?: number };
 
-type Run = <B extends PolicyBatch, G extends BatchGradient<B> = 'new'>(
+type Run = <B extends PolicyBatch, G extends LossGradient<B> = 'new'>(
   batch: B,
   options?: AnyOptions & AsyncOptions & GradientOptions<G>,
 ) => Promise<LossResult<B, G>>;
 
-type RunSync = <B extends PolicyBatch, G extends BatchGradient<B> = 'new'>(
+type RunSync = <B extends PolicyBatch, G extends LossGradient<B> = 'new'>(
   batch: B,
   options?: AnyOptions & GradientOptions<G>,
 ) => LossResult<B, G>;

@@ -39,6 +39,24 @@ function rows(fields: Fields, { variant }: Plan): Record_ {
   };
 }
 
+function terms({ tokens, sequences, cuSeqlens }: Fields, { variant }: Plan): Record_ {
+  const term = (kind: number) => ({
+    kind,
+    oldLogProbs: variant % 2 === 0 ? doubles(tokens) : undefined,
+    sides: doubles(sequences),
+    tokenWeights: variant % 3 === 0 ? doubles(tokens) : undefined,
+    epsilonLow: 0.2,
+    epsilonHigh: 0.2,
+    ratioMin: 0,
+    ratioMax: 5,
+    tauPos: 1,
+    tauNeg: 1,
+    gradScores: doubles(sequences),
+  });
+  const penalty = variant % 4 === 0 ? term(8) : undefined;
+  return { cuSeqlens, sequences, tokenCounts: doubles(sequences), policy: term(variant % 9), penalty };
+}
+
 interface Form {
   make(fields: Fields, plan: Plan): Record_;
   outputs: readonly string[];
@@ -68,9 +86,36 @@ const KERNELS: Readonly<Record<string, Form>> = {
         halt: plan.variant % 5 === 0 ? ints(1) : undefined,
         gradLogits: plan.variant % 2 === 0 ? given.logits : own,
         gradRowStride: given.rowStride,
+        deferred: plan.variant % 11 === 0,
         watch: plan.variant % 7 === 0,
         badRows: ints(2),
       };
+    },
+  },
+  tokenLogProbsOnePass: {
+    outputs: ['logProbs', 'logSumExp', 'entropy', 'kept', 'nonFinite', 'gradLogProbs', 'gradLogits', 'badRows'],
+    make(fields, plan) {
+      const given = rows(fields, plan);
+      return {
+        ...given,
+        logProbs: doubles(fields.tokens),
+        entropy: plan.variant % 3 === 0 ? doubles(fields.tokens) : undefined,
+        kept: new Uint8Array(fields.tokens),
+        nonFinite: ints(1),
+        terms: plan.variant % 5 === 0 ? undefined : terms(fields, plan),
+        gradLogProbs: doubles(fields.tokens),
+        gradLogits: plan.variant % 2 === 0 ? given.logits : (given.logits as Float32Array).slice(),
+        gradRowStride: given.rowStride,
+        badRows: ints(2),
+      };
+    },
+  },
+  zeroRows: {
+    outputs: ['gradLogits'],
+    make(fields, plan) {
+      const { logits: gradLogits, dtype, tokens, vocab, rowStride: gradRowStride } = rows(fields, plan);
+      const rowScale = doubles(fields.tokens).map((_, t) => t % 2);
+      return { gradLogits, dtype, tokens, vocab, gradRowStride, rowScale };
     },
   },
   sequenceLogProbsForward: {

@@ -28,7 +28,7 @@ const LONGEST_MESSAGE = 500;
 
 /** Errors that may come when a gradient was written already: what its memory holds is then unspecified. */
 const LATE =
-  /keeps its memory until|expected a finite (gradient of every logit, got another|result of finite)|^gradient: expected (finite|values within)/;
+  /keeps its memory until|^logits: expected log-probs that are finite|expected a finite (gradient of every logit, got another|result of finite)|^gradient: expected (finite|values within)/;
 
 /** Probabilities far above 1, which only float64 can hold. */
 const FOREIGN_LOG_SUM_EXP = /got another at row \d+: .*logSumExp is not theirs/;
@@ -71,12 +71,13 @@ function illegal(one: Attempt, plan: Plan, args: readonly unknown[], passesOn = 
       if (wrong) return wrong;
       if (error.code === 'ERR_ABORTED' || LATE.test(error.message)) return elsewhere(victim, plan);
     }
+    if (/deferred/.test(plan.gradient)) return elsewhere(victim, plan); // written before the objective can refuse anything
     const changed = victim.memory.change();
     return changed && `refused, and wrote ${changed}`;
   }
   const givenInfinite = plan.edits.length > 0 || args.some(holdsInfinity);
   const infinite = passesOn ? undefined : nonFinite(figures, givenInfinite);
-  const mayWrite = plan.gradient === 'in-place' || plan.gradient.startsWith('out');
+  const mayWrite = ['in-place', 'deferred'].includes(plan.gradient) || plan.gradient.startsWith('out');
   if (infinite) return `not finite: ${infinite}`;
   const gradient = mayWrite ? gradientIn(value) : undefined;
   if (mayWrite && !gradient) return undefined; // into an object of the caller's own, which cannot be looked into
@@ -171,8 +172,8 @@ export async function judge(target: Target, plan: Plan): Promise<Verdict> {
 function gradientTargets(args: readonly unknown[]): Set<unknown> {
   const [inputs, options] = [args.find(isBatch), args.at(-1)];
   const gradient = ownValue(options, 'gradient');
-  const out =
-    gradient === 'in-place' ? (ownValue(inputs, 'logits') ?? ownValue(inputs, 'logProbs')) : ownValue(gradient, 'out');
+  const inPlace = gradient === 'in-place' || (ownValue(gradient, 'deferred') === true && !ownValue(gradient, 'out'));
+  const out = inPlace ? (ownValue(inputs, 'logits') ?? ownValue(inputs, 'logProbs')) : ownValue(gradient, 'out');
   return new Set([out, ownValue(out, 'data')]);
 }
 

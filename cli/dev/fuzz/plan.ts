@@ -39,7 +39,7 @@ export interface Plan {
   /** Options, the last of a name counts. */
   options: [name: string, value: unknown][];
   score: { kind: string; parameters: [name: string, value: unknown][] };
-  gradient: 'default' | 'new' | 'in-place' | 'none' | 'out' | 'out with padding';
+  gradient: 'default' | 'new' | 'in-place' | 'none' | 'out' | 'out with padding' | 'deferred' | 'out deferred';
   signal: 'none' | 'live' | 'aborted';
   /** `copyInputs`: then the inputs are spoilt as soon as the call has returned its promise. */
   copies: boolean;
@@ -180,7 +180,16 @@ export function plans({ target, fields, options: names, edits, signal = false }:
     fields: fc.subarray([...fields]),
     options: options(names, 5),
     score,
-    gradient: fc.constantFrom('default', 'new', 'in-place', 'none', 'out', 'out with padding'),
+    gradient: fc.constantFrom(
+      'default',
+      'new',
+      'in-place',
+      'none',
+      'out',
+      'out with padding',
+      'deferred',
+      'out deferred',
+    ),
     signal: signal ? mostly(['none'], ['live', 'aborted'], 20) : fc.constant('none'),
     copies: signal ? mostly([false], [true]) : fc.constant(false),
     variant: fc.nat(100),

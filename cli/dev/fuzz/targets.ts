@@ -62,15 +62,23 @@ function pick(fields: Fields, names: readonly string[]): Record<string, unknown>
   return Object.fromEntries(names.map((name) => [name, fieldOf(name, fields)]));
 }
 
+const SCALED: Partial<Record<Plan['gradient'], Plan['gradient']>> = { deferred: 'in-place', 'out deferred': 'out' };
+
+/** For functions that do not leave a gradient's scale to the caller. */
+function scaled(plan: Plan): Plan {
+  return { ...plan, gradient: SCALED[plan.gradient] ?? plan.gradient };
+}
+
 /** The plan's options, and where the gradient of `of` goes. */
 function optionsOf(plan: Plan, fields: Fields, gradientOf?: 'logits' | 'logProbs'): Record<string, unknown> {
   const options: Record<string, unknown> = Object.fromEntries(plan.options);
   if (plan.signal !== 'none') options.signal = plan.signal === 'live' ? new AbortController().signal : ABORTED;
   if (gradientOf === undefined || plan.gradient === 'default') return options;
+  if (plan.gradient === 'deferred') return { ...options, gradient: { deferred: true } };
   if (!plan.gradient.startsWith('out')) return { ...options, gradient: plan.gradient };
-  const padding = plan.gradient === 'out' ? 0 : 3;
+  const padding = plan.gradient === 'out with padding' ? 3 : 0;
   const out = gradientOf === 'logits' ? fields.likeLogits(padding) : fields.floats('out', fields.tokens, () => 5);
-  return { ...options, gradient: { out } };
+  return { ...options, gradient: plan.gradient === 'out deferred' ? { deferred: true, out } : { out } };
 }
 
 const ABORTED = AbortSignal.abort(new Error('on purpose'));
@@ -101,7 +109,7 @@ function op(name: string, { needs, fields = [], options = [], gradient, complete
       const from = needs.includes('logits') ? 'logits' : 'logProbs';
       const drawn = new Fields({ ...plan.batch, from });
       const inputs = pick(drawn, [...needs, ...plan.fields]);
-      const own = optionsOf(plan, drawn, gradient);
+      const own = optionsOf(scaled(plan), drawn, gradient);
       complete?.(inputs, own, plan);
       return [inputs, own];
     },
@@ -216,7 +224,7 @@ const FORWARD: Target = {
   },
   args(plan) {
     const { batch, fields } = batchOf(plan, []);
-    const { gradient } = optionsOf({ ...plan, options: [] }, fields, plan.batch.from);
+    const { gradient } = optionsOf({ ...scaled(plan), options: [] }, fields, plan.batch.from);
     const options = Object.fromEntries(plan.options);
     if (plan.variant % 3 === 0) options.sides = fields.weights('sides', fields.sequences);
     const gradScores = fields.weights('gradScores', fields.sequences);
