@@ -13,7 +13,7 @@ import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber, expectLogProbsClose } from './support/compare.js';
 import { goldenBatch, goldenCases } from './support/golden.js';
 import { numericGradient } from './support/losses.js';
-import { DTYPES, FORMATS, numbers, unpadded } from './support/tensors.js';
+import { DTYPES, FORMATS, nanArray, numbers, unpadded } from './support/tensors.js';
 import { oracleRow, oracleRows, randomRows } from './support/token-rows.js';
 
 // Below, at and above the vector width (8) and its unrolling (32), odd, at and around the block of 1024, real vocabularies.
@@ -77,6 +77,19 @@ describeBackends('token-log-probs', (backend) => {
       expect(inPlace.gradLogits).toBe(logits);
       expect(unpadded(logits)).toEqual(unpadded(fresh.gradLogits));
       expect(Array.from(out.data)).toEqual(Array.from(logits.data)); // the padding too: it was not written
+    });
+
+    // Many short rows, most of whose entries are outside the vector loop: one element further on, other ones are.
+    test('a gradient has the same bits wherever in memory it is written', () => {
+      const [tokens, vocab] = [20_000, 24];
+      const rows = randomRows(9, tokens, vocab, { dtype });
+      const { logSumExp } = tokenLogProbsSync(rows, { backend });
+      const inputs = { ...rows, gradEntropy: undefined, logSumExp };
+      const written = [0, 1, 5].map((offset) => {
+        const out: HostTensor = { ...rows.logits, data: nanArray(dtype, offset + tokens * vocab).subarray(offset) };
+        return gradientOf(tokenLogProbsBackwardSync(inputs, { backend, gradient: { out } }).gradLogits);
+      });
+      for (const other of written) expect(other.findIndex((value, i) => !Object.is(value, written[0][i]))).toBe(-1);
     });
 
     test('gradients are the nearest representable ones', () => {

@@ -60,7 +60,7 @@ template <class S>
 struct F16 {
   using Element = uint16_t;
   static constexpr Precision kSums = Precision::kClose;
-  static constexpr Precision kGradient = Precision::kRough;
+  static constexpr Precision kGradient = Precision::kClose;
   static constexpr bool kExactGradient = false;
   static typename S::Float load(const uint16_t* p) { return S::load_f16(p); }
   static typename S::Float load_first(const uint16_t* p, int n) { return S::load_first_f16(p, n); }
@@ -94,6 +94,32 @@ void visit_tail(const typename E::Element* x, int64_t begin, int64_t count, Visi
     for (int64_t i = begin; i < count; ++i) padded[i - begin] = E::widen(x[i]);
     visit(S::load(padded));
   }
+}
+
+// The exponents that S::exp gives for numbers from 2^-127 to 2^127, united bit by bit, have but 8 bits, in units of
+// 1/kEntries. A NaN and a larger number leave others.
+template <class S>
+constexpr int kUpperBit = 7 + kExponentBits<S::kEntries>;  // the upper of those
+
+// The bits above `bit` of any such exponent.
+template <class S>
+constexpr uint32_t bits_above(int bit) {
+  return __builtin_bit_cast(uint32_t, kExponentMagic<S::kEntries> - 127.0f) >> (bit + 1);
+}
+
+template <class S>
+uint32_t united_bits(typename S::Float exponents) {
+  float lane[S::kWidth];
+  S::store(lane, exponents);
+  uint32_t bits = 0;
+  for (float one : lane) bits |= __builtin_bit_cast(uint32_t, one);
+  return bits;
+}
+
+// Whether all numbers with these united exponents are about 1 or less.
+template <class S>
+bool exponents_of_probabilities(uint32_t bits) {
+  return bits >> kUpperBit<S> == bits_above<S>(kUpperBit<S> - 1);
 }
 
 // The nearest finite float32: an upstream gradient beyond its range must not meet p = 0 as infinity.

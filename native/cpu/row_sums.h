@@ -2,14 +2,14 @@
 // Each instruction set has a copy of its own, as of token_log_probs_rows.h, which includes this.
 //
 // Memory: the row is streamed once. Sums of exponentials are taken against a reference, at first the largest of the
-// first elements; a block with an element so far above it that floats might overflow (2^kSlack times as likely) has its
-// maximum taken as the new reference and is done again while it is in L1 (the sums so far are rescaled, in float64). So
-// an element costs one pass, and no search for the exact maximum. Only where one block has half of the total is its
+// first elements; a block with an element about twice as likely or more has its maximum taken as the new reference (the
+// sums so far are rescaled, in float64), and is done again while it is in L1 if that is far above the old one. So an
+// element costs one pass, and no search for the exact maximum. Only where one block has half of the total is its
 // maximum sought; if that alone has half, its term is left out: log1p(rest) keeps its precision when p -> 1.
 //
-// Weights are distances from a center, which stays closer to the maximum than the reference need be (2^kCenterSlack):
-// the entropy is what remains of their sum when the distance from the reference is taken off again. Log-probs do not
-// depend on it: they are bit-identical with entropy and without.
+// Whether an element is above the reference is seen from the bits of all exponents together, which takes no comparison.
+// Weights are distances from the reference: of these, as of the terms themselves, none is large. Log-probs do not
+// depend on the weights: they are bit-identical with entropy and without.
 #pragma once
 
 #include <cmath>
@@ -20,24 +20,23 @@
 namespace rlvr {
 namespace {
 
-constexpr float kSlack = 60;  // how far, in powers of 2, an element may rise above the reference
-constexpr float kCenterSlack = 8;
+// How far, in nats, an element of a block that is not done again may be above the reference.
+constexpr double kSlack = 5;
 
-// Sums over part of a row, against a reference r and a center c, with x in logits units and T the temperature.
+// Sums over part of a row, against a reference r, with x in logits units and T the temperature.
 struct Sums {
   double total = 0;     // sum exp((x - r) / T)
-  double weighted = 0;  // sum exp((x - r) / T) * (x - c)
+  double weighted = 0;  // sum exp((x - r) / T) * (x - r)
 
   void add(const Sums& other) {
     total += other.total;
     weighted += other.weighted;
   }
-  void scale(double factor) {
+  // Moves the reference by `distance`; factor = exp(-distance / T).
+  void move(double distance, double factor) {
+    weighted = (weighted - distance * total) * factor;
     total *= factor;
-    weighted *= factor;
   }
-  // Moves the center by `distance`.
-  void recenter(double distance) { weighted -= distance * total; }
 };
 
 constexpr int64_t kShort = 8;  // elements: up to so many, one by one is faster than vectors
@@ -76,12 +75,10 @@ class RowPass {
         count_(count),
         inverse_temperature_(inverse_temperature),
         reference_(largest(x, count < kFirst ? count : kFirst)),
-        center_(reference_),
         far_(is_far()),
         scale_(inverse_temperature, far_ ? 0.0f : reference_) {}
 
-  // False for a non-finite row. `rest` leaves out one term: the reference's, which is exactly 1. Its center is the
-  // reference.
+  // False for a non-finite row. `rest` leaves out one term: the reference's, which is exactly 1.
   bool sums(float& reference, Sums& rest) {
     if (count_ == 1) {
       reference = reference_;
@@ -96,16 +93,14 @@ class RowPass {
     reference = reference_;
     rest = outside_;
     rest.add(inside_);
-    if (!left_out) {
-      rest.recenter(difference(reference_, center_));
-      rest.total -= 1;
-    }
+    if (!left_out) rest.total -= 1;
     return true;
   }
 
  private:
   using Float = typename S::Float;
   using Scale = typename S::template Scale<E::kSums, kExactScale>;
+  using Polynomial = Exp2Monic<S, E::kSums>;
   static constexpr int kWidth = S::kWidth;
   static constexpr int64_t kFirst = 512;                       // elements among which the first reference is sought
   static constexpr int64_t kBlock = kWidth > 8 ? 2048 : 1024;  // elements, still in L1 if they must be read again
@@ -126,34 +121,38 @@ class RowPass {
     return largest;
   }
 
-  // Sums in progress. Lanes of `top` hold the largest exponent so far, as S::exp returns it.
+  // Sums in progress, and the exponents of all terms, as S::exp gives them, united bit by bit.
   struct Lanes {
     Float total[2] = {S::set(0.0f), S::set(0.0f)};
     Float weighted[2] = {S::set(0.0f), S::set(0.0f)};
-    Float top[2] = {S::set(0.0f), S::set(0.0f)};
+    Float exponents = S::set(0.0f);
   };
 
   template <bool kFar, int N>
   [[gnu::always_inline]] void accumulate(Float (&u)[N], Lanes& lanes) const {
-    Float value[N];
+    Float factor[N];
+    Float power[N];
     Float shifted[N];
+    const Polynomial& polynomial = S::reread(polynomial_);
+    const Scale& scale = S::reread(scale_);
     if constexpr (kFar)
       for (int k = 0; k < N; ++k) u[k] = S::sub(u[k], S::set(reference_));
-    for (int k = 0; k < N; ++k) u[k] = S::max_keeping_nan(scale_.floor, u[k]);
-    S::exp(u, scale_, value, shifted);
-    for (int k = 0; k < N; ++k) lanes.top[k & 1] = S::raise(lanes.top[k & 1], shifted[k]);
-    for (int k = 0; k < N; ++k) lanes.total[k & 1] = S::add(lanes.total[k & 1], value[k]);
+    for (int k = 0; k < N; ++k) u[k] = S::max_keeping_nan(scale.floor, u[k]);
+    S::exp(u, scale, polynomial, factor, power, shifted);
+    for (int k = 0; k < N; ++k) lanes.exponents = S::unite(lanes.exponents, shifted[k]);
+    for (int k = 0; k < N; ++k) lanes.total[k & 1] = S::fma(factor[k], power[k], lanes.total[k & 1]);
     if constexpr (kWeighted) {
-      const Float center = S::set(kFar ? center_ - reference_ : center_);
-      for (int k = 0; k < N; ++k) u[k] = S::sub(u[k], center);
-      for (int k = 0; k < N; ++k) lanes.weighted[k & 1] = S::fma(value[k], u[k], lanes.weighted[k & 1]);
+      if constexpr (!kFar)
+        for (int k = 0; k < N; ++k) u[k] = S::sub(u[k], S::set(reference_));
+      for (int k = 0; k < N; ++k)
+        lanes.weighted[k & 1] = S::fma(S::mul(factor[k], power[k]), u[k], lanes.weighted[k & 1]);
     }
   }
 
-  // Prefetches what is 2 KiB ahead to L1. The hardware prefetcher covers all but the first lines of a page; 16-bit
-  // elements, which take as long to compute as to load, would wait for those. For float32 it was no gain.
+  // Prefetches what is a page ahead to L1. The hardware prefetcher covers all but the first lines of a page, for which
+  // the arithmetic would wait.
   static void fetch_ahead(const Element* x) {
-    const auto ahead = reinterpret_cast<uintptr_t>(x) + 2048;
+    const auto ahead = reinterpret_cast<uintptr_t>(x) + 4096;
     for (size_t line = 0; line < kMany * kWidth * sizeof(Element); line += 64)
       __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
   }
@@ -162,18 +161,18 @@ class RowPass {
 
   struct Block {
     Sums sums;
-    bool correct;   // false if a term is above about 2^kSlack; with a NaN perhaps true, but then the total is NaN
-    bool centered;  // false if an element is above the center by more than about 2^kCenterSlack times as likely
+    bool below;  // no element is above the reference, or about twice as likely at most; else the sums may mean nothing
   };
 
+  // Not inlined: there are five callers, and the loop is best looked at, and counted, in one place.
   template <bool kFar>
-  Block sums_of(const Element* x, int64_t count) const {
+  [[gnu::noinline]] Block sums_of(const Element* x, int64_t count) const {
     Lanes lanes;
     int64_t i = 0;
     for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
       Float u[kMany];
       for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
-      if constexpr (sizeof(Element) == 2) fetch_ahead(x + i);
+      fetch_ahead(x + i);
       accumulate<kFar>(u, lanes);
     }
     const auto one = [&](Float v) {
@@ -182,16 +181,11 @@ class RowPass {
     };
     for (; i + kWidth <= count; i += kWidth) one(E::load(x + i));
     visit_tail<S, E>(x, i, count, one);
-    const Float top = S::raise(lanes.top[0], lanes.top[1]);
-    constexpr float kZero = kExponentMagic<S::kEntries>;
     Block block;
-    block.correct = S::none_above(top, kZero + kSlack);
-    block.sums.total = S::sum(S::add(lanes.total[0], lanes.total[1])) * scale_.unit;
-    if constexpr (kWeighted) {
-      const double center = difference(center_, reference_) * inverse_temperature_ * kLog2E;
-      block.centered = S::none_above(top, kZero + kCenterSlack + static_cast<float>(center));
-      block.sums.weighted = S::sum(S::add(lanes.weighted[0], lanes.weighted[1])) * scale_.unit;
-    }
+    block.below = exponents_of_probabilities<S>(united_bits<S>(lanes.exponents));
+    const double unit = scale_.unit * Polynomial::kUnit;
+    block.sums.total = S::sum(S::add(lanes.total[0], lanes.total[1])) * unit;
+    if constexpr (kWeighted) block.sums.weighted = S::sum(S::add(lanes.weighted[0], lanes.weighted[1])) * unit;
     return block;
   }
 
@@ -227,22 +221,14 @@ class RowPass {
 
   void move_reference(float to) {
     if (reference_ > -kInfinity) {
-      const double factor = std::exp(-difference(to, reference_) * inverse_temperature_);
-      inside_.scale(factor);
-      outside_.scale(factor);
-    } else {
-      center_ = to;
+      const double distance = difference(to, reference_);
+      const double factor = std::exp(-distance * inverse_temperature_);
+      inside_.move(distance, factor);
+      outside_.move(distance, factor);
     }
     reference_ = to;
     far_ = is_far();
     scale_ = Scale(inverse_temperature_, far_ ? 0.0f : reference_);
-    move_center(to);
-  }
-
-  void move_center(float to) {
-    inside_.recenter(difference(to, center_));
-    outside_.recenter(difference(to, center_));
-    center_ = to;
   }
 
   // False for a non-finite block.
@@ -250,19 +236,19 @@ class RowPass {
     const Element* x = x_ + begin;
     const int64_t length = block_length(begin);
     Block block;
-    block.correct = false;
+    block.below = false;
     if (reference_ > -kInfinity) block = block_sums(x, length);
-    if (!block.correct) {
-      const float maximum = largest(x, length);
-      if (maximum == kInfinity) return false;
-      if (maximum == -kInfinity) return !has_nan(x, length);
-      move_reference(maximum);
-      block = block_sums(x, length);
-    } else if (kWeighted && !block.centered) {
-      move_center(largest(x, length));
-      block = block_sums(x, length);
+    if (block.below) {
+      add(block.sums, begin);
+      return true;
     }
-    add(block.sums, begin);
+    const float maximum = largest(x, length);
+    if (maximum == kInfinity) return false;
+    if (maximum == -kInfinity) return !has_nan(x, length);
+    const bool again = !(difference(maximum, reference_) * inverse_temperature_ <= kSlack);
+    if (!again) add(block.sums, begin);
+    if (maximum > reference_) move_reference(maximum);
+    if (again) add(block_sums(x, length).sums, begin);
     return true;
   }
 
@@ -285,7 +271,6 @@ class RowPass {
     const float maximum = count_ <= kFirst ? reference_ : largest(x, length);
     if (std::exp(difference(maximum, reference_) * inverse_temperature_) < kHalf * total) return false;
     if (maximum != reference_) move_reference(maximum);
-    if (maximum != center_) move_center(maximum);
     inside_ = sums_without_max(x, length);
     return true;
   }
@@ -294,9 +279,9 @@ class RowPass {
   int64_t count_;
   double inverse_temperature_;
   float reference_;
-  float center_;
   bool far_;
   Scale scale_;
+  Polynomial polynomial_;
   int64_t best_ = 0;  // the block with the largest sum
   Sums inside_;       // that block
   Sums outside_;      // all others

@@ -70,39 +70,81 @@ struct BackwardRows {
   static constexpr int kWidth = S::kWidth;
   static constexpr float kZero = kExponentMagic<S::kEntries> - 127.0f;  // the exponent of 2^-127, as S::exp gives it
 
-  // u = exp((u - m) / T) * (alpha + beta * (u - m))
-  template <bool kEntropy, bool kWatch, int N>
-  [[gnu::always_inline]] static void gradient_of(Float (&u)[N], Float m, Float alpha, Float beta, const Scale& scale,
-                                                 Float& exponents) {
-    Float value[N];
+  // alpha * exp((x - shift) / T). The factor costs nothing: it is in the polynomial.
+  struct Multiple {
+    Scale scale;
+    Exp2Multiple<S, E::kGradient> polynomial;
+
+    Multiple(double inverse_temperature, float shift, double alpha)
+        : scale(inverse_temperature, shift), polynomial(alpha * scale.unit) {}
+
+    // Whether shift and alpha are small enough, and alpha large enough, for Scale and Exp2Multiple.
+    static bool suits(double inverse_temperature, float shift, double alpha) {
+      const double exponent = std::fabs(static_cast<double>(shift) * inverse_temperature);
+      return exponent < 65536 && std::fabs(alpha) < 0x1p100 && std::fabs(alpha) > 0x1p-80;
+    }
+
+    template <int N>
+    [[gnu::always_inline]] void operator()(Float (&u)[N], Float (&shifted)[N]) const {
+      const Multiple& constants = S::reread(*this);
+      Float factor[N];
+      Float power[N];
+      for (int k = 0; k < N; ++k) u[k] = S::max_keeping_nan(constants.scale.floor, u[k]);
+      S::exp(u, constants.scale, constants.polynomial, factor, power, shifted);
+      const Float zero = S::set(0.0f);  // added, so that a banned token gets 0, not -0
+      for (int k = 0; k < N; ++k) u[k] = S::fma(factor[k], power[k], zero);
+    }
+  };
+
+  // exp((x - shift) / T) * (alpha + beta * (x - shift)), for any finite numbers.
+  struct General {
+    const Scale& scale;  // of reference 0
+    Float shift;
+    Float alpha;
+    Float beta;
+    Exp2Monic<S, E::kGradient> polynomial{};
+    static constexpr double kUnit = Exp2Monic<S, E::kGradient>::kUnit;
+
+    General(const Scale& scale, float shift, double alpha, double beta)
+        : scale(scale),
+          shift(S::set(shift)),
+          alpha(S::set(saturate(alpha * kUnit))),
+          beta(S::set(saturate(beta * kUnit))) {}
+
+    template <int N>
+    [[gnu::always_inline]] void operator()(Float (&u)[N], Float (&shifted)[N]) const {
+      Float factor[N];
+      Float power[N];
+      for (int k = 0; k < N; ++k) u[k] = S::max_keeping_nan(scale.floor, S::sub(u[k], shift));
+      S::exp(u, scale, polynomial, factor, power, shifted);
+      const Float zero = S::set(0.0f);
+      for (int k = 0; k < N; ++k) u[k] = S::fma(S::mul(factor[k], power[k]), S::fma(beta, u[k], alpha), zero);
+    }
+  };
+
+  template <bool kWatch, class Formula, int N>
+  [[gnu::always_inline]] static void apply(const Formula& formula, Float (&u)[N], Float& exponents) {
     Float shifted[N];
-    for (int k = 0; k < N; ++k) u[k] = S::max_keeping_nan(scale.floor, S::sub(u[k], m));
-    S::exp(u, scale, value, shifted);
+    formula(u, shifted);
     if constexpr (kWatch)
       for (int k = 0; k < N; ++k) exponents = S::unite(exponents, shifted[k]);
-    const Float zero = S::set(0.0f);  // added, so that a banned token gets 0, not -0
-    for (int k = 0; k < N; ++k) u[k] = S::fma(value[k], kEntropy ? S::fma(beta, u[k], alpha) : alpha, zero);
   }
 
-  // The gradient of a row. With kStream the stores are non-temporal. With kWatch it returns the exponents of all its
-  // probabilities, as S::exp gives them, united bit by bit.
-  template <bool kEntropy, bool kStream, bool kWatch>
-  static Float gradient(const Element* x, Element* out, int64_t count, float shift, float alpha, float beta,
-                        const Scale& scale) {
-    const Float m = S::set(shift);
-    const Float a = S::set(alpha);
-    const Float b = S::set(beta);
-    Float exponents = S::set(0.0f);
+  // The gradient of a row, by Multiple or General. With kStream the stores are non-temporal. With kWatch it returns the
+  // exponents of all its probabilities, as S::exp gives them, united bit by bit.
+  template <bool kStream, bool kWatch, class Formula>
+  static Float gradient(const Element* x, Element* out, int64_t count, const Formula& formula) {
+    Float exponents = S::set(kWatch ? 0.0f : kZero);
     const auto element = [&](Float v) {
       Float u[1] = {v};
-      gradient_of<kEntropy, kWatch>(u, m, a, b, scale, exponents);
+      apply<kWatch>(formula, u, exponents);
       return u[0];
     };
-    const auto few = [&](int64_t begin, int64_t end) {  // at most kWidth
+    const auto few = [&](int64_t begin, int64_t end) {  // at most kWidth, rounded as all others are
       visit_tail<S, E>(x, begin, end, [&](Float v) {
-        float lane[kWidth];
-        S::store(lane, element(v));
-        for (int64_t k = begin; k < end; ++k) out[k] = E::narrow(lane[k - begin]);
+        Element lane[kWidth];
+        E::store(lane, element(v));
+        for (int64_t k = begin; k < end; ++k) out[k] = lane[k - begin];
       });
     };
     // Up to an aligned address first: a non-temporal store needs one, any other is slow where it crosses a cache line.
@@ -112,7 +154,7 @@ struct BackwardRows {
     for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
       Float u[kMany];
       for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
-      gradient_of<kEntropy, kWatch>(u, m, a, b, scale, exponents);
+      apply<kWatch>(formula, u, exponents);
       for (int k = 0; k < kMany; k += 2) {
         if constexpr (kStream)
           E::stream_pair(out + i + k * kWidth, u[k], u[k + 1]);
@@ -131,18 +173,11 @@ struct BackwardRows {
     return bytes == 0 ? 0 : (static_cast<int64_t>(sizeof(Float)) - bytes) / static_cast<int64_t>(sizeof(Element));
   }
 
-  // Whether a row is finite as it was written. Of numbers from 2^-127 to 2^127, the united exponents have but 8 bits, in
-  // units of 1/kEntries; a NaN and a larger number leave others. Probabilities, which are at most 1, leave the upper of
-  // the 8 clear; then the row is finite unless the bound of gradient_bound() is a large one.
+  // Whether a row is finite as it was written. Of probabilities it is, unless the bound of gradient_bound() is large.
   static bool is_finite(Float exponents, double bound, const Element* out, int64_t count) {
-    constexpr int kUpper = 7 + kExponentBits<S::kEntries>;
-    constexpr auto kBits = __builtin_bit_cast(uint32_t, kZero);
-    float lane[kWidth];
-    S::store(lane, exponents);
-    uint32_t bits = 0;
-    for (float one : lane) bits |= __builtin_bit_cast(uint32_t, one);
-    if (bits >> (kUpper + 1) != kBits >> (kUpper + 1)) return false;
-    if (bits >> kUpper == kBits >> kUpper && 4 * bound < E::kOverflow) return true;
+    const uint32_t bits = united_bits<S>(exponents);
+    if (bits >> (kUpperBit<S> + 1) != bits_above<S>(kUpperBit<S>)) return false;
+    if (exponents_of_probabilities<S>(bits) && 4 * bound < E::kOverflow) return true;
     for (int64_t v = 0; v < count; ++v)
       if (!std::isfinite(E::widen(out[v]))) return false;
     return true;
@@ -169,20 +204,20 @@ struct BackwardRows {
     const double entropy = h == 0 ? 0 : op.entropy[t];
     const double log_prob = static_cast<double>(E::widen(x[target])) * inverse_temperature - op.log_sum_exp[t];
     double at_target = -g * std::expm1(log_prob);
+    if (h != 0 && std::isfinite(log_prob)) at_target -= h * std::exp(log_prob) * (log_prob + entropy);
+    const double alpha = (h == 0 ? -g : -(g + h * (entropy - residual))) * factor;
+    const double beta = h == 0 ? 0 : -h * inverse_temperature * factor;
     Float exponents;
-    if (h == 0) {
-      exponents = gradient<false, kStream, kWatch>(x, out, op.vocab, shift, saturate(-g * factor), 0.0f, scale);
+    if (h == 0 && Multiple::suits(inverse_temperature, shift, alpha)) {
+      exponents = gradient<kStream, kWatch>(x, out, op.vocab, Multiple(inverse_temperature, shift, alpha));
     } else {
-      const double alpha = -(g + h * (entropy - residual)) * factor;
-      const double beta = -h * inverse_temperature * factor;
-      exponents = gradient<true, kStream, kWatch>(x, out, op.vocab, shift, saturate(alpha), saturate(beta), scale);
-      if (std::isfinite(log_prob)) at_target -= h * std::exp(log_prob) * (log_prob + entropy);
+      exponents = gradient<kStream, kWatch>(x, out, op.vocab, General(scale, shift, alpha, beta));
     }
     const double entry = at_target * inverse_temperature + 0.0;
     out[target] = E::narrow(saturate(entry));
     const bool in_range = entry < E::kOverflow && -entry < E::kOverflow;
     const double bound = gradient_bound(g, h, entropy, inverse_temperature);
-    return in_range && is_finite(kWatch ? exponents : S::set(kZero), bound, out, op.vocab);
+    return in_range && is_finite(exponents, bound, out, op.vocab);
   }
 
   template <bool kStream, bool kWatch>
@@ -253,15 +288,18 @@ int64_t one_pass_rows(const TokenLogProbsOnePass& op, int64_t begin, int64_t end
 template <class S>
 void exp_all(const float* x, float* out, int64_t count) {
   const typename S::template Scale<Precision::kFull, true> scale(1.0, 0.0f);
+  const Exp2Monic<S, Precision::kFull> polynomial;
   for (int64_t i = 0; i < count; i += S::kWidth) {
     float lane[S::kWidth] = {};
     for (int64_t k = i; k < count && k < i + S::kWidth; ++k) lane[k - i] = x[k];
     const typename S::Float u[1] = {S::max_keeping_nan(scale.floor, S::load(lane))};
-    typename S::Float value[1];
+    typename S::Float factor[1];
+    typename S::Float power[1];
     typename S::Float shifted[1];
-    S::exp(u, scale, value, shifted);
-    S::store(lane, value[0]);
-    for (int64_t k = i; k < count && k < i + S::kWidth; ++k) out[k] = lane[k - i];
+    S::exp(u, scale, polynomial, factor, power, shifted);
+    S::store(lane, S::mul(factor[0], power[0]));
+    for (int64_t k = i; k < count && k < i + S::kWidth; ++k)
+      out[k] = static_cast<float>(static_cast<double>(lane[k - i]) * polynomial.kUnit);
   }
 }
 

@@ -15,6 +15,19 @@ struct Simd : FmaExp<Simd> {
   static constexpr bool kStreams = true;
   static constexpr bool kMasks = false;
 
+  // The same constants, of which the compiler does not know that they are. It would keep them in registers, which are
+  // too few, and the sums of a loop in memory, which costs far more than to read a constant from the first cache.
+  template <class Constants>
+  [[gnu::always_inline]] static const Constants& reread(const Constants& constants) {
+#ifdef _MSC_VER
+    return constants;
+#else
+    const Constants* address = &constants;
+    asm volatile("" : "+r"(address));
+    return *address;
+#endif
+  }
+
   static Float set(float x) { return _mm256_set1_ps(x); }
   static Float load(const float* p) { return _mm256_loadu_ps(p); }
   static void store(float* p, Float x) { _mm256_storeu_ps(p, x); }
@@ -38,11 +51,18 @@ struct Simd : FmaExp<Simd> {
   // Sixteen bfloat16 as their even and their odd elements, which takes no shuffle. store_bf16_pair undoes it.
   static void load_bf16_pair(const uint16_t* p, Float& even, Float& odd) {
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    even = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+    even = _mm256_castsi256_ps(_mm256_shuffle_epi8(bits, low_halves_up()));
     odd = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(-65536)));
   }
   static __m256i bf16_pair(Float even, Float odd) {
-    return _mm256_blend_epi16(_mm256_srli_epi32(round_bf16(even), 16), round_bf16(odd), 0xaa);
+    return _mm256_blend_epi16(_mm256_shuffle_epi8(round_bf16(even), high_halves_down()), round_bf16(odd), 0xaa);
+  }
+  // Shifts by 16 bits as shuffles of bytes: the ports of shifts are also those of fma, which are the limit here.
+  static __m256i low_halves_up() {
+    return _mm256_broadcastsi128_si256(_mm_setr_epi8(-1, -1, 0, 1, -1, -1, 4, 5, -1, -1, 8, 9, -1, -1, 12, 13));
+  }
+  static __m256i high_halves_down() {
+    return _mm256_broadcastsi128_si256(_mm_setr_epi8(2, 3, -1, -1, 6, 7, -1, -1, 10, 11, -1, -1, 14, 15, -1, -1));
   }
   static void store_bf16_pair(uint16_t* p, Float even, Float odd) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bf16_pair(even, odd));
@@ -53,11 +73,10 @@ struct Simd : FmaExp<Simd> {
   static Float load_f16(const uint16_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  // To nearest even, in the high half of each lane; x is finite.
+  // To nearest, in the high half of each lane. What lies halfway goes away from 0: x is approximate, so that halfway
+  // says nothing about the exact value, and the nearest even number would take three more instructions.
   static __m256i round_bf16(Float x) {
-    const __m256i bits = _mm256_castps_si256(x);
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    return _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    return _mm256_add_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(0x8000));
   }
   static void store_bf16(uint16_t* p, Float x) {
     const __m256i high = _mm256_srli_epi32(round_bf16(x), 16);
@@ -80,26 +99,24 @@ struct Simd : FmaExp<Simd> {
     const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
   }
-  // False for a NaN.
-  static bool none_above(Float x, float limit) {
-    return _mm256_movemask_ps(_mm256_cmp_ps(x, set(limit), _CMP_LE_OQ)) == 0xff;
-  }
-
-  // The larger of two positive floats: their bits compare as integers, on ports that fma leaves free.
-  static Float raise(Float a, Float b) {
-    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
-  }
 
   // The bits that either has.
   static Float unite(Float a, Float b) { return _mm256_or_ps(a, b); }
 
-  // No table: its shuffles and registers cost more than the terms that it saves.
-  static constexpr int kEntries = 1;
-  struct Table {};
-  static Table table() { return {}; }
+  // As many entries as a shuffle within 128 bits can reach: it takes a cycle on every processor, and no port of fma's.
+  static constexpr int kEntries = 4;
+  using Table = __m256;
+  static Table table() {
+    static constexpr Exp2Table<kEntries> kTable;
+    const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(kTable.entry));
+    return _mm256_castsi256_ps(_mm256_broadcastsi128_si256(entries));
+  }
   // 2^x of kExponentMagic + x, a multiple of 1/kEntries.
-  static Float exp2(Float shifted, Table) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), kExponentShift<kEntries>));
+  static Float exp2(Float shifted, Table table) {
+    const __m256i bits = _mm256_castps_si256(shifted);
+    const __m256i exponent = _mm256_slli_epi32(bits, kExponentShift<kEntries>);
+    const __m256i fraction = _mm256_castps_si256(_mm256_permutevar_ps(table, bits));
+    return _mm256_castsi256_ps(_mm256_add_epi32(exponent, fraction));
   }
 };
 

@@ -17,6 +17,11 @@ struct Simd : FmaExp<Simd> {
   static constexpr bool kStreams = true;
   static constexpr bool kMasks = true;
 
+  template <class Constants>
+  static const Constants& reread(const Constants& constants) {
+    return constants;
+  }
+
   static Float set(float x) { return _mm512_set1_ps(x); }
   static Float load(const float* p) { return _mm512_loadu_ps(p); }
   // The first n of a vector, the others -inf. What a mask leaves out is not touched.
@@ -80,18 +85,13 @@ struct Simd : FmaExp<Simd> {
     const __m256 high = _mm256_castsi256_ps(_mm512_extracti64x4_epi64(_mm512_castps_si512(x), 1));
     return _mm512_reduce_add_pd(_mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(high)));
   }
-  static bool none_above(Float x, float limit) { return _mm512_cmp_ps_mask(x, set(limit), _CMP_LE_OQ) == 0xffff; }
-
-  static Float raise(Float a, Float b) {
-    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
-  }
 
   static Float unite(Float a, Float b) { return _mm512_or_ps(a, b); }
 
   static constexpr int kEntries = 16;
   using Table = __m512i;
   static Table table() {
-    static constexpr Exp2Table kTable;
+    static constexpr Exp2Table<kEntries> kTable;
     return _mm512_loadu_si512(kTable.entry);
   }
   static Float exp2(Float shifted, Table table) {

@@ -36,26 +36,22 @@ struct FmaExp {
     }
   };
 
-  // value = exp((x - reference) / temperature) / unit for an x that is no less than scale.floor, for N vectors stage by
-  // stage: each one's dependency chain hides the others' latency. `shifted` is kExponentMagic + log2(value), the latter
-  // rounded; above 127 the value means nothing. NaN gives NaN.
-  template <Precision kPrecision, bool kExact, class Float, int N>
-  [[gnu::always_inline]] static void exp(const Float (&x)[N], const Scale<kPrecision, kExact>& scale, Float (&value)[N],
+  // factor * power = exp((x - reference) / temperature) / unit, or a multiple of it, by `polynomial`, for an x that is
+  // no less than scale.floor, for N vectors stage by stage: each one's dependency chain hides the others' latency. The
+  // factor is 2^n with n a multiple of 1/kEntries, 0 at the floor, and `shifted` is kExponentMagic + n; for an n above
+  // 127 they mean nothing. NaN gives NaN. The caller multiplies, since an fma can add at the same time.
+  template <Precision kPrecision, bool kExact, class Polynomial, class Float, int N>
+  [[gnu::always_inline]] static void exp(const Float (&x)[N], const Scale<kPrecision, kExact>& scale,
+                                         const Polynomial& polynomial, Float (&factor)[N], Float (&power)[N],
                                          Float (&shifted)[N]) {
-    using Polynomial = Exp2<S::kEntries, kPrecision>;
     Float f[N];
-    Float factor[N];
     for (int k = 0; k < N; ++k) shifted[k] = S::fma(x[k], scale.high, scale.magic);
     for (int k = 0; k < N; ++k) f[k] = S::sub(shifted[k], scale.magic);
     for (int k = 0; k < N; ++k) f[k] = S::fms(x[k], scale.high, f[k]);
     if constexpr (kExact)
       for (int k = 0; k < N; ++k) f[k] = S::fma(x[k], scale.low, f[k]);
+    polynomial.evaluate(f, power);
     for (int k = 0; k < N; ++k) factor[k] = S::exp2(shifted[k], scale.table);
-    for (int k = 0; k < N; ++k) value[k] = S::set(Polynomial::kPolynomial[Polynomial::kDegree - 1]);
-    for (int d = Polynomial::kDegree - 2; d >= 0; --d)
-      for (int k = 0; k < N; ++k) value[k] = S::fma(value[k], f[k], S::set(Polynomial::kPolynomial[d]));
-    for (int k = 0; k < N; ++k) f[k] = S::mul(f[k], factor[k]);
-    for (int k = 0; k < N; ++k) value[k] = S::fma(value[k], f[k], factor[k]);
   }
 };
 

@@ -13,8 +13,8 @@ constexpr double kLog2E = 1.4426950408889634074;
 
 enum class Precision {
   kFull,   // f32: with the rounding of float32, exp within 2 ulp
-  kClose,  // 4.3e-7 at most: sums over 16-bit logits, where instructions are the limit and not the memory
-  kRough,  // 4e-6 at most: what will be rounded to 16 bits, where half a unit in the last place is 2e-4 or more
+  kClose,  // 4.3e-7 at most: sums over 16-bit logits, where instructions are the limit and not the memory; float16
+  kRough,  // 3e-5 at most: what will be rounded to bfloat16, where half a unit in the last place is 2e-3 or more
 };
 
 template <int kEntries, Precision>
@@ -42,6 +42,25 @@ struct Exp2<1, Precision::kRough> {  // 3e-6
 };
 
 template <>
+struct Exp2<4, Precision::kFull> {  // 3e-9
+  static constexpr int kDegree = 4;
+  static constexpr float kPolynomial[kDegree] = {0.6931470632553101f, 0.24022643268108368f, 0.05553211644291878f,
+                                                 0.009628554806113243f};
+};
+
+template <>
+struct Exp2<4, Precision::kClose> {  // 4e-7
+  static constexpr int kDegree = 3;
+  static constexpr float kPolynomial[kDegree] = {0.6931477189064026f, 0.2403510957956314f, 0.05547265335917473f};
+};
+
+template <>
+struct Exp2<4, Precision::kRough> {  // 3e-5
+  static constexpr int kDegree = 2;
+  static constexpr float kPolynomial[kDegree] = {0.6937906742095947f, 0.24022167921066284f};
+};
+
+template <>
 struct Exp2<16, Precision::kFull> {  // 2e-9
   static constexpr int kDegree = 3;
   static constexpr float kPolynomial[kDegree] = {0.6931471824645996f, 0.24023428559303284f, 0.05550234019756317f};
@@ -55,6 +74,54 @@ struct Exp2<16, Precision::kClose> {  // 4e-7
 
 template <>
 struct Exp2<16, Precision::kRough> : Exp2<16, Precision::kClose> {};
+
+// Both below are that polynomial times a factor, as vectors of a SIMD wrapper `S`: a factor of all exponentials, which
+// takes no operation. evaluate() has all vectors at each step: one alone would wait on its own dependency chain.
+
+// Times the factor 1/kUnit that makes the coefficient of the highest power 1, which saves the copy of a coefficient
+// that fma with three operands would overwrite.
+template <class S, Precision kPrecision>
+struct Exp2Monic {
+  using Polynomial = Exp2<S::kEntries, kPrecision>;
+  static constexpr int kDegree = Polynomial::kDegree;
+  static constexpr float of(int d) {
+    return (d == 0 ? 1.0f : Polynomial::kPolynomial[d - 1]) / Polynomial::kPolynomial[kDegree - 1];
+  }
+  static constexpr double kUnit = 1 / static_cast<double>(of(0));
+  typename S::Float term[kDegree];
+
+  [[gnu::always_inline]] Exp2Monic() {
+    for (int d = 0; d < kDegree; ++d) term[d] = S::set(of(d));
+  }
+
+  template <class Float, int N>
+  [[gnu::always_inline]] void evaluate(const Float (&f)[N], Float (&power)[N]) const {
+    for (int k = 0; k < N; ++k) power[k] = S::add(f[k], term[kDegree - 1]);
+    for (int d = kDegree - 2; d >= 0; --d)
+      for (int k = 0; k < N; ++k) power[k] = S::fma(power[k], f[k], term[d]);
+  }
+};
+
+// Times a factor that is neither so large nor so small that its product with a coefficient leaves the range of float32.
+template <class S, Precision kPrecision>
+struct Exp2Multiple {
+  using Polynomial = Exp2<S::kEntries, kPrecision>;
+  static constexpr int kDegree = Polynomial::kDegree;
+  typename S::Float term[kDegree + 1];
+
+  [[gnu::always_inline]] explicit Exp2Multiple(double factor) {
+    term[0] = S::set(static_cast<float>(factor));
+    for (int d = 1; d <= kDegree; ++d)
+      term[d] = S::set(static_cast<float>(factor * static_cast<double>(Polynomial::kPolynomial[d - 1])));
+  }
+
+  template <class Float, int N>
+  [[gnu::always_inline]] void evaluate(const Float (&f)[N], Float (&power)[N]) const {
+    for (int k = 0; k < N; ++k) power[k] = term[kDegree];
+    for (int d = kDegree - 1; d >= 0; --d)
+      for (int k = 0; k < N; ++k) power[k] = S::fma(power[k], f[k], term[d]);
+  }
+};
 
 // 2^(k/16)
 constexpr float kExp2Sixteenths[16] = {
@@ -83,20 +150,21 @@ constexpr float kExponentMagic = 12582912.0f / kEntries + 127.0f;
 
 // The bits of the fraction among those.
 template <int kEntries>
-constexpr int kExponentBits = kEntries == 1 ? 0 : 4;
+constexpr int kExponentBits = kEntries == 1 ? 0 : kEntries == 4 ? 2 : 4;
 
 // How far to shift those bits left to be the exponent of a float32, and their fraction the first bits of its mantissa.
 template <int kEntries>
 constexpr int kExponentShift = 23 - kExponentBits<kEntries>;
 
 // What must be added to those for the bits of 2^x.
+template <int kEntries>
 struct Exp2Table {
-  int32_t entry[16] = {};
+  int32_t entry[kEntries] = {};
 
   constexpr Exp2Table() {
-    for (int k = 0; k < 16; ++k) {
-      const auto bits = __builtin_bit_cast(int32_t, kExp2Sixteenths[k]);
-      entry[k] = bits - __builtin_bit_cast(int32_t, 1.0f) - (k << kExponentShift<16>);
+    for (int k = 0; k < kEntries; ++k) {
+      const auto bits = __builtin_bit_cast(int32_t, kExp2Sixteenths[k * (16 / kEntries)]);
+      entry[k] = bits - __builtin_bit_cast(int32_t, 1.0f) - (k << kExponentShift<kEntries>);
     }
   }
 };

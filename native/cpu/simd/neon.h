@@ -15,6 +15,11 @@ struct Simd : FmaExp<Simd> {
   static constexpr bool kStreams = false;
   static constexpr bool kMasks = false;
 
+  template <class Constants>
+  static const Constants& reread(const Constants& constants) {
+    return constants;
+  }
+
   static Float set(float x) { return vdupq_n_f32(x); }
   static Float load(const float* p) { return vld1q_f32(p); }
   static void store(float* p, Float x) { vst1q_f32(p, x); }
@@ -49,12 +54,6 @@ struct Simd : FmaExp<Simd> {
   static void store_f16(uint16_t* p, Float x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
 
   static double sum(Float x) { return vaddvq_f64(vaddq_f64(vcvt_f64_f32(vget_low_f32(x)), vcvt_high_f64_f32(x))); }
-  static bool none_above(Float x, float limit) { return vminvq_u32(vcleq_f32(x, set(limit))) != 0; }
-
-  // The larger of two positive floats: as integers, as in avx2.h, so that a NaN is treated alike.
-  static Float raise(Float a, Float b) {
-    return vreinterpretq_f32_s32(vmaxq_s32(vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b)));
-  }
 
   // The bits that either has.
   static Float unite(Float a, Float b) {

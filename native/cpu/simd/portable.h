@@ -26,6 +26,11 @@ struct Simd {
     return out;
   }
 
+  template <class Constants>
+  static const Constants& reread(const Constants& constants) {
+    return constants;
+  }
+
   static Float set(float x) {
     return each([&](int) { return x; });
   }
@@ -94,16 +99,6 @@ struct Simd {
     for (float value : x.lane) sum += static_cast<double>(value);
     return sum;
   }
-  static bool none_above(Float x, float limit) {
-    bool none = true;
-    for (float value : x.lane) none = none && value <= limit;
-    return none;
-  }
-
-  // The larger of two positive floats.
-  static Float raise(Float a, Float b) {
-    return each([&](int i) { return b.lane[i] > a.lane[i] ? b.lane[i] : a.lane[i]; });
-  }
 
   // The bits that either has.
   static Float unite(Float a, Float b) {
@@ -113,22 +108,20 @@ struct Simd {
   }
 
   // See exp.h. Without FMA the argument is reduced in double instead.
-  template <Precision kPrecision, bool kExact, int N>
-  static void exp(const Float (&x)[N], const Scale<kPrecision, kExact>& scale, Float (&value)[N], Float (&shifted)[N]) {
-    using Polynomial = Exp2<kEntries, kPrecision>;
+  template <Precision kPrecision, bool kExact, class Polynomial, int N>
+  static void exp(const Float (&x)[N], const Scale<kPrecision, kExact>& scale, const Polynomial& polynomial,
+                  Float (&factor)[N], Float (&power)[N], Float (&shifted)[N]) {
     constexpr float kMagic = kExponentMagic<kEntries>;
+    Float f[N];
     for (int k = 0; k < N; ++k)
       for (int i = 0; i < kWidth; ++i) {
         const double exponent = static_cast<double>(x[k].lane[i]) * scale.exact - scale.exponent;
         const float s = static_cast<float>(exponent) + kMagic;
-        const float n = s - kMagic;
-        const auto f = static_cast<float>(exponent - static_cast<double>(n));
-        float q = Polynomial::kPolynomial[Polynomial::kDegree - 1];
-        for (int d = Polynomial::kDegree - 2; d >= 0; --d) q = q * f + Polynomial::kPolynomial[d];
-        value[k].lane[i] =
-            (q * f + 1.0f) * std::bit_cast<float>(std::bit_cast<uint32_t>(s) << kExponentShift<kEntries>);
+        f[k].lane[i] = static_cast<float>(exponent - static_cast<double>(s - kMagic));
+        factor[k].lane[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(s) << kExponentShift<kEntries>);
         shifted[k].lane[i] = s;
       }
+    polynomial.evaluate(f, power);
   }
 };
 
