@@ -64,19 +64,30 @@ bool short_row_sums(const typename E::Element* x, int64_t count, double inverse_
   return !std::isnan(rest.total);
 }
 
+// The terms of the sums of a row, for who needs them again: term v is p_v * exp(log_sum_exp - offset), with the offset of
+// its block; where that is -inf, the terms are 0.
+struct Kept {
+  float* terms = nullptr;     // [count and a vector], in the order in which E loads them from the block's start
+  double* offsets = nullptr;  // [blocks]
+};
+
 // The pass over a row, and the state of it.
-template <class S, class E, bool kExactScale, bool kWeighted>
+template <class S, class E, bool kExactScale, bool kWeighted, bool kKeep = false>
 class RowPass {
  public:
   using Element = typename E::Element;
+  static constexpr int64_t kBlock = S::kWidth > 8 ? 2048 : 1024;  // elements, still in L1 if they must be read again
 
-  RowPass(const Element* x, int64_t count, double inverse_temperature)
+  RowPass(const Element* x, int64_t count, double inverse_temperature, const Kept& kept = {})
       : x_(x),
         count_(count),
         inverse_temperature_(inverse_temperature),
         reference_(largest(x, count < kFirst ? count : kFirst)),
         far_(is_far()),
-        scale_(inverse_temperature, far_ ? 0.0f : reference_) {}
+        scale_(inverse_temperature, far_ ? 0.0f : reference_),
+        kept_(kept) {
+    set_offset();
+  }
 
   // False for a non-finite row. `rest` leaves out one term: the reference's, which is exactly 1.
   bool sums(float& reference, Sums& rest) {
@@ -102,8 +113,7 @@ class RowPass {
   using Scale = typename S::template Scale<E::kSums, kExactScale>;
   using Polynomial = Exp2Monic<S, E::kSums>;
   static constexpr int kWidth = S::kWidth;
-  static constexpr int64_t kFirst = 512;                       // elements among which the first reference is sought
-  static constexpr int64_t kBlock = kWidth > 8 ? 2048 : 1024;  // elements, still in L1 if they must be read again
+  static constexpr int64_t kFirst = 512;  // elements among which the first reference is sought
 
   // The largest element, NaNs ignored; -inf if there is none.
   static float largest(const Element* x, int64_t count) {
@@ -128,8 +138,8 @@ class RowPass {
     Float exponents = S::set(0.0f);
   };
 
-  template <bool kFar, int N>
-  [[gnu::always_inline]] void accumulate(Float (&u)[N], Lanes& lanes) const {
+  template <bool kFar, bool kStore, int N>
+  [[gnu::always_inline]] void accumulate(Float (&u)[N], Lanes& lanes, float* terms) const {
     Float factor[N];
     Float power[N];
     Float shifted[N];
@@ -141,6 +151,8 @@ class RowPass {
     S::exp(u, scale, polynomial, factor, power, shifted);
     for (int k = 0; k < N; ++k) lanes.exponents = S::unite(lanes.exponents, shifted[k]);
     for (int k = 0; k < N; ++k) lanes.total[k & 1] = S::fma(factor[k], power[k], lanes.total[k & 1]);
+    if constexpr (kStore)
+      for (int k = 0; k < N; ++k) S::store(terms + k * kWidth, S::mul(factor[k], power[k]));
     if constexpr (kWeighted) {
       if constexpr (!kFar)
         for (int k = 0; k < N; ++k) u[k] = S::sub(u[k], S::set(reference_));
@@ -165,19 +177,19 @@ class RowPass {
   };
 
   // Not inlined: there are five callers, and the loop is best looked at, and counted, in one place.
-  template <bool kFar>
-  [[gnu::noinline]] Block sums_of(const Element* x, int64_t count) const {
+  template <bool kFar, bool kStore>
+  [[gnu::noinline]] Block sums_of(const Element* x, int64_t count, float* terms) const {
     Lanes lanes;
     int64_t i = 0;
     for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
       Float u[kMany];
       for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
       fetch_ahead(x + i);
-      accumulate<kFar>(u, lanes);
+      accumulate<kFar, kStore>(u, lanes, kStore ? terms + i : nullptr);
     }
     const auto one = [&](Float v) {
       Float u[1] = {v};
-      accumulate<kFar>(u, lanes);
+      accumulate<kFar, kStore>(u, lanes, kStore ? terms + i : nullptr);
     };
     for (; i + kWidth <= count; i += kWidth) one(E::load(x + i));
     visit_tail<S, E>(x, i, count, one);
@@ -189,8 +201,28 @@ class RowPass {
     return block;
   }
 
-  Block block_sums(const Element* x, int64_t count) const {
-    return far_ ? sums_of<true>(x, count) : sums_of<false>(x, count);
+  template <bool kStore = false>
+  Block block_sums(const Element* x, int64_t count, float* terms = nullptr) const {
+    return far_ ? sums_of<true, kStore>(x, count, terms) : sums_of<false, kStore>(x, count, terms);
+  }
+
+  // As block_sums; keeps the terms.
+  Block kept_sums(int64_t begin) const {
+    if constexpr (kKeep) kept_.offsets[begin / kBlock] = offset_;
+    return block_sums<kKeep>(x_ + begin, block_length(begin), kKeep ? kept_.terms + begin : nullptr);
+  }
+
+  // Of a block without finite logits before the first one that has some.
+  void keep_zeros(int64_t begin) const {
+    if constexpr (!kKeep) return;
+    kept_.offsets[begin / kBlock] = offset_;
+    std::memset(kept_.terms + begin, 0, static_cast<size_t>(block_length(begin)) * sizeof(float));
+  }
+
+  // After each change of the reference.
+  void set_offset() {
+    if constexpr (kKeep)
+      offset_ = static_cast<double>(reference_) * inverse_temperature_ + std::log(scale_.unit * Polynomial::kUnit);
   }
 
   // The sums of the block that holds the maximum, without it.
@@ -229,6 +261,7 @@ class RowPass {
     reference_ = to;
     far_ = is_far();
     scale_ = Scale(inverse_temperature_, far_ ? 0.0f : reference_);
+    set_offset();
   }
 
   // False for a non-finite block.
@@ -237,18 +270,18 @@ class RowPass {
     const int64_t length = block_length(begin);
     Block block;
     block.below = false;
-    if (reference_ > -kInfinity) block = block_sums(x, length);
+    if (reference_ > -kInfinity) block = kept_sums(begin);
     if (block.below) {
       add(block.sums, begin);
       return true;
     }
     const float maximum = largest(x, length);
     if (maximum == kInfinity) return false;
-    if (maximum == -kInfinity) return !has_nan(x, length);
+    if (maximum == -kInfinity) return keep_zeros(begin), !has_nan(x, length);
     const bool again = !(difference(maximum, reference_) * inverse_temperature_ <= kSlack);
     if (!again) add(block.sums, begin);
     if (maximum > reference_) move_reference(maximum);
-    if (again) add(block_sums(x, length).sums, begin);
+    if (again) add(kept_sums(begin).sums, begin);
     return true;
   }
 
@@ -282,6 +315,8 @@ class RowPass {
   bool far_;
   Scale scale_;
   Polynomial polynomial_;
+  Kept kept_;
+  double offset_ = 0;  // of terms against this reference
   int64_t best_ = 0;  // the block with the largest sum
   Sums inside_;       // that block
   Sums outside_;      // all others

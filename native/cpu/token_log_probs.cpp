@@ -2,6 +2,7 @@
 // are in token_log_probs_rows.h.
 #include <atomic>
 #include <cstring>
+#include <vector>
 
 #include "cpu/cpu_features.h"
 #include "cpu/ops.h"
@@ -31,6 +32,14 @@ void lower(std::atomic<int64_t>& least, int64_t to) {
   int64_t now = least;
   while (to < now && !least.compare_exchange_weak(now, to)) {
   }
+}
+
+// Memory of this thread's, which it keeps: a row at most, and rows come one after the other.
+double* scratch(int64_t numbers) {
+  thread_local std::vector<double> memory;
+  if (static_cast<int64_t>(memory.size()) < numbers + 8) memory.resize(static_cast<size_t>(numbers) + 8);
+  const auto address = reinterpret_cast<uintptr_t>(memory.data());
+  return memory.data() + (64 - address % 64) % 64 / sizeof(double);  // a cache line's first
 }
 
 void count_non_finite(const TokenLogProbsForward& op) {
@@ -77,7 +86,9 @@ void token_log_probs_one_pass(const TokenLogProbsOnePass& op) {
   const TokenLogProbsForward& forward = op.forward;
   op.bad_rows[0] = -1;
   op.bad_rows[1] = first_bad_row(forward.tokens, 2 * nanoseconds(forward.vocab),
-                                 [&](int64_t begin, int64_t end) { return rows.one_pass(op, begin, end); });
+                                 [&](int64_t begin, int64_t end) {
+                                   return rows.one_pass(op, begin, end, scratch(one_pass_scratch(forward.vocab)));
+                                 });
   count_non_finite(forward);
 }
 

@@ -5,13 +5,23 @@
 
 namespace rlvr {
 
+namespace {  // a copy for every file: they are compiled for different instruction sets
+
+// float32 terms of a row that the one pass keeps, and room for the vector that the last of them are in.
+constexpr int64_t one_pass_terms(int64_t vocab) { return (vocab + 31) / 32 * 32; }
+
+// Those, and a number for each block of at least 1024 of them.
+constexpr int64_t one_pass_scratch(int64_t vocab) { return one_pass_terms(vocab) / 2 + vocab / 1024 + 1; }
+
+}  // namespace
+
 // Rows [begin, end).
 struct TokenLogProbsRows {
   void (*forward)(const TokenLogProbsForward& op, int64_t begin, int64_t end);
   // Returns the first row with an entry that is not finite; `end` if there is none.
   int64_t (*backward)(const TokenLogProbsBackward& op, int64_t begin, int64_t end);
-  // As `backward`.
-  int64_t (*one_pass)(const TokenLogProbsOnePass& op, int64_t begin, int64_t end);
+  // As `backward`, with scratch memory of this thread's for one_pass_scratch(V) numbers.
+  int64_t (*one_pass)(const TokenLogProbsOnePass& op, int64_t begin, int64_t end, double* scratch);
   // out[i] = exp(x[i]) for x <= 0, as the row loops compute it; for the tests.
   void (*exp)(const float* x, float* out, int64_t count);
 };

@@ -1,0 +1,98 @@
+// The backward pass over rows. Included by token_log_probs_rows.h.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+
+#include "cpu/gradient_loop.h"
+#include "ops/token_log_probs.h"
+
+namespace rlvr {
+namespace {
+
+constexpr int64_t kStreamed = int64_t{1} << 23;  // elements of a gradient that outgrows the caches
+
+// Whether a gradient is written by non-temporal stores: one that no cache will hold until it is used need not be fetched first,
+// nor evict what is there.
+template <class S>
+bool streams(bool apart, int64_t elements) {
+  return S::kStreams && apart && elements >= kStreamed;
+}
+
+template <class S, class E>
+struct BackwardRows : GradientLoop<S, E> {
+  using Loop = GradientLoop<S, E>;
+  using Element = typename Loop::Element;
+  using Float = typename Loop::Float;
+  using Scale = typename Loop::Scale;
+  using Multiple = typename Loop::Multiple;
+  using General = typename Loop::General;
+
+  // The target's own entry, without the cancellation of 1 - p.
+  static double target_entry(const TokenLogProbsBackward& op, int64_t t, float x, double g, double h = 0) {
+    const double inverse_temperature = 1 / op.temperature;
+    const double log_prob = static_cast<double>(x) * inverse_temperature - op.log_sum_exp[t];
+    double entry = -g * std::expm1(log_prob);
+    if (h != 0 && std::isfinite(log_prob)) entry -= h * std::exp(log_prob) * (log_prob + op.entropy[t]);
+    return entry * inverse_temperature + 0.0;
+  }
+
+  static bool in_range(double entry) { return entry < E::kOverflow && -entry < E::kOverflow; }
+
+  // Whether a row of known probabilities is finite, with `entry` at its target.
+  static bool finite_row(double entry, double bound, const Element* out, int64_t count) {
+    return in_range(entry) && Loop::is_finite(S::set(Loop::kZero), bound, out, count);
+  }
+
+  // Returns whether the row is finite.
+  template <bool kStream, bool kWatch>
+  static bool backward_row(const TokenLogProbsBackward& op, int64_t t, const Scale& scale) {
+    const auto* x = static_cast<const Element*>(op.logits) + t * op.row_stride;
+    auto* out = static_cast<Element*>(op.grad_logits) + t * op.grad_row_stride;
+    const bool masked = op.mask != nullptr && op.mask[t] == 0;
+    const double g = upstream_of(op, t);
+    const double h = masked || op.grad_entropy == nullptr ? 0 : op.grad_entropy[t];
+    const int64_t target = op.targets[t];
+    if ((g == 0 && h == 0) || target < 0 || target >= op.vocab) {
+      std::memset(out, 0, static_cast<size_t>(op.vocab) * sizeof(Element));
+      return true;
+    }
+    // log p_v = (x_v - shift) / T - residual, with `shift` a float32 so that x_v - shift is nearly exact.
+    const double inverse_temperature = 1 / op.temperature;
+    const float shift = saturate(op.log_sum_exp[t] * op.temperature);
+    const double residual = op.log_sum_exp[t] - static_cast<double>(shift) * inverse_temperature;
+    const double factor = std::exp(-residual) * inverse_temperature;
+    const double entropy = h == 0 ? 0 : op.entropy[t];
+    const double entry = target_entry(op, t, E::widen(x[target]), g, h);
+    const double alpha = (h == 0 ? -g : -(g + h * (entropy - residual))) * factor;
+    const double beta = h == 0 ? 0 : -h * inverse_temperature * factor;
+    Float exponents;
+    if (h == 0 && Multiple::suits(inverse_temperature, shift, alpha)) {
+      exponents = Loop::template gradient<kStream, kWatch>(x, out, op.vocab, Multiple(inverse_temperature, shift, alpha));
+    } else {
+      exponents = Loop::template gradient<kStream, kWatch>(x, out, op.vocab, General(scale, shift, alpha, beta));
+    }
+    out[target] = E::narrow(saturate(entry));
+    const double bound = gradient_bound(g, h, entropy, inverse_temperature);
+    return in_range(entry) && Loop::is_finite(exponents, bound, out, op.vocab);
+  }
+
+  template <bool kStream, bool kWatch>
+  static int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
+    const Scale scale(1 / op.temperature, 0.0f);
+    int64_t first = end;
+    for (int64_t t = begin; t < end && !cancelled(op.cancel); ++t)
+      if (!backward_row<kStream, kWatch>(op, t, scale) && first == end) first = t;
+    if constexpr (kStream) S::fence();
+    return first;
+  }
+
+  static int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
+    if (streams<S>(op.grad_logits != op.logits, op.tokens * op.vocab))
+      return op.watch ? backward_rows<S::kStreams, true>(op, begin, end) : backward_rows<S::kStreams, false>(op, begin, end);
+    return op.watch ? backward_rows<false, true>(op, begin, end) : backward_rows<false, false>(op, begin, end);
+  }
+};
+
+}  // namespace
+}  // namespace rlvr

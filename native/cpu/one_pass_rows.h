@@ -1,0 +1,169 @@
+// The forward pass and the gradient, row by row while a row is in the cache: the exponentials of the forward pass are kept, so that
+// the gradient is a multiplication. Included by token_log_probs_rows.h.
+#pragma once
+
+#include "cpu/backward_rows.h"
+#include "cpu/forward_rows.h"
+#include "cpu/token_log_probs_simd.h"
+#include "ops/ratio_rules.h"
+
+namespace rlvr {
+namespace {
+
+// The sequence of row t: the last one that begins at or before it.
+inline int64_t sequence_of(const TokenTerms& terms, int64_t t) {
+  int64_t begin = 0;
+  for (int64_t end = terms.sequences; end - begin > 1;) {
+    const int64_t middle = begin + (end - begin) / 2;
+    (terms.cu_seqlens[middle] <= t ? begin : end) = middle;
+  }
+  return begin;
+}
+
+// dL/dlog_prob of row t, whose log-prob is known; 1 where the scale is deferred.
+inline double upstream_of(const TokenLogProbsOnePass& op, int64_t t) {
+  if (op.forward.kept[t] == 0) return 0;
+  const TokenTerms& terms = op.terms;
+  if (terms.count == 0) return 1;
+  const int64_t i = sequence_of(terms, t);
+  double sum = 0;
+  for (int k = 0; k < terms.count; ++k)
+    sum += terms.grad_scores[k][i] * ratio::token_derivative(terms.scores[k], i, t, op.forward.log_probs[t]);
+  const double tokens = terms.token_counts[i];
+  return sum / (tokens < 1 ? 1 : tokens);
+}
+
+inline TokenLogProbsBackward backward_of(const TokenLogProbsOnePass& op) {
+  const TokenLogProbsForward& forward = op.forward;
+  TokenLogProbsBackward backward{};
+  backward.logits = forward.logits;
+  backward.dtype = forward.dtype;
+  backward.tokens = forward.tokens;
+  backward.vocab = forward.vocab;
+  backward.row_stride = forward.row_stride;
+  backward.targets = forward.targets;
+  backward.mask = forward.kept;
+  backward.temperature = forward.temperature;
+  backward.log_sum_exp = forward.log_sum_exp;
+  backward.grad_log_probs = op.grad_log_probs;
+  backward.deferred = op.terms.count == 0;
+  backward.grad_logits = op.grad_logits;
+  backward.grad_row_stride = op.grad_row_stride;
+  backward.bad_rows = op.bad_rows;
+  backward.cancel = forward.cancel;
+  return backward;
+}
+
+// Writes a row's gradient from its kept terms, in the blocks and the order of the pass that kept them.
+template <class S, class E>
+struct KeptGradient {
+  using Element = typename E::Element;
+  using Float = typename S::Float;
+  static constexpr int kWidth = S::kWidth;
+  static constexpr int64_t kBlock = RowPass<S, E, false, false>::kBlock;
+
+  const Kept& kept;
+  int64_t count;
+  double log_sum_exp;
+  double alpha;  // -g / T
+
+  // Whether no factor leaves the range in which float32 is precise: where the reference was moved by far, the terms against the
+  // first one are not those of the last.
+  bool suits() const {
+    constexpr double kFar = 44;  // 2^64
+    if (!(std::fabs(alpha) < 0x1p60 && std::fabs(alpha) > 0x1p-60)) return false;
+    for (int64_t block = 0; block * kBlock < count; ++block)
+      if (kept.offsets[block] != -static_cast<double>(kInfinity) && !(log_sum_exp - kept.offsets[block] < kFar)) return false;
+    return true;
+  }
+
+  template <bool kStream>
+  void write(Element* out) const {
+    double offset = 0;
+    double factor = alpha * std::exp(-log_sum_exp);
+    for (int64_t begin = 0; begin < count; begin += kBlock) {
+      if (kept.offsets[begin / kBlock] != offset) {
+        offset = kept.offsets[begin / kBlock];
+        factor = alpha * std::exp(offset - log_sum_exp);
+      }
+      const int64_t length = count - begin < kBlock ? count - begin : kBlock;
+      write_block<kStream>(kept.terms + begin, out + begin, length, S::set(static_cast<float>(factor)));
+    }
+  }
+
+ private:
+  template <bool kStream>
+  static void write_block(const float* terms, Element* out, int64_t length, Float factor) {
+    const Float zero = S::set(0.0f);  // added, so that a banned token gets 0, not -0
+    const auto entry = [&](int64_t i) { return S::fma(S::load(terms + i), factor, zero); };
+    int64_t i = 0;
+    for (; i + kMany * kWidth <= length; i += kMany * kWidth) {
+      for (int k = 0; k < kMany; k += 2) {
+        const int64_t at = i + k * kWidth;
+        if constexpr (kStream)
+          E::stream_pair(out + at, entry(at), entry(at + kWidth));
+        else
+          E::store_pair(out + at, entry(at), entry(at + kWidth));
+      }
+    }
+    for (; i + kWidth <= length; i += kWidth) E::store(out + i, entry(i));
+    if (i == length) return;
+    Element lane[kWidth];  // rounded as all others are
+    E::store(lane, entry(i));
+    for (int64_t k = i; k < length; ++k) out[k] = lane[k - i];
+  }
+};
+
+template <class S, class E, bool kExactScale>
+struct OnePassRows {
+  using Element = typename E::Element;
+  using Forward = ForwardRows<S, E, kExactScale>;
+  using Backward = BackwardRows<S, E>;
+
+  // The row's gradient; returns whether it is finite.
+  template <bool kStream>
+  static bool gradient_row(const TokenLogProbsBackward& op, int64_t t, const Kept& kept) {
+    const double g = upstream_of(op, t);
+    const double inverse_temperature = 1 / op.temperature;
+    const KeptGradient<S, E> gradient{kept, op.vocab, op.log_sum_exp[t], -g * inverse_temperature};
+    if (g == 0 || op.vocab <= kShort || !gradient.suits()) return Backward::backward_rows(op, t, t + 1) != t;
+    const auto* x = static_cast<const Element*>(op.logits) + t * op.row_stride;
+    auto* out = static_cast<Element*>(op.grad_logits) + t * op.grad_row_stride;
+    const int64_t target = op.targets[t];
+    if (target < 0 || target >= op.vocab) return false;  // changed under us
+    const double entry = Backward::target_entry(op, t, E::widen(x[target]), g);
+    const bool aligned = reinterpret_cast<uintptr_t>(out) % sizeof(typename S::Float) == 0;
+    if (kStream && aligned)
+      gradient.template write<kStream>(out);
+    else
+      gradient.template write<false>(out);
+    out[target] = E::narrow(saturate(entry));
+    return Backward::finite_row(entry, gradient_bound(g, 0, 0, inverse_temperature), out, op.vocab);
+  }
+
+  template <bool kStream>
+  static int64_t rows(const TokenLogProbsOnePass& op, int64_t begin, int64_t end, const Kept& kept) {
+    const TokenLogProbsBackward backward = backward_of(op);
+    int64_t first = end;
+    for (int64_t t = begin; t < end && !cancelled(op.forward.cancel); ++t) {
+      Forward::template forward_row<true>(op.forward, t, kept);
+      op.grad_log_probs[t] = upstream_of(op, t);
+      const bool finite = !upstream_overflows(backward, t) && gradient_row<kStream>(backward, t, kept);
+      if (!finite && first == end) first = t;
+    }
+    if constexpr (kStream) S::fence();
+    return first;
+  }
+
+  static int64_t rows(const TokenLogProbsOnePass& op, int64_t begin, int64_t end, double* scratch) {
+    Kept kept;
+    kept.terms = reinterpret_cast<float*>(scratch);
+    kept.offsets = scratch + one_pass_terms(op.forward.vocab) / 2;
+    if (streams<S>(op.grad_logits != op.forward.logits, op.forward.tokens * op.forward.vocab))
+      return rows<S::kStreams>(op, begin, end, kept);
+    return rows<false>(op, begin, end, kept);
+  }
+};
+
+}  // namespace
+}  // namespace rlvr
