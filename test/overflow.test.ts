@@ -247,8 +247,11 @@ describeBackends('gradients of logits', (backend) => {
     const before = logits.data.slice();
     const batch = { logits, targets, cuSeqlens: Int32Array.of(0, 3, 6), advantages: doubles(1e200, -1) };
     const refusal = rlvrError('ERR_NONFINITE', /^gradient: expected .* beyond float32 at row 0: .*rewards/);
-    expect(() => rlvr.grpoSync(batch, { gradient: 'in-place', backend })).toThrow(refusal);
+    for (const loss of [rlvr.gspoSync, rlvr.gmpoSync]) {
+      expect(() => loss(batch, { gradient: 'in-place', backend })).toThrow(refusal);
+    }
     expect(logits.data).toEqual(before);
+    expect(() => rlvr.grpoSync(batch, { backend })).toThrow(refusal); // written as the logits are read
     const { backward } = rlvr.forwardSync(batch, 'logLikelihood', { backend });
     expect(() => backward(doubles(1, 1e300))).toThrow(rlvrError('ERR_NONFINITE', /^gradient: .* at row 3: /));
     spoil(logits, 4, 7, NaN);

@@ -170,8 +170,8 @@ export function* tokenLogProbsOnePass(args: TokenLogProbsOnePassArguments): Slic
     forwardRow(args, t);
     gradLogProbs[t] = kept[t] === 0 ? 0 : terms ? gradientOfTerms(terms, i, t, logProbs[t]) : 1;
     const row = { g: terms ? gradLogProbs[t] : gradLogProbs[t] * temperature, h: 0, entropy: 0 };
-    const finite = !overflows(row, temperature) && writeRow(args, t, row);
-    if (!finite && badRows[1] < 0) badRows[1] = t;
+    if (overflows(row, temperature) && badRows[0] < 0) badRows[0] = t;
+    if (!writeRow(args, t, row) && badRows[1] < 0) badRows[1] = t;
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include "cpu/backward_rows.h"
 #include "cpu/forward_rows.h"
+#include "cpu/one_pass.h"
 #include "cpu/token_log_probs_simd.h"
 #include "ops/ratio_rules.h"
 
@@ -31,27 +32,6 @@ inline double upstream_of(const TokenLogProbsOnePass& op, int64_t t) {
     sum += terms.grad_scores[k][i] * ratio::token_derivative(terms.scores[k], i, t, op.forward.log_probs[t]);
   const double tokens = terms.token_counts[i];
   return sum / (tokens < 1 ? 1 : tokens);
-}
-
-inline TokenLogProbsBackward backward_of(const TokenLogProbsOnePass& op) {
-  const TokenLogProbsForward& forward = op.forward;
-  TokenLogProbsBackward backward{};
-  backward.logits = forward.logits;
-  backward.dtype = forward.dtype;
-  backward.tokens = forward.tokens;
-  backward.vocab = forward.vocab;
-  backward.row_stride = forward.row_stride;
-  backward.targets = forward.targets;
-  backward.mask = forward.kept;
-  backward.temperature = forward.temperature;
-  backward.log_sum_exp = forward.log_sum_exp;
-  backward.grad_log_probs = op.grad_log_probs;
-  backward.deferred = op.terms.count == 0;
-  backward.grad_logits = op.grad_logits;
-  backward.grad_row_stride = op.grad_row_stride;
-  backward.bad_rows = op.bad_rows;
-  backward.cancel = forward.cancel;
-  return backward;
 }
 
 // Writes a row's gradient from its kept terms, in the blocks and the order of the pass that kept them.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/cpu_features.h"
+#include "cpu/one_pass.h"
 #include "cpu/ops.h"
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs_simd.h"
@@ -49,6 +50,13 @@ void count_non_finite(const TokenLogProbsForward& op) {
   op.non_finite[0] = non_finite;
 }
 
+// The first row whose upstream gradient is beyond float32, or -1.
+int32_t first_overflow(const TokenLogProbsBackward& op) {
+  for (int64_t t = 0; t < op.tokens; ++t)
+    if (upstream_overflows(op, t)) return static_cast<int32_t>(t);
+  return -1;
+}
+
 // Rows by a function that returns the first bad one of its block; the first of all, or -1.
 template <class Rows>
 int32_t first_bad_row(int64_t tokens, double nanoseconds, Rows rows) {
@@ -71,11 +79,8 @@ void token_log_probs_forward(const TokenLogProbsForward& op) {
 void token_log_probs_backward(const TokenLogProbsBackward& op) {
   op.bad_rows[0] = op.bad_rows[1] = -1;
   if (op.halt != nullptr && op.halt[0] != 0) return;
-  for (int64_t t = 0; t < op.tokens; ++t) {
-    if (!upstream_overflows(op, t)) continue;
-    op.bad_rows[0] = static_cast<int32_t>(t);
-    return;
-  }
+  op.bad_rows[0] = first_overflow(op);
+  if (op.bad_rows[0] >= 0) return;
   const TokenLogProbsRows& rows = token_log_probs_rows();
   op.bad_rows[1] = first_bad_row(op.tokens, nanoseconds(op.vocab),
                                  [&](int64_t begin, int64_t end) { return rows.backward(op, begin, end); });
@@ -84,11 +89,11 @@ void token_log_probs_backward(const TokenLogProbsBackward& op) {
 void token_log_probs_one_pass(const TokenLogProbsOnePass& op) {
   const TokenLogProbsRows& rows = token_log_probs_rows();
   const TokenLogProbsForward& forward = op.forward;
-  op.bad_rows[0] = -1;
   op.bad_rows[1] = first_bad_row(forward.tokens, 2 * nanoseconds(forward.vocab),
                                  [&](int64_t begin, int64_t end) {
                                    return rows.one_pass(op, begin, end, scratch(one_pass_scratch(forward.vocab)));
                                  });
+  op.bad_rows[0] = first_overflow(backward_of(op));
   count_non_finite(forward);
 }
 
