@@ -61,7 +61,7 @@ cudaError_t launch_resident(void (*kernel)(Parameters...), int64_t work, int thr
 // 2^x with a relative error of up to 2^-22; 0 for -inf, NaN for NaN. Numbers below 2^-126 are 0, as x and as result.
 __device__ __forceinline__ float exp2_approx(float x) {
 #ifdef RLVR_CUDA_EMULATION
-  return exp2f(x);
+  return emulation::ex2_approx_ftz(x);
 #else
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
