@@ -81,6 +81,7 @@ if (emulated) {
     'given-log-probs',
     'gradient-overlap',
     'copy-inputs',
+    'one-pass',
     'partial-batches',
   ];
   const others = [
