@@ -117,6 +117,7 @@ if (emulated) {
     (name) => `test/boundary/${name}.test.ts`,
   );
   const withoutAddon = [
+    'check-sass',
     'commits',
     'docs-site',
     'fuzz',
