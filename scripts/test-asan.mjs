@@ -118,6 +118,7 @@ if (emulated) {
     (name) => `test/boundary/${name}.test.ts`,
   );
   const withoutAddon = [
+    'check-sass',
     'commits',
     'docs-site',
     'fuzz',

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { performanceDocument } from '../bench/report/performance.js';
+import { budget, clock, GPUS, reach } from '../bench/report/predicted.js';
 import type { BenchReport, Row } from '../bench/report/report.js';
+import { checkSassResult, type SassResult } from '../bench/report/sass-result.js';
 import { problemWithDocument, writeDocument } from '../cli/dev/write-performance.js';
 import { benchReport, hostile } from './support/bench-report.js';
 
@@ -18,6 +20,19 @@ const tableRows = (part: string) =>
   part
     .split('\n')
     .filter((line, i, lines) => line.startsWith('|') && !line.startsWith('|---') && !lines[i + 1]?.startsWith('|---'));
+
+const counts: SassResult = {
+  measurement: 'rlvr-kernels check:sass',
+  date: '2026-11-29T13:00:00.000Z',
+  git: { commit: '0123456789abcdef', dirty: true },
+  nvcc: '13.0.88',
+  rows: [80, 90, 100, 120].flatMap((architecture) =>
+    (['forward', 'backward'] as const).map((pass) => ({
+      ...{ pass, dtype: 'bf16', architecture, registers: 94, shared: 192, threads: 256, residentBlocks: 2 },
+      ...{ instructions: 818, elements: 32, loadBytes: 64, limit: 9 },
+    })),
+  ),
+};
 
 test('the committed document is what the results file that it names gives', () => {
   expect(problemWithDocument(fileURLToPath(new URL('..', import.meta.url)))).toBeUndefined();
@@ -57,6 +72,20 @@ describe('the check of the committed document', () => {
     expect(problemWithDocument(root)).toMatch(/is not what/);
     rmSync(join(root, file));
     expect(problemWithDocument(root)).toMatch(/names no result file/);
+  });
+
+  test('asks for the section on GPUs as soon as there are counts, and again when they change', () => {
+    const root = checkout(result);
+    writeDocument(root, undefined);
+    const path = join(root, 'bench/results/sass.json');
+    for (const nvcc of ['13.0.88', '13.1.2']) {
+      writeFileSync(path, JSON.stringify({ ...counts, nvcc }));
+      expect(problemWithDocument(root)).toMatch(/is not what .*sass\.json give/);
+      writeDocument(root, undefined);
+      expect(problemWithDocument(root)).toBeUndefined();
+    }
+    writeFileSync(path, JSON.stringify({ ...counts, rows: [{ ...counts.rows[0], elements: 0 }] }));
+    expect(() => problemWithDocument(root)).toThrow('rows.0.elements');
   });
 
   test('writes from no file of another form, and asks where there are two', () => {
@@ -120,5 +149,48 @@ describe('the document', () => {
         file,
       ),
     ).toContain('No row of this run is compared');
+  });
+});
+
+describe('the section on GPUs', () => {
+  const [h100, h200, b200, rtx5090] = GPUS;
+
+  test('is there only with counts, and says that it is predicted', () => {
+    expect(document).not.toContain('GPU');
+    const text = performanceDocument(report, file, { result: counts, file: 'bench/results/sass.json' });
+    const section = text.slice(document.length);
+    expect(text.startsWith(document.trimEnd())).toBe(true);
+    expect(section).toContain('## GPUs: predicted, not measured');
+    expect(section).toContain('kernels (commit 0123456789ab, changed) with nvcc 13.0.88');
+    // Each count, each GPU, and each count on the GPUs of its architecture, of which sm_80 has none here.
+    expect(tableRows(section)).toHaveLength(8 + 4 + 2 * 4);
+    expect(section).toContain('| sm\\_90 | forward bf16 | 25.56 | 9 | 94 | 192 | 256 | 2 | 32 |');
+    expect(section).toContain('| H200 SXM | forward bf16 | 14.0 | 25.56 | 55 % | 35 % |');
+    expect(section).toContain('| H200 SXM | backward bf16 | 27.9 | 25.56 | 100 % | 71 % |');
+  });
+
+  test('takes the clock from the peak of float32: 2 flops of 128 lanes in each SM', () => {
+    // The boost clocks that NVIDIA names: 1.98 GHz for H100, 2.41 GHz for RTX 5090.
+    expect([h100, h200, b200, rtx5090].map((gpu) => clock(gpu).toFixed(2))).toEqual(['1.98', '1.98', '1.98', '2.41']);
+  });
+
+  test('has time for what lanes issue in the time of an element', () => {
+    const lanes = 67e3 / 2; // 10⁹ a second, at a fused multiply-add each
+    expect(budget(h200, { pass: 'forward', dtype: 'bf16' })).toBeCloseTo(lanes / (4800 / 2), 2);
+    expect(budget(h200, { pass: 'forward with entropy', dtype: 'f32' })).toBeCloseTo(lanes / (4800 / 4), 2);
+    expect(budget(h200, { pass: 'backward', dtype: 'f16' })).toBeCloseTo(lanes / (4800 / 4), 2);
+    expect(budget(h100, { pass: 'backward', dtype: 'f32' })).toBeCloseTo(lanes / (3350 / 8), 2);
+  });
+
+  test('reaches no more than the speed of the memory', () => {
+    const row = { ...counts.rows[0], instructions: 9 * 32 };
+    expect(reach(h200, row, 1)).toBe(1);
+    expect(reach(h200, row, 0.5)).toBeCloseTo(13.96 / 18, 3);
+  });
+
+  test('is made from a result of that form only', () => {
+    expect(checkSassResult(counts)).toEqual(counts);
+    expect(() => checkSassResult({ ...counts, measurement: 'other' })).toThrow('measurement: ');
+    expect(() => checkSassResult(null)).toThrow('the file: ');
   });
 });

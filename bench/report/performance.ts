@@ -1,9 +1,12 @@
-// docs/performance.md from a result of `rlvr-kernels bench --json`: every number in it comes from that result.
+// docs/performance.md from a result of `rlvr-kernels bench --json`: every number in it comes from that result, and those
+// on GPUs from one of `npm run check:sass`.
 import { type Column, comparisonColumns, rowColumns, shapeColumn, sweepColumns } from './columns.js';
 import { contenderName, formatRatio, formatShape, formatShare, machineFacts } from './figures.js';
 import { groupBy, sectionTitles } from './grouping.js';
 import { escapeMarkdown, markdownCode, markdownTable } from './markdown-table.js';
+import { predictedSection } from './predicted.js';
 import type { BenchReport, Row } from './report.js';
+import type { SassResult } from './sass-result.js';
 import { sweepLines } from './sweep.js';
 
 /** From this share of the memory bandwidth on, the memory is said to be a row's limit. */
@@ -13,8 +16,14 @@ const FOLLOWS_BYTES = 1.5; // halfway from no gain to that of half the bytes
 /** A section with more shapes than this has them in a column, not as headings. */
 const HEADINGS = 6;
 
+/** Counts of machine instructions, and where they are, from the root. */
+export interface Counts {
+  readonly result: SassResult;
+  readonly file: string;
+}
+
 /** The whole document. `file`: where the result is, from the root. */
-export function performanceDocument(report: BenchReport, file: string): string {
+export function performanceDocument(report: BenchReport, file: string, counts?: Counts): string {
   return [
     `<!-- Generated from ${file} by cli/dev/write-performance.ts (npm run docs:performance). Do not edit. -->`,
     '# Performance',
@@ -26,6 +35,7 @@ export function performanceDocument(report: BenchReport, file: string): string {
     '## Results',
     ...results(report.rows.filter(({ section }) => section !== 'sweep')),
     ...sweep(report),
+    ...(counts === undefined ? [] : predictedSection(counts.result, counts.file)),
     '',
   ]
     .join('\n\n')

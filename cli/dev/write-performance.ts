@@ -1,22 +1,31 @@
-// `npm run docs:performance`: docs/performance.md from a result of `rlvr-kernels bench --json`.
+// `npm run docs:performance`: docs/performance.md from a result of `rlvr-kernels bench --json`, with a section on GPUs where
+// bench/results/sass.json is (`npm run check:sass -- --json`).
 //
 //   npm run docs:performance -- [bench/results/NAME.json]   by default the file that the document names, or the only one
 //   npm run docs:performance -- --check                     fails unless the document is what the file it names gives
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { performanceDocument } from '../../bench/report/performance.js';
+import { type Counts, performanceDocument } from '../../bench/report/performance.js';
 import { checkReport, claimsToBeReport } from '../../bench/report/read-report.js';
 import type { BenchReport } from '../../bench/report/report.js';
+import { checkSassResult } from '../../bench/report/sass-result.js';
 import { packageRoot } from '../../lib/version.js';
 
 const DOCUMENT = 'docs/performance.md';
 const RESULTS = 'bench/results';
+const COUNTS = `${RESULTS}/sass.json`;
 
 /** Undefined for a file of another form. */
 function readReport(path: string): BenchReport | undefined {
   const value: unknown = JSON.parse(readFileSync(path, 'utf8'));
   return claimsToBeReport(value) ? checkReport(value) : undefined;
+}
+
+function readCounts(root: string): Counts | undefined {
+  const path = join(root, COUNTS);
+  if (!existsSync(path)) return undefined;
+  return { result: checkSassResult(JSON.parse(readFileSync(path, 'utf8'))), file: COUNTS };
 }
 
 /** The result files of the form that the document is made from. */
@@ -44,8 +53,8 @@ export function problemWithDocument(root: string): string | undefined {
   const report = file !== undefined && existsSync(join(root, file)) ? readReport(join(root, file)) : undefined;
   if (file === undefined || report === undefined)
     return `${DOCUMENT} names no result file that is there: ${again} -- FILE`;
-  const same = readFileSync(path, 'utf8') === performanceDocument(report, file);
-  return same ? undefined : `${DOCUMENT} is not what ${file} gives: ${again}`;
+  const same = readFileSync(path, 'utf8') === performanceDocument(report, file, readCounts(root));
+  return same ? undefined : `${DOCUMENT} is not what ${file} and ${COUNTS} give: ${again}`;
 }
 
 /** Says what was written from what. */
@@ -56,7 +65,7 @@ export function writeDocument(root: string, asked: string | undefined): string {
     throw new Error(`name the result file to write from; there are: ${files.join(', ') || 'none'}`);
   const report = readReport(join(root, file));
   if (report === undefined) throw new Error(`${file} is not a result of \`rlvr-kernels bench --json\``);
-  writeFileSync(join(root, DOCUMENT), performanceDocument(report, file));
+  writeFileSync(join(root, DOCUMENT), performanceDocument(report, file, readCounts(root)));
   return `${DOCUMENT} from ${file}`;
 }
 
