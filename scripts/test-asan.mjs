@@ -90,6 +90,7 @@ if (emulated) {
     'overflow',
     'cuda-backend',
     'device-tensor',
+    'device-contexts',
     'device-copies',
     'device-errors',
     'device-queue',

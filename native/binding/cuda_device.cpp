@@ -146,6 +146,9 @@ Napi::Object emulation_controls(Napi::Env env) {
     const bool any = emulation::misuse_count() > 0;
     return any ? Napi::String::New(info.Env(), emulation::last_misuse()) : info.Env().Undefined();
   });
+  add("hasContext", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    return Napi::Boolean::New(info.Env(), emulation::has_context(info[0].ToNumber()));
+  });
   add("failAllocation", [](const Napi::CallbackInfo& info) { emulation::fail_allocation(info[0].ToNumber()); });
   return controls;
 }

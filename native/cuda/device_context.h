@@ -9,26 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "cuda/device_scope.h"
 #include "cuda/runtime.h"
 
 namespace rlvr::cuda {
-
-// Makes a device the calling thread's current one, for a scope.
-class DeviceScope {
- public:
-  explicit DeviceScope(int device) {
-    if (cudaGetDevice(&previous_) != cudaSuccess) previous_ = -1;
-    if (previous_ != device) cudaSetDevice(device);
-  }
-  ~DeviceScope() {
-    if (previous_ >= 0) cudaSetDevice(previous_);
-  }
-  DeviceScope(const DeviceScope&) = delete;
-  DeviceScope& operator=(const DeviceScope&) = delete;
-
- private:
-  int previous_ = -1;
-};
 
 // "name: what it means", or empty for success.
 std::string describe(cudaError_t error);

@@ -26,6 +26,8 @@ int64_t live_pools();   // not destroyed, or destroyed but with memory that is n
 void fail_allocation(int64_t n);
 // 0 to 8 devices (RLVR_EMULATION_DEVICES, 1 by default); with 0 the runtime answers cudaErrorNoDevice.
 void set_device_count(int count);
+// Whether a device has a primary context: some call has needed one, or made the device current (as CUDA does since 12).
+bool has_context(int device);
 
 // Calls that a correct program never makes: foreign or double frees, copies that leave their allocation, wrong kinds of
 // pointer, dead handles. They return an error as CUDA does, and count here.

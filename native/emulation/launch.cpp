@@ -4,6 +4,7 @@
 
 #include "emulation/block.h"
 #include "emulation/controls.h"
+#include "emulation/devices.h"
 #include "emulation/memory.h"
 #include "emulation/streams.h"
 
@@ -66,7 +67,7 @@ void detail::check_pointer_argument(const void* kernel, int index, const volatil
 
 cudaError_t detail::run(Launch launch) {
   if (inside_host_function()) return misuse(cudaErrorNotPermitted, "launch in a host function");
-  if (device_count() == 0) return result(cudaErrorNoDevice);
+  if (const cudaError_t status = enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
   CUstream_st* stream = nullptr;
   if (const cudaError_t status = admit(launch.stream, "launch", &stream); status != cudaSuccess) return status;

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "emulation/controls.h"
+#include "emulation/devices.h"
 #include "emulation/pools.h"
 #include "emulation/streams.h"
 
@@ -71,7 +72,7 @@ cudaError_t allocate(void** pointer, size_t bytes, Allocation like) {
   if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "allocation in a host function");
   if (pointer == nullptr) return misuse(cudaErrorInvalidValue, "allocation into a null pointer");
   *pointer = nullptr;
-  if (detail::device_count() == 0) return result(cudaErrorNoDevice);
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   if (bytes == 0) return result(cudaSuccess);
   const std::lock_guard lock(device_mutex());
   Memory& state = memory();
@@ -195,7 +196,7 @@ cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) { return alloc
 cudaError_t cudaFreeHost(void* pointer) { return release(pointer, true); }
 
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
-  if (detail::device_count() == 0) return result(cudaErrorNoDevice);
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
   const uint64_t taken = static_cast<uint64_t>(memory().bytes) + detail::cached_bytes();
   *total_bytes = detail::kTotalBytes;
@@ -203,6 +204,7 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   return result(cudaSuccess);
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
   const auto* allocation = detail::find_allocation(address_of(pointer));
   *attributes = {cudaMemoryTypeUnregistered, -2, nullptr, const_cast<void*>(pointer)};

@@ -13,6 +13,7 @@ export interface Emulation {
   liveAllocations(): number; // device and pinned memory
   liveBytes(): number;
   misuses(): string | undefined; // the last call that a correct program would not make
+  hasContext(device: number): boolean; // its primary context
   failAllocation(n: number): void; // the n-th from now; 0: none
 }
 

@@ -147,6 +147,7 @@ void threads();
 void runtime_api();
 void mistakes();
 void pools();
+void contexts();
 void graphs();
 void asynchrony();
 void numbers();
