@@ -21,6 +21,13 @@ std::atomic<int>& devices() {
   static std::atomic<int> count = detail::setting("RLVR_EMULATION_DEVICES", 1);
   return count;
 }
+std::array<std::atomic<int64_t>, kTraits>& traits() {
+  static std::array<std::atomic<int64_t>, kTraits> values{
+      detail::setting("RLVR_EMULATION_DRIVER", -1), detail::setting("RLVR_EMULATION_POOLS", -1),
+      detail::setting("RLVR_EMULATION_IMAGES", -1), -1, -1};
+  return values;
+}
+constexpr std::array<int64_t, kTraits> kDefaults{CUDART_VERSION, 1, 1, (int64_t{1} << 31) - 1, int64_t{16} << 30};
 std::array<std::atomic<bool>, kMostDevices>& contexts() {
   static std::array<std::atomic<bool>, kMostDevices> active{};
   return active;
@@ -33,7 +40,15 @@ namespace detail {
 
 int current_device() { return thread_device; }
 int device_count() { return devices(); }
-cudaError_t driver_status() { return device_count() == 0 ? cudaErrorNoDevice : cudaSuccess; }
+int64_t trait(Trait which) {
+  const auto index = static_cast<size_t>(which);
+  const int64_t value = traits()[index];
+  return value < 0 ? kDefaults[index] : value;
+}
+cudaError_t driver_status() {
+  if (device_count() == 0) return cudaErrorNoDevice;
+  return trait(Trait::kDriver) / 1000 < CUDART_VERSION / 1000 ? cudaErrorInsufficientDriver : cudaSuccess;
+}
 void use_context(int device) { contexts()[static_cast<size_t>(device)] = true; }
 cudaError_t enter_context() {
   if (const cudaError_t status = driver_status(); status != cudaSuccess) return result(status);
@@ -44,6 +59,7 @@ cudaError_t enter_context() {
 }  // namespace detail
 
 void set_device_count(int count) { devices() = count; }
+void set_trait(Trait which, int64_t value) { traits()[static_cast<size_t>(which)] = value; }
 bool has_context(int device) { return contexts()[static_cast<size_t>(device)]; }
 
 }  // namespace rlvr::emulation
@@ -70,7 +86,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= device_count()) return result(cudaErrorInvalidDevice);
   *properties = cudaDeviceProp{};
   std::strcpy(properties->name, "emulated");
-  properties->totalGlobalMem = size_t{16} << 30;
+  properties->totalGlobalMem = static_cast<size_t>(detail::trait(Trait::kMemory));
   properties->sharedMemPerBlock = 48 << 10;
   properties->sharedMemPerBlockOptin = 227 << 10;
   properties->sharedMemPerMultiprocessor = 228 << 10;
@@ -118,7 +134,10 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = static_cast<int>(properties.sharedMemPerBlockOptin);
       break;
     case cudaDevAttrMemoryPoolsSupported:
-      *value = 1;
+      *value = static_cast<int>(detail::trait(Trait::kPools));
+      break;
+    case cudaDevAttrMaxPitch:
+      *value = static_cast<int>(detail::trait(Trait::kMaxPitch));
       break;
     default:
       return result(cudaErrorInvalidValue);
@@ -126,7 +145,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = device_count() == 0 ? 0 : CUDART_VERSION;
+  *version = device_count() == 0 ? 0 : static_cast<int>(detail::trait(Trait::kDriver));
   return result(cudaSuccess);
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {

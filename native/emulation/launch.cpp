@@ -73,8 +73,10 @@ cudaError_t detail::run(Launch launch) {
   if (const cudaError_t status = admit(launch.stream, "launch", &stream); status != cudaSuccess) return status;
   if (stream->device != current_device())
     return misuse(cudaErrorInvalidResourceHandle, "launch on a stream of another device");
+  if (trait(Trait::kImages) == 0) return result(cudaErrorNoKernelImageForDevice);
   check_configuration(launch);
   launch.check_arguments(launch, false);
+  ++counted().launches;
   submit(*stream, [launch = std::move(launch)] { execute(launch); });
   return result(cudaSuccess);
 }

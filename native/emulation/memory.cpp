@@ -31,7 +31,8 @@ using Live = std::map<uint64_t, Allocation>;
 struct Memory {
   Live live;
   int64_t bytes = 0;
-  int64_t allocations_until_failure = 0;
+  int64_t failing_from = 0;  // allocations until they fail; 0: nothing is planned
+  bool failing = false;
 };
 Memory& memory() {
   static auto* const instance = new Memory;  // outlives every static that frees in its destructor
@@ -67,6 +68,14 @@ cudaError_t release(void* pointer, bool pinned) {
   return result(cudaSuccess);
 }
 
+// What an allocation may take: no memory that a pool keeps, unless it is from that pool.
+uint64_t within_reach(cudaMemPool_t pool) {
+  const uint64_t others = detail::cached_bytes() - (pool == nullptr ? 0 : pool->reserved - pool->used);
+  const uint64_t taken = static_cast<uint64_t>(memory().bytes) + others;
+  const auto total = static_cast<uint64_t>(detail::trait(Trait::kMemory));
+  return total - std::min(taken, total);
+}
+
 // `like` describes the allocation except for its size; this takes the mutex.
 cudaError_t allocate(void** pointer, size_t bytes, Allocation like) {
   if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "allocation in a host function");
@@ -76,9 +85,8 @@ cudaError_t allocate(void** pointer, size_t bytes, Allocation like) {
   if (bytes == 0) return result(cudaSuccess);
   const std::lock_guard lock(device_mutex());
   Memory& state = memory();
-  if (state.allocations_until_failure > 0 && --state.allocations_until_failure == 0)
-    return result(cudaErrorMemoryAllocation);
-  if (bytes > detail::kTotalBytes - static_cast<uint64_t>(state.bytes)) return result(cudaErrorMemoryAllocation);
+  if (state.failing_from > 0 && --state.failing_from == 0) state.failing = true;
+  if (state.failing || bytes > within_reach(like.pool)) return result(cudaErrorMemoryAllocation);
   void* address = nullptr;
   if (posix_memalign(&address, kAlignment, bytes) != 0) return result(cudaErrorMemoryAllocation);
   std::memset(address, detail::fill_byte(), bytes);
@@ -152,7 +160,8 @@ int64_t live_bytes() {
 }
 void fail_allocation(int64_t n) {
   const std::lock_guard lock(device_mutex());
-  memory().allocations_until_failure = n;
+  memory().failing_from = n;
+  memory().failing = false;
 }
 
 }  // namespace rlvr::emulation
@@ -166,6 +175,7 @@ cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t handle) {
   CUstream_st* stream = nullptr;
   if (const cudaError_t status = detail::admit(handle, "allocation", &stream); status != cudaSuccess) return status;
   if (stream->capture != nullptr) return detail::refuse_in_capture(*stream, cudaErrorNotSupported, "allocation");
+  ++detail::counted().allocations;
   return allocate(pointer, bytes, {0, stream->device, false, true});
 }
 cudaError_t cudaMallocFromPoolAsync(void** pointer, size_t bytes, cudaMemPool_t pool, cudaStream_t handle) {
@@ -177,6 +187,7 @@ cudaError_t cudaMallocFromPoolAsync(void** pointer, size_t bytes, cudaMemPool_t 
   if (pointer == nullptr) return misuse(cudaErrorInvalidValue, "allocation into a null pointer");
   *pointer = nullptr;
   if (pool->most != 0 && bytes > pool->most - pool->used) return result(cudaErrorMemoryAllocation);
+  ++detail::counted().allocations;
   return allocate(pointer, bytes, {0, pool->device, false, true, pool});
 }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t handle) {
@@ -187,6 +198,7 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t handle) {
   if (pointer == nullptr) return result(cudaSuccess);
   Live::iterator found;
   if (const cudaError_t status = find_to_free(pointer, false, found); status != cudaSuccess) return status;
+  ++detail::counted().frees;
   found->second.freed = true;
   detail::submit(*stream, [found] { give_back(found); });
   return result(cudaSuccess);
@@ -198,9 +210,8 @@ cudaError_t cudaFreeHost(void* pointer) { return release(pointer, true); }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
-  const uint64_t taken = static_cast<uint64_t>(memory().bytes) + detail::cached_bytes();
-  *total_bytes = detail::kTotalBytes;
-  *free_bytes = detail::kTotalBytes - std::min(taken, detail::kTotalBytes);
+  *total_bytes = static_cast<size_t>(detail::trait(Trait::kMemory));
+  *free_bytes = within_reach(nullptr);
   return result(cudaSuccess);
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {

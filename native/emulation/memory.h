@@ -7,8 +7,6 @@
 
 namespace rlvr::emulation::detail {
 
-constexpr uint64_t kTotalBytes = uint64_t{16} << 30;
-
 struct Allocation {
   uint64_t bytes;
   int device;

@@ -81,6 +81,7 @@ cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* prope
   if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
   if (pool == nullptr || properties == nullptr) return misuse(cudaErrorInvalidValue, "memory pool from or into null");
+  if (detail::trait(Trait::kPools) == 0) return result(cudaErrorNotSupported);
   if (const char* reason = refusal(*properties)) return misuse(cudaErrorInvalidValue, reason);
   *pool = new CUmemPoolHandle_st{properties->location.id, properties->maxSize};
   pools().insert(*pool);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "emulation/controls.h"
+#include "emulation/devices.h"
 
 namespace rlvr::emulation {
 namespace {
@@ -106,6 +107,7 @@ constexpr ErrorText kErrors[] = {
     RLVR_ERROR(cudaErrorInitializationError, "initialization error"),
     RLVR_ERROR(cudaErrorCudartUnloading, "driver shutting down"),
     RLVR_ERROR(cudaErrorInvalidConfiguration, "invalid configuration argument"),
+    RLVR_ERROR(cudaErrorInvalidPitchValue, "invalid pitch argument"),
     RLVR_ERROR(cudaErrorInvalidMemcpyDirection, "invalid copy direction for memcpy"),
     RLVR_ERROR(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version"),
     RLVR_ERROR(cudaErrorNoDevice, "no CUDA-capable device is detected"),
@@ -149,6 +151,13 @@ const char* cudaGetErrorString(cudaError_t error) {
 // ---- kernels
 // ---------------------------------------------------------------------------------------------------------
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
+  if (kernel == nullptr) return result(cudaErrorInvalidValue);
+  if (detail::trait(Trait::kImages) == 0) return result(cudaErrorNoKernelImageForDevice);
+  *attributes = {32, 90};
+  return result(cudaSuccess);
+}
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int) {
   return result(kernel == nullptr ? cudaErrorInvalidValue : cudaSuccess);
 }

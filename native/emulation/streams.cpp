@@ -19,6 +19,7 @@ struct Streams {
   std::set<cudaStream_t> live;
   std::map<int, CUstream_st> defaults;  // by device
   std::map<std::pair<int, std::thread::id>, CUstream_st> per_thread;
+  Operations counted{};
   bool async = detail::setting("RLVR_EMULATION_ASYNC", 0) != 0;
 };
 Streams& streams() {
@@ -54,6 +55,8 @@ void join_default_stream(CUstream_st& stream) {
 }  // namespace
 
 namespace detail {
+
+Operations& counted() { return streams().counted; }
 
 CUstream_st* find_stream(cudaStream_t handle) {
   const int device = current_device();
@@ -135,6 +138,10 @@ void set_async(bool async) {
   const std::lock_guard lock(device_mutex());
   if (!async) detail::drain_all();
   streams().async = async;
+}
+Operations operations() {
+  const std::lock_guard lock(device_mutex());
+  return streams().counted;
 }
 int64_t live_streams() {
   const std::lock_guard lock(device_mutex());

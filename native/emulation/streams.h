@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "emulation/controls.h"
 #include "emulation/runtime_state.h"
 
 namespace rlvr::emulation::detail {
@@ -54,6 +55,9 @@ struct CUstream_st {
 };
 
 namespace rlvr::emulation::detail {
+
+// What operations() reports.
+Operations& counted();
 
 // A live stream, the current device's default stream (of the device or of the thread), or null.
 CUstream_st* find_stream(cudaStream_t handle);

@@ -18,6 +18,7 @@ int main() {
     pools();
     graphs();
   }
+  machines();
   asynchrony();
   numbers();
   speed();

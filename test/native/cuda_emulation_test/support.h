@@ -148,6 +148,7 @@ void runtime_api();
 void mistakes();
 void pools();
 void contexts();
+void machines();
 void graphs();
 void asynchrony();
 void numbers();
