@@ -91,6 +91,8 @@ if (emulated) {
     'cuda-backend',
     'device-tensor',
     'device-contexts',
+    'device-streams',
+    'device-memory',
     'device-copies',
     'device-errors',
     'device-queue',

@@ -46,6 +46,7 @@ export function deviceBackend(native: NativeCuda, open: () => NativeDevice): Bac
     name: 'cuda',
     start() {
       device ??= cudaCall(open);
+      checkNotCapturing('logits', device);
       return new DeviceRun(native, device.session());
     },
   };
@@ -94,6 +95,17 @@ class DeviceRun implements Run {
   close(): void {
     this.#session.close();
   }
+}
+
+/**
+ * Refuses a device whose stream is being captured into a graph: memory cannot come from a pool there, and the graph would get
+ * the kernels.
+ */
+export function checkNotCapturing(name: string, device: NativeDevice): void {
+  if (!device.capturing) return;
+  const whose = name === 'device' ? 'one' : 'a tensor of a device';
+  const expected = `${whose} whose stream is not under capture: nothing can be allocated, copied or read there`;
+  throw badArgument('ERR_CUDA', name, expected, 'one under capture');
 }
 
 /** The logits of a call that are in host memory. They are uploaded separately: too large for the staging of small arrays. */

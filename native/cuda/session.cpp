@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "cuda/copy_rows.h"
+
 namespace rlvr::cuda {
 namespace {
 
@@ -64,20 +66,17 @@ void* Session::mirror(const HostMatrix& host) {
 
 cudaError_t Session::copy(const Mirror& mirror, cudaMemcpyKind kind) {
   const HostMatrix& host = mirror.matrix;
-  if (mirror.bytes == 0) return cudaSuccess;
-  const auto host_pitch = static_cast<size_t>(host.stride * host.size);
-  const auto pitch = static_cast<size_t>(host.width * host.size);
-  const auto rows = static_cast<size_t>(host.rows);
-  const cudaStream_t stream = context_->stream();
-  if (kind == cudaMemcpyHostToDevice)
-    return cudaMemcpy2DAsync(mirror.device, pitch, host.data, host_pitch, pitch, rows, kind, stream);
-  return cudaMemcpy2DAsync(host.data, host_pitch, mirror.device, pitch, pitch, rows, kind, stream);
+  const PitchedRows ours{mirror.device, host.width * host.size};
+  const PitchedRows theirs{host.data, host.stride * host.size};
+  const bool down = kind == cudaMemcpyDeviceToHost;
+  return copy_rows(*context_, down ? theirs : ours, down ? ours : theirs, ours.pitch, host.rows, kind);
 }
 
 cudaError_t Session::upload(const HostMatrix& host) {
   const DeviceScope scope(context_->device());
   const Mirror* known = find(host.data, -1);
-  return known == nullptr ? error_ : note(copy(*known, cudaMemcpyHostToDevice));
+  if (known == nullptr || note(context_->ready()) != cudaSuccess) return error_;
+  return note(copy(*known, cudaMemcpyHostToDevice));
 }
 
 cudaError_t Session::transfer_all(const std::vector<Transfer>& items) {
@@ -104,8 +103,7 @@ cudaError_t Session::send() {
   }
   unsent_.clear();
   transfer_all(items);
-  context_->give_back(block);
-  return error_;
+  return note(context_->give_back(block));
 }
 
 void Session::request(void* host, int64_t bytes) {
@@ -115,6 +113,7 @@ void Session::request(void* host, int64_t bytes) {
 
 cudaError_t Session::collect() {
   const DeviceScope scope(context_->device());
+  note(context_->ready());
   std::vector<Transfer> items;
   int64_t offset = 0;
   for (const Mirror& mirror : requested_) {
@@ -140,6 +139,7 @@ cudaError_t Session::wait() {
   for (const Mirror& mirror : requested_) {
     if (error_ != cudaSuccess || mirror.matrix.data == nullptr) continue;
     matrices = true;
+    if (note(context_->ready()) != cudaSuccess) break;
     note(copy(mirror, cudaMemcpyDeviceToHost));
   }
   if (matrices && error_ == cudaSuccess) note(completion_.mark());
@@ -155,7 +155,8 @@ void Session::deliver() {
   }
   deliveries_.clear();
   requested_.clear();
-  if (results_ != nullptr) context_->give_back(results_);
+  if (results_ != nullptr && error_ == cudaSuccess) context_->give_back_idle(results_);
+  if (results_ != nullptr && error_ != cudaSuccess) context_->give_back(results_);
   results_ = nullptr;
 }
 

@@ -43,6 +43,7 @@ class Session {
   template <class Op>
   cudaError_t run(const Op& op, cudaError_t (*kernel)(const Op&, cudaStream_t)) {
     const DeviceScope scope(context_->device());
+    note(context_->ready());
     note(send());
     if (error_ == cudaSuccess) note(kernel(op, context_->stream()));
     return error_;
