@@ -92,6 +92,7 @@ if (emulated) {
     'device-tensor',
     'device-contexts',
     'device-streams',
+    'device-machines',
     'device-memory',
     'device-copies',
     'device-errors',
