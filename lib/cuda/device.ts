@@ -4,7 +4,7 @@ import { checkNotCapturing, cudaCall, cudaPromise, deviceBackend } from '../back
 import { checkAttached } from '../backend/extents.js';
 import { onThread } from '../backend/threads.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
-import { type HostTensor, hostView, LONGEST_ROW, tensorShape } from '../host-tensor.js';
+import { type HostTensor, hostView, tensorShape } from '../host-tensor.js';
 import {
   type Backend,
   type DeviceMemory,
@@ -13,11 +13,9 @@ import {
   type HostLogits,
   type HostMatrix,
 } from '../kernels.js';
-import { finiteNumber, objectArgument, oneOf, typedArray } from '../validate.js';
-import { eventHandle, streamHandle } from './handles.js';
-
-/** Bytes of an element. */
-const ELEMENT_SIZES: Record<DType, number> = { f32: 4, bf16: 2, f16: 2 };
+import { typedArray } from '../validate.js';
+import { bytesOf, elementSize, type ForeignMemory, foreignMemory } from './foreign-memory.js';
+import { eventHandle } from './handles.js';
 
 interface Parts {
   device: Device;
@@ -34,25 +32,6 @@ export let memoryOf: (name: string, tensor: DeviceTensor) => DeviceMemory;
 let transfer: (tensor: DeviceTensor, name: string, host: HostMatrix, to: 'writeAsync' | 'readAsync') => Promise<void>;
 /** Makes a tensor. */
 export let deviceTensor: (parts: Parts) => DeviceTensor;
-
-/** Memory of another library, for {@link Device.wrap}. */
-export interface ForeignMemory {
-  /** Address of the first element, in this device's memory and aligned to its elements. */
-  pointer: bigint;
-  /** [T, V], tokens, vocabulary. */
-  shape: readonly [rows: number, columns: number];
-  /** Type of its elements. */
-  dtype: DType;
-  /** Elements from one row to the next, at least V. Default V. */
-  rowStride?: number;
-  /**
-   * A `cudaStream_t` of this device (0n or 1n: its default stream) on which the memory is being written: what is enqueued there
-   * now comes before what this device does from now on. Without it, waiting is up to you.
-   */
-  stream?: bigint;
-  /** Kept alive as long as the tensor: the object that must not be garbage-collected while its memory is in use. */
-  owner?: unknown;
-}
 
 let backendOf: (device: Device) => Backend;
 /** Refuses a device that cannot copy now. */
@@ -180,8 +159,7 @@ export class Device {
   empty(shape: readonly [rows: number, columns: number], dtype: DType = 'f32'): DeviceTensor {
     const native = this.#ready();
     const [rows, columns] = tensorShape('shape', shape);
-    const size = ELEMENT_SIZES[oneOf('dtype', dtype, Object.keys(DTYPE_CODES) as DType[])];
-    const bytes = finiteNumber('shape', rows * columns * size, { max: 2 ** 48 });
+    const bytes = bytesOf(rows * columns, elementSize(dtype));
     const memory = cudaCall(() => native.allocate(bytes));
     return deviceTensor({ device: this, shape: [rows, columns], dtype, rowStride: columns, memory });
   }
@@ -195,25 +173,13 @@ export class Device {
    */
   wrap(foreign: ForeignMemory): DeviceTensor {
     const native = this.#live();
-    const { pointer, shape, dtype, rowStride, stream, owner } = objectArgument('foreign', foreign);
-    if (typeof pointer !== 'bigint' || pointer <= 0n || pointer >= 2n ** 64n) {
-      throw badArgument('ERR_RANGE', 'pointer', 'an address as a bigint', describe(pointer));
-    }
-    const [rows, columns] = tensorShape('shape', shape);
-    const size = ELEMENT_SIZES[oneOf('dtype', dtype, Object.keys(DTYPE_CODES) as DType[])];
-    const stride = finiteNumber('rowStride', rowStride ?? columns, { min: columns, max: LONGEST_ROW, integer: true });
-    if (pointer % BigInt(size) !== 0n) {
-      throw badArgument('ERR_RANGE', 'pointer', `a multiple of ${size}, the bytes of a ${dtype}`, describe(pointer));
-    }
-    const elements = rows === 0 ? 0 : (rows - 1) * stride + columns;
-    const bytes = finiteNumber('shape', elements * size, { max: 2 ** 48 });
-    streamHandle(stream);
+    const { pointer, shape, dtype, rowStride, bytes, stream, owner } = foreignMemory(foreign);
     if (stream !== undefined) checkNotCapturing('device', native);
     const memory = native.wrap(pointer, bytes);
     if (typeof memory === 'string')
       throw badArgument('ERR_BACKEND', 'pointer', `memory of device ${this.index}`, memory);
     if (stream !== undefined) cudaCall(() => native.waitStream(stream));
-    return deviceTensor({ device: this, shape: [rows, columns], dtype, rowStride: stride, memory, owner });
+    return deviceTensor({ device: this, shape, dtype, rowStride, memory, owner });
   }
 
   /**
