@@ -82,3 +82,22 @@ cudaError_t detail::run(Launch launch) {
 }
 
 }  // namespace rlvr::emulation
+
+using namespace rlvr::emulation;
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
+  if (kernel == nullptr) return detail::result(cudaErrorInvalidValue);
+  if (detail::trait(Trait::kImages) == 0) return detail::result(cudaErrorNoKernelImageForDevice);
+  *attributes = {32, 90};
+  return detail::result(cudaSuccess);
+}
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int) {
+  return detail::result(kernel == nullptr ? cudaErrorInvalidValue : cudaSuccess);
+}
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int block_size, size_t) {
+  if (kernel == nullptr || block_size <= 0 || block_size > 1024) return detail::result(cudaErrorInvalidValue);
+  *blocks = 2048 / ((block_size + 31) / 32 * 32);
+  if (*blocks > 32) *blocks = 32;
+  return detail::result(cudaSuccess);
+}

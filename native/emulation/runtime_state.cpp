@@ -1,4 +1,4 @@
-// The state behind most calls; and the calls for errors and kernel attributes.
+// The state behind most calls; and the calls for errors.
 #include "emulation/runtime_state.h"
 
 #include <atomic>
@@ -6,7 +6,6 @@
 #include <cstdlib>
 
 #include "emulation/controls.h"
-#include "emulation/devices.h"
 
 namespace rlvr::emulation {
 namespace {
@@ -146,24 +145,4 @@ const char* cudaGetErrorName(cudaError_t error) {
 const char* cudaGetErrorString(cudaError_t error) {
   const ErrorText* found = error_text(error);
   return found == nullptr ? "unrecognized error code" : found->text;
-}
-
-// ---- kernels
-// ---------------------------------------------------------------------------------------------------------
-
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
-  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
-  if (kernel == nullptr) return result(cudaErrorInvalidValue);
-  if (detail::trait(Trait::kImages) == 0) return result(cudaErrorNoKernelImageForDevice);
-  *attributes = {32, 90};
-  return result(cudaSuccess);
-}
-cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int) {
-  return result(kernel == nullptr ? cudaErrorInvalidValue : cudaSuccess);
-}
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int block_size, size_t) {
-  if (kernel == nullptr || block_size <= 0 || block_size > 1024) return result(cudaErrorInvalidValue);
-  *blocks = 2048 / ((block_size + 31) / 32 * 32);
-  if (*blocks > 32) *blocks = 32;
-  return result(cudaSuccess);
 }
