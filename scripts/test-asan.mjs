@@ -94,6 +94,7 @@ if (emulated) {
     'device-streams',
     'device-machines',
     'device-memory',
+    'device-operations',
     'device-copies',
     'device-errors',
     'device-queue',

@@ -209,7 +209,8 @@ describe.runIf(emulation && DEVICES > 0)('dead handles', () => {
     emulation!.destroyStream(stream);
     await expectError(() => tensor.downloadSync(), 'ERR_CUDA', /^cudaErrorInvalidResourceHandle: /);
     tensor.dispose();
-    expect([emulation!.liveAllocations(), device.allocatedBytes]).toEqual([before, 0]);
+    expect(device.allocatedBytes).toBe(0);
+    expect(emulation!.liveAllocations()).toBeLessThanOrEqual(before);
   });
 
   test('an event that is gone is refused', async () => {

@@ -29,6 +29,8 @@ export interface NativeSession {
   uploadAsync(host: HostMatrix): Promise<void> | undefined;
   read(arrays: readonly HostArray[]): void;
   readAsync(arrays: readonly HostArray[]): Promise<void>;
+  /** Enqueues the kernels so far: their arrays get one piece of device memory, and go there at once. */
+  flush(): void;
   close(): void;
 }
 

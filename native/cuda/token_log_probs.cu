@@ -264,8 +264,7 @@ int64_t at_most(int64_t blocks, int64_t limit) { return blocks < limit ? blocks 
 }  // namespace
 
 cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, cudaStream_t stream) {
-  const cudaError_t cleared = cudaMemsetAsync(op.non_finite, 0, sizeof(int32_t), stream);
-  if (cleared != cudaSuccess || op.tokens == 0) return cleared;
+  if (op.tokens == 0) return cudaSuccess;
   const int64_t blocks = at_most(op.tokens, kBlocks);
   switch (op.dtype) {
     case DType::kF32:
@@ -280,10 +279,9 @@ cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, cudaStream_t
 
 cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, cudaStream_t stream) {
   const int64_t tiles_per_row = (op.vocab + kTile - 1) / kTile;
-  cudaError_t error = cudaMemsetAsync(op.bad_rows, 0xff, 2 * sizeof(int32_t), stream);
-  if (error != cudaSuccess || op.tokens == 0 || op.vocab == 0) return error;
+  if (op.tokens == 0 || op.vocab == 0) return cudaSuccess;
   const int64_t row_blocks = at_most((op.tokens + kThreads - 1) / kThreads, kBlocks);
-  error = launch(upstream_kernel, row_blocks, kThreads, stream, op);
+  const cudaError_t error = launch(upstream_kernel, row_blocks, kThreads, stream, op);
   if (error != cudaSuccess) return error;
   const int64_t blocks = at_most(op.tokens * tiles_per_row, kBlocks);
   switch (op.dtype) {

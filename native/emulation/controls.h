@@ -22,6 +22,10 @@ int64_t live_events();
 int64_t live_graphs();  // and executable ones
 int64_t live_pools();   // not destroyed, or destroyed but with memory that is not freed
 
+// A part of device memory that kernels must not touch, as long as its allocation lives; under ASan, and up to a multiple
+// of 8 bytes.
+void watch_gap(void* begin, int64_t bytes);
+
 // The n-th allocation from now, and all after it, fail with cudaErrorMemoryAllocation (1: the next); 0 ends that.
 void fail_allocation(int64_t n);
 // 0 to 8 devices (RLVR_EMULATION_DEVICES, 1 by default); with 0 the runtime answers cudaErrorNoDevice.

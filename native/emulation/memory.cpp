@@ -40,7 +40,8 @@ Memory& memory() {
 }
 
 void give_back(Live::iterator found) {
-  const auto [address, allocation] = *found;
+  const uint64_t address = found->first;
+  const Allocation allocation = found->second;
   detail::open({address, allocation.bytes});
   memory().bytes -= static_cast<int64_t>(allocation.bytes);
   memory().live.erase(found);
@@ -135,8 +136,11 @@ void close([[maybe_unused]] Part part) {
 #endif
 }
 void open_device_memory() {
-  for (const auto& [address, allocation] : memory().live)
-    if (!allocation.pinned) open({address, allocation.bytes});
+  for (const auto& [address, allocation] : memory().live) {
+    if (allocation.pinned) continue;
+    open({address, allocation.bytes});
+    for (const auto& [begin, bytes] : allocation.gaps) close({begin, bytes});
+  }
 }
 void close_device_memory() {
   for (const auto& [address, allocation] : memory().live)
@@ -157,6 +161,11 @@ int64_t live_allocations() {
 int64_t live_bytes() {
   const std::lock_guard lock(device_mutex());
   return memory().bytes;
+}
+void watch_gap(void* begin, int64_t bytes) {
+  const std::lock_guard lock(device_mutex());
+  const auto found = std::prev(memory().live.upper_bound(address_of(begin)));
+  found->second.gaps.emplace_back(address_of(begin), static_cast<uint64_t>(bytes));
 }
 void fail_allocation(int64_t n) {
   const std::lock_guard lock(device_mutex());
