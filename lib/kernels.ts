@@ -73,7 +73,7 @@ export interface TokenLogProbsForwardArguments extends TokenRows {
   logProbs: Float64Array; // [T] out
   entropy: Float64Array | undefined; // [T] out
   kept: Uint8Array; // [T] out: 0 for masked and non-finite rows
-  nonFinite: Int32Array; // [1] out: number of non-finite rows
+  nonFinite: Int32Array; // [1] 0; out: number of non-finite rows
 }
 
 export interface TokenLogProbsBackwardArguments extends TokenRows {
@@ -85,7 +85,7 @@ export interface TokenLogProbsBackwardArguments extends TokenRows {
   watch: boolean; // whether to look for logits that are not finite, or not those of logSumExp
   gradLogits: LogitsData; // [T, V] out
   gradRowStride: number;
-  badRows: Int32Array; // [2] out: the first rows that are not finite, -1 for none: from upstream; as they are written
+  badRows: Int32Array; // [2] -1; out: the first rows that are not finite, -1 for none: from upstream; as they are written
 }
 
 /** A score on ratios with its part in the loss: what a token's gradient follows from, given its log-prob. */

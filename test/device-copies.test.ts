@@ -1,10 +1,10 @@
-// Copies between host arrays and device memory, the addon's own functions, called as the package itself never calls them:
-// each throws a TypeError and touches nothing.
-import { afterAll, beforeAll, expect, test } from 'vitest';
+// Copies between host arrays and device memory, the addon's own functions: how rows are copied; and called as the package
+// itself never calls them: each throws a TypeError and touches nothing.
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { NativeCuda, NativeDevice } from '../lib/backend/addon.js';
 import { nativeCuda } from '../lib/backend/cuda.js';
 import type { DeviceMemory, HostMatrix } from '../lib/kernels.js';
-import { describeDevices } from './support/device.js';
+import { describeDevices, emulation } from './support/device.js';
 
 /** What a call throws or rejects with. */
 async function failure(call: () => unknown): Promise<unknown> {
@@ -68,6 +68,57 @@ describeDevices('copies of the addon', () => {
 
   test.each([undefined, 2, 4, -1, NaN, 2 ** 52, '3'])('a stride of %s on the device', async (stride) => {
     for (const copy of copies) expect(await failure(() => copy(memory, matrix, stride))).toMatchObject(refused);
+  });
+
+  describe.runIf(emulation)('rows', () => {
+    const { operations, pretend } = emulation!;
+    const [rows, width, stride] = [5, 3, 7];
+    const host = (step: number): HostMatrix => {
+      const array = Float32Array.from({ length: rows * step }, (_, i) => i);
+      return { array, dtype: 0, rows, width, stride: step };
+    };
+    afterEach(() => {
+      pretend('maxPitch', -1);
+    });
+
+    /** Writes a matrix to rows `to` apart, reads it back; returns how many copies that took, and how many 2-D ones. */
+    function roundTrip(from: number, to: number) {
+      const device = new (nativeCuda() as NativeCuda).Device(0, undefined); // asks for the limit
+      const room = device.allocate(rows * stride * 4);
+      const before = operations();
+      const source = host(from);
+      room.write(source, to);
+      const back = { ...host(from), array: new Float32Array(rows * from).fill(NaN) };
+      room.read(back, to);
+      for (let r = 0; r < rows; r++) {
+        const row = (m: HostMatrix) => [...m.array.subarray(r * from, r * from + width)];
+        expect(row(back)).toEqual(row(source));
+      }
+      const after = operations();
+      room.dispose();
+      return [after.copies - before.copies, after.copies2d - before.copies2d];
+    }
+
+    test('without gaps: one copy, that is not 2-D', () => {
+      pretend('maxPitch', 4 * width - 1);
+      expect(roundTrip(width, width)).toEqual([2, 0]);
+    });
+
+    test.each([
+      [stride, width],
+      [width, stride],
+      [stride, stride],
+    ])('with gaps, %i and %i apart: one 2-D copy', (from, to) => {
+      expect(roundTrip(from, to)).toEqual([2, 2]);
+    });
+
+    test.each([
+      [stride, width],
+      [width, stride],
+    ])('farther apart than a 2-D copy can go, %i and %i: each by itself', (from, to) => {
+      pretend('maxPitch', 4 * stride - 1);
+      expect(roundTrip(from, to)).toEqual([2 * rows, 0]);
+    });
   });
 
   test('no rows to speak of, at a distance that would overflow', async () => {

@@ -7,7 +7,11 @@ const OPS = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-inf
 
 const LAYERS = [
   ['native/ops', '.h', ['common', 'ratio-rules']],
-  ['native/binding', '.cpp', ['addon', 'cuda-device', 'cuda-memory', 'cuda-session', 'diagnostics', 'memory']],
+  [
+    'native/binding',
+    '.cpp',
+    ['addon', 'cuda-device', 'cuda-memory', 'cuda-session', 'diagnostics', 'emulation-controls', 'memory'],
+  ],
   ['lib/ops', '.ts', []],
 ] as const;
 

@@ -29,17 +29,27 @@ export interface NativeSession {
   uploadAsync(host: HostMatrix): Promise<void> | undefined;
   read(arrays: readonly HostArray[]): void;
   readAsync(arrays: readonly HostArray[]): Promise<void>;
+  /** Enqueues the kernels so far: their arrays get one piece of device memory, and go there at once. */
+  flush(): void;
   close(): void;
 }
 
 /** native/binding/cuda_device.cpp */
 export interface NativeDevice {
   readonly allocatedBytes: number;
+  readonly capturing: boolean; // its stream, into a graph
   allocate(bytes: number): DeviceMemory;
   wrap(pointer: bigint, bytes: number): DeviceMemory | string; // or why not
+  /** What is on this stream now comes before what is enqueued from now on. */
+  waitStream(stream: bigint): void;
   session(): NativeSession;
   synchronize(): void;
   synchronizeAsync(): Promise<void>;
+  /** Waits, and gives back what its pool of memory keeps. */
+  trim(): void;
+  trimAsync(): Promise<void>;
+  waitEvent(event: bigint): void;
+  recordEvent(event: bigint): void;
   /** For the benchmarks: milliseconds per copy within the device, of `repeats` in a row after an untimed one. */
   timeCopy(to: DeviceMemory, from: DeviceMemory, bytes: number, repeats: number): number;
 }
@@ -49,7 +59,7 @@ type Enqueue = { [K in KernelName]: (session: NativeSession, args: KernelArgumen
 /** The addon's `cuda` table. */
 export interface NativeCuda extends Enqueue {
   info(index: number): CudaInfo;
-  Device: new (index: number, stream: bigint | undefined) => NativeDevice;
+  Device: new (index: number, stream: bigint | undefined, owner?: unknown) => NativeDevice;
 }
 
 /** The addon's export table, native/binding/exports.h. */

@@ -1,5 +1,5 @@
-// The CUDA backend: each call of the package is a session on a device (native/cuda/session.h), in which kernels are
-// enqueued one after the other and only reading waits.
+// The CUDA backend: each call of the package is a session on a device (native/cuda/session.h). Kernels are enqueued when
+// something is to be read, all at once; only reading waits.
 import { badArgument, RlvrError } from '../errors.js';
 import type { Backend, Cancel, HostArray, HostMatrix, KernelCall, KernelName, LogitsData, Run } from '../kernels.js';
 import {
@@ -47,6 +47,7 @@ export function deviceBackend(native: NativeCuda, open: () => NativeDevice): Bac
     onePass: false,
     start() {
       device ??= cudaCall(open);
+      checkNotCapturing('logits', device);
       return new DeviceRun(native, device.session());
     },
   };
@@ -55,6 +56,7 @@ export function deviceBackend(native: NativeCuda, open: () => NativeDevice): Bac
 class DeviceRun implements Run {
   #native: { [K in KernelName]: EnqueueAny };
   #session: NativeSession;
+  #calls: KernelCall[] = []; // not flushed
 
   constructor(native: NativeCuda, session: NativeSession) {
     this.#native = native as { [K in KernelName]: EnqueueAny };
@@ -66,7 +68,7 @@ class DeviceRun implements Run {
       checkDeviceMemory(call);
       const matrix = hostMatrix(call);
       if (matrix) this.#session.upload(matrix);
-      this.#native[call.kernel](this.#session, call.args);
+      this.#add(call);
     });
   }
 
@@ -76,7 +78,7 @@ class DeviceRun implements Run {
       const matrix = hostMatrix(call);
       const uploaded = matrix && onThread(() => this.#session.uploadAsync(matrix), cancel);
       const enqueue = () => {
-        if (cancel.flag[0] === 0) this.#native[call.kernel](this.#session, call.args);
+        if (cancel.flag[0] === 0) this.#add(call);
       };
       if (uploaded) return cudaPromise(uploaded.then(enqueue));
       enqueue();
@@ -84,17 +86,45 @@ class DeviceRun implements Run {
     });
   }
 
+  #add(call: KernelCall): void {
+    this.#native[call.kernel](this.#session, call.args);
+    this.#calls.push(call);
+  }
+
+  /** Enqueues the kernels so far. Of their tensors, some may have been disposed of. */
+  #flush(): void {
+    for (const call of this.#calls.splice(0)) checkDeviceMemory(call);
+    this.#session.flush();
+  }
+
   read(arrays: readonly HostArray[]): void {
-    cudaCall(() => this.#session.read(arrays));
+    cudaCall(() => {
+      this.#flush();
+      this.#session.read(arrays);
+    });
   }
 
   readAsync(arrays: readonly HostArray[], cancel: Cancel): Promise<void> | undefined {
-    return cudaCall(() => onThread(() => cudaPromise(this.#session.readAsync(arrays)), cancel));
+    return cudaCall(() => {
+      this.#flush(); // whether or not there is a thread to wait on
+      return onThread(() => cudaPromise(this.#session.readAsync(arrays)), cancel);
+    });
   }
 
   close(): void {
     this.#session.close();
   }
+}
+
+/**
+ * Refuses a device whose stream is being captured into a graph: memory cannot come from a pool there, and the graph would get
+ * the kernels.
+ */
+export function checkNotCapturing(name: string, device: NativeDevice): void {
+  if (!device.capturing) return;
+  const whose = name === 'device' ? 'one' : 'a tensor of a device';
+  const expected = `${whose} whose stream is not under capture: nothing can be allocated, copied or read there`;
+  throw badArgument('ERR_CUDA', name, expected, 'one under capture');
 }
 
 /** The logits of a call that are in host memory. They are uploaded separately: too large for the staging of small arrays. */

@@ -1,10 +1,10 @@
 // A CUDA device, and the tensors in its memory. Each class needs the other, so they share a file.
 import type { NativeCuda, NativeDevice } from '../backend/addon.js';
-import { cudaCall, cudaPromise, deviceBackend } from '../backend/cuda.js';
+import { checkNotCapturing, cudaCall, cudaPromise, deviceBackend } from '../backend/cuda.js';
 import { checkAttached } from '../backend/extents.js';
 import { onThread } from '../backend/threads.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
-import { type HostTensor, hostView, LONGEST_ROW, tensorShape } from '../host-tensor.js';
+import { type HostTensor, hostView, tensorShape } from '../host-tensor.js';
 import {
   type Backend,
   type DeviceMemory,
@@ -13,10 +13,9 @@ import {
   type HostLogits,
   type HostMatrix,
 } from '../kernels.js';
-import { finiteNumber, objectArgument, oneOf, typedArray } from '../validate.js';
-
-/** Bytes of an element. */
-const ELEMENT_SIZES: Record<DType, number> = { f32: 4, bf16: 2, f16: 2 };
+import { typedArray } from '../validate.js';
+import { bytesOf, elementSize, type ForeignMemory, foreignMemory } from './foreign-memory.js';
+import { eventHandle } from './handles.js';
 
 interface Parts {
   device: Device;
@@ -34,21 +33,9 @@ let transfer: (tensor: DeviceTensor, name: string, host: HostMatrix, to: 'writeA
 /** Makes a tensor. */
 export let deviceTensor: (parts: Parts) => DeviceTensor;
 
-/** Memory of another library, for {@link Device.wrap}. */
-export interface ForeignMemory {
-  /** Address of the first element, in this device's memory and aligned to its elements. */
-  pointer: bigint;
-  /** [T, V], tokens, vocabulary. */
-  shape: readonly [rows: number, columns: number];
-  /** Type of its elements. */
-  dtype: DType;
-  /** Elements from one row to the next, at least V. Default V. */
-  rowStride?: number;
-  /** Kept alive as long as the tensor: the object that must not be garbage-collected while its memory is in use. */
-  owner?: unknown;
-}
-
 let backendOf: (device: Device) => Backend;
+/** Refuses a device that cannot copy now. */
+let checkReady: (device: Device) => void;
 
 /** The backend of an open device. */
 export function deviceBackendOf(device: Device): Backend {
@@ -91,15 +78,16 @@ export class Device {
       device.#live();
       return device.#backend;
     };
+    checkReady = (device) => device.#ready();
   }
 
   /** Use {@link openDevice}. */
-  constructor(native: NativeCuda, index: number, stream: bigint | undefined) {
+  constructor(native: NativeCuda, index: number, stream: bigint | undefined, owner: unknown) {
     const info = native.info(index);
     if (info.reason !== undefined) {
       throw new RlvrError('ERR_BACKEND', `index: expected a CUDA device, got ${index}: ${info.reason}`);
     }
-    const device = cudaCall(() => new native.Device(index, stream));
+    const device = cudaCall(() => new native.Device(index, stream, owner));
     this.index = index;
     this.name = info.device;
     this.computeCapability = info.computeCapability;
@@ -111,6 +99,13 @@ export class Device {
   #live(): NativeDevice {
     if (this.#native) return this.#native;
     throw new RlvrError('ERR_DISPOSED', 'device: expected an open Device, got a disposed one');
+  }
+
+  /** For calls that allocate, copy or wait. */
+  #ready(): NativeDevice {
+    const native = this.#live();
+    checkNotCapturing('device', native);
+    return native;
   }
 
   /** Bytes of device memory that tensors and calls of this device hold. */
@@ -142,7 +137,7 @@ export class Device {
   }
 
   #upload(host: HostTensor, out: DeviceTensor | undefined) {
-    this.#live();
+    this.#ready();
     const view = hostView('host', host);
     const { tokens: rows, vocab: columns } = view;
     const tensor = out ?? this.empty([rows, columns], view.dtypeName);
@@ -162,38 +157,29 @@ export class Device {
    * @throws RlvrError `ERR_SHAPE`, `ERR_RANGE`, `ERR_DISPOSED`; `ERR_CUDA` where there is not enough memory.
    */
   empty(shape: readonly [rows: number, columns: number], dtype: DType = 'f32'): DeviceTensor {
-    const native = this.#live();
+    const native = this.#ready();
     const [rows, columns] = tensorShape('shape', shape);
-    const size = ELEMENT_SIZES[oneOf('dtype', dtype, Object.keys(DTYPE_CODES) as DType[])];
-    const bytes = finiteNumber('shape', rows * columns * size, { max: 2 ** 48 });
+    const bytes = bytesOf(rows * columns, elementSize(dtype));
     const memory = cudaCall(() => native.allocate(bytes));
     return deviceTensor({ device: this, shape: [rows, columns], dtype, rowStride: columns, memory });
   }
 
   /**
    * A tensor on memory of another library, which is neither copied nor ever freed. Work that the library enqueued on another
-   * stream must have finished, or be ordered before this device's stream.
+   * stream must have finished, or be ordered before this device's stream, as `stream` does.
    *
-   * @throws RlvrError `ERR_SHAPE`, `ERR_RANGE`, `ERR_DISPOSED`; `ERR_BACKEND` for a pointer outside this device's memory.
+   * @throws RlvrError `ERR_SHAPE`, `ERR_RANGE`, `ERR_DISPOSED`; `ERR_BACKEND` for a pointer outside this device's memory;
+   * `ERR_CUDA` for a stream that cannot be waited for: of another device, being captured into a graph, gone.
    */
   wrap(foreign: ForeignMemory): DeviceTensor {
     const native = this.#live();
-    const { pointer, shape, dtype, rowStride, owner } = objectArgument('foreign', foreign);
-    if (typeof pointer !== 'bigint' || pointer <= 0n || pointer >= 2n ** 64n) {
-      throw badArgument('ERR_RANGE', 'pointer', 'an address as a bigint', describe(pointer));
-    }
-    const [rows, columns] = tensorShape('shape', shape);
-    const size = ELEMENT_SIZES[oneOf('dtype', dtype, Object.keys(DTYPE_CODES) as DType[])];
-    const stride = finiteNumber('rowStride', rowStride ?? columns, { min: columns, max: LONGEST_ROW, integer: true });
-    if (pointer % BigInt(size) !== 0n) {
-      throw badArgument('ERR_RANGE', 'pointer', `a multiple of ${size}, the bytes of a ${dtype}`, describe(pointer));
-    }
-    const elements = rows === 0 ? 0 : (rows - 1) * stride + columns;
-    const bytes = finiteNumber('shape', elements * size, { max: 2 ** 48 });
+    const { pointer, shape, dtype, rowStride, bytes, stream, owner } = foreignMemory(foreign);
+    if (stream !== undefined) checkNotCapturing('device', native);
     const memory = native.wrap(pointer, bytes);
     if (typeof memory === 'string')
       throw badArgument('ERR_BACKEND', 'pointer', `memory of device ${this.index}`, memory);
-    return deviceTensor({ device: this, shape: [rows, columns], dtype, rowStride: stride, memory, owner });
+    if (stream !== undefined) cudaCall(() => native.waitStream(stream));
+    return deviceTensor({ device: this, shape, dtype, rowStride, memory, owner });
   }
 
   /**
@@ -202,14 +188,53 @@ export class Device {
    * @throws RlvrError `ERR_DISPOSED`, `ERR_CUDA`.
    */
   async synchronize(): Promise<void> {
-    const native = this.#live();
+    const native = this.#ready();
     await onThread(() => cudaPromise(native.synchronizeAsync()));
   }
 
   /** {@link Device.synchronize}, blocking. */
   synchronizeSync(): void {
-    const native = this.#live();
+    const native = this.#ready();
     cudaCall(() => native.synchronize());
+  }
+
+  /**
+   * Lets everything enqueued from now on wait for an event of another library (a `cudaEvent_t`, as a bigint), as it was last
+   * recorded: so does this device's work come after that of another stream.
+   *
+   * @throws RlvrError `ERR_RANGE`, `ERR_DISPOSED`; `ERR_CUDA`, also for an event that is gone.
+   */
+  waitEvent(event: bigint): void {
+    const native = this.#ready();
+    cudaCall(() => native.waitEvent(eventHandle(event)));
+  }
+
+  /**
+   * Records an event of another library, made on this device, behind everything enqueued so far: another stream that waits for it
+   * comes after this device's work.
+   *
+   * @throws RlvrError `ERR_RANGE`, `ERR_DISPOSED`; `ERR_CUDA`, also for an event that is gone or of another device.
+   */
+  recordEvent(event: bigint): void {
+    const native = this.#ready();
+    cudaCall(() => native.recordEvent(eventHandle(event)));
+  }
+
+  /**
+   * Gives the GPU back the memory that freed tensors and calls left. Otherwise this package keeps it for its next calls, out of
+   * the reach of others. Waits for everything enqueued so far. A call that finds no memory does this by itself, once.
+   *
+   * @throws RlvrError `ERR_DISPOSED`, `ERR_CUDA`.
+   */
+  async trim(): Promise<void> {
+    const native = this.#ready();
+    await onThread(() => cudaPromise(native.trimAsync()));
+  }
+
+  /** {@link Device.trim}, blocking. */
+  trimSync(): void {
+    const native = this.#ready();
+    cudaCall(() => native.trim());
   }
 
   /** Closes the device: its tensors can no longer be used, and keep their memory until they are disposed of. */
@@ -322,6 +347,7 @@ export class DeviceTensor {
 
   #download<A extends HostLogits>(out: A | undefined) {
     const memory = this.#live('download');
+    checkReady(this.device);
     const [rows, columns] = this.shape;
     const array = (out ?? hostArray(this.dtype, rows * columns)) as A;
     const type = this.dtype === 'f32' ? 'Float32Array' : 'Uint16Array';

@@ -1,13 +1,20 @@
 import { nativeCuda } from '../backend/cuda.js';
-import { badArgument, describe, RlvrError } from '../errors.js';
+import { RlvrError } from '../errors.js';
 import { namesOf, takeOptions } from '../options.js';
 import { finiteNumber, objectArgument } from '../validate.js';
 import { Device } from './device.js';
+import { streamHandle } from './handles.js';
 
 /** Options of {@link openDevice}. */
 export interface DeviceOptions {
-  /** A `cudaStream_t` of another library (0n: the default stream) to enqueue on. Default: a new stream. */
+  /**
+   * A `cudaStream_t` of another library, on this device, to enqueue on: 0n or 1n (`cudaStreamLegacy`) for the default stream.
+   * 2n (`cudaStreamPerThread`) is refused: it is another stream on every thread, and copies run on threads of libuv. Default:
+   * a new stream.
+   */
   stream?: bigint;
+  /** What must not be garbage-collected while the stream is in use. Kept alive until the device's last memory is freed. */
+  owner?: unknown;
 }
 
 /**
@@ -36,16 +43,14 @@ export interface DeviceOptions {
  * ```
  *
  * @throws RlvrError `ERR_BACKEND`, saying why, when there is no such device or this build has no CUDA; `ERR_RANGE`;
- * `ERR_CUDA`.
+ * `ERR_CUDA`, also for a stream of another device, one that is being captured into a graph, and one that CUDA knows to be gone.
  */
 export function openDevice(index = 0, options: DeviceOptions = {}): Device {
   finiteNumber('index', index, { min: 0, max: 2 ** 16, integer: true });
-  const names = namesOf<DeviceOptions>({ stream: true });
-  const { stream }: DeviceOptions = takeOptions('openDevice', objectArgument('options', options), names);
-  if (stream !== undefined && (typeof stream !== 'bigint' || stream < 0n || stream >= 2n ** 64n)) {
-    throw badArgument('ERR_RANGE', 'stream', 'a cudaStream_t as a bigint', describe(stream));
-  }
+  const names = namesOf<DeviceOptions>({ stream: true, owner: true });
+  const { stream, owner }: DeviceOptions = takeOptions('openDevice', objectArgument('options', options), names);
+  streamHandle(stream);
   const native = nativeCuda();
   if ('reason' in native) throw new RlvrError('ERR_BACKEND', `CUDA is not available: ${native.reason}`);
-  return new Device(native, index, stream);
+  return new Device(native, index, stream, owner);
 }

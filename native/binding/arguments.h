@@ -27,6 +27,7 @@ struct Matrix {
 class Placement {
  public:
   virtual ~Placement() = default;
+  // Null for an array that has no place.
   virtual void* array(void* host, int64_t bytes, bool read) = 0;
   // For a matrix in host memory; `shape.stride` becomes that of the place.
   virtual void* matrix(void* host, Matrix& shape) = 0;
@@ -44,6 +45,8 @@ class Arguments {
       fail("arguments", "an object");
     }
   }
+  Arguments(Napi::Env env, Napi::Object object, Placement* placement)
+      : env_(env), placement_(placement), object_(object) {}
 
   bool ok() const { return ok_; }
   Napi::Object object() const { return object_; }
@@ -186,7 +189,9 @@ class Arguments {
   T* placed(const char* name, const Napi::Value& value, int64_t length, bool read) {
     const Typed<T> host = typed<T>(name, value, length);
     if (placement_ == nullptr || !ok_) return host.data;
-    return static_cast<T*>(placement_->array(const_cast<std::remove_const_t<T>*>(host.data), host.bytes, read));
+    void* place = placement_->array(const_cast<std::remove_const_t<T>*>(host.data), host.bytes, read);
+    if (place == nullptr) fail(name, "the array that it was");
+    return static_cast<T*>(place);
   }
 
   template <class T>

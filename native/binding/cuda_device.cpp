@@ -4,13 +4,21 @@
 #ifdef RLVR_HAVE_CUDA
 #include "binding/background.h"
 #include "binding/cuda_session.h"
+#include "binding/emulation_controls.h"
 #include "cuda/device.h"
 #include "cuda/timing.h"
 
 namespace rlvr::binding {
 namespace {
 
-// class Device { index, allocatedBytes, allocate, wrap, session, copy, synchronize (and ...Async) }
+// Keeps an object alive until the last copy of the result is gone; other values need nothing.
+std::shared_ptr<void> keep_alive(const Napi::Value& value) {
+  if (!value.IsObject()) return nullptr;
+  return std::make_shared<Napi::ObjectReference>(Napi::Persistent(value.As<Napi::Object>()));
+}
+
+// class Device { allocatedBytes, capturing, allocate, wrap, session, timeCopy, waitStream, waitEvent, recordEvent,
+// synchronize and trim (and ...Async) }
 class CudaDevice : public Napi::ObjectWrap<CudaDevice> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -18,42 +26,60 @@ class CudaDevice : public Napi::ObjectWrap<CudaDevice> {
 
  private:
   Napi::Value allocated_bytes(const Napi::CallbackInfo& info);
+  Napi::Value capturing(const Napi::CallbackInfo& info);
   Napi::Value allocate(const Napi::CallbackInfo& info);
   Napi::Value wrap(const Napi::CallbackInfo& info);
   Napi::Value session(const Napi::CallbackInfo& info);
   Napi::Value time_copy(const Napi::CallbackInfo& info);
-  template <bool kAsync>
-  Napi::Value synchronize(const Napi::CallbackInfo& info);
+  Napi::Value wait_stream(const Napi::CallbackInfo& info);
+  template <cudaError_t (cuda::DeviceContext::*kOrder)(cudaEvent_t)>
+  Napi::Value order(const Napi::CallbackInfo& info);
+  template <cudaError_t (cuda::DeviceContext::*kWork)(), bool kAsync>
+  Napi::Value wait(const Napi::CallbackInfo& info);
   Napi::Value fail(const Napi::CallbackInfo& info, const char* expected);
 
   std::shared_ptr<cuda::DeviceContext> context_;
 };
 
 Napi::Function CudaDevice::define(Napi::Env env) {
+  using Context = cuda::DeviceContext;
   return DefineClass(env, "Device",
                      {
                          InstanceAccessor<&CudaDevice::allocated_bytes>("allocatedBytes"),
+                         InstanceAccessor<&CudaDevice::capturing>("capturing"),
                          InstanceMethod<&CudaDevice::allocate>("allocate"),
                          InstanceMethod<&CudaDevice::wrap>("wrap"),
                          InstanceMethod<&CudaDevice::session>("session"),
                          InstanceMethod<&CudaDevice::time_copy>("timeCopy"),
-                         InstanceMethod<&CudaDevice::synchronize<false>>("synchronize"),
-                         InstanceMethod<&CudaDevice::synchronize<true>>("synchronizeAsync"),
+                         InstanceMethod<&CudaDevice::wait_stream>("waitStream"),
+                         InstanceMethod<&CudaDevice::order<&Context::wait_event>>("waitEvent"),
+                         InstanceMethod<&CudaDevice::order<&Context::record_event>>("recordEvent"),
+                         InstanceMethod<&CudaDevice::wait<&Context::synchronize, false>>("synchronize"),
+                         InstanceMethod<&CudaDevice::wait<&Context::synchronize, true>>("synchronizeAsync"),
+                         InstanceMethod<&CudaDevice::wait<&Context::trim, false>>("trim"),
+                         InstanceMethod<&CudaDevice::wait<&Context::trim, true>>("trimAsync"),
                      });
 }
 
-// (index, stream): stream is a cudaStream_t as a bigint, or undefined for one of our own.
+// A handle or an address; lossless, since lib/ has checked its range.
+template <class Pointer>
+Pointer handle(const Napi::Value& value) {
+  bool lossless = true;
+  return reinterpret_cast<Pointer>(value.As<Napi::BigInt>().Uint64Value(&lossless));
+}
+
+// (index, stream, owner): stream is a cudaStream_t as a bigint, or undefined for one of our own.
 CudaDevice::CudaDevice(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CudaDevice>(info) {
   if (!info[0].IsNumber() || !(info[1].IsUndefined() || info[1].IsBigInt())) {
     fail(info, "(index, stream)");
     return;
   }
   const int index = info[0].As<Napi::Number>().Int32Value();
-  bool lossless = true;
-  const uint64_t stream = info[1].IsBigInt() ? info[1].As<Napi::BigInt>().Uint64Value(&lossless) : 0;
-  cudaError_t error = cudaSuccess;
-  context_ = cuda::DeviceContext::open(index, info[1].IsUndefined(), reinterpret_cast<cudaStream_t>(stream), error);
-  throw_if_failed(info.Env(), error);
+  std::optional<cuda::ForeignStream> foreign;
+  if (info[1].IsBigInt()) foreign = {handle<cudaStream_t>(info[1]), keep_alive(info[2])};
+  std::string failure;
+  context_ = cuda::DeviceContext::open(index, std::move(foreign), failure);
+  if (context_ == nullptr) Napi::Error::New(info.Env(), failure).ThrowAsJavaScriptException();
 }
 
 Napi::Value CudaDevice::fail(const Napi::CallbackInfo& info, const char* expected) {
@@ -64,6 +90,10 @@ Napi::Value CudaDevice::fail(const Napi::CallbackInfo& info, const char* expecte
 
 Napi::Value CudaDevice::allocated_bytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(context_->allocated_bytes()));
+}
+
+Napi::Value CudaDevice::capturing(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), context_->capturing());
 }
 
 Napi::Value CudaDevice::allocate(const Napi::CallbackInfo& info) {
@@ -78,8 +108,7 @@ Napi::Value CudaDevice::allocate(const Napi::CallbackInfo& info) {
 // (pointer, bytes)
 Napi::Value CudaDevice::wrap(const Napi::CallbackInfo& info) {
   if (!info[0].IsBigInt() || !info[1].IsNumber()) return fail(info, "(pointer, bytes)");
-  bool lossless = true;
-  auto* pointer = reinterpret_cast<void*>(info[0].As<Napi::BigInt>().Uint64Value(&lossless));
+  auto* pointer = handle<void*>(info[0]);
   std::string reason;
   const auto memory = cuda::DeviceMemory::wrap(context_, pointer, info[1].As<Napi::Number>().Int64Value(), reason);
   if (memory != nullptr) return CudaMemory::create(info.Env(), memory);
@@ -106,9 +135,25 @@ Napi::Value CudaDevice::time_copy(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), milliseconds);
 }
 
-template <bool kAsync>
-Napi::Value CudaDevice::synchronize(const Napi::CallbackInfo& info) {
-  const auto work = [context = context_] { return cuda::describe(context->synchronize()); };
+// (stream)
+Napi::Value CudaDevice::wait_stream(const Napi::CallbackInfo& info) {
+  if (!info[0].IsBigInt()) return fail(info, "(stream)");
+  const std::string failure = context_->wait_for(handle<cudaStream_t>(info[0]));
+  if (!failure.empty()) Napi::Error::New(info.Env(), failure).ThrowAsJavaScriptException();
+  return info.Env().Undefined();
+}
+
+// (event)
+template <cudaError_t (cuda::DeviceContext::*kOrder)(cudaEvent_t)>
+Napi::Value CudaDevice::order(const Napi::CallbackInfo& info) {
+  if (!info[0].IsBigInt()) return fail(info, "(event)");
+  throw_if_failed(info.Env(), (context_.get()->*kOrder)(handle<cudaEvent_t>(info[0])));
+  return info.Env().Undefined();
+}
+
+template <cudaError_t (cuda::DeviceContext::*kWork)(), bool kAsync>
+Napi::Value CudaDevice::wait(const Napi::CallbackInfo& info) {
+  const auto work = [context = context_] { return cuda::describe((context.get()->*kWork)()); };
   if constexpr (kAsync) return Background::start(info.Env(), {info.This()}, work);
   const std::string failure = work();
   if (!failure.empty()) Napi::Error::New(info.Env(), failure).ThrowAsJavaScriptException();
@@ -128,28 +173,6 @@ Napi::Value cuda_info(const Napi::CallbackInfo& info) {
   result.Set("devices", device.count);
   return result;
 }
-
-#ifdef RLVR_CUDA_EMULATION
-// What tests look at, and how they make memory run out.
-Napi::Object emulation_controls(Napi::Env env) {
-  Napi::Object controls = Napi::Object::New(env);
-  const auto add = [&](const char* name, auto function) {
-    controls.Set(name, Napi::Function::New(env, function, name));
-  };
-  add("liveAllocations", [](const Napi::CallbackInfo& info) -> Napi::Value {
-    return Napi::Number::New(info.Env(), static_cast<double>(emulation::live_allocations()));
-  });
-  add("liveBytes", [](const Napi::CallbackInfo& info) -> Napi::Value {
-    return Napi::Number::New(info.Env(), static_cast<double>(emulation::live_bytes()));
-  });
-  add("misuses", [](const Napi::CallbackInfo& info) -> Napi::Value {
-    const bool any = emulation::misuse_count() > 0;
-    return any ? Napi::String::New(info.Env(), emulation::last_misuse()) : info.Env().Undefined();
-  });
-  add("failAllocation", [](const Napi::CallbackInfo& info) { emulation::fail_allocation(info[0].ToNumber()); });
-  return controls;
-}
-#endif
 
 }  // namespace
 

@@ -17,6 +17,7 @@ Napi::Function CudaSession::define(Napi::Env env) {
                          InstanceMethod<&CudaSession::upload<true>>("uploadAsync"),
                          InstanceMethod<&CudaSession::read<false>>("read"),
                          InstanceMethod<&CudaSession::read<true>>("readAsync"),
+                         InstanceMethod<&CudaSession::flush>("flush"),
                          InstanceMethod<&CudaSession::close>("close"),
                      });
 }
@@ -44,8 +45,23 @@ CudaSession* CudaSession::from(const Napi::Value& value) {
   return nullptr;
 }
 
+void CudaSession::defer(Step step, Napi::Object arguments) {
+  held_.push_back(Napi::Persistent(arguments));
+  steps_.emplace_back(step, held_.size() - 1);
+}
+
+void CudaSession::flush(Napi::Env env) {
+  const auto steps = std::exchange(steps_, {});
+  if (session_ == nullptr || steps.empty()) return;
+  throw_if_failed(env, session_->place());
+  for (const auto& [step, arguments] : steps)
+    if (!env.IsExceptionPending()) step(*this, env, held_[arguments].Value());
+}
+
+// What was not flushed is not run: nobody waits for it.
 void CudaSession::close(const Napi::CallbackInfo&) {
   session_.reset();
+  steps_.clear();
   held_.clear();
 }
 
@@ -56,7 +72,7 @@ Napi::Value CudaSession::upload(const Napi::CallbackInfo& info) {
   cuda::HostMatrix host{};
   if (from(info.This()) == nullptr || !host_matrix(info, host)) return env.Undefined();
   if (session_->has(host.data)) return env.Undefined();
-  hold(info[0].As<Napi::Object>());
+  held_.push_back(Napi::Persistent(info[0].As<Napi::Object>()));
   session_->mirror(host);
   const auto work = [session = session_, host] { return cuda::describe(session->upload(host)); };
   if constexpr (kAsync) return Background::start(env, {info.This()}, work);
@@ -70,6 +86,8 @@ template <bool kAsync>
 Napi::Value CudaSession::read(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (from(info.This()) == nullptr) return env.Undefined();
+  flush(env);
+  if (env.IsExceptionPending()) return env.Undefined();
   const Napi::Array arrays = info[0].As<Napi::Array>();
   for (uint32_t i = 0; info[0].IsArray() && i < arrays.Length(); ++i) {
     const Napi::Value value = arrays[i];

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "binding/arguments.h"
@@ -36,7 +37,7 @@ class CudaMemory : public Napi::ObjectWrap<CudaMemory> {
   std::shared_ptr<cuda::DeviceMemory> memory_;
 };
 
-// class Session { upload(host matrix), read(arrays) (and ...Async), close() }
+// class Session { upload(host matrix), read(arrays) (and ...Async), flush(), close() }
 class CudaSession : public Napi::ObjectWrap<CudaSession> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -47,30 +48,51 @@ class CudaSession : public Napi::ObjectWrap<CudaSession> {
   explicit CudaSession(const Napi::CallbackInfo& info);
 
   cuda::Session& get() { return *session_; }
-  // Keeps the arrays of an arguments object alive as long as the session, so that no other array gets their addresses.
-  void hold(Napi::Object arguments) { held_.push_back(Napi::Persistent(arguments)); }
+
+  // Runs an op with its arguments, whose arrays have been placed. Throws what goes wrong.
+  using Step = void (*)(CudaSession& session, Napi::Env env, Napi::Object arguments);
+  // Runs `step` at the next flush(). Keeps the arrays of its arguments alive as long as the session, so that no other
+  // array gets their addresses.
+  void defer(Step step, Napi::Object arguments);
+  // Places the arrays of all steps at once, then runs the steps. Throws what goes wrong.
+  void flush(Napi::Env env);
 
  private:
   template <bool kAsync>
   Napi::Value upload(const Napi::CallbackInfo& info);
   template <bool kAsync>
   Napi::Value read(const Napi::CallbackInfo& info);
+  void flush(const Napi::CallbackInfo& info) { flush(info.Env()); }
   void close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<cuda::Session> session_;
   std::vector<Napi::ObjectReference> held_;
+  std::vector<std::pair<Step, size_t>> steps_;  // with the number of the arguments among what is held
 };
 
 // Places arrays as their mirrors in a session; matrices as device memory, or mirrored too.
 class SessionPlacement : public Placement {
  public:
   explicit SessionPlacement(CudaSession& session) : session_(session.get()) {}
-  void* array(void* host, int64_t bytes, bool read) override { return session_.mirror(host, bytes, read); }
+  void* array(void* host, int64_t bytes, bool) override { return session_.mirror(host, bytes); }
   void* matrix(void* host, Matrix& shape) override;
   void* matrix(const Napi::Value& value, const Matrix& shape, const char*& expected) override;
 
+ protected:
+  cuda::Session& session() { return session_; }
+
  private:
   cuda::Session& session_;
+};
+
+// Announces arrays to a session. The op that is read with it has no arrays yet.
+class SessionAnnouncement : public SessionPlacement {
+ public:
+  using SessionPlacement::SessionPlacement;
+  void* array(void* host, int64_t bytes, bool read) override {
+    session().announce(host, bytes, read);
+    return host == nullptr ? this : host;
+  }
 };
 
 // The constructors of an environment, made once.

@@ -20,7 +20,7 @@ TokenLogProbsForward read_forward(Arguments& a) {
   op.log_sum_exp = a.array<double>("logSumExp", op.tokens);
   op.entropy = a.optional_array<double>("entropy", op.tokens);
   op.kept = a.array<uint8_t>("kept", op.tokens);
-  op.non_finite = a.array<int32_t>("nonFinite", 1);
+  op.non_finite = a.in_out<int32_t>("nonFinite", 1);
   op.cancel = a.cancel_flag();
   return op;
 }
@@ -86,7 +86,7 @@ TokenLogProbsBackward read_backward(Arguments& a) {
   op.watch = a.boolean("watch");
   op.grad_row_stride = a.integer("gradRowStride");
   op.grad_logits = a.matrix("gradLogits", op.dtype, op.tokens, op.vocab, op.grad_row_stride);
-  op.bad_rows = a.array<int32_t>("badRows", 2);
+  op.bad_rows = a.in_out<int32_t>("badRows", 2);
   op.cancel = a.cancel_flag();
   return op;
 }

@@ -75,26 +75,36 @@ Napi::Value run_async(const Napi::CallbackInfo& info) {
 template <class Op>
 using Enqueue = cudaError_t (*)(const Op& op, cudaStream_t stream);
 
-// (session, arguments)
+// A CudaSession::Step.
+template <class Op, Reader<Op> kRead, Enqueue<Op> kEnqueue>
+void run_in_session(CudaSession& session, Napi::Env env, Napi::Object object) {
+  SessionPlacement placement(session);
+  Arguments arguments(env, object, &placement);
+  const Op op = kRead(arguments);
+  if (arguments.ok()) throw_if_failed(env, session.get().run(op, kEnqueue));
+}
+
+// (session, arguments): at the session's next flush. Arguments are read twice: their arrays get their places in between,
+// all at once.
 template <class Op, Reader<Op> kRead, Enqueue<Op> kEnqueue>
 Napi::Value enqueue(const Napi::CallbackInfo& info) {
   CudaSession* session = CudaSession::from(info[0]);
   if (session == nullptr) return info.Env().Undefined();
-  SessionPlacement placement(*session);
-  Arguments arguments(info, 1, &placement);
-  const Op op = kRead(arguments);
-  if (!arguments.ok()) return info.Env().Undefined();
-  session->hold(arguments.object());
-  throw_if_failed(info.Env(), session->get().run(op, kEnqueue));
+  SessionAnnouncement announcement(*session);
+  Arguments arguments(info, 1, &announcement);
+  kRead(arguments);
+  if (arguments.ok()) session->defer(run_in_session<Op, kRead, kEnqueue>, arguments.object());
   return info.Env().Undefined();
 }
 
 // (session, arguments, repeats, asGraph): milliseconds per run.
 template <class Op, Reader<Op> kRead, Enqueue<Op> kEnqueue>
 Napi::Value time(const Napi::CallbackInfo& info) {
-  enqueue<Op, kRead, kEnqueue>(info);  // uploads what there is to upload
+  enqueue<Op, kRead, kEnqueue>(info);
   if (info.Env().IsExceptionPending()) return info.Env().Undefined();
   CudaSession* session = CudaSession::from(info[0]);
+  session->flush(info.Env());  // uploads what there is to upload
+  if (info.Env().IsExceptionPending()) return info.Env().Undefined();
   SessionPlacement placement(*session);
   Arguments arguments(info, 1, &placement);
   const Op op = kRead(arguments);

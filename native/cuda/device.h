@@ -17,7 +17,7 @@ struct DeviceInfo {
   int count = 0;       // devices in this machine
 };
 
-// Looks for a driver, so it is called only on demand.
+// Looks for a driver, and begins to use the device (its context stays), so it is called only on demand.
 DeviceInfo probe_device(int index);
 
 }  // namespace rlvr::cuda

@@ -6,32 +6,15 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "cuda/device_scope.h"
+#include "cuda/foreign_stream.h"
 #include "cuda/runtime.h"
 
 namespace rlvr::cuda {
-
-// Makes a device the calling thread's current one, for a scope.
-class DeviceScope {
- public:
-  explicit DeviceScope(int device) {
-    if (cudaGetDevice(&previous_) != cudaSuccess) previous_ = -1;
-    if (previous_ != device) cudaSetDevice(device);
-  }
-  ~DeviceScope() {
-    if (previous_ >= 0) cudaSetDevice(previous_);
-  }
-  DeviceScope(const DeviceScope&) = delete;
-  DeviceScope& operator=(const DeviceScope&) = delete;
-
- private:
-  int previous_ = -1;
-};
-
-// "name: what it means", or empty for success.
-std::string describe(cudaError_t error);
 
 struct PinnedBlock {
   void* data = nullptr;
@@ -40,10 +23,17 @@ struct PinnedBlock {
   bool taken = false;
 };
 
+// A stream of another library, and what keeps it alive.
+struct ForeignStream {
+  cudaStream_t handle = nullptr;
+  std::shared_ptr<void> owner;
+};
+
 class DeviceContext {
  public:
-  // On the caller's stream, or (own_stream) on a new one that does not wait for the default stream. Null on an error.
-  static std::shared_ptr<DeviceContext> open(int device, bool own_stream, cudaStream_t stream, cudaError_t& error);
+  // On another library's stream, or on a new one that does not wait for the default stream. Null and `failure` on an
+  // error.
+  static std::shared_ptr<DeviceContext> open(int device, std::optional<ForeignStream> foreign, std::string& failure);
   ~DeviceContext();
   DeviceContext(const DeviceContext&) = delete;
   DeviceContext& operator=(const DeviceContext&) = delete;
@@ -52,6 +42,14 @@ class DeviceContext {
   cudaStream_t stream() const { return stream_; }
   int64_t allocated_bytes() const { return allocated_; }
 
+  // Whether the stream's owner is capturing it into a graph. Then everything below is refused, and what is released is
+  // kept until later.
+  bool capturing() const { return !own_stream_ && stream_state(stream_) == StreamState::kCapturing; }
+  // Success, or the error of a call on a stream that is being captured.
+  cudaError_t ready() const { return capturing() ? cudaErrorStreamCaptureUnsupported : cudaSuccess; }
+  // Lets what comes after this wait for what is on a stream of another library now; says why it cannot.
+  std::string wait_for(cudaStream_t other);
+
   // Device memory, at least one byte. Work on the stream may use it at once; release() waits for no one, since whatever
   // was enqueued before it comes first.
   cudaError_t allocate(void*& pointer, int64_t bytes);
@@ -59,22 +57,43 @@ class DeviceContext {
 
   // A pinned block of at least `bytes`: the oldest one that the stream has passed, else a new one. For one thread.
   cudaError_t take_pinned(PinnedBlock*& block, int64_t bytes);
-  // The block may be taken again once the stream has done what was enqueued so far.
-  void give_back(PinnedBlock* block);
+  // The block may be taken again once the stream has done what was enqueued so far; never, after an error.
+  cudaError_t give_back(PinnedBlock* block);
+  // The same for a block that the stream has passed.
+  void give_back_idle(PinnedBlock* block) { block->taken = false; }
 
   // Waits for everything enqueued so far. For any thread.
   cudaError_t synchronize();
+  // Waits, and gives the device what the pool keeps for later. For any thread.
+  cudaError_t trim();
+
+  // Order with another library's events.
+  cudaError_t wait_event(cudaEvent_t event);
+  cudaError_t record_event(cudaEvent_t event);
+
+  // Bytes from row to row of a 2-D copy, at most.
+  int64_t max_pitch() const { return max_pitch_; }
 
  private:
-  DeviceContext(int device, bool own_stream, cudaStream_t stream)
-      : device_(device), own_stream_(own_stream), stream_(stream) {}
-  cudaError_t initialize();
+  explicit DeviceContext(int device) : device_(device) {}
+  std::string initialize(std::optional<ForeignStream> foreign);
+  cudaError_t create_pool();
+  void free_now(void* pointer, int64_t bytes);
+  void free_what_was_kept();
   cudaError_t add_pinned(PinnedBlock*& block, int64_t bytes);
 
+  struct Released {
+    void* pointer;
+    int64_t bytes;
+  };
+
   int device_;
-  bool own_stream_;
-  cudaStream_t stream_;
+  bool own_stream_ = false;
+  cudaStream_t stream_ = nullptr;
+  std::shared_ptr<void> owner_;  // of the stream
   cudaMemPool_t pool_ = nullptr;
+  int max_pitch_ = 0;
+  std::vector<Released> kept_;  // released while the stream was being captured
   std::atomic<int64_t> allocated_{0};
   std::vector<std::unique_ptr<PinnedBlock>> ring_;
   size_t next_ = 0;  // where the ring is looked at first

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "cuda/copy_rows.h"
+
 namespace rlvr::cuda {
 
 std::shared_ptr<DeviceMemory> DeviceMemory::take(std::shared_ptr<DeviceContext> context, int64_t bytes,
@@ -38,14 +40,12 @@ DeviceMemory::~DeviceMemory() {
 cudaError_t DeviceMemory::copy(const HostMatrix& host, int64_t stride, cudaMemcpyKind kind) {
   if (host.rows == 0 || host.width == 0) return cudaSuccess;
   const DeviceScope scope(context_->device());
-  const auto host_pitch = static_cast<size_t>(host.stride * host.size);
-  const auto pitch = static_cast<size_t>(stride * host.size);
-  const auto width = static_cast<size_t>(host.width * host.size);
-  const auto rows = static_cast<size_t>(host.rows);
-  const cudaStream_t stream = context_->stream();
-  const cudaError_t error = kind == cudaMemcpyHostToDevice
-                                ? cudaMemcpy2DAsync(pointer_, pitch, host.data, host_pitch, width, rows, kind, stream)
-                                : cudaMemcpy2DAsync(host.data, host_pitch, pointer_, pitch, width, rows, kind, stream);
+  if (const cudaError_t error = context_->ready(); error != cudaSuccess) return error;
+  const PitchedRows ours{pointer_, stride * host.size};
+  const PitchedRows theirs{host.data, host.stride * host.size};
+  const bool down = kind == cudaMemcpyDeviceToHost;
+  const cudaError_t error =
+      copy_rows(*context_, down ? theirs : ours, down ? ours : theirs, host.width * host.size, host.rows, kind);
   if (error != cudaSuccess) return error;
   Completion completion(*context_);
   const cudaError_t marked = completion.mark();

@@ -1,5 +1,6 @@
 // group-info-nce on the GPU; formulas in ops/group_info_nce.h. One warp per group; then one block sums the groups'
-// losses in a fixed order. Differences are taken before dividing by tau, so no tau overflows.
+// losses in a fixed order. Few groups are done by that block alone: a second launch would take longer than they do.
+// Differences are taken before dividing by tau, so no tau overflows.
 #include <cmath>
 
 #include "cuda/sequences.h"
@@ -8,6 +9,8 @@ namespace rlvr::cuda {
 namespace {
 
 constexpr int kSumThreads = 256;
+constexpr int kAloneThreads = 512;
+constexpr int64_t kAloneGroups = 2 * kAloneThreads / kWarp;
 
 // The k-th sequence of the packed groups.
 __device__ int64_t member(const GroupInfoNce& op, int64_t k) {
@@ -68,32 +71,49 @@ __device__ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end)
   return loss;
 }
 
-__global__ __launch_bounds__(kSequenceThreads) void groups_kernel(GroupInfoNce op) {
-  for_each_warp(op.groups, [&](int64_t g) {
+// By the warps of all blocks.
+template <int kThreads>
+__device__ void all_groups(const GroupInfoNce& op) {
+  const int64_t warps = static_cast<int64_t>(gridDim.x) * (kThreads / kWarp);
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * (kThreads / kWarp) + warp_index();
+  for (int64_t g = first; g < op.groups; g += warps) {
     const double loss = group_loss(op, op.cu_groups[g], op.cu_groups[g + 1]);
     if (lane_index() == 0) op.group_losses[g] = loss;
-  });
+  }
 }
 
-__global__ __launch_bounds__(kSumThreads) void total_kernel(GroupInfoNce op) {
+// By one block.
+template <int kThreads>
+__device__ void total(const GroupInfoNce& op) {
   double sum = 0;
   double shares = 0;  // the same where the sum of the losses is beyond the range of a double
-  for (int64_t g = threadIdx.x; g < op.groups; g += kSumThreads) {
+  for (int64_t g = threadIdx.x; g < op.groups; g += kThreads) {
     sum += op.group_losses[g];
     shares += op.group_losses[g] / op.normalizer;
   }
-  sum = block_sum<kSumThreads>(sum);
-  shares = block_sum<kSumThreads>(shares);
+  sum = block_sum<kThreads>(sum);
+  shares = block_sum<kThreads>(shares);
   if (threadIdx.x == 0) op.loss[0] = representable(sum) ? sum / op.normalizer : shares;
+}
+
+__global__ __launch_bounds__(kSequenceThreads) void groups_kernel(GroupInfoNce op) {
+  all_groups<kSequenceThreads>(op);
+}
+
+__global__ __launch_bounds__(kSumThreads) void total_kernel(GroupInfoNce op) { total<kSumThreads>(op); }
+
+__global__ __launch_bounds__(kAloneThreads) void alone_kernel(GroupInfoNce op) {
+  all_groups<kAloneThreads>(op);
+  __syncthreads();  // the losses of all groups are there
+  total<kAloneThreads>(op);
 }
 
 }  // namespace
 
 cudaError_t group_info_nce(const GroupInfoNce& op, cudaStream_t stream) {
-  if (op.groups > 0) {
-    const cudaError_t error = launch(groups_kernel, warp_blocks(op.groups), kSequenceThreads, stream, op);
-    if (error != cudaSuccess) return error;
-  }
+  if (op.groups <= kAloneGroups) return launch(alone_kernel, 1, kAloneThreads, stream, op);
+  const cudaError_t error = launch(groups_kernel, warp_blocks(op.groups), kSequenceThreads, stream, op);
+  if (error != cudaSuccess) return error;
   return launch(total_kernel, 1, kSumThreads, stream, op);
 }
 

@@ -4,26 +4,25 @@
 #include <cstring>
 #include <utility>
 
+#include "cuda/copy_rows.h"
+
 namespace rlvr::cuda {
 namespace {
 
-constexpr int64_t kAlignment = 16;  // of a transfer
+constexpr int64_t kTransferAlignment = 16;
+constexpr int64_t kPieceAlignment = 256;  // that of an allocation
 
-int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+int64_t aligned(int64_t bytes) { return (bytes + kTransferAlignment - 1) / kTransferAlignment * kTransferAlignment; }
 
-template <class Items>
-int64_t aligned_total(const Items& items) {
-  int64_t total = 0;
-  for (const auto& item : items) total += aligned(item.bytes);
-  return total;
-}
+// What an array takes of an arena: never all of it, so that the emulation can watch over the gap behind it.
+int64_t room_for(int64_t bytes) { return (bytes / kPieceAlignment + 1) * kPieceAlignment; }
 
 }  // namespace
 
 Session::Session(std::shared_ptr<DeviceContext> context) : context_(std::move(context)), completion_(*context_) {}
 
 Session::~Session() {
-  for (const Mirror& mirror : mirrors_) context_->release(mirror.device, mirror.bytes);
+  for (const Piece& piece : pieces_) context_->release(piece.memory, piece.bytes);
   if (results_ != nullptr) context_->give_back(results_);
 }
 
@@ -34,50 +33,98 @@ cudaError_t Session::note(cudaError_t error) {
 
 const Session::Mirror* Session::find(const void* host, int64_t bytes) const {
   const auto same = [&](const Mirror& mirror) {
-    return mirror.host == host && (mirror.matrix.data != nullptr || bytes < 0 || mirror.bytes == bytes);
+    return mirror.host == host && (mirror.matrix.data != nullptr || mirror.bytes == bytes);
   };
   const auto found = std::find_if(mirrors_.begin(), mirrors_.end(), same);
   return found == mirrors_.end() ? nullptr : &*found;
 }
 
-void* Session::add(void* host, int64_t bytes, const HostMatrix& matrix) {
+const Session::Mirror* Session::find_matrix(const void* host) const {
+  const auto same = [&](const Mirror& mirror) { return mirror.host == host && mirror.matrix.data != nullptr; };
+  const auto found = std::find_if(mirrors_.begin(), mirrors_.end(), same);
+  return found == mirrors_.end() ? nullptr : &*found;
+}
+
+void* Session::take(int64_t bytes) {
   void* device = nullptr;
   if (error_ != cudaSuccess || note(context_->allocate(device, bytes)) != cudaSuccess) return nullptr;
-  mirrors_.push_back({host, bytes, matrix, device});
+  pieces_.push_back({device, bytes});
   return device;
 }
 
-void* Session::mirror(void* host, int64_t bytes, bool read) {
+void Session::announce(const void* host, int64_t bytes, bool read) {
   // Arrays without elements may all be at one address (or none), and there is nothing to share.
-  const Mirror* known = bytes == 0 ? nullptr : find(host, bytes);
-  if (known != nullptr) return known->device;
-  void* device = add(host, bytes, {});
-  if (device != nullptr && read && bytes > 0) unsent_.push_back(mirrors_.back());
-  return device;
+  if (bytes == 0 || find(host, bytes) != nullptr) return;
+  mirrors_.push_back({host, bytes, {}, read, nullptr});
+}
+
+void* Session::mirror(const void* host, int64_t bytes) const {
+  static char nothing = 0;
+  if (bytes == 0) return &nothing;  // not read, not written
+  const Mirror* known = find(host, bytes);
+  return known == nullptr ? nullptr : known->device;
 }
 
 void* Session::mirror(const HostMatrix& host) {
-  const Mirror* known = host.data == nullptr ? nullptr : find(host.data, -1);
-  if (known != nullptr) return known->device;
-  return add(host.data, host.rows * host.width * host.size, host);
+  const int64_t bytes = host.rows * host.width * host.size;
+  if (bytes == 0) return mirror(host.data, 0);
+  if (const Mirror* known = find_matrix(host.data); known != nullptr) return known->device;
+  void* device = take(bytes);
+  if (device != nullptr) mirrors_.insert(mirrors_.begin(), {host.data, bytes, host, false, device});
+  if (device != nullptr) ++placed_;
+  return device;
+}
+
+cudaError_t Session::place() {
+  if (error_ != cudaSuccess || placed_ == mirrors_.size()) return error_;
+  if (note(context_->ready()) != cudaSuccess) return error_;
+  const DeviceScope scope(context_->device());
+  const size_t first = std::exchange(placed_, mirrors_.size());
+  int64_t total = 0;
+  for (size_t i = first; i < placed_; ++i) total += room_for(mirrors_[i].bytes);
+  auto* arena = static_cast<char*>(take(total));
+  if (arena == nullptr) return error_;
+  for (size_t i = first; i < placed_; ++i) {
+    Mirror& mirror = mirrors_[i];
+    mirror.device = arena;
+    arena += room_for(mirror.bytes);
+    watch_gap(static_cast<char*>(mirror.device) + mirror.bytes, room_for(mirror.bytes) - mirror.bytes);
+  }
+  return send(first);
+}
+
+// Uploads what is read of the mirrors from number `first` on.
+cudaError_t Session::send(size_t first) {
+  int64_t total = 0;
+  for (size_t i = first; i < placed_; ++i) total += mirrors_[i].read ? aligned(mirrors_[i].bytes) : 0;
+  PinnedBlock* block = nullptr;
+  if (total == 0 || note(context_->take_pinned(block, total)) != cudaSuccess) return error_;
+  std::vector<Transfer> items;
+  auto* staged = static_cast<char*>(block->data);
+  for (size_t i = first; i < placed_; ++i) {
+    const Mirror& mirror = mirrors_[i];
+    if (!mirror.read) continue;
+    std::memcpy(staged, mirror.host, static_cast<size_t>(mirror.bytes));
+    items.push_back({mirror.device, staged, mirror.bytes});
+    staged += aligned(mirror.bytes);
+  }
+  transfer_all(items);
+  return note(context_->give_back(block));
 }
 
 cudaError_t Session::copy(const Mirror& mirror, cudaMemcpyKind kind) {
   const HostMatrix& host = mirror.matrix;
-  if (mirror.bytes == 0) return cudaSuccess;
-  const auto host_pitch = static_cast<size_t>(host.stride * host.size);
-  const auto pitch = static_cast<size_t>(host.width * host.size);
-  const auto rows = static_cast<size_t>(host.rows);
-  const cudaStream_t stream = context_->stream();
-  if (kind == cudaMemcpyHostToDevice)
-    return cudaMemcpy2DAsync(mirror.device, pitch, host.data, host_pitch, pitch, rows, kind, stream);
-  return cudaMemcpy2DAsync(host.data, host_pitch, mirror.device, pitch, pitch, rows, kind, stream);
+  const PitchedRows ours{mirror.device, host.width * host.size};
+  const PitchedRows theirs{host.data, host.stride * host.size};
+  const bool down = kind == cudaMemcpyDeviceToHost;
+  return copy_rows(*context_, down ? theirs : ours, down ? ours : theirs, ours.pitch, host.rows, kind);
 }
 
 cudaError_t Session::upload(const HostMatrix& host) {
   const DeviceScope scope(context_->device());
-  const Mirror* known = find(host.data, -1);
-  return known == nullptr ? error_ : note(copy(*known, cudaMemcpyHostToDevice));
+  const Mirror* known = find_matrix(host.data);
+  if (known == nullptr || note(context_->ready()) != cudaSuccess) return error_;
+  return note(copy(*known, cudaMemcpyHostToDevice));
 }
 
 cudaError_t Session::transfer_all(const std::vector<Transfer>& items) {
@@ -90,36 +137,19 @@ cudaError_t Session::transfer_all(const std::vector<Transfer>& items) {
   return error_;
 }
 
-cudaError_t Session::send() {
-  if (error_ != cudaSuccess || unsent_.empty()) return error_;
-  PinnedBlock* block = nullptr;
-  if (note(context_->take_pinned(block, aligned_total(unsent_))) != cudaSuccess) return error_;
-  std::vector<Transfer> items;
-  int64_t offset = 0;
-  for (const Mirror& mirror : unsent_) {
-    void* staged = static_cast<char*>(block->data) + offset;
-    std::memcpy(staged, mirror.host, static_cast<size_t>(mirror.bytes));
-    items.push_back({mirror.device, staged, mirror.bytes});
-    offset += aligned(mirror.bytes);
-  }
-  unsent_.clear();
-  transfer_all(items);
-  context_->give_back(block);
-  return error_;
-}
-
 void Session::request(void* host, int64_t bytes) {
   const Mirror* known = bytes == 0 ? nullptr : find(host, bytes);
-  if (known != nullptr) requested_.push_back(*known);
+  if (known != nullptr && known->device != nullptr) requested_.push_back(*known);
 }
 
 cudaError_t Session::collect() {
   const DeviceScope scope(context_->device());
+  note(context_->ready());
   std::vector<Transfer> items;
   int64_t offset = 0;
   for (const Mirror& mirror : requested_) {
     if (mirror.matrix.data != nullptr) continue;
-    deliveries_.push_back({mirror.host, mirror.bytes, offset});
+    deliveries_.push_back({const_cast<void*>(mirror.host), mirror.bytes, offset});
     offset += aligned(mirror.bytes);
   }
   if (error_ == cudaSuccess && offset > 0 && note(context_->take_pinned(results_, offset)) == cudaSuccess) {
@@ -140,6 +170,7 @@ cudaError_t Session::wait() {
   for (const Mirror& mirror : requested_) {
     if (error_ != cudaSuccess || mirror.matrix.data == nullptr) continue;
     matrices = true;
+    if (note(context_->ready()) != cudaSuccess) break;
     note(copy(mirror, cudaMemcpyDeviceToHost));
   }
   if (matrices && error_ == cudaSuccess) note(completion_.mark());
@@ -155,7 +186,8 @@ void Session::deliver() {
   }
   deliveries_.clear();
   requested_.clear();
-  if (results_ != nullptr) context_->give_back(results_);
+  if (results_ != nullptr && error_ == cudaSuccess) context_->give_back_idle(results_);
+  if (results_ != nullptr && error_ != cudaSuccess) context_->give_back(results_);
   results_ = nullptr;
 }
 

@@ -1,7 +1,8 @@
 // The device side of one call of the package: device copies ("mirrors") of the host arrays that its kernels read and
-// write. An array that a kernel reads is uploaded once, at its first use; what kernels write stays on the device, for
-// the kernels after them, until it is asked for. Everything is only enqueued on the context's stream; wait() alone
-// blocks. The first error is kept and makes the rest do nothing.
+// write. Arrays are announced first. Then place() takes one piece of memory for all of them and uploads, in one go,
+// those that a kernel reads before one writes them; what kernels write stays on the device, for the kernels after them,
+// until it is asked for. Everything is only enqueued on the context's stream; wait() alone blocks. The first error is
+// kept and makes the rest do nothing.
 #pragma once
 
 #include <cstdint>
@@ -31,19 +32,23 @@ class Session {
 
   DeviceContext& context() const { return *context_; }
 
-  // The mirror of an array that a kernel will read (`read`), write, or both. Never null, even for no bytes.
-  void* mirror(void* host, int64_t bytes, bool read);
-  // As mirror(), of a matrix, without its padding: upload() fills it.
+  // Announces an array that a kernel will read (`read`), write, or both.
+  void announce(const void* host, int64_t bytes, bool read);
+  // Makes the mirrors of what was announced since the last time.
+  cudaError_t place();
+  // The mirror of an array. Null for one that was not placed, but never for no bytes.
+  void* mirror(const void* host, int64_t bytes) const;
+  // The mirror of a matrix, without its padding, in memory of its own: upload() fills it. Null when there is none.
   void* mirror(const HostMatrix& host);
-  bool has(const void* host) const { return find(host, -1) != nullptr; }
+  bool has(const void* host) const { return find_matrix(host) != nullptr; }
   // Copies a mirrored matrix to the device. Blocks, for as long as the host memory is read; for any thread.
   cudaError_t upload(const HostMatrix& host);
 
-  // Sends what the kernel about to run needs, then runs it.
+  // Enqueues a kernel on mirrors.
   template <class Op>
   cudaError_t run(const Op& op, cudaError_t (*kernel)(const Op&, cudaStream_t)) {
     const DeviceScope scope(context_->device());
-    note(send());
+    note(context_->ready());
     if (error_ == cudaSuccess) note(kernel(op, context_->stream()));
     return error_;
   }
@@ -59,10 +64,15 @@ class Session {
 
  private:
   struct Mirror {
-    void* host;
+    const void* host;
     int64_t bytes;      // on the device
     HostMatrix matrix;  // data null: an array
-    void* device;
+    bool read;          // an array that is uploaded
+    void* device;       // null: announced
+  };
+  struct Piece {  // of device memory
+    void* memory;
+    int64_t bytes;
   };
   struct Delivery {
     void* host;
@@ -71,15 +81,17 @@ class Session {
   };
 
   const Mirror* find(const void* host, int64_t bytes) const;
-  void* add(void* host, int64_t bytes, const HostMatrix& matrix);
-  cudaError_t send();
+  const Mirror* find_matrix(const void* host) const;
+  void* take(int64_t bytes);
+  cudaError_t send(size_t first);
   cudaError_t transfer_all(const std::vector<Transfer>& items);
   cudaError_t copy(const Mirror& mirror, cudaMemcpyKind kind);
   cudaError_t note(cudaError_t error);
 
   std::shared_ptr<DeviceContext> context_;
+  std::vector<Piece> pieces_;
   std::vector<Mirror> mirrors_;
-  std::vector<Mirror> unsent_;
+  size_t placed_ = 0;  // of them, from the first
   std::vector<Mirror> requested_;
   std::vector<Delivery> deliveries_;
   PinnedBlock* results_ = nullptr;

@@ -142,8 +142,7 @@ cudaError_t launch_backward(const TokenLogProbsBackward& op, cudaStream_t stream
 }  // namespace
 
 cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, cudaStream_t stream) {
-  const cudaError_t cleared = cudaMemsetAsync(op.non_finite, 0, sizeof(int32_t), stream);
-  if (cleared != cudaSuccess || op.tokens == 0) return cleared;
+  if (op.tokens == 0) return cudaSuccess;
   switch (op.dtype) {
     case DType::kF32:
       return launch_forward<F32>(op, stream);
@@ -156,9 +155,9 @@ cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, cudaStream_t
 }
 
 cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, cudaStream_t stream) {
-  cudaError_t error = cudaMemsetAsync(op.bad_rows, 0xff, 2 * sizeof(int32_t), stream);
-  if (error != cudaSuccess || op.tokens == 0 || op.vocab == 0) return error;
-  error = launch_resident(upstream_kernel, (op.tokens + kRowThreads - 1) / kRowThreads, kRowThreads, stream, op);
+  if (op.tokens == 0 || op.vocab == 0) return cudaSuccess;
+  const int64_t row_blocks = (op.tokens + kRowThreads - 1) / kRowThreads;
+  const cudaError_t error = launch_resident(upstream_kernel, row_blocks, kRowThreads, stream, op);
   if (error != cudaSuccess) return error;
   switch (op.dtype) {
     case DType::kF32:

@@ -25,6 +25,11 @@ __global__ __launch_bounds__(kThreads) void transfer_kernel(Transfers transfers,
 
 }  // namespace
 
+cudaError_t find_kernels() {
+  cudaFuncAttributes attributes{};
+  return cudaFuncGetAttributes(&attributes, transfer_kernel);
+}
+
 cudaError_t transfer(const Transfers& transfers, cudaStream_t stream) {
   int64_t largest = 0;
   for (int i = 0; i < transfers.count; ++i)

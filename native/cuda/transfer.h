@@ -21,6 +21,9 @@ struct Transfers {
   int count;
 };
 
+// Whether this binary has kernels that run on the current device: an image for it, or PTX that its driver compiles.
+cudaError_t find_kernels();
+
 // Each side is device or pinned memory, at an address that is a multiple of 16.
 cudaError_t transfer(const Transfers& transfers, cudaStream_t stream);
 

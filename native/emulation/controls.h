@@ -22,10 +22,37 @@ int64_t live_events();
 int64_t live_graphs();  // and executable ones
 int64_t live_pools();   // not destroyed, or destroyed but with memory that is not freed
 
-// The n-th allocation from now fails with cudaErrorMemoryAllocation (1: the next); 0 cancels that.
+// A part of device memory that kernels must not touch, as long as its allocation lives; under ASan, and up to a multiple
+// of 8 bytes.
+void watch_gap(void* begin, int64_t bytes);
+
+// The n-th allocation from now, and all after it, fail with cudaErrorMemoryAllocation (1: the next); 0 ends that.
 void fail_allocation(int64_t n);
 // 0 to 8 devices (RLVR_EMULATION_DEVICES, 1 by default); with 0 the runtime answers cudaErrorNoDevice.
 void set_device_count(int count);
+// What else can differ between machines. Negative: as by default.
+enum class Trait {
+  kDriver,    // CUDA version of the driver; RLVR_EMULATION_DRIVER
+  kPools,     // whether devices have memory pools; RLVR_EMULATION_POOLS
+  kImages,    // whether the binary has kernels for these devices; RLVR_EMULATION_IMAGES
+  kMaxPitch,  // bytes from row to row of a 2-D copy, at most
+  kMemory,    // bytes of all devices together
+};
+constexpr int kTraits = 5;
+void set_trait(Trait which, int64_t value);
+// Whether a device has a primary context: some call has needed one, or made the device current (as CUDA does since 12).
+bool has_context(int device);
+
+// What was asked of all streams so far.
+struct Operations {
+  int64_t launches;
+  int64_t copies;  // 2-D ones too
+  int64_t copies_2d;
+  int64_t memsets;
+  int64_t allocations;  // in stream order
+  int64_t frees;
+};
+Operations operations();
 
 // Calls that a correct program never makes: foreign or double frees, copies that leave their allocation, wrong kinds of
 // pointer, dead handles. They return an error as CUDA does, and count here.

@@ -1,6 +1,7 @@
 // Copies and memsets. Those that CUDA makes without the host (device and pinned memory) are work on a stream.
 #include <cstring>
 
+#include "emulation/devices.h"
 #include "emulation/memory.h"
 #include "emulation/streams.h"
 
@@ -99,6 +100,7 @@ cudaError_t copy(const Side& to, const Side& from, cudaMemcpyKind kind, cudaStre
   if (to.width == 0 || to.height == 0) return result(cudaSuccess);
   if (to.address == 0 || from.address == 0) return misuse(cudaErrorInvalidValue, "copy with a null pointer");
   if (const char* reason = refusal(to, from, kind)) return misuse(cudaErrorInvalidValue, reason);
+  ++detail::counted().copies;
   const bool pageable = place_of(to) == Place::kPageable || place_of(from) == Place::kPageable;
   if (pageable && stream->capture != nullptr)
     return detail::refuse_in_capture(*stream, cudaErrorStreamCaptureUnsupported, "copy of pageable memory");
@@ -129,6 +131,7 @@ cudaError_t set(void* pointer, int value, size_t bytes, cudaStream_t handle, Wai
   const Place place = place_of(side);
   if (place != Place::kDevice && place != Place::kPinned)
     return misuse(cudaErrorInvalidValue, "memset outside device memory");
+  ++detail::counted().memsets;
   if (wait == Wait::kYes) {
     detail::drain_all();
     set_now(side, value);
@@ -139,6 +142,17 @@ cudaError_t set(void* pointer, int value, size_t bytes, cudaStream_t handle, Wai
     set_now(side, value);
   });
   return result(cudaSuccess);
+}
+
+cudaError_t copy_2d(const Side& to, const Side& from, cudaMemcpyKind kind, cudaStream_t handle, Wait wait) {
+  const auto most = static_cast<uint64_t>(detail::trait(Trait::kMaxPitch));
+  if (to.pitch > most || from.pitch > most)
+    return misuse(cudaErrorInvalidPitchValue, "a 2-D copy whose rows are too far apart");
+  {
+    const std::lock_guard lock(device_mutex());
+    ++detail::counted().copies_2d;
+  }
+  return copy(to, from, kind, handle, wait);
 }
 
 Side flat(const void* pointer, size_t bytes) { return {address_of(pointer), bytes, bytes, 1}; }
@@ -156,13 +170,13 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 }
 cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
                          cudaMemcpyKind kind) {
-  return copy({address_of(to), to_pitch, width, height}, {address_of(from), from_pitch, width, height}, kind, nullptr,
-              Wait::kYes);
+  return copy_2d({address_of(to), to_pitch, width, height}, {address_of(from), from_pitch, width, height}, kind, nullptr,
+                 Wait::kYes);
 }
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
                               size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
-  return copy({address_of(to), to_pitch, width, height}, {address_of(from), from_pitch, width, height}, kind, stream,
-              Wait::kNo);
+  return copy_2d({address_of(to), to_pitch, width, height}, {address_of(from), from_pitch, width, height}, kind, stream,
+                 Wait::kNo);
 }
 cudaError_t cudaMemset(void* pointer, int value, size_t bytes) {
   return set(pointer, value, bytes, nullptr, Wait::kYes);

@@ -2,6 +2,7 @@
 #include <set>
 
 #include "emulation/controls.h"
+#include "emulation/devices.h"
 #include "emulation/pools.h"
 #include "emulation/streams.h"
 
@@ -21,6 +22,7 @@ struct Record {
 }  // namespace rlvr::emulation
 
 struct CUevent_st {
+  int device;
   bool timed;
   std::shared_ptr<rlvr::emulation::Record> record;  // null: never recorded
 };
@@ -66,9 +68,9 @@ cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlag
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "a new event in a host function");
   if (event == nullptr) return misuse(cudaErrorInvalidValue, "event into a null pointer");
-  if (detail::device_count() == 0) return result(cudaErrorNoDevice);
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
-  *event = new CUevent_st{(flags & cudaEventDisableTiming) == 0, nullptr};
+  *event = new CUevent_st{detail::current_device(), (flags & cudaEventDisableTiming) == 0, nullptr};
   events().insert(*event);
   return result(cudaSuccess);
 }
@@ -85,6 +87,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
   CUstream_st* stream = nullptr;
   if (const cudaError_t status = detail::admit(handle, "record", &stream); status != cudaSuccess) return status;
   if (!live(event)) return misuse(cudaErrorInvalidResourceHandle, "record of a dead event");
+  // No misuse: whose stream a handle is can be found out this way.
+  if (event->device != stream->device) return result(cudaErrorInvalidResourceHandle);
   event->record = std::make_shared<Record>(Record{{}, stream->capture, {}});
   if (stream->capture != nullptr) return result(cudaSuccess);  // orders captured work, and there is one line of it
   detail::submit(*stream, [record = event->record] { record->when = Clock::now(); });

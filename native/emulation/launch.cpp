@@ -4,6 +4,7 @@
 
 #include "emulation/block.h"
 #include "emulation/controls.h"
+#include "emulation/devices.h"
 #include "emulation/memory.h"
 #include "emulation/streams.h"
 
@@ -66,16 +67,37 @@ void detail::check_pointer_argument(const void* kernel, int index, const volatil
 
 cudaError_t detail::run(Launch launch) {
   if (inside_host_function()) return misuse(cudaErrorNotPermitted, "launch in a host function");
-  if (device_count() == 0) return result(cudaErrorNoDevice);
+  if (const cudaError_t status = enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
   CUstream_st* stream = nullptr;
   if (const cudaError_t status = admit(launch.stream, "launch", &stream); status != cudaSuccess) return status;
   if (stream->device != current_device())
     return misuse(cudaErrorInvalidResourceHandle, "launch on a stream of another device");
+  if (trait(Trait::kImages) == 0) return result(cudaErrorNoKernelImageForDevice);
   check_configuration(launch);
   launch.check_arguments(launch, false);
+  ++counted().launches;
   submit(*stream, [launch = std::move(launch)] { execute(launch); });
   return result(cudaSuccess);
 }
 
 }  // namespace rlvr::emulation
+
+using namespace rlvr::emulation;
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
+  if (kernel == nullptr) return detail::result(cudaErrorInvalidValue);
+  if (detail::trait(Trait::kImages) == 0) return detail::result(cudaErrorNoKernelImageForDevice);
+  *attributes = {32, 90};
+  return detail::result(cudaSuccess);
+}
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int) {
+  return detail::result(kernel == nullptr ? cudaErrorInvalidValue : cudaSuccess);
+}
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int block_size, size_t) {
+  if (kernel == nullptr || block_size <= 0 || block_size > 1024) return detail::result(cudaErrorInvalidValue);
+  *blocks = 2048 / ((block_size + 31) / 32 * 32);
+  if (*blocks > 32) *blocks = 32;
+  return detail::result(cudaSuccess);
+}

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "emulation/controls.h"
+#include "emulation/devices.h"
 #include "emulation/pools.h"
 #include "emulation/streams.h"
 
@@ -30,7 +31,8 @@ using Live = std::map<uint64_t, Allocation>;
 struct Memory {
   Live live;
   int64_t bytes = 0;
-  int64_t allocations_until_failure = 0;
+  int64_t failing_from = 0;  // allocations until they fail; 0: nothing is planned
+  bool failing = false;
 };
 Memory& memory() {
   static auto* const instance = new Memory;  // outlives every static that frees in its destructor
@@ -38,7 +40,8 @@ Memory& memory() {
 }
 
 void give_back(Live::iterator found) {
-  const auto [address, allocation] = *found;
+  const uint64_t address = found->first;
+  const Allocation allocation = found->second;
   detail::open({address, allocation.bytes});
   memory().bytes -= static_cast<int64_t>(allocation.bytes);
   memory().live.erase(found);
@@ -66,18 +69,25 @@ cudaError_t release(void* pointer, bool pinned) {
   return result(cudaSuccess);
 }
 
+// What an allocation may take: no memory that a pool keeps, unless it is from that pool.
+uint64_t within_reach(cudaMemPool_t pool) {
+  const uint64_t others = detail::cached_bytes() - (pool == nullptr ? 0 : pool->reserved - pool->used);
+  const uint64_t taken = static_cast<uint64_t>(memory().bytes) + others;
+  const auto total = static_cast<uint64_t>(detail::trait(Trait::kMemory));
+  return total - std::min(taken, total);
+}
+
 // `like` describes the allocation except for its size; this takes the mutex.
 cudaError_t allocate(void** pointer, size_t bytes, Allocation like) {
   if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "allocation in a host function");
   if (pointer == nullptr) return misuse(cudaErrorInvalidValue, "allocation into a null pointer");
   *pointer = nullptr;
-  if (detail::device_count() == 0) return result(cudaErrorNoDevice);
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   if (bytes == 0) return result(cudaSuccess);
   const std::lock_guard lock(device_mutex());
   Memory& state = memory();
-  if (state.allocations_until_failure > 0 && --state.allocations_until_failure == 0)
-    return result(cudaErrorMemoryAllocation);
-  if (bytes > detail::kTotalBytes - static_cast<uint64_t>(state.bytes)) return result(cudaErrorMemoryAllocation);
+  if (state.failing_from > 0 && --state.failing_from == 0) state.failing = true;
+  if (state.failing || bytes > within_reach(like.pool)) return result(cudaErrorMemoryAllocation);
   void* address = nullptr;
   if (posix_memalign(&address, kAlignment, bytes) != 0) return result(cudaErrorMemoryAllocation);
   std::memset(address, detail::fill_byte(), bytes);
@@ -126,8 +136,11 @@ void close([[maybe_unused]] Part part) {
 #endif
 }
 void open_device_memory() {
-  for (const auto& [address, allocation] : memory().live)
-    if (!allocation.pinned) open({address, allocation.bytes});
+  for (const auto& [address, allocation] : memory().live) {
+    if (allocation.pinned) continue;
+    open({address, allocation.bytes});
+    for (const auto& [begin, bytes] : allocation.gaps) close({begin, bytes});
+  }
 }
 void close_device_memory() {
   for (const auto& [address, allocation] : memory().live)
@@ -149,9 +162,15 @@ int64_t live_bytes() {
   const std::lock_guard lock(device_mutex());
   return memory().bytes;
 }
+void watch_gap(void* begin, int64_t bytes) {
+  const std::lock_guard lock(device_mutex());
+  const auto found = std::prev(memory().live.upper_bound(address_of(begin)));
+  found->second.gaps.emplace_back(address_of(begin), static_cast<uint64_t>(bytes));
+}
 void fail_allocation(int64_t n) {
   const std::lock_guard lock(device_mutex());
-  memory().allocations_until_failure = n;
+  memory().failing_from = n;
+  memory().failing = false;
 }
 
 }  // namespace rlvr::emulation
@@ -165,6 +184,7 @@ cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t handle) {
   CUstream_st* stream = nullptr;
   if (const cudaError_t status = detail::admit(handle, "allocation", &stream); status != cudaSuccess) return status;
   if (stream->capture != nullptr) return detail::refuse_in_capture(*stream, cudaErrorNotSupported, "allocation");
+  ++detail::counted().allocations;
   return allocate(pointer, bytes, {0, stream->device, false, true});
 }
 cudaError_t cudaMallocFromPoolAsync(void** pointer, size_t bytes, cudaMemPool_t pool, cudaStream_t handle) {
@@ -176,6 +196,7 @@ cudaError_t cudaMallocFromPoolAsync(void** pointer, size_t bytes, cudaMemPool_t 
   if (pointer == nullptr) return misuse(cudaErrorInvalidValue, "allocation into a null pointer");
   *pointer = nullptr;
   if (pool->most != 0 && bytes > pool->most - pool->used) return result(cudaErrorMemoryAllocation);
+  ++detail::counted().allocations;
   return allocate(pointer, bytes, {0, pool->device, false, true, pool});
 }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t handle) {
@@ -186,6 +207,7 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t handle) {
   if (pointer == nullptr) return result(cudaSuccess);
   Live::iterator found;
   if (const cudaError_t status = find_to_free(pointer, false, found); status != cudaSuccess) return status;
+  ++detail::counted().frees;
   found->second.freed = true;
   detail::submit(*stream, [found] { give_back(found); });
   return result(cudaSuccess);
@@ -195,14 +217,14 @@ cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) { return alloc
 cudaError_t cudaFreeHost(void* pointer) { return release(pointer, true); }
 
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
-  if (detail::device_count() == 0) return result(cudaErrorNoDevice);
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
-  const uint64_t taken = static_cast<uint64_t>(memory().bytes) + detail::cached_bytes();
-  *total_bytes = detail::kTotalBytes;
-  *free_bytes = detail::kTotalBytes - std::min(taken, detail::kTotalBytes);
+  *total_bytes = static_cast<size_t>(detail::trait(Trait::kMemory));
+  *free_bytes = within_reach(nullptr);
   return result(cudaSuccess);
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
   const auto* allocation = detail::find_allocation(address_of(pointer));
   *attributes = {cudaMemoryTypeUnregistered, -2, nullptr, const_cast<void*>(pointer)};

@@ -2,12 +2,11 @@
 #pragma once
 
 #include <utility>
+#include <vector>
 
 #include "emulation/runtime_state.h"
 
 namespace rlvr::emulation::detail {
-
-constexpr uint64_t kTotalBytes = uint64_t{16} << 30;
 
 struct Allocation {
   uint64_t bytes;
@@ -15,6 +14,7 @@ struct Allocation {
   bool pinned = false;
   bool stream_ordered = false;  // from cudaMallocAsync or a pool: cudaFree waits for nobody
   cudaMemPool_t pool = nullptr;
+  std::vector<std::pair<uint64_t, uint64_t>> gaps = {};  // begin and bytes: nobody's
   bool freed = false;  // by a free that waits on its stream: gone for every call from now on, not for earlier work
 };
 

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "emulation/controls.h"
+#include "emulation/devices.h"
 
 namespace rlvr::emulation {
 namespace {
@@ -77,9 +78,10 @@ using namespace rlvr::emulation;
 
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
   if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "a new memory pool in a host function");
-  if (detail::device_count() == 0) return result(cudaErrorNoDevice);
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
   if (pool == nullptr || properties == nullptr) return misuse(cudaErrorInvalidValue, "memory pool from or into null");
+  if (detail::trait(Trait::kPools) == 0) return result(cudaErrorNotSupported);
   if (const char* reason = refusal(*properties)) return misuse(cudaErrorInvalidValue, reason);
   *pool = new CUmemPoolHandle_st{properties->location.id, properties->maxSize};
   pools().insert(*pool);

@@ -1,10 +1,9 @@
-// The state behind most calls; and the calls for devices, errors and kernel attributes.
+// The state behind most calls; and the calls for errors.
 #include "emulation/runtime_state.h"
 
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "emulation/controls.h"
 
@@ -23,15 +22,10 @@ Misuses& misuses() {
   return *instance;
 }
 
-std::atomic<int>& devices() {
-  static std::atomic<int> count = detail::setting("RLVR_EMULATION_DEVICES", 1);
-  return count;
-}
 std::atomic<int>& fill_setting() {
   static std::atomic<int> byte = detail::setting("RLVR_EMULATION_FILL", 0xff);
   return byte;
 }
-thread_local int thread_device = 0;
 thread_local cudaError_t thread_error = cudaSuccess;
 thread_local bool thread_in_host_function = false;
 
@@ -57,8 +51,6 @@ cudaError_t misuse(cudaError_t status, const std::string& what) {
   misuses().last = what;
   return result(status);
 }
-int current_device() { return thread_device; }
-int device_count() { return devices(); }
 bool inside_host_function() { return thread_in_host_function; }
 void run_host_function(cudaHostFn_t function, void* data) {
   thread_in_host_function = true;
@@ -76,7 +68,6 @@ void die(const std::string& message) {
 }  // namespace detail
 
 void set_fill(uint8_t byte) { fill_setting() = byte; }
-void set_device_count(int count) { devices() = count; }
 int64_t misuse_count() {
   const std::lock_guard lock(misuses().mutex);
   return misuses().count;
@@ -90,91 +81,9 @@ std::string last_misuse() {
 
 using namespace rlvr::emulation;
 
-// ---- devices and errors
-// ----------------------------------------------------------------------------------------------
+// ---- errors
+// ---------------------------------------------------------------------------------------------------------------
 
-cudaError_t cudaGetDeviceCount(int* count) {
-  *count = devices();
-  return result(*count == 0 ? cudaErrorNoDevice : cudaSuccess);
-}
-cudaError_t cudaGetDevice(int* device) {
-  *device = thread_device;
-  return result(devices() == 0 ? cudaErrorNoDevice : cudaSuccess);
-}
-cudaError_t cudaSetDevice(int device) {
-  if (devices() == 0) return result(cudaErrorNoDevice);
-  if (device < 0 || device >= devices()) return result(cudaErrorInvalidDevice);
-  thread_device = device;
-  return result(cudaSuccess);
-}
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  if (devices() == 0) return result(cudaErrorNoDevice);
-  if (device < 0 || device >= devices()) return result(cudaErrorInvalidDevice);
-  *properties = cudaDeviceProp{};
-  std::strcpy(properties->name, "emulated");
-  properties->totalGlobalMem = size_t{16} << 30;
-  properties->sharedMemPerBlock = 48 << 10;
-  properties->sharedMemPerBlockOptin = 227 << 10;
-  properties->sharedMemPerMultiprocessor = 228 << 10;
-  properties->regsPerBlock = properties->regsPerMultiprocessor = 65536;
-  properties->warpSize = 32;
-  properties->maxThreadsPerBlock = 1024;
-  properties->maxThreadsPerMultiProcessor = 2048;
-  properties->maxBlocksPerMultiProcessor = 32;
-  properties->maxThreadsDim[0] = properties->maxThreadsDim[1] = 1024;
-  properties->maxThreadsDim[2] = 64;
-  properties->maxGridSize[0] = 2147483647;
-  properties->maxGridSize[1] = properties->maxGridSize[2] = 65535;
-  properties->totalConstMem = 64 << 10;
-  properties->major = 9;
-  properties->multiProcessorCount = 4;
-  properties->pciBusID = device;
-  properties->unifiedAddressing = 1;
-  properties->memoryBusWidth = 64;
-  properties->l2CacheSize = 1 << 20;
-  return result(cudaSuccess);
-}
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  cudaDeviceProp properties;
-  if (const cudaError_t status = cudaGetDeviceProperties(&properties, device); status != cudaSuccess) return status;
-  switch (attribute) {
-    case cudaDevAttrMaxSharedMemoryPerBlock:
-      *value = static_cast<int>(properties.sharedMemPerBlock);
-      break;
-    case cudaDevAttrMultiProcessorCount:
-      *value = properties.multiProcessorCount;
-      break;
-    case cudaDevAttrL2CacheSize:
-      *value = properties.l2CacheSize;
-      break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor:
-      *value = properties.maxThreadsPerMultiProcessor;
-      break;
-    case cudaDevAttrComputeCapabilityMajor:
-      *value = properties.major;
-      break;
-    case cudaDevAttrComputeCapabilityMinor:
-      *value = properties.minor;
-      break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = static_cast<int>(properties.sharedMemPerBlockOptin);
-      break;
-    case cudaDevAttrMemoryPoolsSupported:
-      *value = 1;
-      break;
-    default:
-      return result(cudaErrorInvalidValue);
-  }
-  return cudaSuccess;
-}
-cudaError_t cudaDriverGetVersion(int* version) {
-  *version = devices() == 0 ? 0 : CUDART_VERSION;
-  return result(cudaSuccess);
-}
-cudaError_t cudaRuntimeGetVersion(int* version) {
-  *version = CUDART_VERSION;
-  return result(cudaSuccess);
-}
 cudaError_t cudaGetLastError() {
   const cudaError_t error = thread_error;
   thread_error = cudaSuccess;
@@ -197,6 +106,7 @@ constexpr ErrorText kErrors[] = {
     RLVR_ERROR(cudaErrorInitializationError, "initialization error"),
     RLVR_ERROR(cudaErrorCudartUnloading, "driver shutting down"),
     RLVR_ERROR(cudaErrorInvalidConfiguration, "invalid configuration argument"),
+    RLVR_ERROR(cudaErrorInvalidPitchValue, "invalid pitch argument"),
     RLVR_ERROR(cudaErrorInvalidMemcpyDirection, "invalid copy direction for memcpy"),
     RLVR_ERROR(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version"),
     RLVR_ERROR(cudaErrorNoDevice, "no CUDA-capable device is detected"),
@@ -235,17 +145,4 @@ const char* cudaGetErrorName(cudaError_t error) {
 const char* cudaGetErrorString(cudaError_t error) {
   const ErrorText* found = error_text(error);
   return found == nullptr ? "unrecognized error code" : found->text;
-}
-
-// ---- kernels
-// ---------------------------------------------------------------------------------------------------------
-
-cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int) {
-  return result(kernel == nullptr ? cudaErrorInvalidValue : cudaSuccess);
-}
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int block_size, size_t) {
-  if (kernel == nullptr || block_size <= 0 || block_size > 1024) return result(cudaErrorInvalidValue);
-  *blocks = 2048 / ((block_size + 31) / 32 * 32);
-  if (*blocks > 32) *blocks = 32;
-  return result(cudaSuccess);
 }

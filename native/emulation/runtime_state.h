@@ -22,8 +22,6 @@ cudaError_t result(cudaError_t status);
 // The same for a call that no correct program makes; counted.
 cudaError_t misuse(cudaError_t status, const std::string& what);
 
-int current_device();
-int device_count();
 bool inside_host_function();
 void run_host_function(cudaHostFn_t function, void* data);
 // An integer in the environment.

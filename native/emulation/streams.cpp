@@ -4,6 +4,7 @@
 #include <set>
 
 #include "emulation/controls.h"
+#include "emulation/devices.h"
 #include "emulation/pools.h"
 
 namespace rlvr::emulation {
@@ -16,7 +17,9 @@ using detail::result;
 
 struct Streams {
   std::set<cudaStream_t> live;
-  std::map<int, CUstream_st> defaults;  // by device; the per-thread default stream counts as the legacy one
+  std::map<int, CUstream_st> defaults;  // by device
+  std::map<std::pair<int, std::thread::id>, CUstream_st> per_thread;
+  Operations counted{};
   bool async = detail::setting("RLVR_EMULATION_ASYNC", 0) != 0;
 };
 Streams& streams() {
@@ -24,13 +27,10 @@ Streams& streams() {
   return *instance;
 }
 
-bool is_default(cudaStream_t handle) {
-  return handle == nullptr || handle == cudaStreamLegacy || handle == cudaStreamPerThread;
-}
-
 template <typename F>
 void for_each_stream(F visit) {
   for (auto& [device, stream] : streams().defaults) visit(stream);
+  for (auto& [thread, stream] : streams().per_thread) visit(stream);
   for (const cudaStream_t stream : streams().live) visit(*stream);
 }
 
@@ -56,11 +56,16 @@ void join_default_stream(CUstream_st& stream) {
 
 namespace detail {
 
+Operations& counted() { return streams().counted; }
+
 CUstream_st* find_stream(cudaStream_t handle) {
-  if (is_default(handle)) {
-    const int device = current_device();
+  const int device = current_device();
+  if (handle == cudaStreamPerThread)
+    return &streams()
+                .per_thread.try_emplace({device, std::this_thread::get_id()}, CUstream_st{device, false, true})
+                .first->second;
+  if (handle == nullptr || handle == cudaStreamLegacy)
     return &streams().defaults.try_emplace(device, CUstream_st{device, true, true}).first->second;
-  }
   return streams().live.count(handle) != 0 ? handle : nullptr;
 }
 
@@ -74,6 +79,7 @@ cudaError_t admit(cudaStream_t handle, const char* what, CUstream_st** stream) {
   *stream = find_stream(handle);
   if (*stream == nullptr)
     return misuse(cudaErrorInvalidResourceHandle, std::string(what) + " on a dead or foreign stream");
+  use_context((*stream)->device);
   if ((*stream)->capture != nullptr && (*stream)->capture->invalid) return result(cudaErrorStreamCaptureInvalidated);
   bool implicit = false;
   for_each_stream([&](CUstream_st& other) {
@@ -133,6 +139,10 @@ void set_async(bool async) {
   if (!async) detail::drain_all();
   streams().async = async;
 }
+Operations operations() {
+  const std::lock_guard lock(device_mutex());
+  return streams().counted;
+}
 int64_t live_streams() {
   const std::lock_guard lock(device_mutex());
   return static_cast<int64_t>(streams().live.size());
@@ -146,7 +156,7 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWith
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "a new stream in a host function");
   if (stream == nullptr || flags > cudaStreamNonBlocking) return misuse(cudaErrorInvalidValue, "bad stream flags");
-  if (detail::device_count() == 0) return result(cudaErrorNoDevice);
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
   *stream = new CUstream_st{detail::current_device(), false, (flags & cudaStreamNonBlocking) == 0};
   streams().live.insert(*stream);
@@ -191,7 +201,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
 }
 cudaError_t cudaDeviceSynchronize() {
   if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, "synchronisation in a host function");
-  if (detail::device_count() == 0) return result(cudaErrorNoDevice);
+  if (const cudaError_t status = detail::enter_context(); status != cudaSuccess) return status;
   const std::lock_guard lock(device_mutex());
   bool captures = false;
   for_each_stream([&](CUstream_st& stream) {

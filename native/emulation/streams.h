@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "emulation/controls.h"
 #include "emulation/runtime_state.h"
 
 namespace rlvr::emulation::detail {
@@ -55,7 +56,10 @@ struct CUstream_st {
 
 namespace rlvr::emulation::detail {
 
-// A live stream, the current device's default stream, or null.
+// What operations() reports.
+Operations& counted();
+
+// A live stream, the current device's default stream (of the device or of the thread), or null.
 CUstream_st* find_stream(cudaStream_t handle);
 // What every call that puts work on a stream, or waits for it, checks first.
 cudaError_t admit(cudaStream_t handle, const char* what, CUstream_st** stream);

@@ -29,7 +29,7 @@ struct TokenLogProbsForward {
   double* log_sum_exp;     // [T] out, of the scaled logits
   double* entropy;         // [T] out, nats; null: not computed
   uint8_t* kept;           // [T] out: 1, or 0 for masked and non-finite rows; the mask for later ops
-  int32_t* non_finite;     // [1] out: number of non-finite rows
+  int32_t* non_finite;     // [1] in: 0; out: number of non-finite rows
   CancelFlag cancel;
 };
 
@@ -51,7 +51,7 @@ struct TokenLogProbsBackward {
   bool watch;                    // false: logits and log_sum_exp are known to belong together, all finite or -inf
   void* grad_logits;             // [T, V] out, dtype; may be the same memory as logits (same stride)
   int64_t grad_row_stride;       // elements, of grad_logits
-  // [2] out: the first row with an upstream gradient beyond the range of float32 (then nothing is written), and the
+  // [2] in: -1; out: the first row with an upstream gradient beyond the range of float32 (then nothing is written), and the
   // first with an entry that is not finite, which is found as it is written; -1 for none.
   int32_t* bad_rows;
   CancelFlag cancel;

@@ -101,6 +101,21 @@ describe('worker threads', () => {
   });
 });
 
+// What runs at the end of the process, such as the CUDA runtime's handlers, must still be there.
+test.runIf(process.platform === 'linux')('the addon stays loaded when the only worker that used it ends', async () => {
+  const child = await runChild(`${JOB}
+    import { readFileSync } from 'node:fs';
+    const loaded = () => /[^ ]+\\.node$/m.test(readFileSync('/proc/self/maps', 'utf8'));
+    const before = loaded();
+    const worker = start(POST);
+    const exit = once(worker, 'exit');
+    await once(worker, 'message');
+    await exit;
+    console.log(before, loaded());`);
+  expectClean(child);
+  expect(child.stdout).toBe('false true\n');
+});
+
 const SLOW = `
 const [tokens, vocab] = [2000, 30000];
 const slow = {

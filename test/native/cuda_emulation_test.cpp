@@ -8,6 +8,7 @@ namespace emulation = rlvr::emulation;
 using namespace rlvr::emulation_test;
 
 int main() {
+  contexts();  // first: what other tests do stays
   emulation::set_fill(0xff);
   for (const bool async : {true, false}) {
     emulation::set_async(async);
@@ -17,6 +18,7 @@ int main() {
     pools();
     graphs();
   }
+  machines();
   asynchrony();
   numbers();
   speed();

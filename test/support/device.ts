@@ -13,7 +13,23 @@ export interface Emulation {
   liveAllocations(): number; // device and pinned memory
   liveBytes(): number;
   misuses(): string | undefined; // the last call that a correct program would not make
-  failAllocation(n: number): void; // the n-th from now; 0: none
+  hasContext(device: number): boolean; // its primary context
+  failAllocation(n: number): void; // from the n-th from now on; 0: none
+  /** Of all streams, so far. */
+  operations(): Record<'launches' | 'copies' | 'copies2d' | 'memsets' | 'allocations' | 'frees', number>;
+  /** Another machine; -1: as by default. */
+  pretend(what: 'driver' | 'pools' | 'images' | 'maxPitch' | 'memory', value: number): boolean;
+  // What another library does.
+  createStream(device: number): bigint;
+  destroyStream(stream: bigint): void;
+  beginCapture(stream: bigint): void;
+  endCapture(stream: bigint): boolean; // whether nothing has spoilt it
+  createEvent(device: number): bigint;
+  destroyEvent(event: bigint): void;
+  recordEvent(event: bigint, stream: bigint): void;
+  allocate(bytes: number): bigint; // 0n: no memory
+  free(pointer: bigint): void;
+  setMemory(stream: bigint, pointer: bigint, byte: number, bytes: number): void;
 }
 
 const addon = nativeAddon();

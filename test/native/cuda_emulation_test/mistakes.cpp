@@ -28,6 +28,13 @@ void writes_out_of_bounds_are_caught() {
   check(!in_child([&] { write(63); }).died, "a write at the end is fine");
   dies([&] { write(64); }, {"AddressSanitizer: heap-buffer-overflow", "write_at"});
   dies([&] { write(-1); }, {"AddressSanitizer: heap-buffer-overflow", "write_at"});
+  const auto beside = [](int index) {
+    const Device<float> out(64);
+    emulation::watch_gap(out.data() + 57, 3 * sizeof(float));
+    ok(emulation::launch(write_at, 1, 64, nullptr, out.data(), index));
+  };
+  for (const int index : {56, 60}) check(!in_child([&] { beside(index); }).died, "a write beside a gap");
+  for (const int index : {57, 58, 59}) dies([&] { beside(index); }, {"AddressSanitizer: ", "write_at"});
   const auto shared = [](int index) {
     const Device<float> out(32);
     ok(emulation::launch(write_shared, 1, 32, nullptr, out.data(), index));

@@ -63,10 +63,41 @@ void pools_count() {
   check(a == nullptr, "nothing for nothing");
   emulation::fail_allocation(1);
   check(cudaMallocFromPoolAsync(&a, 8, pool, stream) == cudaErrorMemoryAllocation && a == nullptr, "a failure");
+  emulation::fail_allocation(0);
   cudaGetLastError();
   expect(pool, 0, 8);
   ok(cudaMemPoolDestroy(pool));
   check(emulation::live_pools() == 0, "no pool left");
+}
+
+void kept_memory_is_out_of_reach() {
+  emulation::set_trait(emulation::Trait::kMemory, emulation::live_bytes() + 1000);
+  const Stream stream;
+  const cudaMemPool_t pool = new_pool();
+  const cudaMemPool_t other = new_pool();
+  uint64_t keep = UINT64_MAX;
+  ok(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
+  char* a = nullptr;
+  ok(cudaMallocFromPoolAsync(&a, 600, pool, stream));
+  ok(cudaFreeAsync(a, stream));
+  ok(cudaStreamSynchronize(stream));
+  expect(pool, 0, 600);
+  size_t free_bytes = 0;
+  size_t total = 0;
+  ok(cudaMemGetInfo(&free_bytes, &total));
+  check(free_bytes == 400, "free memory");
+  check(cudaMallocFromPoolAsync(&a, 500, other, stream) == cudaErrorMemoryAllocation, "of another pool");
+  check(cudaMalloc(&a, 500) == cudaErrorMemoryAllocation, "of nobody's");
+  cudaGetLastError();
+  ok(cudaMallocFromPoolAsync(&a, 500, pool, stream));
+  ok(cudaFreeAsync(a, stream));
+  ok(cudaStreamSynchronize(stream));
+  ok(cudaMemPoolTrimTo(pool, 0));
+  ok(cudaMallocFromPoolAsync(&a, 500, other, stream));
+  ok(cudaFreeAsync(a, stream));
+  ok(cudaMemPoolDestroy(pool));
+  ok(cudaMemPoolDestroy(other));
+  emulation::set_trait(emulation::Trait::kMemory, -1);
 }
 
 void pools_are_on_their_device() {
@@ -150,6 +181,7 @@ void bad_pools_are_refused() {
 
 void pools() {
   pools_count();
+  kept_memory_is_out_of_reach();
   pools_are_on_their_device();
   destroyed_pools_wait_for_their_memory();
   bad_pools_are_refused();

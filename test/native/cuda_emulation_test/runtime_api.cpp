@@ -58,6 +58,8 @@ void allocations_can_fail() {
   ok(cudaMalloc(&pointer, 8));
   void* second = &pointer;
   check(cudaMalloc(&second, 8) == cudaErrorMemoryAllocation && second == nullptr, "the second allocation fails");
+  check(cudaMalloc(&second, 8) == cudaErrorMemoryAllocation, "and those after it");
+  emulation::fail_allocation(0);
   ok(cudaFree(pointer));
   check(cudaGetLastError() == cudaErrorMemoryAllocation, "the last error stays until it is read");
   check(cudaMalloc(&pointer, size_t{17} << 30) == cudaErrorMemoryAllocation, "more than the device has");

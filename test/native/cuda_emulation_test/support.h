@@ -147,6 +147,8 @@ void threads();
 void runtime_api();
 void mistakes();
 void pools();
+void contexts();
+void machines();
 void graphs();
 void asynchrony();
 void numbers();
