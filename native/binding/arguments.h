@@ -154,9 +154,6 @@ class Arguments {
   }
 
  private:
-  Arguments(Napi::Env env, Napi::Object object, Placement* placement)
-      : env_(env), placement_(placement), object_(object) {}
-
   template <class T>
   static constexpr napi_typedarray_type array_type() {
     if constexpr (std::is_same_v<T, float>)

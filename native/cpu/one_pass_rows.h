@@ -52,20 +52,24 @@ struct KeptGradient {
   bool suits() const {
     constexpr double kFar = 44;  // 2^64
     if (!(std::fabs(alpha) < 0x1p60 && std::fabs(alpha) > 0x1p-60)) return false;
-    for (int64_t block = 0; block * kBlock < count; ++block)
-      if (kept.offsets[block] != -static_cast<double>(kInfinity) && !(log_sum_exp - kept.offsets[block] < kFar)) return false;
+    for (int64_t block = 0; block * kBlock < count; ++block) {
+      const double exponent = kept.blocks[block].exponent;
+      if (exponent != -static_cast<double>(kInfinity) && !(log_sum_exp - exponent < kFar)) return false;
+    }
     return true;
   }
 
   template <bool kStream>
   void write(Element* out) const {
-    double offset = 0;
-    double factor = alpha * std::exp(-log_sum_exp);
+    double exponent = log_sum_exp;
+    double probability = 1;  // exp(exponent - log_sum_exp)
     for (int64_t begin = 0; begin < count; begin += kBlock) {
-      if (kept.offsets[begin / kBlock] != offset) {
-        offset = kept.offsets[begin / kBlock];
-        factor = alpha * std::exp(offset - log_sum_exp);
+      const KeptBlock& block = kept.blocks[begin / kBlock];
+      if (block.exponent != exponent) {
+        exponent = block.exponent;
+        probability = std::exp(exponent - log_sum_exp);
       }
+      const double factor = alpha * block.unit * probability;
       const int64_t length = count - begin < kBlock ? count - begin : kBlock;
       write_block<kStream>(kept.terms + begin, out + begin, length, S::set(static_cast<float>(factor)));
     }
@@ -138,7 +142,7 @@ struct OnePassRows {
   static int64_t rows(const TokenLogProbsOnePass& op, int64_t begin, int64_t end, double* scratch) {
     Kept kept;
     kept.terms = reinterpret_cast<float*>(scratch);
-    kept.offsets = scratch + one_pass_terms(op.forward.vocab) / 2;
+    kept.blocks = reinterpret_cast<KeptBlock*>(scratch + one_pass_terms(op.forward.vocab) / 2);
     if (streams<S>(op.grad_logits != op.forward.logits, op.forward.tokens * op.forward.vocab))
       return rows<S::kStreams>(op, begin, end, kept);
     return rows<false>(op, begin, end, kept);

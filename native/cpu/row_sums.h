@@ -64,11 +64,16 @@ bool short_row_sums(const typename E::Element* x, int64_t count, double inverse_
   return !std::isnan(rest.total);
 }
 
-// The terms of the sums of a row, for who needs them again: term v is p_v * exp(log_sum_exp - offset), with the offset of
-// its block; where that is -inf, the terms are 0.
+// What the terms of a block are to its probabilities: p = term * unit * exp(exponent - log_sum_exp).
+struct KeptBlock {
+  double exponent;  // of the reference; -inf: the terms are 0
+  double unit;
+};
+
+// The terms of the sums of a row, for who needs them again.
 struct Kept {
-  float* terms = nullptr;     // [count and a vector], in the order in which E loads them from the block's start
-  double* offsets = nullptr;  // [blocks]
+  float* terms = nullptr;  // [count and a vector], in the order in which E loads them from the block's start
+  KeptBlock* blocks = nullptr;
 };
 
 // The pass over a row, and the state of it.
@@ -85,9 +90,7 @@ class RowPass {
         reference_(largest(x, count < kFirst ? count : kFirst)),
         far_(is_far()),
         scale_(inverse_temperature, far_ ? 0.0f : reference_),
-        kept_(kept) {
-    set_offset();
-  }
+        kept_(kept) {}
 
   // False for a non-finite row. `rest` leaves out one term: the reference's, which is exactly 1.
   bool sums(float& reference, Sums& rest) {
@@ -208,21 +211,22 @@ class RowPass {
 
   // As block_sums; keeps the terms.
   Block kept_sums(int64_t begin) const {
-    if constexpr (kKeep) kept_.offsets[begin / kBlock] = offset_;
+    keep_reference(begin);
     return block_sums<kKeep>(x_ + begin, block_length(begin), kKeep ? kept_.terms + begin : nullptr);
   }
 
   // Of a block without finite logits before the first one that has some.
   void keep_zeros(int64_t begin) const {
     if constexpr (!kKeep) return;
-    kept_.offsets[begin / kBlock] = offset_;
+    keep_reference(begin);
     std::memset(kept_.terms + begin, 0, static_cast<size_t>(block_length(begin)) * sizeof(float));
   }
 
-  // After each change of the reference.
-  void set_offset() {
-    if constexpr (kKeep)
-      offset_ = static_cast<double>(reference_) * inverse_temperature_ + std::log(scale_.unit * Polynomial::kUnit);
+  void keep_reference(int64_t begin) const {
+    if constexpr (kKeep) {
+      const double exponent = static_cast<double>(reference_) * inverse_temperature_;
+      kept_.blocks[begin / kBlock] = {exponent, scale_.unit * Polynomial::kUnit};
+    }
   }
 
   // The sums of the block that holds the maximum, without it.
@@ -261,7 +265,6 @@ class RowPass {
     reference_ = to;
     far_ = is_far();
     scale_ = Scale(inverse_temperature_, far_ ? 0.0f : reference_);
-    set_offset();
   }
 
   // False for a non-finite block.
@@ -316,7 +319,6 @@ class RowPass {
   Scale scale_;
   Polynomial polynomial_;
   Kept kept_;
-  double offset_ = 0;  // of terms against this reference
   int64_t best_ = 0;  // the block with the largest sum
   Sums inside_;       // that block
   Sums outside_;      // all others

@@ -28,7 +28,7 @@ const LONGEST_MESSAGE = 500;
 
 /** Errors that may come when a gradient was written already: what its memory holds is then unspecified. */
 const LATE =
-  /keeps its memory until|^logits: expected log-probs that are finite|expected a finite (gradient of every logit, got another|result of finite)|^gradient: expected (finite|values within)/;
+  /keeps its memory until|^logits: expected log-probs that are finite|expected a finite (gradient of every logit|result of finite)|^gradient: expected (finite|values within)/;
 
 /** Probabilities far above 1, which only float64 can hold. */
 const FOREIGN_LOG_SUM_EXP = /got another at row \d+: .*logSumExp is not theirs/;
