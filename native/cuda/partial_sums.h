@@ -33,8 +33,11 @@ struct PartialSums {
   Sums of_others;  // of all other chunks
 };
 
-// Every lane's sums added, in the order of a tree; all lanes get the result.
-__device__ inline Sums warp_sum(const Sums& sums) { return {warp_sum(sums.total), warp_sum(sums.weighted)}; }
+// Every lane's sums added, in the order of a tree; all lanes get the result. Without kWeighted there are no weights.
+template <bool kWeighted>
+__device__ Sums warp_sum(const Sums& sums) {
+  return {warp_sum(sums.total), kWeighted ? warp_sum(sums.weighted) : 0};
+}
 
 // The largest of the parts' maxima (NaN if one is) and the first part that has it.
 struct Winner {
@@ -55,7 +58,7 @@ __device__ Winner find_winner(const PartialSums (&parts)[kParts]) {
 }
 
 // The sums of all parts but for the winner's chunk, for all lanes of a warp.
-template <int kParts>
+template <bool kWeighted, int kParts>
 __device__ Sums sums_around(const PartialSums (&parts)[kParts], const Winner& winner, double scale) {
   static_assert(kParts <= kWarp);
   Sums sums{0, 0};
@@ -64,7 +67,7 @@ __device__ Sums sums_around(const PartialSums (&parts)[kParts], const Winner& wi
     sums = i == winner.part ? parts[i].of_others : parts[i].of_others + parts[i].of_chunk;
     sums = moved(sums, (static_cast<double>(parts[i].max) - static_cast<double>(winner.max)) * scale);
   }
-  return warp_sum(sums);
+  return warp_sum<kWeighted>(sums);
 }
 
 // The sums of a row without its largest element, whose term is 1. `around` has all but the chunk with that element;

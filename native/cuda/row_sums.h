@@ -83,11 +83,11 @@ class ThreadSums {
     Sums others{outside_.value(), weighted_outside_.value()};
     const Sums chunk{static_cast<double>(inside_), static_cast<double>(weighted_inside_)};
     if (!owner) others = others + chunk;
+    const Sums of_owner{__shfl_sync(kAllLanes, chunk.total, lane),
+                        kEntropy ? __shfl_sync(kAllLanes, chunk.weighted, lane) : 0};
     const double rise = -above<E::kExactScale>(base_, max);
-    return {
-        {max, moved({__shfl_sync(kAllLanes, chunk.total, lane), __shfl_sync(kAllLanes, chunk.weighted, lane)}, rise),
-         moved(warp_sum(others), rise)},
-        {warp_index() * kWarp + lane, __shfl_sync(kAllLanes, position_, lane)}};
+    const PartialSums sums{max, moved(of_owner, rise), moved(warp_sum<kEntropy>(others), rise)};
+    return {sums, {warp_index() * kWarp + lane, __shfl_sync(kAllLanes, position_, lane)}};
   }
 
   // The sums of the chunk with the maximum, but without it. The lanes take an element each.
@@ -104,7 +104,7 @@ class ThreadSums {
     const float t = fmaxf(exponent<E::kExactScale>(base_, x), kExponentFloor);
     const float e = exp2_approx(t);
     const Sums sums{static_cast<double>(e), static_cast<double>(e) * static_cast<double>(t)};
-    return moved(warp_sum(sums), -above<E::kExactScale>(base_, max));
+    return moved(warp_sum<kEntropy>(sums), -above<E::kExactScale>(base_, max));
   }
 
  private:

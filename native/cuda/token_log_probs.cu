@@ -69,7 +69,7 @@ __global__ __launch_bounds__(kRowThreads, kResident) void forward_kernel(TokenLo
     turn ^= 1;
     const Winner winner = find_winner(parts);
     if (winner.part != warp_index()) continue;
-    const Sums around = sums_around(parts, winner, scale.inverse * kLog2E);
+    const Sums around = sums_around<kEntropy>(parts, winner, scale.inverse * kLog2E);
     const Sums rest = leave_out_largest(around, parts[winner.part].of_chunk,
                                         [&] { return sums.without_largest(row, split, warp.owner, winner.max); });
     if (lane_index() == 0) finish_row(op, t, E::widen(row[op.targets[t]]), winner.max, rest, scale.inverse);
