@@ -40,7 +40,7 @@ export const GPUS: readonly Gpu[] = [
     multiprocessors: 148,
     teraflops: 75,
     bandwidth: 8,
-    source: 'NVIDIA HGX B200 specifications, an eighth of them; SMs: as the device reports',
+    source: 'NVIDIA HGX B200 specifications, an eighth of them; SMs: from public device queries',
   },
   {
     name: 'RTX 5090',
