@@ -3,7 +3,7 @@ import type { BackendName, Batch, FloatArray } from '../../lib/index.js';
 import { LOSSES as LISTED, LOSS_NAMES, type LossName } from '../../lib/losses/list.js';
 
 export interface LossCallOptions {
-  readonly gradient?: 'in-place';
+  readonly gradient?: 'in-place' | { deferred: true };
   readonly backend: BackendName;
 }
 
@@ -11,7 +11,7 @@ export interface LossCallOptions {
 export type LossFunction = (
   batch: Batch & { oldLogProbs: Float64Array },
   options: LossCallOptions,
-) => { loss: number; gradLogProbs?: FloatArray };
+) => { loss: number; gradLogProbs?: FloatArray; rowScale?: Float64Array };
 
 const options: Partial<Record<LossName, object>> = {
   conspo: { tau: 1 }, // no score is then so far ahead that its gradient is 0: such rows are not read
@@ -27,5 +27,10 @@ export const LOSSES = Object.fromEntries(LOSS_NAMES.map((name) => [name, lossFun
   LossName,
   LossFunction
 >;
+
+/** Those that know a row's scale before they have seen all rows: for the others it can be deferred. */
+const OF_TOKENS: ReadonlySet<string> = new Set<LossName>(['grpo', 'dapo', 'bnpo', 'drGrpo', 'cispo', 'sapo']);
+
+export const canDefer = (name: string): boolean => !OF_TOKENS.has(name);
 
 export const DEFAULT_LOSSES: readonly LossName[] = ['conspo', 'grpo'];

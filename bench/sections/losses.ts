@@ -9,7 +9,7 @@ import type { Comparison } from '../report/report.js';
 import type { Contender } from '../timing.js';
 import { againstReference, Claims, type Measured, ownBackends, suffix } from './comparisons.js';
 import { BUDGET_SECONDS, type Experiment, type Plan } from './experiment.js';
-import type { LossFunction } from './loss-functions.js';
+import { canDefer, type LossCallOptions, type LossFunction } from './loss-functions.js';
 import { BenchMemory } from './memory.js';
 import { OWN, ownIdentity, type Setting } from './own.js';
 import { tokenContenders } from './token-level.js';
@@ -73,9 +73,12 @@ function lossContenders(
   return [
     ...tokenContenders(arrays, own, ['forward', 'backward in place']),
     ...tokenContenders(arrays, own, ['forward + backward']).map((one) => ({ ...one, op: TOKEN_LEVEL_ALONE })),
-    ...Object.entries(losses).map(([op, loss]) =>
-      lossContender(arrays, own, op, loss, { ...rollouts, logProbs, targets: problem.targets }),
-    ),
+    ...Object.entries(losses).flatMap(([op, loss]) => {
+      const batch = { ...rollouts, logProbs, targets: problem.targets };
+      const inPlace = lossContender(arrays, own, op, loss, batch, 'in-place');
+      if (!canDefer(op)) return [inPlace];
+      return [inPlace, lossContender(arrays, own, `${op}, deferred`, loss, batch, { deferred: true })];
+    }),
   ];
 }
 
@@ -92,11 +95,12 @@ function lossContender(
   op: string,
   loss: LossFunction,
   { logProbs, targets, ...rollouts }: LossBatch,
+  gradient: NonNullable<LossCallOptions['gradient']>,
 ): Contender {
   const { problem, dtype, bytes, slots, restore } = arrays;
   const { backend } = setting;
   const run = (slot: number) => {
-    const result = loss({ ...rollouts, logits: arrays.work[slot], targets }, { gradient: 'in-place', backend });
+    const result = loss({ ...rollouts, logits: arrays.work[slot], targets }, { gradient, backend });
     arrays.settle();
     return result;
   };
@@ -105,11 +109,12 @@ function lossContender(
     const expected = loss({ ...rollouts, logProbs }, { backend: 'reference' });
     const upstream = Float64Array.from(expected.gradLogProbs ?? []);
     if (upstream.includes(0)) throw new WrongResult(`${name}: rows without a gradient, which are not read`);
-    const { loss: value } = run(0);
+    const { loss: value, rowScale } = run(0);
     // Near 0 a loss is a difference of larger terms: there its error is absolute.
     requireWithin(`${name}: loss`, Math.abs(value - expected.loss) / Math.max(1, Math.abs(expected.loss)), 1e-6);
     const truth = truthOf({ ...problem, upstream }, dtype, arrays.source);
-    const error = gradientError(finiteRows(arrays, arrays.gradient('work', 0), name), truth);
+    const rowOf = finiteRows(arrays, arrays.gradient('work', 0), name);
+    const error = gradientError((t) => rowOf(t).map((entry) => entry * (rowScale?.[t] ?? 1)), truth);
     requireWithin(`${name}: gradient`, error, TOKEN_TOLERANCE.gradient[dtype]);
     restore(0);
     return error;

@@ -2,6 +2,10 @@
 // Exits with 1 where there is no device, on the emulation, and when anything fails.
 //
 //   npm run verify:cuda -- [--json FILE] [--skip-large] [--allow-emulated] [test files]
+//   npm run verify:cuda -- --sanitizer [--json FILE] [--allow-emulated]
+//
+// With --sanitizer not the tests run but compute-sanitizer's memcheck, racecheck and initcheck, on every op and loss on small
+// shapes, and the record is bench/results/sanitizers-<device>.json.
 //
 // Builds nothing: needs the addon, and runs from dist/ (`npm run build:ts`). --skip-large leaves out the test with 2^31
 // logits, which takes 4.3 GB of memory on either side. --allow-emulated runs on the emulation, and never writes a file.
@@ -21,6 +25,7 @@ import {
 } from '../../bench/cuda/machine.js';
 import { describePackage } from '../../bench/machine.js';
 import { packageRoot } from '../../lib/version.js';
+import { runSanitizers } from './sanitizers.js';
 
 /** What vitest says of a file. */
 interface FileReport {
@@ -100,15 +105,22 @@ function brokenReasons(reports: readonly FileReport[]): string[] {
   return broken.map(({ message }) => message?.split('\n')[0] || 'it broke outside of its tests');
 }
 
-function record({ emulated: _, ...device }: DeviceDescription, files: readonly FileCount[]) {
-  const total = (key: 'passed' | 'failed' | 'skipped') => files.reduce((sum, file) => sum + file[key], 0);
+/** What was verified, where and when. */
+function origin(device: Omit<DeviceDescription, 'emulated'>) {
   return {
-    verification: 'cuda',
     date: new Date().toISOString(),
     device,
     node: process.version,
     package: describePackage(),
     git: commitOfRun(),
+  };
+}
+
+function record({ emulated: _, ...device }: DeviceDescription, files: readonly FileCount[]) {
+  const total = (key: 'passed' | 'failed' | 'skipped') => files.reduce((sum, file) => sum + file[key], 0);
+  return {
+    verification: 'cuda',
+    ...origin(device),
     backends: BACKENDS,
     passed: total('passed'),
     failed: total('failed'),
@@ -123,20 +135,56 @@ function readOptions(args: string[]) {
     allowPositionals: true,
     options: {
       json: { type: 'string' },
+      sanitizer: { type: 'boolean', default: false },
       'skip-large': { type: 'boolean', default: false },
       'allow-emulated': { type: 'boolean', default: false },
     },
   });
+  const { sanitizer, json } = values;
+  if (sanitizer && positionals.length > 0) throw new Error('--sanitizer: expected no test files, which do not run');
   const files = positionals.length > 0 ? positionals : allFiles(!values['skip-large']);
-  return { files, json: values.json, allowEmulated: values['allow-emulated'] };
+  return { files, json, sanitizer, allowEmulated: values['allow-emulated'] };
 }
 
-/** Whether all is well. */
-function verify({ files, json, allowEmulated }: ReturnType<typeof readOptions>): boolean {
+/** The device to verify. */
+function realDevice(allowEmulated: boolean): DeviceDescription {
   const device = describeDevice();
   if ('reason' in device) throw new Error(`no CUDA device: ${device.reason}`);
   if (device.emulated && !allowEmulated) throw new Error('this device is the emulation, which verifies no GPU');
   console.log(deviceLine(device));
+  return device;
+}
+
+/** Whether no sanitizer found anything. */
+function sanitize({ json, allowEmulated }: ReturnType<typeof readOptions>): boolean {
+  const { emulated, ...device } = realDevice(allowEmulated);
+  const command = [process.execPath, 'dist/cli/main.js', 'verify', '--backend', 'cuda'];
+  const sanitizers = runSanitizers(command, root);
+  for (const { tool, clean, summary } of sanitizers) console.log(`${clean ? 'pass' : 'FAIL'}  ${tool}: ${summary}`);
+  write(
+    { verification: 'cuda sanitizers', ...origin(device), sanitizers },
+    json ?? resultFile('sanitizers', device),
+    emulated,
+  );
+  return sanitizers.every(({ clean }) => clean);
+}
+
+const resultFile = (kind: string, { name }: Pick<DeviceDescription, 'name'>) =>
+  join(RESULTS, `${kind}-${deviceSlug(name)}.json`);
+
+function write(result: object, path: string, emulated: boolean): void {
+  if (emulated) {
+    console.log('the emulation: nothing is written');
+    return;
+  }
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`);
+  console.log(path);
+}
+
+/** Whether all is well. */
+function verify({ files, json, allowEmulated }: ReturnType<typeof readOptions>): boolean {
+  const device = realDevice(allowEmulated);
   const { reports, ok } = runVitest(files);
   const counts = files.map((file) => countFile(file, reports));
   if (!ok && counts.every(({ failed }) => failed === 0)) {
@@ -147,20 +195,14 @@ function verify({ files, json, allowEmulated }: ReturnType<typeof readOptions>):
     console.log(`${failed > 0 ? 'FAIL' : 'pass'}  ${file}: ${passed} passed, ${failed} failed, ${skipped} skipped`);
     for (const failure of failures) console.log(`        ${failure}`);
   }
-  if (device.emulated) {
-    console.log('the emulation: nothing is written');
-  } else {
-    const path = json ?? join(RESULTS, `verify-${deviceSlug(device.name)}.json`);
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`);
-    console.log(path);
-  }
+  write(result, json ?? resultFile('verify', device), device.emulated);
   console.log(`${result.passed} passed, ${result.failed} failed, ${result.skipped} skipped`);
   return result.failed === 0 && result.passed > 0;
 }
 
 try {
-  if (!verify(readOptions(process.argv.slice(2)))) process.exitCode = 1;
+  const options = readOptions(process.argv.slice(2));
+  if (!(options.sanitizer ? sanitize(options) : verify(options))) process.exitCode = 1;
 } catch (error) {
   console.error(`verify-cuda: ${(error as Error).message}`);
   process.exitCode = 1;
