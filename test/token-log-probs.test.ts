@@ -322,6 +322,63 @@ describeBackends('token-log-probs', (backend) => {
     expect(gradients[1].gradLogits.data).toEqual(gradients[0].gradLogits.data);
   });
 
+  test('a row has the same bits whatever rows are beside it', () => {
+    // More rows than the emulated device holds blocks; one row is one block. The split of a row into vectors depends on
+    // its alignment, so all have the same.
+    const [tokens, vocab] = [40, 704];
+    const rows = randomRows(52, tokens, vocab, { dtype: 'bf16' });
+    const data = rows.logits.data as Uint16Array;
+    const together = tokenLogProbsSync(rows, { entropy: true, backend });
+    const upstream = { logSumExp: together.logSumExp, gradLogProbs: rows.gradLogProbs };
+    const { gradLogits } = tokenLogProbsBackwardSync({ ...rows, gradEntropy: undefined, ...upstream }, { backend });
+    for (const t of [0, 31, 32, 39]) {
+      const of = [t * vocab, (t + 1) * vocab] as const;
+      const logits: HostTensor = { data: data.slice(...of), shape: [1, vocab], dtype: 'bf16' };
+      const targets = rows.targets.slice(t, t + 1);
+      const alone = tokenLogProbsSync({ logits, targets }, { entropy: true, backend });
+      expect([alone.logProbs[0], alone.entropy![0]]).toEqual([together.logProbs[t], together.entropy![t]]);
+      const gradLogProbs = rows.gradLogProbs.slice(t, t + 1);
+      const gradient = tokenLogProbsBackwardSync(
+        { logits, targets, logSumExp: alone.logSumExp, gradLogProbs },
+        { backend },
+      );
+      expect(gradient.gradLogits.data).toEqual(gradLogits.data.slice(...of));
+    }
+  });
+
+  test('logits so large that only equal ones share the probability', () => {
+    const vocab = 2500;
+    for (const largest of [3e9, -3e9, 1e30]) {
+      const below = Math.fround(largest - Math.abs(largest) * 2 ** -22); // a few floats less
+      const logits = new Float32Array(vocab).fill(below);
+      for (const v of [3, 1300, 2499]) logits[v] = largest;
+      const targets = Int32Array.of(1300);
+      const { logProbs, logSumExp, entropy } = tokenLogProbsSync({ logits, targets }, { entropy: true, backend });
+      expectCloseNumber(logProbs[0], -Math.log(3), 1e-6);
+      expectCloseNumber(entropy![0], Math.log(3), 1e-6);
+      if (largest === 1e30) continue; // a logsumexp of 1e30 + log(3) has lost it
+      const gradLogProbs = Float64Array.of(3);
+      const { gradLogits } = tokenLogProbsBackwardSync({ logits, targets, logSumExp, gradLogProbs }, { backend });
+      expectClose(
+        gradLogits,
+        Float64Array.from(logits, (x, v) => (v === 1300 ? 2 : x === logits[3] ? -1 : 0)),
+        2e-6,
+      );
+    }
+  });
+
+  test('the entry of a target fits where its probability times the gradient would not', () => {
+    const { toBits, toNumber } = FORMATS.f16;
+    const vocab = 50;
+    const data = new Uint16Array(vocab).fill(toBits(0));
+    data[20] = toBits(20);
+    const inputs = { logits: { data, shape: [1, vocab], dtype: 'f16' } as const, targets: Int32Array.of(20) };
+    const { logProbs, logSumExp } = tokenLogProbsSync(inputs, { backend });
+    const gradLogProbs = Float64Array.of(1e5); // beyond f16
+    const { gradLogits } = tokenLogProbsBackwardSync({ ...inputs, logSumExp, gradLogProbs }, { backend });
+    expectCloseNumber(toNumber(gradLogits.data[20]), -1e5 * Math.expm1(logProbs[0]), 5e-4);
+  });
+
   test('masked rows give zeros; rows without gradient are zero-filled', () => {
     const rows = randomRows(61, 4, 40);
     const mask = Uint8Array.of(1, 0, 1, 1);

@@ -1,64 +1,80 @@
-// The running softmax statistics of part of a row, and how two of them combine. Spec section 2.
+// The softmax statistics of part of a row, and how those of a block's warps combine. Spec section 2.
 //
-// max is the largest logit x seen; rest is sum exp((x - max) / T) over all others: one term, the maximum's own, which
-// is exactly 1, is left out, so log1p(rest) keeps its precision when p -> 1. weighted is sum exp((x - max) / T) * (x -
-// max). The sums are float64: they meet few, large float32 partial sums.
+// Sums are of 2^e with e = (x - max) * scale, max the largest logit of the part and scale = log2(e) / temperature, and,
+// weighted, of 2^e * e. One chunk is kept apart, the one that holds the maximum: where the maximum has much of the
+// whole, its chunk is summed again without it, so log1p of the rest keeps its precision when p -> 1.
 #pragma once
 
 #include <cmath>
 
-#include "cuda/platform.h"
+#include "cuda/elements.h"
+#include "cuda/reduce.h"
 
 namespace rlvr::cuda {
 namespace {  // so that the emulation's sanitizers guard the shared arrays
 
-constexpr float kNegativeInfinity = -INFINITY;
-
-struct PartialSums {
-  float max;
-  double rest;
+struct Sums {
+  double total;
   double weighted;
 };
 
-__device__ inline PartialSums no_sums() { return {kNegativeInfinity, 0, 0}; }
+__device__ inline Sums operator+(const Sums& a, const Sums& b) { return {a.total + b.total, a.weighted + b.weighted}; }
 
-// Moves sums to a larger maximum; the old maximum joins the rest. Sums of nothing stay nothing.
-__device__ inline PartialSums rebase(const PartialSums& sums, float max, double inverse_temperature) {
-  if (sums.max == kNegativeInfinity) return {max, sums.rest, 0};  // rest is 0, or NaN that must not be lost
-  const double shift = static_cast<double>(sums.max) - static_cast<double>(max);
-  const double factor = exp(shift * inverse_temperature);
-  const double all = sums.rest + 1;
-  return {max, all * factor, (sums.weighted + shift * all) * factor};
+// Sums whose exponents all become `rise` larger, rise <= 0 as far as it matters. Nothing stays nothing.
+__device__ inline Sums moved(const Sums& sums, double rise) {
+  const double factor = exp2(rise);
+  if (!(factor > 0)) return {0, 0};
+  return {sums.total * factor, (sums.weighted + rise * sums.total) * factor};
 }
 
-__device__ inline PartialSums combine(const PartialSums& a, const PartialSums& b, double inverse_temperature) {
-  const bool a_wins = a.max >= b.max;  // never NaN
-  const float max = a_wins ? a.max : b.max;
-  // Field by field: choosing between whole structs would put them into local memory.
-  const PartialSums loser{a_wins ? b.max : a.max, a_wins ? b.rest : a.rest, a_wins ? b.weighted : a.weighted};
-  const PartialSums moved = rebase(loser, max, inverse_temperature);
-  return {max, (a_wins ? a.rest : b.rest) + moved.rest, (a_wins ? a.weighted : b.weighted) + moved.weighted};
-}
+struct PartialSums {
+  float max;       // NaN or +inf: the row is not finite
+  Sums of_chunk;   // of the chunk that holds max
+  Sums of_others;  // of all other chunks
+};
 
-// The combination over a block of kThreads, in a fixed order; only thread 0 gets it.
-template <int kThreads>
-__device__ PartialSums block_combine(PartialSums sums, double inverse_temperature) {
-  __shared__ PartialSums partial[kThreads / kWarp];
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    PartialSums other;
-    other.max = __shfl_down_sync(kAllLanes, sums.max, offset);
-    other.rest = __shfl_down_sync(kAllLanes, sums.rest, offset);
-    other.weighted = __shfl_down_sync(kAllLanes, sums.weighted, offset);
-    sums = combine(sums, other, inverse_temperature);
+// Every lane's sums added, in the order of a tree; all lanes get the result.
+__device__ inline Sums warp_sum(const Sums& sums) { return {warp_sum(sums.total), warp_sum(sums.weighted)}; }
+
+// The largest of the parts' maxima (NaN if one is) and the first part that has it.
+struct Winner {
+  float max;
+  int part;
+};
+
+template <int kParts>
+__device__ Winner find_winner(const PartialSums (&parts)[kParts]) {
+  Winner winner{parts[0].max, 0};
+#pragma unroll 1  // eight maxima are not worth registers
+  for (int i = 1; i < kParts; ++i) {
+    const float max = parts[i].max;
+    if (winner.max != winner.max || max <= winner.max) continue;
+    winner = {max, i};
   }
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  __syncthreads();  // the last row's use of `partial` is over
-  if (lane == 0) partial[warp] = sums;
-  __syncthreads();
-  if (threadIdx.x == 0)
-    for (int w = 1; w < kThreads / kWarp; ++w) sums = combine(sums, partial[w], inverse_temperature);
-  return sums;
+  return winner;
+}
+
+// The sums of all parts but for the winner's chunk, for all lanes of a warp.
+template <int kParts>
+__device__ Sums sums_around(const PartialSums (&parts)[kParts], const Winner& winner, double scale) {
+  static_assert(kParts <= kWarp);
+  Sums sums{0, 0};
+  const int i = lane_index();
+  if (i < kParts && parts[i].max > kNegativeInfinity) {
+    sums = i == winner.part ? parts[i].of_others : parts[i].of_others + parts[i].of_chunk;
+    sums = moved(sums, (static_cast<double>(parts[i].max) - static_cast<double>(winner.max)) * scale);
+  }
+  return warp_sum(sums);
+}
+
+// The sums of a row without its largest element, whose term is 1. `around` has all but the chunk with that element;
+// without() gives the chunk's other elements. It is asked only where subtracting the 1 would cost precision.
+template <class Without>
+__device__ Sums leave_out_largest(const Sums& around, const Sums& chunk, Without without) {
+  Sums all = around + chunk;
+  if (all.total < 4) return around + without();
+  all.total -= 1;
+  return all;
 }
 
 }  // namespace

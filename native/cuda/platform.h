@@ -3,6 +3,7 @@
 // the launch, and the few instructions that C++ cannot express.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "cuda/runtime.h"
@@ -33,13 +34,48 @@ cudaError_t launch(void (*kernel)(Parameters...), int64_t blocks, int threads, c
 #endif
 }
 
-// 2^x, 0 for -inf, NaN for NaN; about 2 ulp.
+// How many blocks of a kernel the current device can hold at a time.
+template <class... Parameters>
+cudaError_t resident_blocks(void (*kernel)(Parameters...), int threads, int64_t& blocks) {
+  int device = 0;
+  int processors = 0;
+  int of_each = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  if (error == cudaSuccess) error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_each, kernel, threads, 0);
+  blocks = int64_t{processors} * of_each;
+  return error;
+}
+
+// As launch(), for kernels whose blocks share `work` pieces of work however many they are: as many as there are pieces,
+// and no more than the device can hold.
+template <class... Parameters, class... Arguments>
+cudaError_t launch_resident(void (*kernel)(Parameters...), int64_t work, int threads, cudaStream_t stream,
+                            const Arguments&... arguments) {
+  int64_t blocks = 0;
+  const cudaError_t error = resident_blocks(kernel, threads, blocks);
+  if (error != cudaSuccess) return error;
+  return launch(kernel, work < blocks ? work : blocks, threads, stream, arguments...);
+}
+
+// 2^x with a relative error of up to 2^-22; 0 for -inf, NaN for NaN. Numbers below 2^-126 are 0, as x and as result.
 __device__ __forceinline__ float exp2_approx(float x) {
 #ifdef RLVR_CUDA_EMULATION
-  return exp2f(x);
+  return emulation::ex2_approx_ftz(x);
 #else
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+#endif
+}
+
+// The larger of two numbers; NaN if one is.
+__device__ __forceinline__ float max_keeping_nan(float a, float b) {
+#ifdef RLVR_CUDA_EMULATION
+  return a != a ? a : b != b ? b : fmaxf(a, b);
+#else
+  float result;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
   return result;
 #endif
 }

@@ -1,5 +1,5 @@
 // CUDA's arithmetic intrinsics. The _rn ones are exact; the approximate ones are libm's, so no test may need their
-// bits.
+// bits. Instructions that kernels write as PTX are as bad as they may be.
 #pragma once
 
 // glibc declares some of these names, hence macros.
@@ -65,3 +65,20 @@ inline double max(double a, double b) { return fmax(a, b); }
 #define CUDART_NAN_F __uint_as_float(0x7fffffffu)
 #define CUDART_INF __longlong_as_double(0x7ff0000000000000ll)
 #define CUDART_NAN __longlong_as_double(static_cast<long long>(0xfff8000000000000ull))
+
+namespace rlvr::emulation {
+
+// ex2.approx.ftz.f32 at its worst: off by 2^-22, the most that PTX allows, up or down depending on x. Subnormal
+// numbers are 0, as x and as result. Exact where PTX says so: 0, infinities, NaN.
+inline float ex2_approx_ftz(float x) {
+  constexpr float kSmallest = 0x1p-126f;
+  if (fabsf(x) < kSmallest) return 1.0f;
+  if (x != x || isinf(x)) return x < 0.0f ? 0.0f : x;
+  const unsigned hash = std::bit_cast<unsigned>(x) * 0x9e3779b9u;
+  // A little less than 2^-22, for the result is rounded once more.
+  const double error = (hash >> 31 != 0 ? 1.0 : -1.0) * (0x1p-22 - 0x1p-24);
+  const auto result = static_cast<float>(exp2(static_cast<double>(x)) * (1.0 + error));
+  return result < kSmallest ? 0.0f : result;
+}
+
+}  // namespace rlvr::emulation

@@ -1,7 +1,9 @@
-// __half and __nv_bfloat16 as storage types with CUDA's conversions: to nearest, ties to even, NaN to 0x7fff.
+// __half and __nv_bfloat16 as storage types with CUDA's conversions: to nearest, ties to even, NaN to 0x7fff; and the
+// arithmetic on pairs that the kernels use.
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 
 #include "emulation/vector_types.h"
@@ -38,6 +40,33 @@ inline float f16_value(uint16_t bits) {
   return sign != 0 ? -magnitude : magnitude;
 }
 
+// Rounded to odd: what is rounded to 16 bits afterwards is rounded as if at once.
+inline float round_to_odd(double x) {
+  const auto nearest = static_cast<float>(x);
+  const auto bits = std::bit_cast<uint32_t>(nearest);
+  const auto back = static_cast<double>(nearest);
+  if (x != x || back == x || (bits & 1u) != 0) return nearest;
+  return std::bit_cast<float>(std::fabs(back) > std::fabs(x) ? bits - 1 : bits + 1);
+}
+
+// As the _nan intrinsics, or, without keep_nan, as the plain ones, where a NaN operand loses. -0 is less than +0.
+template <typename T>
+T larger(T a, T b, bool keep_nan) {
+  const float x = a;
+  const float y = b;
+  if (x != x || y != y) {
+    const bool all = x != x && y != y;
+    return all || keep_nan ? T(NAN) : x != x ? b : a;
+  }
+  if (x == y) return std::signbit(x) ? b : a;
+  return x < y ? b : a;
+}
+
+template <typename T>
+T multiply_add(T a, T b, T c) {
+  return T(round_to_odd(std::fma(static_cast<double>(a), static_cast<double>(b), static_cast<double>(c))));
+}
+
 }  // namespace rlvr::emulation::detail
 
 #define RLVR_EMULATION_FLOAT16(NAME, STEM)                                         \
@@ -47,9 +76,7 @@ inline float f16_value(uint16_t bits) {
     NAME(float x) : bits(rlvr::emulation::detail::STEM##_bits(x)) {}               \
     operator float() const { return rlvr::emulation::detail::STEM##_value(bits); } \
   };                                                                               \
-  struct alignas(4) NAME##2 {                                                      \
-    NAME x, y;                                                                     \
-  };
+  struct alignas(4) NAME##2 { NAME x, y; };
 RLVR_EMULATION_FLOAT16(__half, f16)
 RLVR_EMULATION_FLOAT16(__nv_bfloat16, bf16)
 #undef RLVR_EMULATION_FLOAT16
@@ -78,3 +105,20 @@ inline __half2 __floats2half2_rn(float x, float y) { return {__half(x), __half(y
 inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) { return {__nv_bfloat16(x), __nv_bfloat16(y)}; }
 inline __half2 __float22half2_rn(float2 v) { return __floats2half2_rn(v.x, v.y); }
 inline __nv_bfloat162 __float22bfloat162_rn(float2 v) { return __floats2bfloat162_rn(v.x, v.y); }
+
+#define RLVR_EMULATION_PAIRS(PAIR)                                     \
+  inline PAIR __hmax2(PAIR a, PAIR b) {                                \
+    using rlvr::emulation::detail::larger;                             \
+    return {larger(a.x, b.x, false), larger(a.y, b.y, false)};         \
+  }                                                                    \
+  inline PAIR __hmax2_nan(PAIR a, PAIR b) {                            \
+    using rlvr::emulation::detail::larger;                             \
+    return {larger(a.x, b.x, true), larger(a.y, b.y, true)};           \
+  }                                                                    \
+  inline PAIR __hfma2(PAIR a, PAIR b, PAIR c) {                        \
+    using rlvr::emulation::detail::multiply_add;                       \
+    return {multiply_add(a.x, b.x, c.x), multiply_add(a.y, b.y, c.y)}; \
+  }
+RLVR_EMULATION_PAIRS(__half2)
+RLVR_EMULATION_PAIRS(__nv_bfloat162)
+#undef RLVR_EMULATION_PAIRS
