@@ -2,10 +2,10 @@
 //
 //   node scripts/check-binary.mjs [--max-glibc 2.28] [--json] FILE...
 //
-// A failure is: a symbol of a newer glibc; a shared library outside glibc; a search path for libraries; an undefined
-// symbol that is neither glibc's nor Node-API's; an instruction that not every processor of the architecture has, unless
-// in code that is called after a check of the processor. Only the unstripped addon tells which code that is: FILE
-// itself, or the one of the same build in build-prebuild/. Needs binutils for the file's architecture.
+// A failure is: a symbol of a newer glibc; a shared library outside glibc; a search path for libraries; no
+// NODELETE; an undefined symbol that is neither glibc's nor Node-API's; an instruction that not every processor of the
+// architecture has, unless in code that is called after a check of the processor. Only the unstripped addon tells which
+// code that is: FILE itself, or the one of the same build in build-prebuild/. Needs binutils for the file's architecture.
 
 import { readFileSync, statSync } from 'node:fs';
 import { relative } from 'node:path';
@@ -65,6 +65,7 @@ function libraryReport(file) {
   const dynamic = readelf(file, ['--dynamic']);
   const libraries = [...dynamic.matchAll(/\(NEEDED\).*\[(.+)\]/g)].map(([, name]) => name);
   const failures = libraries.filter((name) => !LIBRARIES.test(name)).map((name) => `needs the shared library ${name}`);
+  if (!/\bNODELETE\b/.test(dynamic)) failures.push('can be unloaded before the process ends');
   for (const [, path] of dynamic.matchAll(/\((?:RPATH|RUNPATH)\).*\[(.+)\]/g)) failures.push(`searches ${path}`);
   return { libraries, failures };
 }
