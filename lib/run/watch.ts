@@ -1,5 +1,6 @@
 // Arrays that the caller takes away while a call uses them: the call fails with an error that names one.
 import { checkAttached } from '../backend/extents.js';
+import type { TokenLogProbsOnePassArguments, TokenTerms } from '../kernels.js';
 import { elementsOf, typedArrayType } from '../views.js';
 import { outOf } from './own-memory.js';
 
@@ -18,12 +19,20 @@ export function givenArrays(fields: object, options: object): NamedArrays {
   return arrays;
 }
 
+/** Arguments of kernels that hold arrays. */
+const NESTED: ReadonlySet<string> = new Set<keyof TokenLogProbsOnePassArguments | keyof TokenTerms>([
+  'terms',
+  'policy',
+  'penalty',
+]);
+
 /** Throws if one of the arrays, or of those that a kernel was given, has lost its memory. */
 export function checkArrays(arrays: NamedArrays, kernelArguments: object = {}): void {
   for (const [name, array] of arrays) checkAttached(name, array);
   const args = kernelArguments as Record<string, unknown>;
   for (const name in args) {
     const array = args[name];
+    if (NESTED.has(name)) checkArrays([], array as object | undefined);
     if (!ArrayBuffer.isView(array)) continue;
     checkAttached(name === 'gradLogits' ? (array === args.logits ? 'logits' : 'gradient.out') : name, array);
   }

@@ -1,5 +1,5 @@
 // A call with its arguments, and what came of it.
-import { type Figure, figuresOf } from './figures.js';
+import { type Figure, figuresOf, scaledFigures } from './figures.js';
 import type { Victim } from './hostile.js';
 import { FUZZED_BACKEND } from './job.js';
 
@@ -35,6 +35,6 @@ export async function attemptAsync(victim: Victim, call: (...args: unknown[]) =>
 }
 
 export function finished(one: Attempt): Attempt {
-  one.figures = figuresOf(one.value);
+  one.figures = scaledFigures(figuresOf(one.value));
   return one;
 }

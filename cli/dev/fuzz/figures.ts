@@ -46,6 +46,20 @@ export function figuresOf(value: unknown, path = '', into: Figure[] = [], depth 
   return into;
 }
 
+/**
+ * The same with rows of `gradLogits` times `rowScale`, where there is one: a scale that is 0 and one that is next to nothing mean
+ * the same, but rows of zeros and others.
+ */
+export function scaledFigures(figures: readonly Figure[]): Figure[] {
+  const scale = figures.find(({ path }) => path === 'rowScale')?.numbers;
+  return figures.map((figure) => {
+    if (!scale || figure.path !== 'gradLogits' || figure.numbers.length % scale.length !== 0) return figure;
+    const vocab = figure.numbers.length / scale.length;
+    const scaled = Float64Array.from(figure.numbers, (entry, i) => entry * scale[Math.floor(i / vocab)]);
+    return { ...figure, numbers: scaled };
+  });
+}
+
 /** What is there, in words, for a comparison of shapes. */
 const outline = (figures: readonly Figure[]) =>
   figures.map(({ path, kind, numbers }) => `${path} ${kind} ${numbers.length}`).join(', ');

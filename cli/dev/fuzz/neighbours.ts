@@ -4,7 +4,7 @@ import { tag } from '../../../lib/errors.js';
 import { honest, isPlain, isTypedArray, ownValue } from './arguments.js';
 import { attempt } from './attempts.js';
 import { below, widened } from './data.js';
-import { type Figure, figuresOf } from './figures.js';
+import { type Figure, figuresOf, scaledFigures } from './figures.js';
 import type { Plan } from './plan.js';
 import type { Target } from './targets.js';
 import { victimOf } from './victims.js';
@@ -38,7 +38,7 @@ export function neighbours(
     if (fromLogits) moveZeroLogits(victim.args, () => Math.max(width, 2e-7) * heat * direction());
     const { failed, value } = attempt(victim, target.sync, 'reference');
     if (failed) return undefined;
-    found.push(figuresOf(value));
+    found.push(scaledFigures(figuresOf(value)));
   }
   return found;
 }
