@@ -98,9 +98,9 @@ void export_token_log_probs(Napi::Env env, const Exports& exports) {
       env, exports, "tokenLogProbsForward");
   export_op<TokenLogProbsBackward, read_backward, cpu::token_log_probs_backward,
             RLVR_ON_CUDA(token_log_probs_backward)>(env, exports, "tokenLogProbsBackward");
-  export_op<TokenLogProbsOnePass, read_one_pass, cpu::token_log_probs_one_pass, nullptr>(env, exports,
-                                                                                         "tokenLogProbsOnePass");
-  export_op<ZeroRows, read_zero_rows, cpu::zero_rows, nullptr>(env, exports, "zeroRows");
+  export_cpu_op<TokenLogProbsOnePass, read_one_pass, cpu::token_log_probs_one_pass>(env, exports,
+                                                                                    "tokenLogProbsOnePass");
+  export_cpu_op<ZeroRows, read_zero_rows, cpu::zero_rows>(env, exports, "zeroRows");
 }
 
 }  // namespace rlvr::binding
