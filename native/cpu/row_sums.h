@@ -81,7 +81,8 @@ template <class S, class E, bool kExactScale, bool kWeighted, bool kKeep = false
 class RowPass {
  public:
   using Element = typename E::Element;
-  static constexpr int64_t kBlock = S::kWidth > 8 ? 2048 : 1024;  // elements, still in L1 if they must be read again
+  // Elements, still in L1 if they must be read again: few enough for sums in float32, which equal terms round alike.
+  static constexpr int64_t kBlock = 128 * S::kWidth;
 
   RowPass(const Element* x, int64_t count, double inverse_temperature, const Kept& kept = {})
       : x_(x),

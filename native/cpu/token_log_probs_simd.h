@@ -10,8 +10,8 @@ namespace {  // a copy for every file: they are compiled for different instructi
 // float32 terms of a row that the one pass keeps, and room for the vector that the last of them are in.
 constexpr int64_t one_pass_terms(int64_t vocab) { return (vocab + 31) / 32 * 32; }
 
-// Those, and two numbers for each block of at least 1024 of them.
-constexpr int64_t one_pass_scratch(int64_t vocab) { return one_pass_terms(vocab) / 2 + 2 * (vocab / 1024 + 1); }
+// Those, and two numbers for each block of at least 512 of them.
+constexpr int64_t one_pass_scratch(int64_t vocab) { return one_pass_terms(vocab) / 2 + 2 * (vocab / 512 + 1); }
 
 }  // namespace
 
