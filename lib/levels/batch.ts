@@ -103,7 +103,8 @@ export interface TokenLevelOptions {
   temperature?: number;
   /**
    * Default `'error'`: a token without a finite log-prob throws, naming the first row. `'skip'` drops such tokens like a
-   * mask and counts them in `metrics.nonFiniteTokens`.
+   * mask and counts them in `metrics.nonFiniteTokens`. Where the gradient is written in one pass (docs/spec.md, section 9), its
+   * memory, in place the logits, is in an unspecified state after that error.
    */
   onNonFinite?: NonFiniteRule;
 }

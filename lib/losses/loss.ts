@@ -218,7 +218,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const gradient = yield* writeGradientTask(level, target, outcome.terms, false);
     const results = yield* readResults(level, outcomeArrays(outcome, level, gradient, options.logProbs === true));
     checkRows(results.badRows);
-    // After the checks: where non-finite rows are an error, a gradient in host memory stays as it was.
+    // After the checks: where non-finite rows are an error, a gradient in host memory is left alone from here on.
     const [array] = isOnDevice(gradient.array) ? [gradient.array] : yield* read(gradient.array);
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
     const { losses, scores, groupLosses, logProbs, entropy } = results;
