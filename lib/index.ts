@@ -21,7 +21,7 @@ export {
 } from './levels/forward.js';
 export type { BatchGradient, GradientOf, LossGradient } from './levels/gradient.js';
 export type { Score } from './levels/scores.js';
-export type { DeferredGradient, GradientOption, Logits } from './logits.js';
+export type { DeferredGradient, GradientOption, Logits, LossGradientOption } from './logits.js';
 export { type BnpoOptions, bnpo, bnpoSync } from './losses/bnpo.js';
 export { type CispoOptions, type CispoParameters, cispo, cispoSync } from './losses/cispo.js';
 export { type ConspoOptions, conspo, conspoSync } from './losses/conspo.js';

@@ -22,7 +22,15 @@ export type GradientOption<Target> = 'new' | 'in-place' | 'none' | { out: Target
  * `rowScale` [T] to multiply it with where it is used next. One pass over the logits then does for losses that know the scale only
  * when they have seen every row.
  */
-export type DeferredGradient<Target> = { deferred: true; out?: Target };
+export interface DeferredGradient<Target> {
+  /** Write `onehot - p`, and return `rowScale`. */
+  deferred: true;
+  /** An array to write to. Omitted: the gradient overwrites the logits. */
+  out?: Target;
+}
+
+/** As {@link GradientOption}, for a loss; deferred from logits only. */
+export type LossGradientOption<Target> = GradientOption<Target> | DeferredGradient<Target>;
 
 /** Whether an option means that an input is overwritten with its gradient. */
 export function isInPlace(gradient: unknown): boolean {

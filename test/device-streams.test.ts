@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Device, openDevice } from '../lib/cuda/index.js';
 import { conspo, conspoSync, tokenLogProbs } from '../lib/index.js';
-import { collectUntil, DEVICES, emulation, roundedBatch } from './support/device.js';
+import { collectUntil, DEVICES, type Emulation, emulation, roundedBatch } from './support/device.js';
 import { failureOf, rlvrError } from './support/errors.js';
 
 const { host, batch } = roundedBatch(61, { vocab: 40 });
@@ -13,7 +13,8 @@ async function expectError(call: () => unknown, code: string, message: RegExp): 
 }
 
 describe.runIf(emulation && DEVICES > 0)('streams of other libraries', () => {
-  const { createStream, destroyStream, createEvent, destroyEvent, recordEvent, setMemory } = emulation!;
+  const { createStream, destroyStream, createEvent, destroyEvent, recordEvent, setMemory } =
+    emulation ?? ({} as Emulation);
   let streams: bigint[] = [];
   const newStream = (device = 0) => {
     const stream = createStream(device);

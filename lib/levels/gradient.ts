@@ -5,13 +5,13 @@ import { outputArray } from '../backend/outputs.js';
 import { badArgument, describe, tag } from '../errors.js';
 import type { DeviceMemory, HostArray } from '../kernels.js';
 import {
-  type DeferredGradient,
   type GradientOption,
   gradientView,
   isDeferred,
   isInPlace,
   type Logits,
   type LogitsView,
+  type LossGradientOption,
 } from '../logits.js';
 import { newArray } from '../memory.js';
 import * as ratio from '../ops/ratio-scores.js';
@@ -77,14 +77,14 @@ export type BatchGradient<B> = GradientOption<
 >;
 
 /** As {@link BatchGradient}, for a loss: from logits it may leave the scale to the caller. */
-export type LossGradient<B> =
-  | BatchGradient<B>
-  | (B extends { logits: infer L extends Logits } ? DeferredGradient<L> : never);
+export type LossGradient<B> = LossGradientOption<
+  B extends { logits: infer L extends Logits } ? L : Float32Array | Float64Array
+>;
 
 /** Where the gradient goes, checked, also against the `inputs` of the call, which must not be in that memory. */
 export function gradientTarget(
   checked: CheckedSequences,
-  option: GradientOption<Logits | FloatArray> | DeferredGradient<Logits> = 'new',
+  option: LossGradientOption<Logits | FloatArray> = 'new',
   inputs: object,
 ): GradientTarget {
   const deferred = isDeferred(option);

@@ -219,7 +219,7 @@ export function* backwardTask(
   },
 ): Task<BackwardArrays> {
   const gradLogits = gradient.data;
-  const badRows = Int32Array.of(-1, -1);
+  const badRows = newArray('badRows', Int32Array, 2).fill(-1);
   const args = {
     logSumExp: upstream.logSumExp,
     gradLogProbs: upstream.gradLogProbs,

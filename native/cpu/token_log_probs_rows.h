@@ -68,7 +68,7 @@ int64_t one_pass_rows(const TokenLogProbsOnePass& op, int64_t begin, int64_t end
 template <class S>
 void exp_all(const float* x, float* out, int64_t count) {
   const typename S::template Scale<Precision::kFull, true> scale(1.0, 0.0f);
-  const Exp2Monic<S, Precision::kFull> polynomial;
+  const Exp2Multiple<S, Precision::kFull> polynomial(1);
   for (int64_t i = 0; i < count; i += S::kWidth) {
     float lane[S::kWidth] = {};
     for (int64_t k = i; k < count && k < i + S::kWidth; ++k) lane[k - i] = x[k];
@@ -78,8 +78,7 @@ void exp_all(const float* x, float* out, int64_t count) {
     typename S::Float shifted[1];
     S::exp(u, scale, polynomial, factor, power, shifted);
     S::store(lane, S::mul(factor[0], power[0]));
-    for (int64_t k = i; k < count && k < i + S::kWidth; ++k)
-      out[k] = static_cast<float>(static_cast<double>(lane[k - i]) * polynomial.kUnit);
+    for (int64_t k = i; k < count && k < i + S::kWidth; ++k) out[k] = lane[k - i];
   }
 }
 
