@@ -140,18 +140,19 @@ describeBackends('out in the memory of an input is refused', (backend) => {
     });
   });
 
-  test('but not right beside it', () => {
-    for (const subject of SUBJECTS) {
+  test.each(SUBJECTS.map((subject) => [subject.name, subject] as const))(
+    'but not right beside it: %s',
+    (_name, subject) => {
       const expected = subject.runSync(subject.inputs, { backend }) as object;
       for (const name of arraysOf(subject)) {
         const beside = START + Math.ceil(subject.out.byteLength / 8) * 8;
         const { inputs, out } = placed(subject, name, MEMORY[0][1], beside);
         const result = subject.runSync(inputs, { backend, gradient: { out } }) as Fields;
-        expect(Object.values(result), `${subject.name}: ${name}`).toContain(out);
-        if (!subject.name.endsWith('float32')) expect(result, `${subject.name}: ${name}`).toEqual(expected);
+        expect(Object.values(result), name).toContain(out);
+        if (!subject.name.endsWith('float32')) expect(result, name).toEqual(expected);
       }
-    }
-  });
+    },
+  );
 });
 
 describeBackends('in place', (backend) => {
