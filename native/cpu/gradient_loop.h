@@ -102,6 +102,7 @@ struct GradientLoop {
     for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
       Float u[kMany];
       for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
+      fetch_ahead<S>(x + i);
       apply<kWatch>(formula, u, exponents);
       for (int k = 0; k < kMany; k += 2) {
         if constexpr (kStream)

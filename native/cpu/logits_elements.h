@@ -4,6 +4,7 @@
 // also be stored with non-temporal stores, to an address that is a multiple of a vector's size.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 
@@ -81,6 +82,15 @@ struct F16 {
 
 constexpr int kMany = 4;  // vectors at a time: one alone would wait on its own dependency chain
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Prefetches to L1 what a loop that is at `x` will read a page from there: kMany vectors. The hardware prefetcher covers all but
+// the first lines of a page, for which the arithmetic would wait.
+template <class S, class Element>
+[[gnu::always_inline]] inline void fetch_ahead(const Element* x) {
+  const auto ahead = reinterpret_cast<uintptr_t>(x) + 4096;
+  for (size_t line = 0; line < kMany * S::kWidth * sizeof(Element); line += 64)
+    __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
+}
 
 // Calls visit(vector) with elements [begin, count), fewer than a vector holds, the others -inf.
 template <class S, class E, class Visit>

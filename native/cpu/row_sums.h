@@ -165,14 +165,6 @@ class RowPass {
     }
   }
 
-  // Prefetches what is a page ahead to L1. The hardware prefetcher covers all but the first lines of a page, for which
-  // the arithmetic would wait.
-  static void fetch_ahead(const Element* x) {
-    const auto ahead = reinterpret_cast<uintptr_t>(x) + 4096;
-    for (size_t line = 0; line < kMany * kWidth * sizeof(Element); line += 64)
-      __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
-  }
-
   static double difference(float a, float b) { return static_cast<double>(a) - static_cast<double>(b); }
 
   struct Block {
@@ -188,7 +180,7 @@ class RowPass {
     for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
       Float u[kMany];
       for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
-      fetch_ahead(x + i);
+      fetch_ahead<S>(x + i);
       accumulate<kFar, kStore>(u, lanes, kStore ? terms + i : nullptr);
     }
     const auto one = [&](Float v) {
