@@ -8,6 +8,8 @@ import type { Machine } from './report/report.js';
 
 const ROOT = packageRoot();
 const DEFAULT_CACHE = 32 * 2 ** 20;
+/** More than any processor has for each of its cores. */
+const CACHE_PER_CORE = 32 * 2 ** 20;
 const LOAD_MS = 300;
 
 /** Bytes of the last-level cache, where the system reports it; otherwise a generous guess. */
@@ -19,6 +21,14 @@ export function lastLevelCacheBytes(): number {
   } catch {
     return DEFAULT_CACHE;
   }
+}
+
+/**
+ * The part of it that can be ours: a virtual machine of a few cores is told the size of the cache that it shares with all others
+ * on its host, and arrays that outgrow that one may not fit into its memory.
+ */
+export function ownCacheBytes(): number {
+  return Math.min(lastLevelCacheBytes(), os.cpus().length * CACHE_PER_CORE);
 }
 
 export function describeMachine(): Machine {

@@ -2,7 +2,7 @@
 
 import type { DeviceTensor } from '../../lib/cuda/index.js';
 import type { DType, HostTensor } from '../../lib/index.js';
-import { availableMemory, lastLevelCacheBytes } from '../machine.js';
+import { availableMemory, ownCacheBytes } from '../machine.js';
 import { formatShape } from '../report/figures.js';
 import { asBytes, benchAddon } from './addon.js';
 import {
@@ -44,7 +44,7 @@ const ARRAYS = 3; // logits, work, out
 const bytesOf = ({ tokens, vocab }: TokenShape, dtype: DType) => tokens * vocab * bytesPerElement(dtype);
 
 /** As many copies as make one kind of array four times as large as the last-level cache. */
-export function slotsOf(shape: TokenShape, dtype: DType, cacheBytes = lastLevelCacheBytes()): number {
+export function slotsOf(shape: TokenShape, dtype: DType, cacheBytes = ownCacheBytes()): number {
   return Math.min(MAX_SLOTS, Math.max(2, Math.ceil((4 * cacheBytes) / bytesOf(shape, dtype))));
 }
 
