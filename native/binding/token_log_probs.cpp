@@ -27,8 +27,9 @@ TokenLogProbsForward read_forward(Arguments& a) {
 
 void read_term(Arguments& a, int64_t tokens, TokenTerms& terms) {
   RatioScoresForward& score = terms.scores[terms.count];
+  score.tokens = tokens;
   score.sequences = terms.sequences;
-  read_score_rules(a, tokens, score);
+  read_score_rules(a, score);
   terms.grad_scores[terms.count] = a.array<const double>("gradScores", terms.sequences);
   ++terms.count;
 }
