@@ -80,6 +80,7 @@ if (emulated) {
     'token-weights',
     'given-log-probs',
     'gradient-overlap',
+    'many-sequences',
     'copy-inputs',
     'one-pass',
     'partial-batches',

@@ -9,6 +9,7 @@ type Counts = ReturnType<NonNullable<typeof emulation>['operations']>;
 
 const { host, batch } = roundedBatch(71, { vocab: 20 });
 const inPlace = { gradient: 'in-place' } as const;
+const skip = { onNonFinite: 'skip' } as const;
 
 describe.runIf(emulation && DEVICES > 0)('operations on a stream', () => {
   afterAll(() => {
@@ -16,11 +17,11 @@ describe.runIf(emulation && DEVICES > 0)('operations on a stream', () => {
   });
 
   /** What `call` asks of the stream of a device on which the same has run before. */
-  async function counted(call: (logits: DeviceTensor, device: Device) => unknown): Promise<Counts> {
+  async function counted(call: (logits: DeviceTensor, device: Device) => unknown, of = host): Promise<Counts> {
     const device = openDevice();
-    const logits = device.uploadSync(host);
+    const logits = device.uploadSync(of);
     await call(logits, device);
-    device.uploadSync(host, { out: logits });
+    device.uploadSync(of, { out: logits });
     const before = emulation!.operations();
     await call(logits, device);
     const after = emulation!.operations();
@@ -48,9 +49,25 @@ describe.runIf(emulation && DEVICES > 0)('operations on a stream', () => {
     expect(await counted(call)).toMatchObject({ allocations, frees: allocations, memsets: 0, copies: 0 });
   });
 
-  test('conspo in place: nine operations', async () => {
-    const counts = await counted((logits) => conspo({ ...batch, logits }, inPlace));
-    expect(counts).toMatchObject({ allocations: 1, launches: 8 }); // two of which move small arrays
+  test.each<[name: string, call: (logits: DeviceTensor) => unknown]>([
+    ['conspo', (logits) => conspo({ ...batch, logits }, inPlace)],
+    ['conspoSync', (logits) => conspoSync({ ...batch, logits }, inPlace)],
+    ['conspoSync, non-finite rows skipped', (logits) => conspoSync({ ...batch, logits }, { ...inPlace, ...skip })],
+    ['grpoSync', (logits) => grpoSync({ ...batch, logits }, inPlace)],
+    [
+      'grpoSync, KL and an entropy bonus',
+      (logits) => grpoSync({ ...batch, logits }, { ...inPlace, klCoef: 0.1, entropyCoef: 0.1 }),
+    ],
+  ])('%s in place: six operations', async (_name, call) => {
+    const counts = await counted(call);
+    expect(counts).toMatchObject({ allocations: 1, launches: 5 }); // two of which move small arrays
+    expect(total(counts)).toBe(6);
+  });
+
+  test('of more than 128 sequences: a launch for each step that has work for many blocks', async () => {
+    const { host, batch } = roundedBatch(71, { vocab: 20, groups: 60 });
+    expect(batch.rewards.length).toBeGreaterThan(128);
+    const counts = await counted((logits) => conspoSync({ ...batch, logits }, inPlace), host);
     expect(total(counts)).toBe(9);
   });
 });

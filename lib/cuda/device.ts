@@ -1,7 +1,6 @@
 // A CUDA device, and the tensors in its memory. Each class needs the other, so they share a file.
 import type { NativeCuda, NativeDevice } from '../backend/addon.js';
 import { checkNotCapturing, cudaCall, cudaPromise, deviceBackend } from '../backend/cuda.js';
-import { checkAttached } from '../backend/extents.js';
 import { onThread } from '../backend/threads.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
 import { type HostTensor, hostView, tensorShape } from '../host-tensor.js';
@@ -16,6 +15,7 @@ import {
 import { typedArray } from '../validate.js';
 import { bytesOf, elementSize, type ForeignMemory, foreignMemory } from './foreign-memory.js';
 import { eventHandle } from './handles.js';
+import { HeldMemory } from './held-memory.js';
 
 interface Parts {
   device: Device;
@@ -28,8 +28,8 @@ interface Parts {
 
 /** The memory of a tensor that was not disposed. */
 export let memoryOf: (name: string, tensor: DeviceTensor) => DeviceMemory;
-/** Copies between a tensor and a host array, which an error calls `name`. */
-let transfer: (tensor: DeviceTensor, name: string, host: HostMatrix, to: 'writeAsync' | 'readAsync') => Promise<void>;
+/** Copies a host array, which an error calls `name`, into a tensor. */
+let fill: (tensor: DeviceTensor, name: string, host: HostMatrix) => Promise<void>;
 /** Makes a tensor. */
 export let deviceTensor: (parts: Parts) => DeviceTensor;
 
@@ -125,7 +125,7 @@ export class Device {
    */
   async upload(host: HostTensor, options?: { out?: DeviceTensor }): Promise<DeviceTensor> {
     const { tensor, matrix } = this.#upload(host, options?.out);
-    await transfer(tensor, 'host.data', matrix, 'writeAsync');
+    await fill(tensor, 'host.data', matrix);
     return tensor;
   }
 
@@ -276,20 +276,17 @@ export class DeviceTensor {
   readonly dtype: DType;
   /** Elements from one row to the next. */
   readonly rowStride: number;
-  #memory: DeviceMemory | undefined;
-  #owner: unknown;
-  #transfers = 0; // not done yet: they need the memory, disposed of or not
-  #free: (() => void) | undefined;
+  #held: HeldMemory;
 
   /** What `instanceof` asks: a Proxy of a tensor, or an object made from this prototype, has no memory. */
   static [Symbol.hasInstance](value: unknown): boolean {
-    return typeof value === 'object' && value !== null && #memory in value;
+    return typeof value === 'object' && value !== null && #held in value;
   }
 
   static {
     deviceTensor = (parts) => new DeviceTensor(parts);
     memoryOf = (name, tensor) => tensor.#live(name);
-    transfer = (tensor, ...args) => tensor.#transfer(...args);
+    fill = (tensor, name, host) => tensor.#transfer(name, host, 'writeAsync');
   }
 
   private constructor({ device, shape, dtype, rowStride, memory, owner }: Parts) {
@@ -297,18 +294,18 @@ export class DeviceTensor {
     this.shape = Object.freeze([shape[0], shape[1]] as const);
     this.dtype = dtype;
     this.rowStride = rowStride;
-    this.#memory = memory;
-    this.#owner = owner;
+    this.#held = new HeldMemory(memory, owner);
   }
 
   /** What wrapped memory belongs to. */
   get owner(): unknown {
-    return this.#owner;
+    return this.#held.owner;
   }
 
   #live(name: string): DeviceMemory {
-    if (this.#memory && !this.device.disposed) return this.#memory;
-    const what = this.#memory ? 'one of a disposed device' : 'a disposed one';
+    const { memory } = this.#held;
+    if (memory && !this.device.disposed) return memory;
+    const what = memory ? 'one of a disposed device' : 'a disposed one';
     throw new RlvrError('ERR_DISPOSED', `${name}: expected a DeviceTensor with its memory, got ${what}`);
   }
 
@@ -323,7 +320,7 @@ export class DeviceTensor {
 
   /** Whether `dispose()` was called. */
   get disposed(): boolean {
-    return this.#memory === undefined;
+    return this.#held.memory === undefined;
   }
 
   /**
@@ -360,36 +357,13 @@ export class DeviceTensor {
   }
 
   async #transfer(name: string, host: HostMatrix, method: 'writeAsync' | 'readAsync'): Promise<void> {
-    const memory = this.#live('out');
-    this.#transfers++;
-    try {
-      await onThread(() => {
-        checkAttached(name, host.array); // it may have had to wait for a thread
-        return cudaPromise(memory[method](host, this.rowStride));
-      });
-      checkAttached(name, host.array);
-    } finally {
-      this.#transfers--;
-      this.#release();
-    }
+    this.#live('out');
+    await this.#held.transfer(name, host, this.rowStride, method);
   }
 
   /** Frees the memory, once the work that was enqueued is done with it. Wrapped memory remains its owner's. */
   dispose(): void {
-    const memory = this.#memory;
-    if (!memory) return;
-    this.#memory = undefined;
-    this.#free = () => {
-      memory.dispose();
-      this.#owner = undefined;
-    };
-    this.#release();
-  }
-
-  #release(): void {
-    if (this.#transfers > 0) return;
-    this.#free?.();
-    this.#free = undefined;
+    this.#held.dispose();
   }
 
   /** As `dispose()`, for `using` declarations. */

@@ -56,6 +56,7 @@ void CudaSession::flush(Napi::Env env) {
   throw_if_failed(env, session_->place());
   for (const auto& [step, arguments] : steps)
     if (!env.IsExceptionPending()) step(*this, env, held_[arguments].Value());
+  if (!env.IsExceptionPending()) throw_if_failed(env, session_->flush());
 }
 
 // What was not flushed is not run: nobody waits for it.

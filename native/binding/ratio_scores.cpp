@@ -8,15 +8,14 @@ namespace {
 
 RatioScoresForward read_forward(Arguments& a) {
   RatioScoresForward op{};
-  int64_t tokens = 0;
   op.sequences = a.integer("sequences");
-  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, tokens);
-  op.log_probs = a.array<const double>("logProbs", tokens);
-  op.mask = a.optional_array<const uint8_t>("mask", tokens);
-  read_score_rules(a, tokens, op);
+  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, op.tokens);
+  op.log_probs = a.array<const double>("logProbs", op.tokens);
+  op.mask = a.optional_array<const uint8_t>("mask", op.tokens);
+  read_score_rules(a, op);
   op.scores = a.array<double>("scores", op.sequences);
   op.token_counts = a.array<double>("tokenCounts", op.sequences);
-  op.score_grads = a.array<double>("scoreGrads", tokens);
+  op.score_grads = a.array<double>("scoreGrads", op.tokens);
   op.clipped_low = a.array<int32_t>("clippedLow", op.sequences);
   op.clipped_high = a.array<int32_t>("clippedHigh", op.sequences);
   op.ratio_stats = a.optional_array<double>("ratioStats", 4 * op.sequences);
@@ -26,14 +25,13 @@ RatioScoresForward read_forward(Arguments& a) {
 
 RatioScoresBackward read_backward(Arguments& a) {
   RatioScoresBackward op{};
-  int64_t tokens = 0;
   op.sequences = a.integer("sequences");
-  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, tokens);
+  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, op.tokens);
   op.grad_scores = a.array<const double>("gradScores", op.sequences);
-  op.score_grads = a.array<const double>("scoreGrads", tokens);
+  op.score_grads = a.array<const double>("scoreGrads", op.tokens);
   op.accumulate = a.boolean("accumulate");
   op.grad_log_probs =
-      op.accumulate ? a.in_out<double>("gradLogProbs", tokens) : a.array<double>("gradLogProbs", tokens);
+      op.accumulate ? a.in_out<double>("gradLogProbs", op.tokens) : a.array<double>("gradLogProbs", op.tokens);
   op.cancel = a.cancel_flag();
   return op;
 }

@@ -6,12 +6,12 @@
 
 namespace rlvr::binding {
 
-// The kind, its parameters, old log-probs, sides and token weights, for op.sequences sequences of `tokens` tokens.
-inline void read_score_rules(Arguments& a, int64_t tokens, RatioScoresForward& op) {
+// The kind, its parameters, old log-probs, sides and token weights, for op.sequences sequences of op.tokens tokens.
+inline void read_score_rules(Arguments& a, RatioScoresForward& op) {
   op.kind = static_cast<RatioScore>(a.integer("kind", static_cast<int64_t>(RatioScore::kK3)));
-  op.old_log_probs = a.optional_array<const double>("oldLogProbs", tokens);
+  op.old_log_probs = a.optional_array<const double>("oldLogProbs", op.tokens);
   op.sides = a.optional_array<const double>("sides", op.sequences);
-  op.token_weights = a.optional_array<const double>("tokenWeights", tokens);
+  op.token_weights = a.optional_array<const double>("tokenWeights", op.tokens);
   op.epsilon_low = a.number("epsilonLow");
   op.epsilon_high = a.number("epsilonHigh");
   op.ratio_min = a.number("ratioMin");

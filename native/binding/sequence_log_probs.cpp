@@ -7,11 +7,10 @@ namespace {
 
 SequenceLogProbsForward read_forward(Arguments& a) {
   SequenceLogProbsForward op{};
-  int64_t tokens = 0;
   op.sequences = a.integer("sequences");
-  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, tokens);
-  op.log_probs = a.array<const double>("logProbs", tokens);
-  op.mask = a.optional_array<const uint8_t>("mask", tokens);
+  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, op.tokens);
+  op.log_probs = a.array<const double>("logProbs", op.tokens);
+  op.mask = a.optional_array<const uint8_t>("mask", op.tokens);
   op.scores = a.array<double>("scores", op.sequences);
   op.token_counts = a.array<double>("tokenCounts", op.sequences);
   op.cancel = a.cancel_flag();
@@ -20,13 +19,12 @@ SequenceLogProbsForward read_forward(Arguments& a) {
 
 SequenceLogProbsBackward read_backward(Arguments& a) {
   SequenceLogProbsBackward op{};
-  int64_t tokens = 0;
   op.sequences = a.integer("sequences");
-  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, tokens);
+  op.cu_seqlens = offsets(a, "cuSeqlens", op.sequences, op.tokens);
   op.grad_scores = a.array<const double>("gradScores", op.sequences);
   op.token_counts = a.array<const double>("tokenCounts", op.sequences);
-  op.mask = a.optional_array<const uint8_t>("mask", tokens);
-  op.grad_log_probs = a.array<double>("gradLogProbs", tokens);
+  op.mask = a.optional_array<const uint8_t>("mask", op.tokens);
+  op.grad_log_probs = a.array<double>("gradLogProbs", op.tokens);
   op.cancel = a.cancel_flag();
   return op;
 }

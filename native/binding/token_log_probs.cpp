@@ -6,8 +6,9 @@
 namespace rlvr::binding {
 namespace {
 
-TokenLogProbsForward read_forward(Arguments& a) {
-  TokenLogProbsForward op{};
+// What both passes know of the rows.
+template <class Op>
+void read_rows(Arguments& a, Op& op) {
   op.dtype = static_cast<DType>(a.integer("dtype", 2));
   op.tokens = a.integer("tokens");
   op.vocab = a.integer("vocab");
@@ -16,6 +17,11 @@ TokenLogProbsForward read_forward(Arguments& a) {
   op.targets = a.array<const int32_t>("targets", op.tokens);
   op.mask = a.optional_array<const uint8_t>("mask", op.tokens);
   op.temperature = a.number("temperature");
+}
+
+TokenLogProbsForward read_forward(Arguments& a) {
+  TokenLogProbsForward op{};
+  read_rows(a, op);
   op.log_probs = a.array<double>("logProbs", op.tokens);
   op.log_sum_exp = a.array<double>("logSumExp", op.tokens);
   op.entropy = a.optional_array<double>("entropy", op.tokens);
@@ -27,8 +33,9 @@ TokenLogProbsForward read_forward(Arguments& a) {
 
 void read_term(Arguments& a, int64_t tokens, TokenTerms& terms) {
   RatioScoresForward& score = terms.scores[terms.count];
+  score.tokens = tokens;
   score.sequences = terms.sequences;
-  read_score_rules(a, tokens, score);
+  read_score_rules(a, score);
   terms.grad_scores[terms.count] = a.array<const double>("gradScores", terms.sequences);
   ++terms.count;
 }
@@ -69,14 +76,7 @@ ZeroRows read_zero_rows(Arguments& a) {
 
 TokenLogProbsBackward read_backward(Arguments& a) {
   TokenLogProbsBackward op{};
-  op.dtype = static_cast<DType>(a.integer("dtype", 2));
-  op.tokens = a.integer("tokens");
-  op.vocab = a.integer("vocab");
-  op.row_stride = a.integer("rowStride");
-  op.logits = a.matrix("logits", op.dtype, op.tokens, op.vocab, op.row_stride);
-  op.targets = a.array<const int32_t>("targets", op.tokens);
-  op.mask = a.optional_array<const uint8_t>("mask", op.tokens);
-  op.temperature = a.number("temperature");
+  read_rows(a, op);
   op.log_sum_exp = a.array<const double>("logSumExp", op.tokens);
   op.grad_log_probs = a.array<const double>("gradLogProbs", op.tokens);
   op.grad_entropy = a.optional_array<const double>("gradEntropy", op.tokens);

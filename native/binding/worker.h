@@ -73,7 +73,7 @@ Napi::Value run_async(const Napi::CallbackInfo& info) {
 
 #ifdef RLVR_HAVE_CUDA
 template <class Op>
-using Enqueue = cudaError_t (*)(const Op& op, cudaStream_t stream);
+using Enqueue = cudaError_t (*)(const Op& op, cuda::PhaseQueue& queue);
 
 // A CudaSession::Step.
 template <class Op, Reader<Op> kRead, Enqueue<Op> kEnqueue>
@@ -111,7 +111,11 @@ Napi::Value time(const Napi::CallbackInfo& info) {
   const int repeats = info[2].IsNumber() ? info[2].As<Napi::Number>().Int32Value() : 1;
   const bool as_graph = info[3].IsBoolean() && info[3].As<Napi::Boolean>().Value();
   cuda::DeviceContext& context = session->get().context();
-  const auto run = [&] { return kEnqueue(op, context.stream()); };
+  const auto run = [&] {
+    cuda::PhaseQueue queue(context.stream());
+    const cudaError_t error = kEnqueue(op, queue);
+    return error == cudaSuccess ? queue.flush() : error;
+  };
   double milliseconds = 0;
   throw_if_failed(info.Env(), cuda::time_on_device(context, repeats > 0 ? repeats : 1, as_graph, run, milliseconds));
   return Napi::Number::New(info.Env(), milliseconds);

@@ -70,9 +70,8 @@ double group_loss(const GroupInfoNce& op, int64_t begin, int64_t end) {
 }  // namespace
 
 void group_info_nce(const GroupInfoNce& op) {
-  const int64_t sequences = op.groups > 0 ? op.cu_groups[op.groups] : 0;
   constexpr double kNanosecondsPerSequence = 10;
-  const double each = kNanosecondsPerSequence * static_cast<double>(sequences) / static_cast<double>(op.groups);
+  const double each = kNanosecondsPerSequence * static_cast<double>(op.sequences) / static_cast<double>(op.groups);
   parallel_for(op.groups, each, [&](int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end && !cancelled(op.cancel); ++g)
       op.group_losses[g] = group_loss(op, op.cu_groups[g], op.cu_groups[g + 1]);

@@ -1,24 +1,19 @@
 // The CUDA backend: one function per op, see native/ops/*.h for what each computes. Every pointer of the argument
-// struct is device memory. Each only enqueues kernels on the stream and returns the launches' status; nothing is
-// allocated, nothing waits. `cancel` is not read.
+// struct is device memory. Each only enqueues kernels on the queue, where small ones may wait for their followers, and
+// returns the launches' status; nothing is allocated, nothing blocks. `cancel` is not read.
 #pragma once
 
-#include "cuda/runtime.h"
-#include "ops/advantage_objective.h"
-#include "ops/group_info_nce.h"
-#include "ops/ratio_scores.h"
-#include "ops/sequence_log_probs.h"
-#include "ops/token_log_probs.h"
+#include "cuda/phase_queue.h"
 
 namespace rlvr::cuda {
 
-cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, cudaStream_t stream);
-cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, cudaStream_t stream);
-cudaError_t sequence_log_probs_forward(const SequenceLogProbsForward& op, cudaStream_t stream);
-cudaError_t sequence_log_probs_backward(const SequenceLogProbsBackward& op, cudaStream_t stream);
-cudaError_t ratio_scores_forward(const RatioScoresForward& op, cudaStream_t stream);
-cudaError_t ratio_scores_backward(const RatioScoresBackward& op, cudaStream_t stream);
-cudaError_t group_info_nce(const GroupInfoNce& op, cudaStream_t stream);
-cudaError_t advantage_objective(const AdvantageObjective& op, cudaStream_t stream);
+cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, PhaseQueue& queue);
+cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, PhaseQueue& queue);
+cudaError_t sequence_log_probs_forward(const SequenceLogProbsForward& op, PhaseQueue& queue);
+cudaError_t sequence_log_probs_backward(const SequenceLogProbsBackward& op, PhaseQueue& queue);
+cudaError_t ratio_scores_forward(const RatioScoresForward& op, PhaseQueue& queue);
+cudaError_t ratio_scores_backward(const RatioScoresBackward& op, PhaseQueue& queue);
+cudaError_t group_info_nce(const GroupInfoNce& op, PhaseQueue& queue);
+cudaError_t advantage_objective(const AdvantageObjective& op, PhaseQueue& queue);
 
 }  // namespace rlvr::cuda

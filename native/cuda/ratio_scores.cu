@@ -1,87 +1,29 @@
-// ratio-scores on the GPU; formulas in ops/ratio_scores.h, the rules themselves shared with the CPU in
-// ops/ratio_rules.h. Masked tokens are never read.
-#include "cuda/sequences.h"
-#include "ops/ratio_rules.h"
+// ratio-scores on the GPU: its phases are in ratio_scores_phases.h.
+#include "cuda/launch_phase.h"
+#include "cuda/ops.h"
+#include "cuda/ratio_scores_phases.h"
 
 namespace rlvr::cuda {
 namespace {
 
-using namespace ratio;
+__global__ __launch_bounds__(kSequenceThreads) void forward_kernel(RatioScoresForward op) { run_phase(op); }
 
-// Every lane gets the sums of the warp.
-__device__ Sums warp_sums(Sums sums) {
-  sums.count = warp_sum(sums.count);
-  sums.value = warp_sum(sums.value);
-  sums.low = warp_sum(sums.low);
-  sums.high = warp_sum(sums.high);
-  sums.ratio = warp_sum(sums.ratio);
-  sums.ratio_square = warp_sum(sums.ratio_square);
-  sums.log_ratio = warp_sum(sums.log_ratio);
-  sums.largest_ratio = warp_max(sums.largest_ratio);
-  return sums;
-}
-
-// Applies the sequence's ratio token by token; each lane writes its own tokens. Returns the mean.
-__device__ double token_form_score(const RatioScoresForward& op, int64_t i, double ratio, double divisor, Sums& sums) {
-  Sums shares;
-  for (int64_t t = op.cu_seqlens[i] + lane_index(); t < op.cu_seqlens[i + 1]; t += kWarp)
-    if (unmasked(op.mask, t)) add_token_form(op, i, t, ratio, divisor, shares);
-  shares = warp_sums(shares);
-  sums.low = shares.low;
-  sums.high = shares.high;
-  return shares.value / divisor;
-}
-
-__global__ __launch_bounds__(kSequenceThreads) void forward_kernel(RatioScoresForward op) {
-  for_each_warp(op.sequences, [&](int64_t i) {
-    const int64_t begin = op.cu_seqlens[i] + lane_index();
-    const int64_t end = op.cu_seqlens[i + 1];
-    Sums sums;
-    for (int64_t t = begin; t < end; t += kWarp) {
-      op.score_grads[t] = 0;
-      if (unmasked(op.mask, t)) add_token(op, i, t, sums);
-    }
-    sums = warp_sums(sums);
-    const double divisor = sums.count > 1 ? sums.count : 1;
-    double value = 0;
-    if (token_form(op)) {
-      value = token_form_score(op, i, exp(sums.value / divisor), divisor, sums);
-    } else {
-      const Term score = sequence_score(op, sums.value / divisor, op.sides == nullptr ? 0 : op.sides[i]);
-      const double factor = score.derivative / divisor;
-      for (int64_t t = begin; t < end; t += kWarp) op.score_grads[t] *= factor;  // each lane its own
-      value = score.value;
-      if (score.clip == Clip::kLow) sums.low = sums.count;
-      if (score.clip == Clip::kHigh) sums.high = sums.count;
-    }
-    if (lane_index() != 0) return;
-    op.scores[i] = value;
-    op.token_counts[i] = sums.count;
-    op.clipped_low[i] = static_cast<int32_t>(sums.low);
-    op.clipped_high[i] = static_cast<int32_t>(sums.high);
-    write_stats(op, i, sums);
-  });
-}
-
-__global__ __launch_bounds__(kSequenceThreads) void backward_kernel(RatioScoresBackward op) {
-  for_each_warp(op.sequences, [&](int64_t i) {
-    for (int64_t t = op.cu_seqlens[i] + lane_index(); t < op.cu_seqlens[i + 1]; t += kWarp) {
-      const double gradient = op.grad_scores[i] * op.score_grads[t];
-      op.grad_log_probs[t] = (op.accumulate ? op.grad_log_probs[t] : 0) + gradient;
-    }
-  });
-}
+__global__ __launch_bounds__(kSequenceThreads) void backward_kernel(RatioScoresBackward op) { run_phase(op); }
 
 }  // namespace
 
-cudaError_t ratio_scores_forward(const RatioScoresForward& op, cudaStream_t stream) {
+cudaError_t ratio_scores_forward(const RatioScoresForward& op, PhaseQueue& queue) {
   if (op.sequences == 0) return cudaSuccess;
-  return launch(forward_kernel, warp_blocks(op.sequences), kSequenceThreads, stream, op);
+  const bool small = op.tokens <= kSmallRatioTokens && op.sequences <= kSmallSequences;
+  if (!small) return launch_phase(forward_kernel, op, op.sequences, queue);
+  return queue.add({Phase::Kind::kRatioForward, {.ratio_forward = op}});
 }
 
-cudaError_t ratio_scores_backward(const RatioScoresBackward& op, cudaStream_t stream) {
+cudaError_t ratio_scores_backward(const RatioScoresBackward& op, PhaseQueue& queue) {
   if (op.sequences == 0) return cudaSuccess;
-  return launch(backward_kernel, warp_blocks(op.sequences), kSequenceThreads, stream, op);
+  const bool small = op.tokens <= kSmallTokens && op.sequences <= kSmallSequences;
+  if (!small) return launch_phase(backward_kernel, op, op.sequences, queue);
+  return queue.add({Phase::Kind::kRatioBackward, {.ratio_backward = op}});
 }
 
 }  // namespace rlvr::cuda

@@ -1,53 +1,29 @@
-// sequence-log-probs on the GPU; formulas in ops/sequence_log_probs.h. Masked log-probs are never read.
-#include "cuda/sequences.h"
+// sequence-log-probs on the GPU: its phases are in sequence_log_probs_phases.h.
+#include "cuda/launch_phase.h"
+#include "cuda/ops.h"
+#include "cuda/sequence_log_probs_phases.h"
 
 namespace rlvr::cuda {
 namespace {
 
-__global__ __launch_bounds__(kSequenceThreads) void forward_kernel(SequenceLogProbsForward op) {
-  for_each_warp(op.sequences, [&](int64_t i) {
-    const int64_t begin = op.cu_seqlens[i] + lane_index();
-    const int64_t end = op.cu_seqlens[i + 1];
-    double sum = 0;
-    double count = 0;
-    for (int64_t t = begin; t < end; t += kWarp) {
-      if (!unmasked(op.mask, t)) continue;
-      sum += op.log_probs[t];
-      count += 1;
-    }
-    count = warp_sum(count);
-    const double divisor = count > 1 ? count : 1;
-    double mean = warp_sum(sum) / divisor;
-    if (!representable(mean)) {  // in all lanes: the sum is beyond the range of a double; the sum of the shares is not
-      double shares = 0;
-      for (int64_t t = begin; t < end; t += kWarp) shares += unmasked(op.mask, t) ? op.log_probs[t] / divisor : 0;
-      mean = warp_sum(shares);
-    }
-    if (lane_index() != 0) return;
-    op.token_counts[i] = count;
-    op.scores[i] = mean;
-  });
-}
+__global__ __launch_bounds__(kSequenceThreads) void forward_kernel(SequenceLogProbsForward op) { run_phase(op); }
 
-__global__ __launch_bounds__(kSequenceThreads) void backward_kernel(SequenceLogProbsBackward op) {
-  for_each_warp(op.sequences, [&](int64_t i) {
-    const double count = op.token_counts[i];
-    const double share = op.grad_scores[i] / (count > 1 ? count : 1);
-    for (int64_t t = op.cu_seqlens[i] + lane_index(); t < op.cu_seqlens[i + 1]; t += kWarp)
-      op.grad_log_probs[t] = unmasked(op.mask, t) ? share : 0;
-  });
-}
+__global__ __launch_bounds__(kSequenceThreads) void backward_kernel(SequenceLogProbsBackward op) { run_phase(op); }
+
+bool small(int64_t tokens, int64_t sequences) { return tokens <= kSmallTokens && sequences <= kSmallSequences; }
 
 }  // namespace
 
-cudaError_t sequence_log_probs_forward(const SequenceLogProbsForward& op, cudaStream_t stream) {
+cudaError_t sequence_log_probs_forward(const SequenceLogProbsForward& op, PhaseQueue& queue) {
   if (op.sequences == 0) return cudaSuccess;
-  return launch(forward_kernel, warp_blocks(op.sequences), kSequenceThreads, stream, op);
+  if (!small(op.tokens, op.sequences)) return launch_phase(forward_kernel, op, op.sequences, queue);
+  return queue.add({Phase::Kind::kSequenceForward, {.sequence_forward = op}});
 }
 
-cudaError_t sequence_log_probs_backward(const SequenceLogProbsBackward& op, cudaStream_t stream) {
+cudaError_t sequence_log_probs_backward(const SequenceLogProbsBackward& op, PhaseQueue& queue) {
   if (op.sequences == 0) return cudaSuccess;
-  return launch(backward_kernel, warp_blocks(op.sequences), kSequenceThreads, stream, op);
+  if (!small(op.tokens, op.sequences)) return launch_phase(backward_kernel, op, op.sequences, queue);
+  return queue.add({Phase::Kind::kSequenceBackward, {.sequence_backward = op}});
 }
 
 }  // namespace rlvr::cuda

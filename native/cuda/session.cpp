@@ -19,7 +19,8 @@ int64_t room_for(int64_t bytes) { return (bytes / kPieceAlignment + 1) * kPieceA
 
 }  // namespace
 
-Session::Session(std::shared_ptr<DeviceContext> context) : context_(std::move(context)), completion_(*context_) {}
+Session::Session(std::shared_ptr<DeviceContext> context)
+    : context_(std::move(context)), queue_(context_->stream()), completion_(*context_) {}
 
 Session::~Session() {
   for (const Piece& piece : pieces_) context_->release(piece.memory, piece.bytes);
@@ -125,6 +126,13 @@ cudaError_t Session::upload(const HostMatrix& host) {
   const Mirror* known = find_matrix(host.data);
   if (known == nullptr || note(context_->ready()) != cudaSuccess) return error_;
   return note(copy(*known, cudaMemcpyHostToDevice));
+}
+
+cudaError_t Session::flush() {
+  const DeviceScope scope(context_->device());
+  note(context_->ready());
+  if (error_ == cudaSuccess) note(queue_.flush());
+  return error_;
 }
 
 cudaError_t Session::transfer_all(const std::vector<Transfer>& items) {

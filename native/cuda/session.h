@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cuda/device_context.h"
+#include "cuda/phase_queue.h"
 #include "cuda/transfer.h"
 
 namespace rlvr::cuda {
@@ -44,14 +45,16 @@ class Session {
   // Copies a mirrored matrix to the device. Blocks, for as long as the host memory is read; for any thread.
   cudaError_t upload(const HostMatrix& host);
 
-  // Enqueues a kernel on mirrors.
+  // Enqueues a kernel on mirrors. A small one may wait for those that follow it.
   template <class Op>
-  cudaError_t run(const Op& op, cudaError_t (*kernel)(const Op&, cudaStream_t)) {
+  cudaError_t run(const Op& op, cudaError_t (*kernel)(const Op&, PhaseQueue&)) {
     const DeviceScope scope(context_->device());
     note(context_->ready());
-    if (error_ == cudaSuccess) note(kernel(op, context_->stream()));
+    if (error_ == cudaSuccess) note(kernel(op, queue_));
     return error_;
   }
+  // Enqueues those that wait.
+  cudaError_t flush();
 
   // Asks for the contents of a mirrored array; others are left as they are.
   void request(void* host, int64_t bytes);
@@ -89,6 +92,7 @@ class Session {
   cudaError_t note(cudaError_t error);
 
   std::shared_ptr<DeviceContext> context_;
+  PhaseQueue queue_;
   std::vector<Piece> pieces_;
   std::vector<Mirror> mirrors_;
   size_t placed_ = 0;  // of them, from the first

@@ -8,10 +8,12 @@
 // Neither depends on how many blocks there are: those are as many as the device can hold.
 // A one-pass variant (row kept on chip over a cluster, forward and gradient in 1R + 1W) belongs beside these two, and
 // would be chosen in token_log_probs_backward below.
+#include "cuda/launch_phase.h"
 #include "cuda/logits_gradient.h"
 #include "cuda/ops.h"
 #include "cuda/partial_sums.h"
 #include "cuda/row_sums.h"
+#include "cuda/upstream_phase.h"
 
 namespace rlvr::cuda {
 namespace {
@@ -76,17 +78,7 @@ __global__ __launch_bounds__(kRowThreads, kResident) void forward_kernel(TokenLo
   }
 }
 
-// -1 as unsigned is the largest number: no row yet.
-__device__ void lower(int32_t* row, int64_t t) {
-  atomicMin(reinterpret_cast<unsigned*>(row), static_cast<unsigned>(t));
-}
-
-__global__ __launch_bounds__(kRowThreads) void upstream_kernel(TokenLogProbsBackward op) {
-  if (op.halt != nullptr && op.halt[0] != 0) return;
-  for (int64_t t = int64_t{blockIdx.x} * kRowThreads + threadIdx.x; t < op.tokens;
-       t += int64_t{gridDim.x} * kRowThreads)
-    if (upstream_overflows(op, t)) lower(&op.bad_rows[0], t);
-}
+__global__ __launch_bounds__(kSequenceThreads) void upstream_kernel(UpstreamCheck phase) { run_phase(phase); }
 
 // A tile of row t. Returns whether what this thread wrote of it is finite.
 template <class E, bool kEntropy>
@@ -131,6 +123,12 @@ cudaError_t launch_forward(const TokenLogProbsForward& op, cudaStream_t stream) 
   return launch_resident(kernel, op.tokens, kRowThreads, stream, op, scale_of<E::kExactScale>(op.temperature));
 }
 
+cudaError_t check_upstream(const TokenLogProbsBackward& op, PhaseQueue& queue) {
+  const UpstreamCheck check{op};
+  if (op.tokens > kSmallTokens) return launch_phase(upstream_kernel, check, (op.tokens + kWarp - 1) / kWarp, queue);
+  return queue.add({Phase::Kind::kUpstreamCheck, {.upstream_check = check}});
+}
+
 template <class E>
 cudaError_t launch_backward(const TokenLogProbsBackward& op, cudaStream_t stream) {
   const auto tiles = static_cast<unsigned>((op.vocab + kTile<E> - 1) / kTile<E>);
@@ -141,31 +139,31 @@ cudaError_t launch_backward(const TokenLogProbsBackward& op, cudaStream_t stream
 
 }  // namespace
 
-cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, cudaStream_t stream) {
+cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, PhaseQueue& queue) {
   if (op.tokens == 0) return cudaSuccess;
+  if (const cudaError_t error = queue.flush(); error != cudaSuccess) return error;
   switch (op.dtype) {
     case DType::kF32:
-      return launch_forward<F32>(op, stream);
+      return launch_forward<F32>(op, queue.stream());
     case DType::kBF16:
-      return launch_forward<Bf16>(op, stream);
+      return launch_forward<Bf16>(op, queue.stream());
     case DType::kF16:
-      return launch_forward<F16>(op, stream);
+      return launch_forward<F16>(op, queue.stream());
   }
   return cudaErrorInvalidValue;
 }
 
-cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, cudaStream_t stream) {
+cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, PhaseQueue& queue) {
   if (op.tokens == 0 || op.vocab == 0) return cudaSuccess;
-  const int64_t row_blocks = (op.tokens + kRowThreads - 1) / kRowThreads;
-  const cudaError_t error = launch_resident(upstream_kernel, row_blocks, kRowThreads, stream, op);
-  if (error != cudaSuccess) return error;
+  if (const cudaError_t error = check_upstream(op, queue); error != cudaSuccess) return error;
+  if (const cudaError_t error = queue.flush(); error != cudaSuccess) return error;
   switch (op.dtype) {
     case DType::kF32:
-      return launch_backward<F32>(op, stream);
+      return launch_backward<F32>(op, queue.stream());
     case DType::kBF16:
-      return launch_backward<Bf16>(op, stream);
+      return launch_backward<Bf16>(op, queue.stream());
     case DType::kF16:
-      return launch_backward<F16>(op, stream);
+      return launch_backward<F16>(op, queue.stream());
   }
   return cudaErrorInvalidValue;
 }

@@ -19,6 +19,7 @@
 #define __constant__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 // One block runs at a time, so a static is what its threads share. noinit makes it findable: shared_variables.cpp.
 #define __shared__ static __attribute__((noinit))

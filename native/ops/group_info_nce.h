@@ -15,9 +15,10 @@ struct GroupInfoNce {
   const double* token_counts;  // [N] unmasked tokens; null: every sequence has some
   const int32_t* cu_groups;    // [G + 1]
   const int32_t*
-      group_order;  // [N] a permutation: group g is sequences group_order[cu_groups[g] ...]; null: in order
-  int64_t groups;   // G
-  double tau;       // > 0
+      group_order;    // [N] a permutation: group g is sequences group_order[cu_groups[g] ...]; null: in order
+  int64_t sequences;  // N
+  int64_t groups;     // G
+  double tau;         // > 0
   double margin;
   double positive_threshold;
   double normalizer;     // > 0, usually G

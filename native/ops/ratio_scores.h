@@ -39,6 +39,7 @@ struct RatioScoresForward {
   const double* old_log_probs;  // [T]; null: on-policy, d = 0
   const uint8_t* mask;          // [T] or null
   const int32_t* cu_seqlens;    // [N + 1]
+  int64_t tokens;               // T
   int64_t sequences;            // N
   const double* sides;          // [N], only the sign is read; null: the side is that of token_weights, or 0
   const double* token_weights;  // [T] or null: 1
@@ -61,6 +62,7 @@ struct RatioScoresBackward {
   const double* grad_scores;  // [N]
   const double* score_grads;  // [T] from the forward pass
   const int32_t* cu_seqlens;  // [N + 1]
+  int64_t tokens;             // T
   int64_t sequences;          // N
   bool accumulate;            // add to grad_log_probs instead of overwriting it
   double* grad_log_probs;     // [T] out

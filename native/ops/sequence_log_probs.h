@@ -11,6 +11,7 @@ struct SequenceLogProbsForward {
   const double* log_probs;    // [T]
   const uint8_t* mask;        // [T] or null
   const int32_t* cu_seqlens;  // [N + 1]
+  int64_t tokens;             // T
   int64_t sequences;          // N
   double* scores;             // [N] out
   double* token_counts;       // [N] out: n_i, the unmasked tokens
@@ -22,6 +23,7 @@ struct SequenceLogProbsBackward {
   const double* token_counts;  // [N] from the forward pass
   const uint8_t* mask;         // [T] or null
   const int32_t* cu_seqlens;   // [N + 1]
+  int64_t tokens;              // T
   int64_t sequences;           // N
   double* grad_log_probs;      // [T] out
   CancelFlag cancel;
