@@ -101,6 +101,7 @@ if (emulated) {
     'device-errors',
     'device-queue',
     'device-out-of-memory',
+    'row-pieces',
   ];
   const slow = ['device-losses', 'device-workers', 'cli/bench-cuda']; // once is enough
   for (const [order, late, more] of /** @type {const} */ ([

@@ -29,6 +29,8 @@ class Placement {
   virtual ~Placement() = default;
   // Null for an array that has no place.
   virtual void* array(void* host, int64_t bytes, bool read) = 0;
+  // Memory of an op's own, the first `zeros` bytes of it 0, known by one of its arrays and its size.
+  virtual void* scratch(const void* host, int64_t bytes, int64_t zeros) = 0;
   // For a matrix in host memory; `shape.stride` becomes that of the place.
   virtual void* matrix(void* host, Matrix& shape) = 0;
   // For a matrix that is not in host memory; null and `expected` when it is not one, or is too small.
@@ -104,6 +106,14 @@ class Arguments {
     static std::remove_const_t<T> empty{};
     T* data = placed<T>(name, value, length, std::is_const_v<T>);
     return data == nullptr && placement_ == nullptr ? &empty : data;
+  }
+
+  // Memory of the op's own, where its arrays are placed; null in host memory. `name` is an array of bytes that only this
+  // op writes.
+  void* scratch(const char* name, int64_t bytes, int64_t zeros) {
+    if (placement_ == nullptr || bytes == 0) return nullptr;
+    const void* host = typed<uint8_t>(name, get(name), 0).data;
+    return ok_ ? placement_->scratch(host, bytes, zeros) : nullptr;
   }
 
   // `stride` becomes that of the place it is read from.

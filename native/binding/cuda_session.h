@@ -75,6 +75,7 @@ class SessionPlacement : public Placement {
  public:
   explicit SessionPlacement(CudaSession& session) : session_(session.get()) {}
   void* array(void* host, int64_t bytes, bool) override { return session_.mirror(host, bytes); }
+  void* scratch(const void* host, int64_t bytes, int64_t) override { return session_.mirror(host, bytes); }
   void* matrix(void* host, Matrix& shape) override;
   void* matrix(const Napi::Value& value, const Matrix& shape, const char*& expected) override;
 
@@ -92,6 +93,10 @@ class SessionAnnouncement : public SessionPlacement {
   void* array(void* host, int64_t bytes, bool read) override {
     session().announce(host, bytes, read);
     return host == nullptr ? this : host;
+  }
+  void* scratch(const void* host, int64_t bytes, int64_t zeros) override {
+    session().announce_scratch(host, bytes, zeros);
+    return nullptr;
   }
 };
 

@@ -28,6 +28,7 @@ Napi::Value operations(Info info) {
   Napi::Object result = Napi::Object::New(info.Env());
   const auto add = [&](const char* name, int64_t count) { result.Set(name, static_cast<double>(count)); };
   add("launches", counted.launches);
+  add("blocks", counted.blocks);
   add("copies", counted.copies);
   add("copies2d", counted.copies_2d);
   add("memsets", counted.memsets);
@@ -38,7 +39,7 @@ Napi::Value operations(Info info) {
 
 // (what, value); false if there is no such trait.
 Napi::Value pretend(Info info) {
-  constexpr const char* kNames[emulation::kTraits] = {"driver", "pools", "images", "maxPitch", "memory"};
+  constexpr const char* kNames[emulation::kTraits] = {"driver", "pools", "images", "maxPitch", "memory", "processors"};
   const std::string what = info[0].ToString();
   for (int i = 0; i < emulation::kTraits; ++i) {
     if (what != kNames[i]) continue;

@@ -27,6 +27,10 @@ TokenLogProbsForward read_forward(Arguments& a) {
   op.entropy = a.optional_array<double>("entropy", op.tokens);
   op.kept = a.array<uint8_t>("kept", op.tokens);
   op.non_finite = a.in_out<int32_t>("nonFinite", 1);
+#ifdef RLVR_HAVE_CUDA
+  const cuda::ScratchBytes scratch = cuda::token_log_probs_scratch(op);
+  op.scratch = a.scratch("kept", scratch.bytes, scratch.zeros);
+#endif
   op.cancel = a.cancel_flag();
   return op;
 }

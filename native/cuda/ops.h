@@ -7,6 +7,13 @@
 
 namespace rlvr::cuda {
 
+// What an op needs of device memory besides its arrays, and how much of it must be 0 at first; it is again afterwards.
+struct ScratchBytes {
+  int64_t bytes;
+  int64_t zeros;
+};
+
+ScratchBytes token_log_probs_scratch(const TokenLogProbsForward& op);
 cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, PhaseQueue& queue);
 cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, PhaseQueue& queue);
 cudaError_t sequence_log_probs_forward(const SequenceLogProbsForward& op, PhaseQueue& queue);

@@ -80,6 +80,14 @@ __device__ __forceinline__ float max_keeping_nan(float a, float b) {
 #endif
 }
 
+// x as a number of which nothing is known: what is computed from it again is not kept in registers meanwhile.
+__device__ __forceinline__ unsigned unknown(unsigned x) {
+#ifndef RLVR_CUDA_EMULATION
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
+
 // 16 bytes of a row that is read once: first to be evicted.
 __device__ __forceinline__ uint4 load_streaming(const uint4* address) { return __ldcs(address); }
 

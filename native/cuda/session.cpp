@@ -56,7 +56,11 @@ void* Session::take(int64_t bytes) {
 void Session::announce(const void* host, int64_t bytes, bool read) {
   // Arrays without elements may all be at one address (or none), and there is nothing to share.
   if (bytes == 0 || find(host, bytes) != nullptr) return;
-  mirrors_.push_back({host, bytes, {}, read, nullptr});
+  mirrors_.push_back({host, bytes, {}, read, 0, nullptr});
+}
+
+void Session::announce_scratch(const void* host, int64_t bytes, int64_t zeros) {
+  if (find(host, bytes) == nullptr) mirrors_.push_back({host, bytes, {}, false, zeros, nullptr});
 }
 
 void* Session::mirror(const void* host, int64_t bytes) const {
@@ -71,7 +75,7 @@ void* Session::mirror(const HostMatrix& host) {
   if (bytes == 0) return mirror(host.data, 0);
   if (const Mirror* known = find_matrix(host.data); known != nullptr) return known->device;
   void* device = take(bytes);
-  if (device != nullptr) mirrors_.insert(mirrors_.begin(), {host.data, bytes, host, false, device});
+  if (device != nullptr) mirrors_.insert(mirrors_.begin(), {host.data, bytes, host, false, 0, device});
   if (device != nullptr) ++placed_;
   return device;
 }
@@ -94,23 +98,24 @@ cudaError_t Session::place() {
   return send(first);
 }
 
-// Uploads what is read of the mirrors from number `first` on.
+// Uploads what is read of the mirrors from number `first` on, and the zeros.
 cudaError_t Session::send(size_t first) {
   int64_t total = 0;
   for (size_t i = first; i < placed_; ++i) total += mirrors_[i].read ? aligned(mirrors_[i].bytes) : 0;
   PinnedBlock* block = nullptr;
-  if (total == 0 || note(context_->take_pinned(block, total)) != cudaSuccess) return error_;
+  if (total > 0 && note(context_->take_pinned(block, total)) != cudaSuccess) return error_;
   std::vector<Transfer> items;
-  auto* staged = static_cast<char*>(block->data);
+  char* staged = block == nullptr ? nullptr : static_cast<char*>(block->data);
   for (size_t i = first; i < placed_; ++i) {
     const Mirror& mirror = mirrors_[i];
+    if (mirror.zeros > 0) items.push_back({mirror.device, nullptr, mirror.zeros});
     if (!mirror.read) continue;
     std::memcpy(staged, mirror.host, static_cast<size_t>(mirror.bytes));
     items.push_back({mirror.device, staged, mirror.bytes});
     staged += aligned(mirror.bytes);
   }
   transfer_all(items);
-  return note(context_->give_back(block));
+  return block == nullptr ? error_ : note(context_->give_back(block));
 }
 
 cudaError_t Session::copy(const Mirror& mirror, cudaMemcpyKind kind) {

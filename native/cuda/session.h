@@ -35,6 +35,8 @@ class Session {
 
   // Announces an array that a kernel will read (`read`), write, or both.
   void announce(const void* host, int64_t bytes, bool read);
+  // Announces memory of a kernel's own, whose first `zeros` bytes are 0: known by its size and by an array of another.
+  void announce_scratch(const void* host, int64_t bytes, int64_t zeros);
   // Makes the mirrors of what was announced since the last time.
   cudaError_t place();
   // The mirror of an array. Null for one that was not placed, but never for no bytes.
@@ -71,6 +73,7 @@ class Session {
     int64_t bytes;      // on the device
     HostMatrix matrix;  // data null: an array
     bool read;          // an array that is uploaded
+    int64_t zeros;      // bytes, from the first, of one that is not
     void* device;       // null: announced
   };
   struct Piece {  // of device memory

@@ -1,8 +1,10 @@
 // token-log-probs on the GPU; formulas in ops/token_log_probs.h, spec section 2.
 //
-// Forward: one row per block, blocks persistent over rows, the row read once (row_sums.h). The sums of its warps meet
-// in shared memory, and the warp with the largest element finishes the row while the others begin the next. Masked rows
-// are not touched. Offsets are 64-bit.
+// Forward: a row is a block's, blocks persistent over rows, and is read once (row_sums.h). The sums of its warps meet in
+// shared memory, and the warp with the largest element finishes the row while the others begin the next. Where there
+// are fewer rows than the device has room for, each piece of a row is a block's, and the last of them to be done adds
+// up what all have left in memory: in the same order, so to the same bits. Masked rows are not touched. Offsets are
+// 64-bit.
 // Backward: tiles of a row, elementwise given logsumexp and the upstream gradient (logits_gradient.h); reads and writes
 // each element once, in place or not; rows without gradient are zero-filled without being read.
 // Neither depends on how many blocks there are: those are as many as the device can hold.
@@ -24,6 +26,9 @@ constexpr int kRowWarps = kRowThreads / kWarp;
 template <class E>
 constexpr int64_t kTile = (int64_t{1} << 14) * E::kPerWord;
 
+// Rows of which each piece may be a block's, at most: half of what the largest devices hold.
+constexpr int64_t kMostSplitRows = 256;
+
 // Blocks per multiprocessor that the registers must suffice for.
 constexpr int kResident = 3;
 
@@ -40,30 +45,98 @@ __device__ void finish_row(const TokenLogProbsForward& op, int64_t t, float at_t
   if (!valid) atomicAdd(op.non_finite, 1);
 }
 
-// Whether row t is worth reading; writes its results if not.
+__device__ bool masked(const TokenLogProbsForward& op, int64_t t) { return op.mask != nullptr && op.mask[t] == 0; }
+
+// Whether row t is worth reading.
 __device__ bool readable(const TokenLogProbsForward& op, int64_t t) {
-  const bool masked = op.mask != nullptr && op.mask[t] == 0;
   const int64_t target = op.targets[t];
-  if (!masked && target >= 0 && target < op.vocab) return true;
-  if (threadIdx.x != 0) return false;
+  return !masked(op, t) && target >= 0 && target < op.vocab;
+}
+
+// A thread writes the results of a row that is not.
+__device__ void leave_out_row(const TokenLogProbsForward& op, int64_t t) {
   op.log_probs[t] = 0;
   op.log_sum_exp[t] = 0;
   if (op.entropy != nullptr) op.entropy[t] = 0;
   op.kept[t] = 0;
-  if (!masked) atomicAdd(op.non_finite, 1);
-  return false;
+  if (!masked(op, t)) atomicAdd(op.non_finite, 1);
 }
 
+// What the scratch memory holds: how many blocks have left their sums of a row [T], and those sums [T, pieces].
+struct Scratch {
+  static constexpr int64_t kAlignment = 256;
+
+  static int64_t counts_bytes(int64_t tokens) {
+    return (tokens * int64_t{sizeof(unsigned)} + kAlignment - 1) / kAlignment * kAlignment;
+  }
+
+  unsigned* counts;
+  uint32_t* sums;
+
+  static Scratch of(const TokenLogProbsForward& op) {
+    if (op.scratch == nullptr) return {nullptr, nullptr};
+    auto* bytes = static_cast<unsigned char*>(op.scratch);
+    return {reinterpret_cast<unsigned*>(bytes), reinterpret_cast<uint32_t*>(bytes + counts_bytes(op.tokens))};
+  }
+};
+
+// How rows are dealt out to blocks: a row has `pieces`, and is one task, or one for each piece. Of few rows, so that
+// 32 bits number all tasks.
+struct Deal {
+  int pieces;
+  unsigned parts;
+  unsigned tasks;
+  Scratch scratch;
+};
+
+// Leaves a block's sums of a piece of row t to the last block of the row to come here, which takes them all.
+template <class Sums>
+__device__ bool last_of_row(Sums& sums, const Deal& deal, int64_t t, unsigned part) {
+  uint32_t* row = deal.scratch.sums + t * deal.pieces * Sums::kWords;
+  sums.store(row + int64_t{part} * Sums::kWords);
+  __threadfence();
+  __syncthreads();
+  const unsigned most = deal.parts - 1;
+  const bool last = threadIdx.x == 0 && atomicInc(&deal.scratch.counts[t], most) == most;  // and back to 0
+  if (__syncthreads_or(last ? 1 : 0) == 0) return false;
+  __threadfence();
+  sums.load_pieces(row, deal.pieces);
+  return true;
+}
+
+template <class E>
+struct Row {
+  int64_t t;
+  const typename E::Element* elements;
+  RowSplit<E> split;
+
+  __device__ Row(const TokenLogProbsForward& op, int64_t t_)
+      : t(t_),
+        elements(static_cast<const typename E::Element*>(op.logits) + t * op.row_stride),
+        split(elements, op.vocab) {}
+};
+
 template <class E, bool kEntropy>
-__global__ __launch_bounds__(kRowThreads, kResident) void forward_kernel(TokenLogProbsForward op, Scale scale) {
+__global__ __launch_bounds__(kRowThreads, kResident) void forward_kernel(TokenLogProbsForward op, Scale scale,
+                                                                         Deal deal) {
+  using BlockSums = RowSums<E, kEntropy>;
   __shared__ PartialSums partials[2][kRowWarps];  // of two rows in turn, so that one barrier per row is enough
+  __shared__ uint32_t words[BlockSums::kWords];
   int turn = 0;
-  for (int64_t t = blockIdx.x; t < op.tokens; t += gridDim.x) {
-    if (!readable(op, t)) continue;
-    const auto* row = static_cast<const typename E::Element*>(op.logits) + t * op.row_stride;
-    const RowSplit<E> split(row, op.vocab);
-    ThreadSums<E, kEntropy> sums(scale.base);
-    sums.add_row(row, split);
+  for (unsigned task = blockIdx.x; task < deal.tasks; task += gridDim.x) {
+    BlockSums sums(scale.base);
+    {
+      const Row<E> row(op, task / deal.parts);
+      const unsigned part = task % deal.parts;
+      if (!readable(op, row.t)) {
+        if (part == 0 && threadIdx.x == 0) leave_out_row(op, row.t);
+        continue;
+      }
+      sums.add_pieces(row.elements, row.split, {static_cast<int>(part), deal.parts > 1, deal.pieces}, words);
+    }
+    task = unknown(task);
+    const Row<E> row(op, task / deal.parts);
+    if (deal.parts > 1 && !last_of_row(sums, deal, row.t, task % deal.parts)) continue;
     const WarpSums warp = sums.warp_sums();
     PartialSums(&parts)[kRowWarps] = partials[turn];
     if (lane_index() == 0) parts[warp_index()] = warp.sums;
@@ -72,9 +145,11 @@ __global__ __launch_bounds__(kRowThreads, kResident) void forward_kernel(TokenLo
     const Winner winner = find_winner(parts);
     if (winner.part != warp_index()) continue;
     const Sums around = sums_around<kEntropy>(parts, winner, scale.inverse * kLog2E);
-    const Sums rest = leave_out_largest(around, parts[winner.part].of_chunk,
-                                        [&] { return sums.without_largest(row, split, warp.owner, winner.max); });
-    if (lane_index() == 0) finish_row(op, t, E::widen(row[op.targets[t]]), winner.max, rest, scale.inverse);
+    const Sums rest = leave_out_largest(around, parts[winner.part].of_chunk, [&] {
+      return sums.without_largest(row.elements, row.split, warp.owner, winner.max);
+    });
+    if (lane_index() == 0)
+      finish_row(op, row.t, E::widen(row.elements[op.targets[row.t]]), winner.max, rest, scale.inverse);
   }
 }
 
@@ -120,7 +195,16 @@ __global__ __launch_bounds__(kRowThreads, kResident) void backward_kernel(TokenL
 template <class E>
 cudaError_t launch_forward(const TokenLogProbsForward& op, cudaStream_t stream) {
   const auto kernel = op.entropy != nullptr ? forward_kernel<E, true> : forward_kernel<E, false>;
-  return launch_resident(kernel, op.tokens, kRowThreads, stream, op, scale_of<E::kExactScale>(op.temperature));
+  int64_t blocks = 0;
+  const cudaError_t error = resident_blocks(kernel, kRowThreads, blocks);
+  if (error != cudaSuccess) return error;
+  const int pieces = pieces_of<E>(op.vocab);
+  const bool shared = op.scratch != nullptr && 2 * op.tokens <= blocks;
+  const int64_t parts = shared ? pieces : 1;
+  const int64_t tasks = op.tokens * parts;
+  const Deal deal{pieces, static_cast<unsigned>(parts), static_cast<unsigned>(tasks), Scratch::of(op)};
+  const Scale scale = scale_of<E::kExactScale>(op.temperature);
+  return launch(kernel, tasks < blocks ? tasks : blocks, kRowThreads, stream, op, scale, deal);
 }
 
 cudaError_t check_upstream(const TokenLogProbsBackward& op, PhaseQueue& queue) {
@@ -138,6 +222,14 @@ cudaError_t launch_backward(const TokenLogProbsBackward& op, cudaStream_t stream
 }
 
 }  // namespace
+
+ScratchBytes token_log_probs_scratch(const TokenLogProbsForward& op) {
+  const int pieces = op.dtype == DType::kF32 ? pieces_of<F32>(op.vocab) : pieces_of<Bf16>(op.vocab);
+  if (op.tokens == 0 || op.tokens > kMostSplitRows || pieces == 1) return {0, 0};
+  const int words = op.entropy != nullptr ? RowSums<F32, true>::kWords : RowSums<F32, false>::kWords;
+  const int64_t counts = Scratch::counts_bytes(op.tokens);
+  return {counts + op.tokens * pieces * words * int64_t{sizeof(uint32_t)}, counts};
+}
 
 cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, PhaseQueue& queue) {
   if (op.tokens == 0) return cudaSuccess;

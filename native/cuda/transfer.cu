@@ -16,11 +16,11 @@ __global__ __launch_bounds__(kThreads) void transfer_kernel(Transfers transfers,
   const int64_t vectors = item.bytes / static_cast<int64_t>(sizeof(uint4));
   const auto* from = static_cast<const uint4*>(item.from);
   auto* to = static_cast<uint4*>(item.to);
-  for (int64_t i = first; i < vectors; i += step) to[i] = from[i];
+  for (int64_t i = first; i < vectors; i += step) to[i] = from == nullptr ? uint4{0, 0, 0, 0} : from[i];
   const auto* from_bytes = static_cast<const uint8_t*>(item.from);
   auto* to_bytes = static_cast<uint8_t*>(item.to);
   for (int64_t i = vectors * static_cast<int64_t>(sizeof(uint4)) + first; i < item.bytes; i += step)
-    to_bytes[i] = from_bytes[i];
+    to_bytes[i] = from == nullptr ? uint8_t{0} : from_bytes[i];
 }
 
 }  // namespace

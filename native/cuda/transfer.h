@@ -10,7 +10,7 @@ namespace rlvr::cuda {
 
 struct Transfer {
   void* to;
-  const void* from;
+  const void* from;  // null: zeros
   int64_t bytes;
 };
 

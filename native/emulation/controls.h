@@ -32,13 +32,14 @@ void fail_allocation(int64_t n);
 void set_device_count(int count);
 // What else can differ between machines. Negative: as by default.
 enum class Trait {
-  kDriver,    // CUDA version of the driver; RLVR_EMULATION_DRIVER
-  kPools,     // whether devices have memory pools; RLVR_EMULATION_POOLS
-  kImages,    // whether the binary has kernels for these devices; RLVR_EMULATION_IMAGES
-  kMaxPitch,  // bytes from row to row of a 2-D copy, at most
-  kMemory,    // bytes of all devices together
+  kDriver,      // CUDA version of the driver; RLVR_EMULATION_DRIVER
+  kPools,       // whether devices have memory pools; RLVR_EMULATION_POOLS
+  kImages,      // whether the binary has kernels for these devices; RLVR_EMULATION_IMAGES
+  kMaxPitch,    // bytes from row to row of a 2-D copy, at most
+  kMemory,      // bytes of all devices together
+  kProcessors,  // multiprocessors of each device
 };
-constexpr int kTraits = 5;
+constexpr int kTraits = 6;
 void set_trait(Trait which, int64_t value);
 // Whether a device has a primary context: some call has needed one, or made the device current (as CUDA does since 12).
 bool has_context(int device);
@@ -46,6 +47,7 @@ bool has_context(int device);
 // What was asked of all streams so far.
 struct Operations {
   int64_t launches;
+  int64_t blocks;  // of these
   int64_t copies;  // 2-D ones too
   int64_t copies_2d;
   int64_t memsets;

@@ -24,10 +24,10 @@ std::atomic<int>& devices() {
 std::array<std::atomic<int64_t>, kTraits>& traits() {
   static std::array<std::atomic<int64_t>, kTraits> values{
       detail::setting("RLVR_EMULATION_DRIVER", -1), detail::setting("RLVR_EMULATION_POOLS", -1),
-      detail::setting("RLVR_EMULATION_IMAGES", -1), -1, -1};
+      detail::setting("RLVR_EMULATION_IMAGES", -1), -1, -1, -1};
   return values;
 }
-constexpr std::array<int64_t, kTraits> kDefaults{CUDART_VERSION, 1, 1, (int64_t{1} << 31) - 1, int64_t{16} << 30};
+constexpr std::array<int64_t, kTraits> kDefaults{CUDART_VERSION, 1, 1, (int64_t{1} << 31) - 1, int64_t{16} << 30, 4};
 std::array<std::atomic<bool>, kMostDevices>& contexts() {
   static std::array<std::atomic<bool>, kMostDevices> active{};
   return active;
@@ -101,7 +101,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->maxGridSize[1] = properties->maxGridSize[2] = 65535;
   properties->totalConstMem = 64 << 10;
   properties->major = 9;
-  properties->multiProcessorCount = 4;
+  properties->multiProcessorCount = static_cast<int>(detail::trait(Trait::kProcessors));
   properties->pciBusID = device;
   properties->unifiedAddressing = 1;
   properties->memoryBusWidth = 64;

@@ -77,6 +77,7 @@ cudaError_t detail::run(Launch launch) {
   check_configuration(launch);
   launch.check_arguments(launch, false);
   ++counted().launches;
+  counted().blocks += int64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
   submit(*stream, [launch = std::move(launch)] { execute(launch); });
   return result(cudaSuccess);
 }

@@ -30,6 +30,7 @@ struct TokenLogProbsForward {
   double* entropy;         // [T] out, nats; null: not computed
   uint8_t* kept;           // [T] out: 1, or 0 for masked and non-finite rows; the mask for later ops
   int32_t* non_finite;     // [1] in: 0; out: number of non-finite rows
+  void* scratch;           // of CUDA: token_log_probs_scratch() in cuda/ops.h; null: rows are not shared by blocks
   CancelFlag cancel;
 };
 

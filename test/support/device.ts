@@ -16,9 +16,9 @@ export interface Emulation {
   hasContext(device: number): boolean; // its primary context
   failAllocation(n: number): void; // from the n-th from now on; 0: none
   /** Of all streams, so far. */
-  operations(): Record<'launches' | 'copies' | 'copies2d' | 'memsets' | 'allocations' | 'frees', number>;
+  operations(): Record<'launches' | 'blocks' | 'copies' | 'copies2d' | 'memsets' | 'allocations' | 'frees', number>;
   /** Another machine; -1: as by default. */
-  pretend(what: 'driver' | 'pools' | 'images' | 'maxPitch' | 'memory', value: number): boolean;
+  pretend(what: 'driver' | 'pools' | 'images' | 'maxPitch' | 'memory' | 'processors', value: number): boolean;
   // What another library does.
   createStream(device: number): bigint;
   destroyStream(stream: bigint): void;
