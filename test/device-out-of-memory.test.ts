@@ -1,8 +1,9 @@
-// What happens when an allocation fails, each one in turn: only the emulation can make them fail.
+// What happens when an allocation fails, or the record of an event, each one in turn: only the emulation can make them fail.
 import { afterAll, describe, expect, test } from 'vitest';
 import { type Device, type DeviceTensor, openDevice } from '../lib/cuda/index.js';
 import { conspo, conspoSync, disco, forward, grpoSync, tokenLogProbs } from '../lib/index.js';
 import { collectUntil, DEVICES, emulation, roundedBatch } from './support/device.js';
+import { failureOf, rlvrError } from './support/errors.js';
 
 const { host, batch } = roundedBatch(51, { vocab: 12 });
 
@@ -77,5 +78,32 @@ describe.runIf(emulation && DEVICES > 0)('out of memory', () => {
     expect(device.allocatedBytes).toBe(before);
     emulation!.failAllocation(0);
     expect(logits.downloadSync()).toEqual(host.data);
+  });
+});
+
+// Only the record of an event tells when pinned memory may be used again, and when results are there.
+describe.runIf(emulation && DEVICES > 0)('a record of an event that fails', () => {
+  afterAll(() => {
+    expect(emulation!.misuses()).toBeUndefined();
+  });
+
+  test.each<[name: string, records: number, job: (logits: DeviceTensor, device: Device) => unknown]>([
+    ['upload', 1, (logits, device) => device.upload(host, { out: logits })],
+    ['downloadSync', 1, (logits) => logits.downloadSync()],
+    ['conspo', 2, (logits) => conspo({ ...batch, logits })],
+    ['conspoSync', 2, (logits) => conspoSync({ ...batch, logits })],
+  ])('%s: an error each time, and the next call works', async (_name, records, job) => {
+    const device = openDevice();
+    const logits = device.uploadSync(host);
+    const expected = await job(logits, device);
+    for (let n = 1; n <= records; n++) {
+      emulation!.failRecord(n);
+      expect(await failureOf(() => job(logits, device))).toEqual(rlvrError('ERR_CUDA', /^cudaErrorUnknown: /));
+      const { loss } = (await job(logits, device)) as { loss?: number };
+      expect(loss).toBe((expected as { loss?: number }).loss);
+    }
+    emulation!.failRecord(records + 1);
+    await job(logits, device); // has no more of them
+    emulation!.failRecord(0);
   });
 });

@@ -103,6 +103,7 @@ Napi::Object emulation_controls(Napi::Env env) {
     return Napi::Boolean::New(info.Env(), emulation::has_context(info[0].ToNumber()));
   });
   add("failAllocation", [](Info info) { emulation::fail_allocation(info[0].ToNumber()); });
+  add("failRecord", [](Info info) { emulation::fail_record(info[0].ToNumber()); });
   add("operations", operations);
   add("pretend", pretend);
   add("createStream", create_stream);

@@ -32,7 +32,8 @@ __device__ void run_phase(const Phase& phase) {
   }
 }
 
-__global__ __launch_bounds__(kPhaseThreads) void phases_kernel(const __grid_constant__ Phases phases) {
+// The only block of its multiprocessor: it may have all registers.
+__global__ __launch_bounds__(kPhaseThreads, 1) void phases_kernel(const __grid_constant__ Phases phases) {
   for (int i = 0; i < phases.count; ++i) {
     if (i > 0) __syncthreads();  // what the phases before it have written is there
     run_phase(phases.items[i]);

@@ -28,6 +28,8 @@ void watch_gap(void* begin, int64_t bytes);
 
 // The n-th allocation from now, and all after it, fail with cudaErrorMemoryAllocation (1: the next); 0 ends that.
 void fail_allocation(int64_t n);
+// The n-th record of an event from now fails with cudaErrorUnknown (1: the next), and does nothing; 0 ends that.
+void fail_record(int64_t n);
 // 0 to 8 devices (RLVR_EMULATION_DEVICES, 1 by default); with 0 the runtime answers cudaErrorNoDevice.
 void set_device_count(int count);
 // What else can differ between machines. Negative: as by default.

@@ -40,6 +40,8 @@ std::set<cudaEvent_t>& events() {
 }
 bool live(cudaEvent_t event) { return events().count(event) != 0; }
 
+int64_t records_to_failure = 0;  // 0: none fails
+
 // What a query of an event and a wait for it check.
 cudaError_t admit_event(cudaEvent_t event, const char* what) {
   if (detail::inside_host_function()) return misuse(cudaErrorNotPermitted, std::string(what) + " in a host function");
@@ -58,6 +60,11 @@ cudaError_t admit_event(cudaEvent_t event, const char* what) {
 int64_t live_events() {
   const std::lock_guard lock(device_mutex());
   return static_cast<int64_t>(events().size());
+}
+
+void fail_record(int64_t n) {
+  const std::lock_guard lock(device_mutex());
+  records_to_failure = n;
 }
 
 }  // namespace rlvr::emulation
@@ -89,6 +96,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
   if (!live(event)) return misuse(cudaErrorInvalidResourceHandle, "record of a dead event");
   // No misuse: whose stream a handle is can be found out this way.
   if (event->device != stream->device) return result(cudaErrorInvalidResourceHandle);
+  if (records_to_failure > 0 && --records_to_failure == 0) return result(cudaErrorUnknown);
   event->record = std::make_shared<Record>(Record{{}, stream->capture, {}});
   if (stream->capture != nullptr) return result(cudaSuccess);  // orders captured work, and there is one line of it
   detail::submit(*stream, [record = event->record] { record->when = Clock::now(); });

@@ -15,6 +15,7 @@ export interface Emulation {
   misuses(): string | undefined; // the last call that a correct program would not make
   hasContext(device: number): boolean; // its primary context
   failAllocation(n: number): void; // from the n-th from now on; 0: none
+  failRecord(n: number): void; // the n-th record of an event from now; 0: none
   /** Of all streams, so far. */
   operations(): Record<'launches' | 'blocks' | 'copies' | 'copies2d' | 'memsets' | 'allocations' | 'frees', number>;
   /** Another machine; -1: as by default. */

@@ -70,6 +70,18 @@ void allocations_can_fail() {
   cudaGetLastError();
 }
 
+void records_can_fail() {
+  const Stream stream;
+  cudaEvent_t event = nullptr;
+  ok(cudaEventCreate(&event));
+  emulation::fail_record(2);
+  ok(cudaEventRecord(event, stream));
+  check(cudaEventRecord(event, stream) == cudaErrorUnknown, "the second record fails");
+  ok(cudaEventRecord(event, stream));
+  ok(cudaEventDestroy(event));
+  cudaGetLastError();
+}
+
 void devices_and_handles() {
   cudaDeviceProp properties;
   ok(cudaGetDeviceProperties(&properties, 0));
@@ -116,6 +128,7 @@ void devices_and_handles() {
 void runtime_api() {
   memory_is_tracked();
   allocations_can_fail();
+  records_can_fail();
   devices_and_handles();
 }
 
