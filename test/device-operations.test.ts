@@ -2,7 +2,7 @@
 // microseconds, which is all that the small levels take.
 import { afterAll, describe, expect, test } from 'vitest';
 import { type Device, type DeviceTensor, openDevice } from '../lib/cuda/index.js';
-import { conspo, conspoSync, forwardSync, grpoSync, tokenLogProbsSync } from '../lib/index.js';
+import { conspo, conspoSync, forwardSync, grpo, grpoSync, tokenLogProbsSync } from '../lib/index.js';
 import { DEVICES, emulation, roundedBatch } from './support/device.js';
 
 type Counts = ReturnType<NonNullable<typeof emulation>['operations']>;
@@ -46,6 +46,12 @@ describe.runIf(emulation && DEVICES > 0)('operations on a stream', () => {
     ],
   ])('%s: one piece of memory, freed at once; no memset or copy', async (_name, call, allocations) => {
     expect(await counted(call)).toMatchObject({ allocations, frees: allocations, memsets: 0, copies: 0 });
+  });
+
+  test('grpo in place: seven operations, one of which reads the logits and writes their gradient', async () => {
+    const counts = await counted((logits) => grpo({ ...batch, logits }, inPlace));
+    expect(counts).toMatchObject({ allocations: 1, launches: 6 });
+    expect(total(counts)).toBe(7);
   });
 
   test('conspo in place: nine operations', async () => {

@@ -21,6 +21,8 @@ struct ScratchBytes {
 ScratchBytes token_log_probs_scratch(const TokenLogProbsForward& op);
 cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, cudaStream_t stream);
 cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, cudaStream_t stream);
+cudaError_t token_log_probs_one_pass(const TokenLogProbsOnePass& op, cudaStream_t stream);
+cudaError_t zero_rows(const ZeroRows& op, cudaStream_t stream);
 cudaError_t sequence_log_probs_forward(const SequenceLogProbsForward& op, cudaStream_t stream);
 cudaError_t sequence_log_probs_backward(const SequenceLogProbsBackward& op, cudaStream_t stream);
 cudaError_t ratio_scores_forward(const RatioScoresForward& op, cudaStream_t stream);
