@@ -89,7 +89,7 @@ export interface TokenLogProbsBackwardArguments extends TokenRows {
 }
 
 /** A score on ratios with its part in the loss: what a token's gradient follows from, given its log-prob. */
-export interface TokenTerm
+export interface TokenTerm<A = Float64Array>
   extends Pick<
     RatioScoresForwardArguments,
     | 'kind'
@@ -103,16 +103,16 @@ export interface TokenTerm
     | 'tauPos'
     | 'tauNeg'
   > {
-  gradScores: Float64Array; // [N]
+  gradScores: A; // [N]
 }
 
 /** Terms of a loss whose gradient of each log-prob depends on that log-prob only. */
-export interface TokenTerms {
+export interface TokenTerms<A = Float64Array> {
   cuSeqlens: Int32Array; // [N + 1]
   sequences: number; // N
   tokenCounts: Float64Array; // [N]
-  policy: TokenTerm;
-  penalty: TokenTerm | undefined;
+  policy: TokenTerm<A>;
+  penalty: TokenTerm<A> | undefined;
 }
 
 /** The forward pass, and each row's gradient while the row is in the cache. */
@@ -121,7 +121,7 @@ export interface TokenLogProbsOnePassArguments extends TokenLogProbsForwardArgum
   gradLogProbs: Float64Array; // [T] out; without terms 1, 0 for rows that are not kept
   gradLogits: LogitsData; // [T, V] out; rows that are not kept get 0
   gradRowStride: number;
-  badRows: Int32Array; // [2] out, as of the backward pass
+  badRows: Int32Array; // [2] -1; out, as of the backward pass
 }
 
 /** Writes 0 to rows. */
@@ -253,7 +253,5 @@ export interface Run {
 /** Where kernels run. */
 export interface Backend {
   readonly name: BackendName;
-  /** Whether it has `tokenLogProbsOnePass` and `zeroRows`. */
-  readonly onePass: boolean;
   start(): Run;
 }

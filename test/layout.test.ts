@@ -6,7 +6,7 @@ const root = new URL('..', import.meta.url);
 const OPS = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
 
 const LAYERS = [
-  ['native/ops', '.h', ['common', 'ratio-rules']],
+  ['native/ops', '.h', ['common', 'one-pass', 'ratio-rules']],
   [
     'native/binding',
     '.cpp',

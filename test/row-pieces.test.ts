@@ -2,11 +2,11 @@
 // are few rows, several blocks read a piece each: the bits are the same. The emulation pretends to be devices of any size.
 import { afterEach, describe, expect, test } from 'vitest';
 import { captureOne, openCuda } from '../bench/cuda/device.js';
-import { type DType, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../lib/index.js';
+import { type DType, grpoSync, tokenLogProbsBackwardSync, tokenLogProbsSync } from '../lib/index.js';
 import { expectClose, expectCloseNumber, expectLogProbsClose } from './support/compare.js';
 import { DEVICES, emulation } from './support/device.js';
 import { rlvrError } from './support/errors.js';
-import { DTYPES, FORMATS } from './support/tensors.js';
+import { DTYPES, FORMATS, unpadded } from './support/tensors.js';
 import { oracleRows, randomRows } from './support/token-rows.js';
 
 const backend = 'cuda';
@@ -97,6 +97,36 @@ describe.runIf(emulation && DEVICES > 0)('rows in pieces', () => {
     }
     session.close();
     logits.dispose();
+  });
+
+  test.each(DTYPES)('%s: one pass, or two over few rows: the same bits', (dtype) => {
+    const vocab = PIECE[dtype] + 999;
+    const rows = randomRows(8, TOKENS, vocab, { dtype, padding: 1 });
+    const batch = {
+      ...rows,
+      mask: Uint8Array.of(1, 1, 0, 1, 1),
+      oldLogProbs: Float64Array.from(rows.targets, (_, t) => -12 + t / 7),
+      cuSeqlens: Int32Array.of(0, 2, 5),
+      cuGroups: Int32Array.of(0, 2),
+      rewards: Float32Array.of(1, 0),
+    };
+    for (const gradient of ['new', { deferred: true }] as const) {
+      const run = () => {
+        const logits = { ...batch.logits, data: batch.logits.data.slice() };
+        return grpoSync({ ...batch, logits }, { backend, gradient, entropy: true, logProbs: true });
+      };
+      const launches = (processors: number) => {
+        const before = emulation!.operations().launches;
+        const { gradLogits, ...values } = on(processors, run);
+        return { values, bits: unpadded(gradLogits), launches: emulation!.operations().launches - before };
+      };
+      const [one, two] = [launches(1), launches(16)];
+      expect(one.values).toEqual(two.values);
+      expect(one.bits).toEqual(two.bits);
+      expect(two.launches - one.launches).toBe(3); // the forward pass, dL/dlog-probs and the backward pass, of two kernels
+      expect(one.bits.subarray(2 * vocab, 3 * vocab).some((bits) => bits !== 0)).toBe(false);
+      expect(one.values.metrics.clipFraction).toBeGreaterThan(0);
+    }
   });
 
   describe.each(WAYS)('%s', (_, processors) => {

@@ -42,16 +42,18 @@ function lossContenders(cuda: Cuda, problem: CudaProblem) {
   const losses = [
     {
       op: 'conspo',
+      moves: 3, // 2R + 1W
       run: () => conspo(batch, { gradient: 'in-place' }),
       reference: () => conspoSync(exact, { backend: 'reference' }),
     },
     {
       op: 'grpo',
+      moves: 2, // in one pass 1R + 1W
       run: () => grpo(batch, { gradient: 'in-place' }),
       reference: () => grpoSync(exact, { backend: 'reference' }),
     },
   ];
-  return losses.map(({ op, run, reference }) => {
+  return losses.map(({ op, moves, run, reference }) => {
     const call = async () => {
       restore();
       const start = performance.now();
@@ -68,7 +70,7 @@ function lossContenders(cuda: Cuda, problem: CudaProblem) {
       return Math.max(error, checkGradient(op, problem, work, expected.gradLogProbs));
     };
     const counts = { sequences: rollouts.rewards.length, groups: rollouts.cuGroups.length - 1 };
-    return { op, ...counts, check, time: async () => (await call()).elapsed };
+    return { op, moves, ...counts, check, time: async () => (await call()).elapsed };
   });
 }
 
@@ -77,9 +79,9 @@ export async function measureLosses(cuda: Cuda, problem: CudaProblem, repeats: n
   const errors: number[] = [];
   for (const { check } of contenders) errors.push(await check());
   const times = await timeInRounds(contenders, repeats);
-  return contenders.map(({ op, sequences, groups }, k) => {
+  return contenders.map(({ op, moves, sequences, groups }, k) => {
     const milliseconds = spreadOf(times[k]);
-    const gigabytesPerSecond = (3 * problem.bytes) / (milliseconds.median / 1e3) / 1e9; // 2R + 1W
+    const gigabytesPerSecond = (moves * problem.bytes) / (milliseconds.median / 1e3) / 1e9;
     return { op, sequences, groups, error: errors[k], milliseconds, gigabytesPerSecond };
   });
 }

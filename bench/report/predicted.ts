@@ -71,7 +71,7 @@ function lanesPerSecond(gpu: Gpu): number {
 
 /** For how many instructions per element there is time while memory runs at full speed. */
 export function budget(gpu: Gpu, { pass, dtype }: Pick<SassRow, 'pass' | 'dtype'>): number {
-  const directions = pass.startsWith('backward') ? 2 : 1; // reads and writes
+  const directions = pass.startsWith('forward') ? 1 : 2; // reads and writes
   const elements = gpu.bandwidth / (BYTES[dtype] * directions);
   return lanesPerSecond(gpu) / elements;
 }
@@ -139,11 +139,11 @@ export function predictedSection({ rows, nvcc, git }: SassResult, file: string):
   return [
     '## GPUs: predicted, not measured',
     'No GPU has run these kernels. What follows is arithmetic: machine instructions that were counted, and figures of data sheets.',
-    `\`npm run check:sass\` compiled the token-level kernels${commit} with nvcc ${escapeMarkdown(nvcc)} and counted the instructions of each hot loop, all of its body, for each element (\`${file}\`). It fails above \`at most\`. Blocks per SM follow from registers and shared memory by the rules of cuda_occupancy.h; in flight are the loads of one iteration of all threads that an SM holds.`,
+    `\`npm run check:sass\` compiled the token-level kernels${commit} with nvcc ${escapeMarkdown(nvcc)} and counted the instructions of each hot loop, all of its body, for each element, of both loops where one pass reads a row and then writes it (\`${file}\`). It fails above \`at most\`. Blocks per SM follow from registers and shared memory by the rules of cuda_occupancy.h; in flight are the loads of one iteration of all threads that an SM holds.`,
     markdownTable(codeColumns, rows),
     `An SM has ${SCHEDULERS} schedulers, each of which issues one instruction for ${LANES} lanes in a cycle. The clock is the one at which the data sheet's float32 peak is reached, TFLOPS ÷ (SMs × ${SCHEDULERS * LANES} lanes × ${FLOPS_PER_LANE}): the highest, which a chip need not keep up under load.`,
     markdownTable(gpuColumns, GPUS),
-    `\`budget\` is the number of instructions per element for which there is time while memory moves at the data sheet's speed: forward reads an element, backward reads and writes one. \`reach\` is the share of that speed which the count allows, if a scheduler issues in every cycle, and if it does in ${USUAL_ISSUE} of them, a usual share. Latencies, the rate of exponentials and what memory itself falls short of its data sheet are not in it.`,
+    `\`budget\` is the number of instructions per element for which there is time while memory moves at the data sheet's speed: forward reads an element, backward reads and writes one, and so does one pass, which has the instructions of both. \`reach\` is the share of that speed which the count allows, if a scheduler issues in every cycle, and if it does in ${USUAL_ISSUE} of them, a usual share. Latencies, the rate of exponentials and what memory itself falls short of its data sheet are not in it.`,
     markdownTable(predictionColumns, predictions),
   ];
 }

@@ -5,7 +5,14 @@ import { InvalidReport } from './read-report.js';
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 
 const row = v.object({
-  pass: v.picklist(['forward', 'forward with entropy', 'backward', 'backward with entropy']),
+  pass: v.picklist([
+    'forward',
+    'forward with entropy',
+    'backward',
+    'backward with entropy',
+    'one pass',
+    'one pass with entropy',
+  ]),
   dtype: v.picklist(['bf16', 'f16', 'f32']),
   /** 90 for sm_90. */
   architecture: count,
@@ -15,7 +22,7 @@ const row = v.object({
   shared: count,
   threads: count,
   residentBlocks: count,
-  /** Of one iteration of the hot loop, as are the next two. */
+  /** Of one iteration of the hot loop, as are the next two; of both loops in one pass, but for what is read. */
   instructions: count,
   elements: v.pipe(count, v.minValue(1)),
   /** What a thread reads of global memory. */

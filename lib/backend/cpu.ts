@@ -45,5 +45,5 @@ function hostBackend(native: Addon): Backend {
     readAsync: () => undefined,
     close() {},
   };
-  return { name: 'cpu', onePass: true, start: () => run };
+  return { name: 'cpu', start: () => run };
 }

@@ -44,7 +44,6 @@ export function deviceBackend(native: NativeCuda, open: () => NativeDevice): Bac
   let device: NativeDevice | undefined;
   return {
     name: 'cuda',
-    onePass: false,
     start() {
       device ??= cudaCall(open);
       checkNotCapturing('logits', device);

@@ -36,7 +36,7 @@ export function* onePassTask(
   checked: CheckedSequences,
   entropy: boolean,
   gradient: LogitsView,
-  terms: TokenTerms | undefined,
+  terms: TokenTerms<Pending<Float64Array>> | undefined,
 ): Task<WrittenTokenLevel> {
   const both = yield* token.onePassTask(checked.rows!, entropy, gradient, terms);
   const { kept: mask, gradLogits, badRows, ...arrays } = both;

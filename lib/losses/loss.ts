@@ -2,7 +2,7 @@
 // the async function and its sync twin) is the same for all, and here.
 
 import { badArgument, describe, isArray, isRevoked } from '../errors.js';
-import type { Backend, DeviceMemory } from '../kernels.js';
+import type { DeviceMemory } from '../kernels.js';
 import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
 import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradient } from '../levels/gradient.js';
 import { checkMultiple, checkRows, gradientTarget, writeGradientTask } from '../levels/gradient.js';
@@ -193,7 +193,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
   take: TakeOptions,
   ours: boolean, // the objective
 ): Loss<P, I, Always> {
-  function* task(batch: LossBatch<I>, options: OptionsOf<P>, { onePass }: Backend): Task<LossValue> {
+  function* task(batch: LossBatch<I>, options: OptionsOf<P>): Task<LossValue> {
     // Before the arrays are checked: a score of the caller's may have getters, which may do anything to them.
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
     const { rolloutCorrection } = options as RolloutParameters;
@@ -210,7 +210,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const { needsEntropy, evaluate } = prepared;
     checkMultiple(target, needsEntropy === true);
     const withEntropy = options.entropy === true || needsEntropy === true;
-    const inOnePass = onePass && (yield* onePassGradient(checked, target, prepared));
+    const inOnePass = yield* onePassGradient(checked, target, prepared);
     const level = yield* inOnePass
       ? onePassTask(checked, withEntropy, inOnePass.view, inOnePass.terms)
       : tokenLevelTask(checked, withEntropy);

@@ -15,7 +15,7 @@ import {
 } from '../ops/advantage-objective.js';
 import { rejectTokenWeights, scoreParameters } from '../ops/ratio-scores.js';
 import { namesOf } from '../options.js';
-import type { Task } from '../run/task.js';
+import type { Pending, Task } from '../run/task.js';
 import { mapped, type Sliced } from '../slices.js';
 import { type FloatArray, finiteFloats, maskedFinite, objectArgument, typedArray } from '../validate.js';
 import { ENTROPY_PARAMETERS, type EntropyParameters, entropyBonus } from './entropy-bonus.js';
@@ -186,7 +186,10 @@ function* combine(
 }
 
 /** The KL penalty as a term, if there is one. */
-function* penaltyOf(extensions: readonly Extension[], tokenCounts: Float64Array): Task<TokenTerm | undefined> {
+function* penaltyOf(
+  extensions: readonly Extension[],
+  tokenCounts: Float64Array,
+): Task<TokenTerm<Pending<Float64Array>> | undefined> {
   const extension = extensions.find(({ tokenTerm }) => tokenTerm !== undefined);
   return extension?.tokenTerm && (yield* extension.tokenTerm(tokenCounts));
 }

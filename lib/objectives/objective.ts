@@ -15,7 +15,7 @@ import type { Score, ScoreChannel } from '../levels/scores.js';
 import type { KnownTokens, TokenLevel } from '../levels/token-level.js';
 import type { OptionNames } from '../options.js';
 import { namesOf } from '../options.js';
-import type { BackendOptions, MaybePending, Task } from '../run/task.js';
+import type { BackendOptions, MaybePending, Pending, Task } from '../run/task.js';
 import { SYNC_OPTIONS } from '../run/task.js';
 import type { Sliced } from '../slices.js';
 import type { FloatArray } from '../validate.js';
@@ -74,7 +74,7 @@ export interface Extension {
   /** Adds it to the result. */
   extend(level: TokenLevel, result: ObjectiveResult): Task<ObjectiveResult>;
   /** The term itself, where each token's part depends on its own log-prob only. [N] tokens in each sequence. */
-  tokenTerm?(tokenCounts: Float64Array): Task<TokenTerm>;
+  tokenTerm?(tokenCounts: Float64Array): Task<TokenTerm<Pending<Float64Array>>>;
 }
 
 /** An objective whose options have been checked. */
@@ -85,7 +85,7 @@ export interface PreparedObjective {
    * What the gradient of each log-prob follows from without any other, before the log-probs are known; undefined where it does not.
    * Of rows that are all finite.
    */
-  tokenTerms?(tokens: KnownTokens): Task<TokenTerms | undefined>;
+  tokenTerms?(tokens: KnownTokens): Task<TokenTerms<Pending<Float64Array>> | undefined>;
   evaluate(level: TokenLevel): Task<ObjectiveResult>;
 }
 

@@ -10,7 +10,6 @@ import {
   optionsOf,
   type Pending,
   pending,
-  read,
   readAll,
   runAsync,
   runSync,
@@ -121,11 +120,10 @@ export function* weightedSumGradient(
   tokenCounts: Float64Array,
   weights: Weights,
   scale: number,
-): Task<Float64Array> {
+): Task<Pending<Float64Array>> {
   const anyScores = newArray('scores', Float64Array, tokenCounts.length);
   const { gradScores } = yield* weightedSumTask(anyScores, advantages, tokenCounts, weights, scale);
-  const [values] = yield* read(gradScores);
-  return values;
+  return gradScores;
 }
 
 const opOptions = optionsOf<AdvantageObjectiveOptions>('advantageObjective', AGGREGATION_PARAMETERS);

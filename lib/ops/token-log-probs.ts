@@ -153,18 +153,18 @@ export function* forwardTask(rows: Rows, entropy: boolean): Task<ForwardArrays> 
   return pending(outputs);
 }
 
-/** Both passes in one, on a backend that has it: the gradient of `terms`, or `onehot - p` to be scaled later. */
+/** Both passes in one: the gradient of `terms`, or `onehot - p` to be scaled later. */
 export function* onePassTask(
   rows: Rows,
   entropy: boolean,
   gradient: LogitsView,
-  terms: TokenTerms | undefined,
+  terms: TokenTerms<Pending<Float64Array>> | undefined,
 ): Task<ForwardArrays & BackwardArrays> {
   const outputs = forwardOutputs(rows.view.tokens, entropy);
   const { data: gradLogits, rowStride: gradRowStride } = gradient;
-  const badRows = newArray('badRows', Int32Array, 2);
+  const badRows = newArray('badRows', Int32Array, 2).fill(-1);
   const gradLogProbs = outputArray('gradLogProbs', rows.view.tokens);
-  const written = { terms, gradLogProbs, gradLogits, gradRowStride, badRows };
+  const written = { terms: terms as TokenTerms | undefined, gradLogProbs, gradLogits, gradRowStride, badRows };
   yield kernel('tokenLogProbsOnePass', { ...outputs, ...written, ...kernelRows(rows) });
   return pending({ ...outputs, gradLogits, badRows });
 }

@@ -45,4 +45,4 @@ const run: Run = {
   close() {},
 };
 
-export const referenceBackend: Backend = { name: 'reference', onePass: true, start: () => run };
+export const referenceBackend: Backend = { name: 'reference', start: () => run };

@@ -108,8 +108,8 @@ class Arguments {
     return data == nullptr && placement_ == nullptr ? &empty : data;
   }
 
-  // Memory of the op's own, where its arrays are placed; null in host memory. `name` is an array of bytes that only this
-  // op writes.
+  // Memory of the op's own, where its arrays are placed; null in host memory. `name` is an array of bytes that this op
+  // alone writes.
   void* scratch(const char* name, int64_t bytes, int64_t zeros) {
     if (placement_ == nullptr || bytes == 0) return nullptr;
     const void* host = typed<uint8_t>(name, get(name), 0).data;

@@ -61,7 +61,7 @@ TokenLogProbsOnePass read_one_pass(Arguments& a) {
   op.grad_row_stride = a.integer("gradRowStride");
   op.grad_logits =
       a.matrix("gradLogits", op.forward.dtype, op.forward.tokens, op.forward.vocab, op.grad_row_stride);
-  op.bad_rows = a.array<int32_t>("badRows", 2);
+  op.bad_rows = a.in_out<int32_t>("badRows", 2);
   a.within("terms", [&](Arguments& terms) { read_terms(terms, op.forward.tokens, op.terms); });
   return op;
 }
@@ -102,9 +102,9 @@ void export_token_log_probs(Napi::Env env, const Exports& exports) {
       env, exports, "tokenLogProbsForward");
   export_op<TokenLogProbsBackward, read_backward, cpu::token_log_probs_backward,
             RLVR_ON_CUDA(token_log_probs_backward)>(env, exports, "tokenLogProbsBackward");
-  export_cpu_op<TokenLogProbsOnePass, read_one_pass, cpu::token_log_probs_one_pass>(env, exports,
-                                                                                    "tokenLogProbsOnePass");
-  export_cpu_op<ZeroRows, read_zero_rows, cpu::zero_rows>(env, exports, "zeroRows");
+  export_op<TokenLogProbsOnePass, read_one_pass, cpu::token_log_probs_one_pass,
+            RLVR_ON_CUDA(token_log_probs_one_pass)>(env, exports, "tokenLogProbsOnePass");
+  export_op<ZeroRows, read_zero_rows, cpu::zero_rows, RLVR_ON_CUDA(zero_rows)>(env, exports, "zeroRows");
 }
 
 }  // namespace rlvr::binding

@@ -4,35 +4,11 @@
 
 #include "cpu/backward_rows.h"
 #include "cpu/forward_rows.h"
-#include "cpu/one_pass.h"
 #include "cpu/token_log_probs_simd.h"
-#include "ops/ratio_rules.h"
+#include "ops/one_pass.h"
 
 namespace rlvr {
 namespace {
-
-// The sequence of row t: the last one that begins at or before it.
-inline int64_t sequence_of(const TokenTerms& terms, int64_t t) {
-  int64_t begin = 0;
-  for (int64_t end = terms.sequences; end - begin > 1;) {
-    const int64_t middle = begin + (end - begin) / 2;
-    (terms.cu_seqlens[middle] <= t ? begin : end) = middle;
-  }
-  return begin;
-}
-
-// dL/dlog_prob of row t, whose log-prob is known; 1 where the scale is deferred.
-inline double upstream_of(const TokenLogProbsOnePass& op, int64_t t) {
-  if (op.forward.kept[t] == 0) return 0;
-  const TokenTerms& terms = op.terms;
-  if (terms.count == 0) return 1;
-  const int64_t i = sequence_of(terms, t);
-  double sum = 0;
-  for (int k = 0; k < terms.count; ++k)
-    sum += terms.grad_scores[k][i] * ratio::token_derivative(terms.scores[k], i, t, op.forward.log_probs[t]);
-  const double tokens = terms.token_counts[i];
-  return sum / (tokens < 1 ? 1 : tokens);
-}
 
 // Writes a row's gradient from its kept terms, in the blocks and the order of the pass that kept them.
 template <class S, class E>

@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "cpu/cpu_features.h"
-#include "cpu/one_pass.h"
 #include "cpu/ops.h"
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs_simd.h"
+#include "ops/one_pass.h"
 
 namespace rlvr {
 

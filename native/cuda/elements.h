@@ -10,6 +10,7 @@
 namespace rlvr::cuda {
 
 constexpr int kRowThreads = 256;  // of the blocks that work on rows
+constexpr int kResident = 3;      // of these, on a multiprocessor, for which the registers must suffice
 constexpr float kNegativeInfinity = -INFINITY;
 
 struct F32 {
@@ -108,16 +109,18 @@ struct Chunk {
   __device__ __forceinline__ uint32_t& word(int i) { return (&vectors[i / 4].x)[i % 4]; }
 
   // `first` is the thread's own first vector.
+  template <Reads kReads = Reads::kOnce>
   __device__ __forceinline__ void load(const uint4* first) {
 #pragma unroll
-    for (int k = 0; k < kVectors; ++k) vectors[k] = load_streaming(first + k * kRowThreads);
+    for (int k = 0; k < kVectors; ++k) vectors[k] = load_vector<kReads>(first + k * kRowThreads);
   }
 
   // As load(), where only `left` vectors from `first` on are the row's. The rest is -inf.
+  template <Reads kReads = Reads::kOnce>
   __device__ __forceinline__ void load_within(const uint4* first, int left) {
 #pragma unroll
     for (int k = 0; k < kVectors; ++k)
-      vectors[k] = k * kRowThreads < left ? load_streaming(first + k * kRowThreads)
+      vectors[k] = k * kRowThreads < left ? load_vector<kReads>(first + k * kRowThreads)
                                           : uint4{E::kBanned, E::kBanned, E::kBanned, E::kBanned};
   }
 

@@ -149,5 +149,27 @@ __device__ bool is_finite(const Tile<E>& tile) {
   return true;
 }
 
+// `count` elements of row t from number `begin` on. Returns whether what this thread wrote of them is finite.
+template <class E, bool kEntropy>
+__device__ bool write_gradient(const TokenLogProbsBackward& op, int64_t t, int64_t begin, int64_t count,
+                               const Scale& scale) {
+  const auto* x = static_cast<const typename E::Element*>(op.logits) + t * op.row_stride + begin;
+  auto* out = static_cast<typename E::Element*>(op.grad_logits) + t * op.grad_row_stride + begin;
+  const Tile<E> tile(x, out, count);
+  const RowGradient row = row_gradient<E>(op, t, scale);
+  if (row.zero) {
+    zero_fill(tile);
+    return true;
+  }
+  const int64_t target = op.targets[t] - begin;
+  const bool has_target = target >= 0 && target < tile.split.count && tile.mine(target);
+  const float at_target = has_target ? E::widen(x[target]) : 0.0f;  // read before it is written over
+  const bool finite = write_probabilities<E, kEntropy>(tile, row);
+  if (!has_target) return finite;
+  out[target] = E::narrow(target_gradient(op, t, at_target, row, scale.inverse));
+  // What was there before may have been too large where the entry itself is not.
+  return finite ? isfinite(E::widen(out[target])) : is_finite(tile);
+}
+
 }  // namespace
 }  // namespace rlvr::cuda

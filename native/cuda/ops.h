@@ -16,6 +16,8 @@ struct ScratchBytes {
 ScratchBytes token_log_probs_scratch(const TokenLogProbsForward& op);
 cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, PhaseQueue& queue);
 cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, PhaseQueue& queue);
+cudaError_t token_log_probs_one_pass(const TokenLogProbsOnePass& op, PhaseQueue& queue);
+cudaError_t zero_rows(const ZeroRows& op, PhaseQueue& queue);
 cudaError_t sequence_log_probs_forward(const SequenceLogProbsForward& op, PhaseQueue& queue);
 cudaError_t sequence_log_probs_backward(const SequenceLogProbsBackward& op, PhaseQueue& queue);
 cudaError_t ratio_scores_forward(const RatioScoresForward& op, PhaseQueue& queue);

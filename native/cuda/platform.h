@@ -88,8 +88,14 @@ __device__ __forceinline__ unsigned unknown(unsigned x) {
   return x;
 }
 
-// 16 bytes of a row that is read once: first to be evicted.
-__device__ __forceinline__ uint4 load_streaming(const uint4* address) { return __ldcs(address); }
+// Whether what is read is soon read again, by the same block.
+enum class Reads { kOnce, kAgain };
+
+// 16 bytes of a row: the first to be evicted from the caches, or to be kept in L2.
+template <Reads kReads>
+__device__ __forceinline__ uint4 load_vector(const uint4* address) {
+  return kReads == Reads::kOnce ? __ldcs(address) : __ldcg(address);
+}
 
 __device__ __forceinline__ void store_streaming(uint4* address, uint4 value) { __stcs(address, value); }
 

@@ -1,9 +1,9 @@
 // The forward pass over a row: the sums of its exponentials in one read. Spec section 2.
 //
-// A row is cut into pieces of kPieceVectors vectors, counted off from its end, as many as its length asks for; the first
-// has what is left, and the edges. Each thread of a block takes a chunk (elements.h) of a piece at a time, the next
-// one's loads under way, and adds it with one multiply-add, one ex2 and one addition per element: in float32 within a
-// chunk, compensated from chunk to chunk.
+// A row is cut into pieces of kPieceVectors vectors, counted off from its end, as many as its length asks for; the
+// first has what is left, and the edges. Each thread of a block takes a chunk (elements.h) of a piece at a time, the
+// next one's loads under way, and adds it with one multiply-add, one ex2 and one addition per element: in float32
+// within a chunk, compensated from chunk to chunk.
 //
 // Exponents are taken against a reference that the lanes of a warp share. It need not be the maximum: it is moved only
 // when a chunk has an element about 2^kSlack times as likely, which is rare after a piece's first chunk. It is a whole
@@ -172,7 +172,7 @@ struct Pieces {
   int count;
 };
 
-template <class E, bool kEntropy>
+template <class E, bool kEntropy, Reads kReads = Reads::kOnce>
 class RowSums {
  public:
   static constexpr int kVectors = 4;
@@ -192,16 +192,16 @@ class RowSums {
         reinterpret_cast<const uint4*>(row + split.head) + int64_t{chunks - left} * RowChunk::kStride + threadIdx.x;
     RowChunk first{};  // not to be taken for values that outlive the row, which would cost registers
     RowChunk second;
-    if (left > (pieces.alone ? stop : 0)) first.load(vectors);
+    if (left > (pieces.alone ? stop : 0)) first.template load<kReads>(vectors);
     for (;; stop -= kPieceChunks) {
       begin_piece();
       if (stop == first_stop) add_edges(row, split);
 #pragma unroll 1
       for (; left > stop; left -= 2) {
-        second.load(vectors + RowChunk::kStride);
+        second.template load<kReads>(vectors + RowChunk::kStride);
         add(first, left);
         vectors += 2 * RowChunk::kStride;
-        if (left - 2 > (pieces.alone ? stop : 0)) first.load(vectors);
+        if (left - 2 > (pieces.alone ? stop : 0)) first.template load<kReads>(vectors);
         add(second, left - 1);
       }
       end_piece();
@@ -292,13 +292,13 @@ class RowSums {
       const int first = chunk_number * RowChunk::kStride + static_cast<int>(threadIdx.x);
       RowChunk chunk;
       if (chunk_number < begin) {
-        chunk.load_within(vectors, 0);
+        chunk.template load_within<kReads>(vectors, 0);
         if (threadIdx.x < split.singles()) chunk.word(0) = E::word_of(row[split.single(threadIdx.x)]);
         add(chunk, kSingles);
         continue;
       }
       if (chunk_number * RowChunk::kStride >= split.vectors) break;
-      chunk.load_within(vectors + first, split.vectors - first);
+      chunk.template load_within<kReads>(vectors + first, split.vectors - first);
       add(chunk, begin - chunk_number);
     }
   }

@@ -1,26 +1,22 @@
 // token-log-probs on the GPU; formulas in ops/token_log_probs.h, spec section 2.
 //
-// Forward: a row is a block's, blocks persistent over rows, and is read once (row_sums.h). The sums of its warps meet in
-// shared memory, and the warp with the largest element finishes the row while the others begin the next. Where there
-// are fewer rows than the device has room for, each piece of a row is a block's, and the last of them to be done adds
-// up what all have left in memory: in the same order, so to the same bits. Masked rows are not touched. Offsets are
-// 64-bit.
+// Forward: a row is a block's, blocks persistent over rows, and is read once (row_sums.h). The sums of its warps meet
+// in shared memory, and the warp with the largest element finishes the row while the others begin the next. Where the
+// device has room for twice as many blocks as there are rows, each piece of a row is a block's, and the last of them to
+// be done adds up what all have left in memory: in the same order, so to the same bits. Masked rows are not touched.
+// Offsets are 64-bit.
 // Backward: tiles of a row, elementwise given logsumexp and the upstream gradient (logits_gradient.h); reads and writes
 // each element once, in place or not; rows without gradient are zero-filled without being read.
 // Neither depends on how many blocks there are: those are as many as the device can hold.
-// A one-pass variant (row kept on chip over a cluster, forward and gradient in 1R + 1W) belongs beside these two, and
-// would be chosen in token_log_probs_backward below.
+// Both of a row in one kernel: one_pass.cu.
+#include "cuda/forward_row.h"
 #include "cuda/launch_phase.h"
 #include "cuda/logits_gradient.h"
 #include "cuda/ops.h"
-#include "cuda/partial_sums.h"
-#include "cuda/row_sums.h"
 #include "cuda/upstream_phase.h"
 
 namespace rlvr::cuda {
 namespace {
-
-constexpr int kRowWarps = kRowThreads / kWarp;
 
 // Elements of a row per backward block, 64 KiB: enough to pay for the row's constants.
 template <class E>
@@ -28,39 +24,6 @@ constexpr int64_t kTile = (int64_t{1} << 14) * E::kPerWord;
 
 // Rows of which each piece may be a block's, at most: half of what the largest devices hold.
 constexpr int64_t kMostSplitRows = 256;
-
-// Blocks per multiprocessor that the registers must suffice for.
-constexpr int kResident = 3;
-
-// A lane writes row t's results. `rest` is the sum of 2^e over all elements but one largest, weighted with e.
-__device__ void finish_row(const TokenLogProbsForward& op, int64_t t, float at_target, float max, const Sums& rest,
-                           double inverse_temperature) {
-  const double log_rest = log1p(rest.total);
-  const double log_prob = (static_cast<double>(at_target) - static_cast<double>(max)) * inverse_temperature - log_rest;
-  const bool valid = isfinite(log_prob) && isfinite(max);
-  op.log_probs[t] = valid ? log_prob : 0;
-  op.log_sum_exp[t] = valid ? static_cast<double>(max) * inverse_temperature + log_rest : 0;
-  if (op.entropy != nullptr) op.entropy[t] = valid ? log_rest - kLn2 * rest.weighted / (1 + rest.total) : 0;
-  op.kept[t] = valid ? 1 : 0;
-  if (!valid) atomicAdd(op.non_finite, 1);
-}
-
-__device__ bool masked(const TokenLogProbsForward& op, int64_t t) { return op.mask != nullptr && op.mask[t] == 0; }
-
-// Whether row t is worth reading.
-__device__ bool readable(const TokenLogProbsForward& op, int64_t t) {
-  const int64_t target = op.targets[t];
-  return !masked(op, t) && target >= 0 && target < op.vocab;
-}
-
-// A thread writes the results of a row that is not.
-__device__ void leave_out_row(const TokenLogProbsForward& op, int64_t t) {
-  op.log_probs[t] = 0;
-  op.log_sum_exp[t] = 0;
-  if (op.entropy != nullptr) op.entropy[t] = 0;
-  op.kept[t] = 0;
-  if (!masked(op, t)) atomicAdd(op.non_finite, 1);
-}
 
 // What the scratch memory holds: how many blocks have left their sums of a row [T], and those sums [T, pieces].
 struct Scratch {
@@ -87,6 +50,8 @@ struct Deal {
   unsigned parts;
   unsigned tasks;
   Scratch scratch;
+
+  __device__ unsigned task(unsigned turn) const { return turn * gridDim.x + blockIdx.x; }
 };
 
 // Leaves a block's sums of a piece of row t to the last block of the row to come here, which takes them all.
@@ -104,78 +69,33 @@ __device__ bool last_of_row(Sums& sums, const Deal& deal, int64_t t, unsigned pa
   return true;
 }
 
-template <class E>
-struct Row {
-  int64_t t;
-  const typename E::Element* elements;
-  RowSplit<E> split;
-
-  __device__ Row(const TokenLogProbsForward& op, int64_t t_)
-      : t(t_),
-        elements(static_cast<const typename E::Element*>(op.logits) + t * op.row_stride),
-        split(elements, op.vocab) {}
-};
-
 template <class E, bool kEntropy>
 __global__ __launch_bounds__(kRowThreads, kResident) void forward_kernel(TokenLogProbsForward op, Scale scale,
                                                                          Deal deal) {
   using BlockSums = RowSums<E, kEntropy>;
-  __shared__ PartialSums partials[2][kRowWarps];  // of two rows in turn, so that one barrier per row is enough
+  __shared__ RowPartials partials[2];  // of two rows in turn, so that one barrier per row is enough
   __shared__ uint32_t words[BlockSums::kWords];
-  int turn = 0;
-  for (unsigned task = blockIdx.x; task < deal.tasks; task += gridDim.x) {
+  for (unsigned turn = 0; deal.task(turn) < deal.tasks; ++turn) {
     BlockSums sums(scale.base);
     {
+      const unsigned task = deal.task(turn);
       const Row<E> row(op, task / deal.parts);
       const unsigned part = task % deal.parts;
       if (!readable(op, row.t)) {
         if (part == 0 && threadIdx.x == 0) leave_out_row(op, row.t);
+        __syncthreads();  // as for any row
         continue;
       }
       sums.add_pieces(row.elements, row.split, {static_cast<int>(part), deal.parts > 1, deal.pieces}, words);
     }
-    task = unknown(task);
+    const unsigned task = deal.task(unknown(turn));
     const Row<E> row(op, task / deal.parts);
     if (deal.parts > 1 && !last_of_row(sums, deal, row.t, task % deal.parts)) continue;
-    const WarpSums warp = sums.warp_sums();
-    PartialSums(&parts)[kRowWarps] = partials[turn];
-    if (lane_index() == 0) parts[warp_index()] = warp.sums;
-    __syncthreads();
-    turn ^= 1;
-    const Winner winner = find_winner(parts);
-    if (winner.part != warp_index()) continue;
-    const Sums around = sums_around<kEntropy>(parts, winner, scale.inverse * kLog2E);
-    const Sums rest = leave_out_largest(around, parts[winner.part].of_chunk, [&] {
-      return sums.without_largest(row.elements, row.split, warp.owner, winner.max);
-    });
-    if (lane_index() == 0)
-      finish_row(op, row.t, E::widen(row.elements[op.targets[row.t]]), winner.max, rest, scale.inverse);
+    end_row<E, kEntropy>(op, row, sums, partials[turn % 2], scale);
   }
 }
 
 __global__ __launch_bounds__(kSequenceThreads) void upstream_kernel(UpstreamCheck phase) { run_phase(phase); }
-
-// A tile of row t. Returns whether what this thread wrote of it is finite.
-template <class E, bool kEntropy>
-__device__ bool gradient_tile(const TokenLogProbsBackward& op, int64_t t, int64_t begin, const Scale& scale) {
-  const int64_t left = op.vocab - begin;
-  const auto* x = static_cast<const typename E::Element*>(op.logits) + t * op.row_stride + begin;
-  auto* out = static_cast<typename E::Element*>(op.grad_logits) + t * op.grad_row_stride + begin;
-  const Tile<E> tile(x, out, left < kTile<E> ? left : kTile<E>);
-  const RowGradient row = row_gradient<E>(op, t, scale);
-  if (row.zero) {
-    zero_fill(tile);
-    return true;
-  }
-  const int64_t target = op.targets[t] - begin;
-  const bool has_target = target >= 0 && target < tile.split.count && tile.mine(target);
-  const float at_target = has_target ? E::widen(x[target]) : 0.0f;  // read before it is written over
-  const bool finite = write_probabilities<E, kEntropy>(tile, row);
-  if (!has_target) return finite;
-  out[target] = E::narrow(target_gradient(op, t, at_target, row, scale.inverse));
-  // What was there before may have been too large where the entry itself is not.
-  return finite ? isfinite(E::widen(out[target])) : is_finite(tile);
-}
 
 template <class E, bool kEntropy>
 __global__ __launch_bounds__(kRowThreads, kResident) void backward_kernel(TokenLogProbsBackward op, unsigned tiles,
@@ -184,7 +104,10 @@ __global__ __launch_bounds__(kRowThreads, kResident) void backward_kernel(TokenL
   // Tile blockIdx.x, and every gridDim.x-th after it, of `tiles` per row.
   unsigned tile = blockIdx.x % tiles;
   for (int64_t t = blockIdx.x / tiles; t < op.tokens; t += gridDim.x / tiles) {
-    if (!gradient_tile<E, kEntropy>(op, t, tile * kTile<E>, scale)) lower(&op.bad_rows[1], t);
+    const int64_t begin = tile * kTile<E>;
+    const int64_t left = op.vocab - begin;
+    const int64_t count = left < kTile<E> ? left : kTile<E>;
+    if (!write_gradient<E, kEntropy>(op, t, begin, count, scale)) lower(&op.bad_rows[1], t);
     tile += gridDim.x % tiles;
     if (tile < tiles) continue;
     tile -= tiles;

@@ -76,7 +76,7 @@ struct TokenLogProbsOnePass {
   double* grad_log_probs;   // [T] out: dL/dlog_prob; without terms 1, 0 for rows that are not kept
   void* grad_logits;        // [T, V] out, dtype; may be the same memory as logits (same stride)
   int64_t grad_row_stride;  // elements
-  int32_t* bad_rows;        // [2] out, as of the backward pass; but rows are written all the same
+  int32_t* bad_rows;        // [2] in: -1; out, as of the backward pass; but rows are written all the same
 };
 
 // Rows where the scale is 0 become 0.

@@ -30,6 +30,7 @@ const NAMES = new Map([
   [0x17e, 'LDG'], // of 256 bits
   [0x181, 'LDG'],
   [0x183, 'LDL'],
+  [0x186, 'STG'],
   [0x187, 'STL'],
   [0x1ae, 'LDGSTS'],
 ]);

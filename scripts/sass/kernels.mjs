@@ -5,9 +5,10 @@
 
 /** @typedef {import('../../bench/report/sass-result.js').SassRow} SassRow */
 /** @typedef {SassRow['dtype']} Dtype */
-/** @typedef {{ pass: SassRow['pass'], source: string, name: RegExp, perElement: Record<Dtype, number> }} Budgeted */
+/** @typedef {{ pass: SassRow['pass'], source: string, name: RegExp, loops?: 2, perElement: Record<Dtype, number> }} Budgeted */
 
 const TOKEN_LOG_PROBS = 'native/cuda/token_log_probs.cu';
+const ONE_PASS = 'native/cuda/one_pass.cu';
 
 /** @type {readonly Budgeted[]} */
 export const KERNELS = [
@@ -34,6 +35,21 @@ export const KERNELS = [
     source: TOKEN_LOG_PROBS,
     name: /\bbackward_kernel<.*, true>\(/,
     perElement: { bf16: 9, f16: 9, f32: 9 },
+  },
+  // The forward pass, then the backward pass, with the budgets of both.
+  {
+    pass: 'one pass',
+    source: ONE_PASS,
+    name: /\bone_pass_kernel<.*, false>\(/,
+    loops: 2,
+    perElement: { bf16: 18, f16: 18, f32: 23 },
+  },
+  {
+    pass: 'one pass with entropy',
+    source: ONE_PASS,
+    name: /\bone_pass_kernel<.*, true>\(/,
+    loops: 2,
+    perElement: { bf16: 19.5, f16: 19.5, f32: 24.5 },
   },
 ];
 

@@ -13,22 +13,29 @@
 /** Bytes of global memory to one rare part at most: what a thread reads at a time, at the least. */
 const CHUNK = 64;
 
-/** @param {Instruction[]} code @returns {Block[]} */
+/**
+ * The addresses of a jump table (BRX) are not read: it is taken to lead to all blocks that nothing else leads to.
+ *
+ * @param {Instruction[]} code @returns {Block[]}
+ */
 export function blocksOf(code) {
   const starts = new Set([0]);
-  for (const [i, { op, target, falls }] of code.entries()) {
-    if (op === 'BRX') throw new Error('a branch to an address in a register cannot be followed');
+  for (const [i, { target, falls }] of code.entries()) {
     if (target !== undefined) starts.add(target);
     if (target !== undefined || !falls) starts.add(i + 1);
   }
   const order = [...starts].filter((start) => start < code.length).sort((a, b) => a - b);
   const indexOf = new Map(order.map((start, i) => [start, i]));
-  return order.map((start, i) => {
+  const blocks = order.map((start, i) => {
     const end = order[i + 1] ?? code.length;
     const { target, falls } = code[end - 1];
     const next = [target, falls ? end : undefined].map((at) => (at === undefined ? undefined : indexOf.get(at)));
     return { code: code.slice(start, end), next: next.filter((at) => at !== undefined) };
   });
+  const led = new Set([0, ...blocks.flatMap(({ next }) => next)]);
+  const others = blocks.map((_, at) => at).filter((at) => !led.has(at));
+  for (const block of blocks) if (block.code.at(-1)?.op === 'BRX') block.next.push(...others);
+  return blocks;
 }
 
 /** The blocks that can be reached. @param {number} from @param {(at: number) => number[]} next @returns {Set<number>} */
@@ -61,13 +68,18 @@ function naturalLoops(blocks) {
 const exponentials = (blocks, which) =>
   [...which].flatMap((at) => blocks[at].code).filter(({ op }) => op === 'MUFU.EX2').length;
 
+/** @param {Block[]} blocks @param {Loop} loop */
+const storesIn = (blocks, { body }) => [...body].some((at) => blocks[at].code.some(({ op }) => op === 'STG'));
+
 /**
  * Of the innermost loops with exponentials, the one with the most: what is around it runs once a row or a tile.
  *
- * @param {Block[]} blocks
+ * @param {Block[]} blocks @param {boolean} [stores] of those that write to global memory, or of those that do not
  */
-export function hotLoop(blocks) {
-  const loops = naturalLoops(blocks).map((loop) => ({ loop, count: exponentials(blocks, loop.body) }));
+export function hotLoop(blocks, stores) {
+  const loops = naturalLoops(blocks)
+    .filter((loop) => stores === undefined || storesIn(blocks, loop) === stores)
+    .map((loop) => ({ loop, count: exponentials(blocks, loop.body) }));
   const withExponentials = loops.filter(({ count }) => count > 0);
   const innermost = withExponentials.filter(
     ({ loop }) => !withExponentials.some(({ loop: other }) => other !== loop && loop.body.has(other.header)),

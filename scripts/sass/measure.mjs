@@ -27,10 +27,13 @@ const PAIR = 2;
 /** @param {Instruction[]} code @param {RegExp} op */
 const count = (code, op) => code.filter((one) => op.test(one.op)).length;
 
-/** @param {Instruction[]} code of a kernel @returns {LoopFigures | undefined} without a loop that has exponentials */
-export function loopFigures(code) {
+/**
+ * @param {Instruction[]} code of a kernel @param {boolean} [stores] as hotLoop() takes it
+ * @returns {LoopFigures | undefined} without a loop that has exponentials
+ */
+export function loopFigures(code, stores) {
   const blocks = blocksOf(code);
-  const loop = hotLoop(blocks);
+  const loop = hotLoop(blocks, stores);
   if (!loop) return undefined;
   const { every, rare, rareParts } = loopCode(blocks, loop);
   const all = [...every, ...rare];
@@ -46,6 +49,30 @@ export function loopFigures(code) {
   };
 }
 
+/**
+ * Of a kernel that first reads a row in one loop, then writes it in another: both, over as many elements, and what the first reads.
+ *
+ * @param {Instruction[]} code @returns {LoopFigures | undefined}
+ */
+export function bothLoops(code) {
+  const reading = loopFigures(code, false);
+  const writing = loopFigures(code, true);
+  if (!reading || !writing) return undefined;
+  const elements = Math.max(reading.elements, writing.elements);
+  const sum = (/** @type {keyof LoopFigures} */ figure) =>
+    (reading[figure] * elements) / reading.elements + (writing[figure] * elements) / writing.elements;
+  return {
+    instructions: sum('instructions'),
+    rare: sum('rare'),
+    rareParts: sum('rareParts'),
+    elements,
+    divergence: sum('divergence'),
+    float64: sum('float64'),
+    local: sum('local'),
+    loadBytes: (reading.loadBytes * elements) / reading.elements,
+  };
+}
+
 /** The one kernel of a pass and element type. @param {Compiled[]} kernels @param {RegExp} name @param {Dtype} dtype */
 function find(kernels, name, dtype) {
   const found = kernels.filter(({ demangled }) => name.test(demangled) && DTYPES[dtype].test(demangled));
@@ -55,10 +82,10 @@ function find(kernels, name, dtype) {
 
 /** @param {Compiled[]} kernels of a source @param {string} source @param {number} architecture @returns {Row[]} */
 export function measure(kernels, source, architecture) {
-  return KERNELS.filter((one) => one.source === source).flatMap(({ pass, name, perElement }) =>
+  return KERNELS.filter((one) => one.source === source).flatMap(({ pass, name, loops, perElement }) =>
     /** @type {Dtype[]} */ (Object.keys(perElement)).map((dtype) => {
       const { code, threads, registers, shared, demangled } = find(kernels, name, dtype);
-      const figures = loopFigures(code.map((words, i) => decode(words, i, architecture)));
+      const figures = (loops === 2 ? bothLoops : loopFigures)(code.map((words, i) => decode(words, i, architecture)));
       if (!figures) throw new Error(`no loop with exponentials in ${demangled}`);
       return {
         pass,

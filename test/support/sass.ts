@@ -10,6 +10,7 @@ const WORDS: Readonly<Record<string, readonly [low: bigint, high: bigint]>> = {
   FFMA: [0x0000000800007c23n, 0x100fe20008000811n],
   DADD: [0x000000000a0a7229n, 0x000fc6000000000an],
   LDG: [0x000000040a087981n, 0x000ea2000c0e1d00n], // of 16 bytes
+  STG: [0x001f400c04007986n, 0x004fe2000c101d04n],
   LDL: [0x00000000190b7983n, 0x000ea20000100800n],
   'MUFU.EX2': [0x0000000000057308n, 0x000e220000000800n],
   BSSY: [0x0000000000007945n, 0x000fe20003800000n],
@@ -102,7 +103,7 @@ const ELEMENTS = { bf16: 'NS0_6PackedINS0_8Bf16BitsEEE', f16: 'NS0_6PackedINS0_7
 
 /** The mangled names of the kernels that have a budget. */
 export const KERNEL_NAMES = Object.values(ELEMENTS).flatMap((element) =>
-  (['14forward_kernel', '15backward_kernel'] as const).flatMap((kernel) =>
+  (['14forward_kernel', '15backward_kernel', '15one_pass_kernel'] as const).flatMap((kernel) =>
     [0, 1].map((entropy) => `_ZN4rlvr4cuda12_GLOBAL__N_1${kernel}I${element}Lb${entropy}EEEvPf`),
   ),
 );
