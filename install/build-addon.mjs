@@ -1,13 +1,14 @@
 // Builds the addon with CMake, through cmake-js, and puts rlvr_kernels.node into the product folder.
 //
 //   node install/build-addon.mjs [--product DIR] [--work DIR] [--sanitize address,undefined] [--cuda MODE]
-//                                [--arch ARCH] [--portable] [--list-sources]
+//                                [--ptx] [--arch ARCH] [--portable] [--list-sources]
 //
 // MODE is RLVR_CUDA in CMakeLists.txt and defaults to the environment variable of that name; the environment variable
-// CUDA_ARCHS chooses GPU architectures ('release': all). For another machine's ARCH, Debian's cross compiler is used,
-// without CUDA. --portable links against an old glibc (Linux). RLVR_BUILD_ARGS holds more arguments, as a JSON array:
-// callers that go through binding.gyp have no other way to pass them. Objects stay in the work folder, for the next
-// build; without --work in a package whose path is not plain (folders.mjs), the whole of it is built in a temporary one.
+// CUDA_ARCHS chooses GPU architectures ('release': all). --ptx is RLVR_PTX there. For another machine's ARCH, Debian's
+// cross compiler is used, without CUDA. --portable links against an old glibc (Linux). RLVR_BUILD_ARGS holds more
+// arguments, as a JSON array: callers that go through binding.gyp have no other way to pass them. Objects stay in the
+// work folder, for the next build; without --work in a package whose path is not plain (folders.mjs), the whole of it is
+// built in a temporary one.
 
 import { spawnSync } from 'node:child_process';
 import {
@@ -41,6 +42,7 @@ const { values } = parseArgs({
     work: { type: 'string' },
     sanitize: { type: 'string', default: '' },
     cuda: { type: 'string', default: cudaMode() },
+    ptx: { type: 'boolean', default: false },
     arch: { type: 'string', default: process.arch },
     portable: { type: 'boolean', default: false },
     'list-sources': { type: 'boolean', default: false },
@@ -129,6 +131,7 @@ async function build(work) {
   const { source, include } = plainSources(work);
   const args = ['--directory', source, '--out', work, '--parallel', String(availableParallelism())];
   args.push(`--CDRLVR_SANITIZE=${values.sanitize || 'OFF'}`, `--CDRLVR_CUDA=${cuda}`, ...include);
+  args.push(`--CDRLVR_PTX=${values.ptx ? 'ON' : 'OFF'}`);
   const architectures = cudaArchitectures();
   if (architectures) args.push(`--CDCUDA_ARCHS=${architectures}`);
   args.push(...compilerArguments(), ...(await portableArguments(work)));

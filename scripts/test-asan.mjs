@@ -4,20 +4,26 @@
 //   node scripts/test-asan.mjs [vitest arguments]
 //   node scripts/test-asan.mjs --fuzz [arguments of npm run fuzz]
 //   node scripts/test-asan.mjs --cuda-emulated [vitest arguments]
+//   node scripts/test-asan.mjs --ptx [vitest arguments]
 //
-// The last form runs the CUDA kernels, compiled as C++ against native/emulation: first the emulation's own tests,
+// The third form runs the CUDA kernels, compiled as C++ against native/emulation: first the emulation's own tests,
 // then the tests of ops, losses and device tensors, twice: with the threads of a block in two orders, and with streams
-// that do their work at once or only when somebody waits for it. Some of them run dist: `npm run build:ts` first.
+// that do their work at once or only when somebody waits for it. Then, as the last form alone, the tests of ops on the
+// PTX that nvcc makes of the kernels, translated to C++ (test/native/ptx), where there is an nvcc. Some of the tests run
+// dist: `npm run build:ts` first.
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { onPath } from '../install/toolchain.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const given = process.argv.slice(2);
-const emulated = given[0] === '--cuda-emulated';
+const onlyPtx = given[0] === '--ptx';
+const emulated = onlyPtx || given[0] === '--cuda-emulated';
 if (emulated) given.shift();
+const hasNvcc = onPath('nvcc');
 const product = join(root, emulated ? 'build-asan-cuda' : 'build-asan');
 
 /** @param {string} name a library of the compiler, which knows where its own are */
@@ -58,18 +64,27 @@ const SANITIZERS = {
     'detect_leaks=0:halt_on_error=1:abort_on_error=1:detect_stack_use_after_return=1:allocator_may_return_null=1',
   UBSAN_OPTIONS: 'halt_on_error=1:abort_on_error=1:print_stacktrace=1',
 };
+const CUDA_ONLY = { TEST_BACKENDS: 'cuda', REQUIRE_BACKENDS: 'cuda' };
 /** What runs in the addon. */
 const NATIVE_SUBJECTS = ['--subject', 'api', '--subject', 'addon'];
 const build = ['install/build-addon.mjs', '--sanitize', 'address,undefined', '--product', product];
 
-if (emulated) {
+const OPS = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
+
+/** @param {readonly string[]} names @returns {string[]} */
+const testFiles = (names) => ['--project', 'default', ...names.map((name) => `test/${name}.test.ts`)];
+
+function buildEmulated() {
   const native = join(product, 'native');
   const options = ['-DRLVR_SANITIZE=address,undefined', '-DRLVR_CUDA=EMULATED', '-DRLVR_NATIVE_TESTS=ON'];
+  const tests = ['cuda_emulation_test', 'cuda_ptx_test'];
   must('cmake', ['-S', root, '-B', native, ...options]);
-  must('cmake', ['--build', native, '--parallel', '2', '--target', 'cuda_emulation_test']);
-  must(join(native, 'test', 'native', 'cuda_emulation_test'), []);
-  node([...build, '--cuda', 'EMULATED', '--work', join(product, 'cmake')]);
-  const ops = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
+  must('cmake', ['--build', native, '--parallel', '2', '--target', ...tests]);
+  for (const test of tests) must(join(native, 'test', 'native', test), []);
+  node([...build, '--cuda', 'EMULATED', ...(hasNvcc ? ['--ptx'] : []), '--work', join(product, 'cmake')]);
+}
+
+function runEmulated() {
   const losses = [
     'conspo',
     'grpo',
@@ -109,15 +124,31 @@ if (emulated) {
     ['reverse', '1', slow],
   ])) {
     const emulation = { RLVR_EMULATION_ORDER: order, RLVR_EMULATION_ASYNC: late, RLVR_EMULATION_DEVICES: '2' };
-    const env = { TEST_BACKENDS: 'cuda', REQUIRE_BACKENDS: 'cuda', ...emulation };
-    const files = [...ops, ...losses, ...others, ...more].map((name) => `test/${name}.test.ts`);
-    runTests(given.length > 0 ? given : ['--project', 'default', ...files], env);
+    const env = { ...CUDA_ONLY, ...emulation };
+    runTests(given.length > 0 ? given : testFiles([...OPS, ...losses, ...others, ...more]), env);
     // The whole file takes minutes under sanitizers; its golden cases run each named loss.
-    if (given.length === 0) runTests(['--project', 'default', 'test/policy-losses.test.ts', '-t', 'golden cases'], env);
+    if (given.length === 0) runTests([...testFiles(['policy-losses']), '-t', 'golden cases'], env);
   }
   // Ten thousand forgotten tensors, by the emulated allocator.
-  const leaks = { TEST_BACKENDS: 'cuda', REQUIRE_BACKENDS: 'cuda', RLVR_EMULATION_ASYNC: '1' };
+  const leaks = { ...CUDA_ONLY, RLVR_EMULATION_ASYNC: '1' };
   if (given.length === 0) runTests(['--project', 'alone', 'test/boundary/device-garbage.test.ts'], leaks);
+}
+
+/** The kernels as nvcc compiles them. */
+function runPtx() {
+  if (!hasNvcc) {
+    console.log("NOT RUN, for want of nvcc: tests on the kernels' PTX");
+    return;
+  }
+  const env = { ...CUDA_ONLY, RLVR_EMULATION_PTX: '1', RLVR_EMULATION_ORDER: 'reverse' };
+  runTests(given.length > 0 ? given : testFiles([...OPS, 'one-pass', 'overflow', 'device-losses']), env);
+  if (given.length === 0) runTests([...testFiles(['policy-losses']), '-t', 'golden cases'], env);
+}
+
+if (emulated) {
+  buildEmulated();
+  if (!onlyPtx) runEmulated();
+  runPtx();
 } else {
   node([...build, '--cuda', 'OFF', '--work', join(product, 'cmake')]);
   // The command line runs nothing in the addon that the ops do not; sanitizers change memory and time use.
@@ -132,6 +163,7 @@ if (emulated) {
     'imports',
     'layout',
     'performance-doc',
+    'ptx',
     'readme-charts',
     'reliability-doc',
   ];

@@ -371,7 +371,7 @@ uint64_t warp_operation(const WarpRequest& request, const Location& where) {
   return block().warp_operation(request, where);
 }
 void yield_thread() { block().yield(); }
-void trap(const Location& where) { block().fail("__trap in " + place(where)); }
+void mistake(const char* what, const Location& where) { block().fail(std::string(what) + " in " + place(where)); }
 void run_block(const Launch& launch, uint3 index, uint64_t number, Order& order) {
   block().run(launch, index, number, order);
 }

@@ -51,7 +51,8 @@ struct WarpRequest {
 uint64_t warp_operation(const WarpRequest& request, const Location& where);
 
 void yield_thread();
-[[noreturn]] void trap(const Location& where);
+// Ends the process with a message that names the running thread and the place.
+[[noreturn]] void mistake(const char* what, const Location& where);
 
 template <typename T>
 T shuffle(WarpOp op, unsigned mask, T value, int operand, int width, const Location& where) {
@@ -134,7 +135,7 @@ inline void __threadfence() {}
 inline void __threadfence_block() {}
 inline void __threadfence_system() {}
 inline void __nanosleep(unsigned) { rlvr::emulation::detail::yield_thread(); }
-[[noreturn]] inline void __trap(RLVR_EMULATION_HERE) { rlvr::emulation::detail::trap(where); }
+[[noreturn]] inline void __trap(RLVR_EMULATION_HERE) { rlvr::emulation::detail::mistake("__trap", where); }
 
 #undef RLVR_EMULATION_HERE
 

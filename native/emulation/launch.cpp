@@ -31,6 +31,8 @@ void check_configuration(const detail::Launch& launch) {
   };
   if (threads == 0 || x > 1024 || y > 1024 || z > 64 || threads > 1024)
     bad("a block of " + triple(launch.block) + " threads; a GPU takes 1 to 1024");
+  if (const auto* translation = launch.translation; translation != nullptr && threads > translation->max_threads)
+    bad("a block of " + triple(launch.block) + " threads; compiled for " + std::to_string(translation->max_threads));
   const dim3& grid = launch.grid;
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 2147483647u || grid.y > 65535 || grid.z > 65535)
     bad("a grid of " + triple(grid) + " blocks; a GPU takes 1 to (2147483647,65535,65535)");

@@ -21,6 +21,12 @@ void check_argument(const void* kernel, int index, const T& value, bool running)
     check_pointer_argument(kernel, index, value, running);
 }
 
+template <typename... P>
+void run_translation(const Translation& translation, const P&... values) {
+  const unsigned char* const parameters[] = {reinterpret_cast<const unsigned char*>(&values)..., nullptr};
+  translation.run(parameters);
+}
+
 }  // namespace detail
 
 // kernel<<<grid, block, 0, stream>>>(args...). A bad configuration, a host pointer among the arguments, or a mistake
@@ -41,10 +47,15 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, cudaStream_t str
   };
   const auto run_thread = [](const detail::Launch& launch) {
     const auto& [function, values] = *static_cast<const Arguments*>(launch.arguments.get());
-    std::apply(function, values);
+    if (launch.translation == nullptr)
+      std::apply(function, values);
+    else
+      std::apply([&](const P&... each) { detail::run_translation(*launch.translation, each...); }, values);
   };
+  const auto* const address = reinterpret_cast<const void*>(kernel);
+  const detail::Translation* const translation = detail::translation_of(address, {sizeof(P)...});
   return detail::run(
-      {reinterpret_cast<const void*>(kernel), grid, block, stream, run_thread, check_arguments, std::move(arguments)});
+      {address, grid, block, stream, run_thread, check_arguments, translation, std::move(arguments)});
 }
 
 }  // namespace rlvr::emulation

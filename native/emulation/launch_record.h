@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "emulation/runtime_api.h"
+#include "emulation/translations.h"
 
 namespace rlvr::emulation::detail {
 
@@ -14,6 +15,7 @@ struct Launch {
   cudaStream_t stream;
   void (*run_thread)(const Launch& launch);
   void (*check_arguments)(const Launch& launch, bool running);
+  const Translation* translation;  // runs instead of the kernel, or null
   std::shared_ptr<const void> arguments;  // by value: the launch may run later, and in a graph more than once
 };
 

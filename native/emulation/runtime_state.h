@@ -32,7 +32,9 @@ uint8_t fill_byte();
 void fill(void* address, uint64_t bytes);
 
 void fill_shared_variables();
-// Of a function in this binary, demangled; for messages.
+// Of a function in this binary; empty if it has no symbol.
+std::string mangled_name(const void* address);
+// The same for messages, demangled.
 std::string symbol_name(const void* address);
 
 [[noreturn]] void die(const std::string& message);

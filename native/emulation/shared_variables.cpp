@@ -111,8 +111,10 @@ void fill_shared_variables() {
   for (const Range& range : *ranges) fill(reinterpret_cast<void*>(range.address), range.bytes);
 }
 
+std::string mangled_name(const void* address) { return module().symbol(reinterpret_cast<uint64_t>(address)); }
+
 std::string symbol_name(const void* address) {
-  const std::string mangled = module().symbol(reinterpret_cast<uint64_t>(address));
+  const std::string mangled = mangled_name(address);
   if (mangled.empty()) return "(unknown)";
   int status = 0;
   char* const readable = abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, &status);
