@@ -34,6 +34,9 @@ constexpr double kAlone = 1e9;        // for parallel_for: an index is worth a t
 // Columns of the logits at a time: the packed part of the weight is to stay in a cache that threads share.
 int64_t tile_columns(int64_t width) { return width <= 2048 ? 1024 : width <= 8192 ? 512 : 256; }
 
+// From one row of a tile to the next: not a power of two, which would map a column to few lines of a cache.
+int64_t padded(int64_t columns) { return columns + 16; }
+
 int64_t rounded_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
 
 class Floats {
@@ -47,25 +50,25 @@ class Floats {
   std::vector<float> memory_;
 };
 
-// A factor in panels, in blocks of kDepth indices of the sum.
+// The right factor in panels, in blocks of kDepth indices of the sum.
 class Packed {
  public:
-  // Panels of `size` of `count` rows (along) or columns (across) of the source, from `begin` on. On all threads.
-  void pack(const PanelSource& source, bool along, int64_t begin, int64_t count, int64_t from, int64_t depth, int size) {
-    count_ = count;
-    depth_ = depth;
-    padded_ = rounded_up(count, size);
-    float* out = memory_.resized(padded_ * depth);
-    const int64_t blocks = rounded_up(depth, kDepth) / kDepth;
-    const int64_t panels = padded_ / size;
-    parallel_for(blocks * panels, kPackNanoseconds, [&](int64_t first, int64_t last) {
+  // On all threads. Along: the panels' indices are rows of the source; else they are columns.
+  void pack(const PanelSource& source, bool along, const PanelBlock& block) {
+    const PanelPacking& right = linear_kernels().right;
+    const auto pack = along ? right.along : right.across;
+    count_ = block.count;
+    depth_ = block.depth;
+    padded_ = rounded_up(block.count, right.size);
+    const int64_t panels = padded_ / right.size;
+    float* out = memory_.resized(padded_ * block.depth);
+    parallel_for(panels * rounded_up(block.depth, kDepth) / kDepth, kPackNanoseconds, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
-        const int64_t block = i / panels;
-        const int64_t at = i % panels * size;
-        const int64_t part = std::min(kDepth, depth - block * kDepth);
-        const auto pack = along ? linear_kernels().pack_along : linear_kernels().pack_across;
-        pack(source, begin + at, std::min<int64_t>(size, count - at), from + block * kDepth, part, size,
-             out + block * kDepth * padded_ + at * part);
+        const int64_t from = i / panels * kDepth;
+        const int64_t at = i % panels * right.size;
+        const int64_t depth = std::min(kDepth, block.depth - from);
+        const int64_t count = std::min<int64_t>(right.size, block.count - at);
+        pack(source, {block.begin + at, count, block.from + from, depth}, out + from * padded_ + at * depth);
       }
     });
     data_ = out;
@@ -84,16 +87,16 @@ class Packed {
   int64_t padded_ = 0;
 };
 
-// out[rows, right.count()] += (rows `begin`... of the source, along or across) . right, on this thread.
-void multiply_block(const PanelSource& left, bool along, int64_t begin, int64_t rows, int64_t from, const Packed& right,
-                    float* out, int64_t stride) {
+// out[rows, right.count()] += left . right, on this thread. Along: rows [begin, begin + rows) of the source; else its columns.
+void multiply_block(const PanelSource& left, bool along, int64_t begin, int64_t rows, const Packed& right, float* out,
+                    int64_t stride) {
   thread_local Floats memory;
   const LinearKernels& kernels = linear_kernels();
-  const auto pack = along ? kernels.pack_along : kernels.pack_across;
-  float* panels = memory.resized(rounded_up(rows, kernels.rows) * kDepth);
+  const auto pack = along ? kernels.left.along : kernels.left.across;
+  float* panels = memory.resized(rounded_up(rows, kernels.left.size) * kDepth);
   for (int64_t k = 0; k < right.depth(); k += kDepth) {
     const int64_t depth = std::min(kDepth, right.depth() - k);
-    pack(left, begin, rows, from + k, depth, kernels.rows, panels);
+    pack(left, {begin, rows, k, depth}, panels);
     kernels.multiply(panels, rows, right.block(k), right.count(), depth, out, stride);
   }
 }
@@ -112,7 +115,7 @@ bool is_masked(const LinearLogits& logits, int64_t t) { return logits.mask != nu
 // Blocks of rows, each on one thread: body(begin, count).
 template <class Body>
 void for_blocks(int64_t count, CancelFlag cancel, Body body) {
-  const int64_t size = linear_kernels().rows * kRowPanels;
+  const int64_t size = linear_kernels().left.size * kRowPanels;
   parallel_for((count + size - 1) / size, kAlone, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last && !cancelled(cancel); ++i) body(i * size, std::min(size, count - i * size));
   });
@@ -126,10 +129,8 @@ class Tile {
   void open(int64_t begin, int64_t count) {
     begin_ = begin;
     count_ = count;
-    weight_.pack({logits_.weight, nullptr}, true, begin, count, 0, logits_.width, linear_kernels().columns);
-    if (logits_.bias.data == nullptr) return;
-    linear_kernels().pack_across({logits_.bias, nullptr}, begin, count, 0, 1, static_cast<int>(count),
-                                 bias_.resized(count));
+    weight_.pack({logits_.weight, nullptr}, true, {begin, count, 0, logits_.width});
+    if (logits_.bias.data != nullptr) linear_kernels().read(logits_.bias, 0, begin, count, bias_.resized(count));
   }
 
   int64_t begin() const { return begin_; }
@@ -143,7 +144,7 @@ class Tile {
       else
         std::memcpy(out + i * stride, bias_.resized(count_), static_cast<size_t>(count_) * sizeof(float));
     }
-    multiply_block({logits_.hidden, rows.data()}, true, first, row_count, 0, weight_, out, stride);
+    multiply_block({logits_.hidden, rows.data()}, true, first, row_count, weight_, out, stride);
   }
 
  private:
@@ -192,7 +193,7 @@ class Backward {
   explicit Backward(const LinearLogProbsBackward& op)
       : op_(op),
         rows_(rows_where(op.logits.tokens, [&](int64_t t) { return takes_part(t); })),
-        columns_(std::min(tile_columns(op.logits.width), op.logits.vocab)) {}
+        columns_(padded(std::min(tile_columns(op.logits.width), op.logits.vocab))) {}
 
   void run() {
     grad_hidden_.assign(op_.grad_hidden.data == nullptr ? 0 : rows_.size() * width(), 0.0f);
@@ -216,8 +217,7 @@ class Backward {
 
   void add_tile(Tile& tile) {
     if (op_.grad_hidden.data != nullptr)
-      weight_.pack({op_.logits.weight, nullptr}, false, 0, op_.logits.width, tile.begin(), tile.count(),
-                   linear_kernels().columns);
+      weight_.pack({op_.logits.weight, nullptr}, false, {0, op_.logits.width, tile.begin(), tile.count()});
     grad_weight_.assign(op_.grad_weight.data == nullptr ? 0 : static_cast<size_t>(tile.count()) * width(), 0.0f);
     grad_bias_.assign(op_.grad_bias.data == nullptr ? 0 : static_cast<size_t>(tile.count()), 0.0);
     for (int64_t begin = 0; begin < row_count() && !cancelled(op_.cancel); begin += kChunkRows)
@@ -236,15 +236,14 @@ class Backward {
         linear_kernels().gradient(block + i * columns_, tile.begin(), tile.count(), op_.logits.targets[t], upstream(t));
       }
       if (op_.grad_hidden.data == nullptr) return;
-      multiply_block(of_gradient(block), true, 0, rows, 0, weight_,
+      multiply_block(of_gradient(block), true, 0, rows, weight_,
                      grad_hidden_.data() + static_cast<size_t>(first + begin) * width(), op_.logits.width);
     });
     if (op_.grad_weight.data != nullptr)
-      hidden_.pack({op_.logits.hidden, rows_.data()}, false, 0, op_.logits.width, first, count,
-                   linear_kernels().columns);
+      hidden_.pack({op_.logits.hidden, rows_.data()}, false, {0, op_.logits.width, first, count});
     for_blocks(tile.count(), op_.cancel, [&](int64_t begin, int64_t columns) {
       if (op_.grad_weight.data != nullptr)
-        multiply_block(of_gradient(gradient), false, begin, columns, 0, hidden_,
+        multiply_block(of_gradient(gradient), false, begin, columns, hidden_,
                        grad_weight_.data() + static_cast<size_t>(begin) * width(), op_.logits.width);
       if (op_.grad_bias.data == nullptr) return;
       for (int64_t t = 0; t < count; ++t)
@@ -327,11 +326,12 @@ void linear_log_probs_forward(const LinearLogProbsForward& op) {
   for_tiles(logits, op.cancel, [&](Tile& tile) {
     for_blocks(static_cast<int64_t>(rows.size()), op.cancel, [&](int64_t begin, int64_t count) {
       thread_local Floats memory;
-      float* block = memory.resized(count * tile.count());
-      tile.compute(rows, begin, count, block, tile.count());
+      const int64_t stride = padded(tile.count());
+      float* block = memory.resized(count * stride);
+      tile.compute(rows, begin, count, block, stride);
       for (int64_t i = 0; i < count; ++i) {
         const auto at = static_cast<size_t>(begin + i);
-        linear_kernels().add_columns(block + i * tile.count(), tile.begin(), tile.count(), logits.targets[rows[at]],
+        linear_kernels().add_columns(block + i * stride, tile.begin(), tile.count(), logits.targets[rows[at]],
                                      logits.temperature, op.entropy != nullptr, sums[at]);
       }
     });

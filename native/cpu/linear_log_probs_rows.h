@@ -135,14 +135,18 @@ bool write_row(const float* x, int64_t count, const GradientMatrix& out, int64_t
   return false;
 }
 
+template <class S>
+void read_row(const InputMatrix& matrix, int64_t row, int64_t begin, int64_t count, float* out) {
+  Packing<S, 1>::across({matrix, nullptr}, {begin, count, row, 1}, out);
+}
+
 template <class S, int kRows>
 constexpr LinearKernels make_linear_kernels() {
   using Panels = Product<S, kRows>;
-  return {kRows,
-          Panels::kColumns,
-          Packing<S>::along,
-          Packing<S>::across,
+  return {Packing<S, kRows>::functions(),
+          Packing<S, Panels::kColumns>::functions(),
           Panels::multiply,
+          read_row<S>,
           LinearRows<S>::add_columns,
           LinearRows<S>::gradient,
           write_row<S>};

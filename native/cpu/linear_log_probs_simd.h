@@ -6,11 +6,26 @@
 
 namespace rlvr {
 
-// Panels of a factor of a product. A product's left factor is packed in panels of `rows` of its rows, the right one in panels
-// of `columns` of its columns; within a panel, all that belongs to one index of the sum lies together.
+// A factor of a product.
 struct PanelSource {
   InputMatrix matrix;
   const int32_t* rows;  // row r of the source is this row of the matrix; null: row r
+};
+
+// Which part of a source is packed.
+struct PanelBlock {
+  int64_t begin;  // the first index of the panels
+  int64_t count;
+  int64_t from;   // the first index of the sum
+  int64_t depth;
+};
+
+// A product's left factor is packed in panels of some of its rows, the right one in panels of some of its columns; within a
+// panel, all that belongs to one index of the sum lies together. The last panel is filled up with zeros.
+struct PanelPacking {
+  int size;
+  void (*along)(const PanelSource& source, const PanelBlock& block, float* out);   // a panel's indices are rows of the source
+  void (*across)(const PanelSource& source, const PanelBlock& block, float* out);  // they are columns
 };
 
 // What is known of a row of logits when some of its columns have been seen.
@@ -23,19 +38,14 @@ struct RowSums {
 };
 
 struct LinearKernels {
-  int rows;     // of a panel of the left factor
-  int columns;  // of a panel of the right factor
-
-  // Panels of `size` (rows or columns) of indices [begin, begin + count) that each run over `depth` indices from `from` on;
-  // what is missing in the last panel is 0. Along: the panel's indices are rows of the source; across: columns.
-  void (*pack_along)(const PanelSource& source, int64_t begin, int64_t count, int64_t from, int64_t depth, int size,
-                     float* out);
-  void (*pack_across)(const PanelSource& source, int64_t begin, int64_t count, int64_t from, int64_t depth, int size,
-                      float* out);
+  PanelPacking left;
+  PanelPacking right;
   // out[m, n] += left . right, of `depth` products each, summed from the first to the last and then added.
   void (*multiply)(const float* left, int64_t m, const float* right, int64_t n, int64_t depth, float* out,
                    int64_t stride);
 
+  // Elements [begin, begin + count) of a row of a matrix as float32.
+  void (*read)(const InputMatrix& matrix, int64_t row, int64_t begin, int64_t count, float* out);
   // Adds columns [begin, begin + count) of a row.
   void (*add_columns)(const float* x, int64_t begin, int64_t count, int64_t target, double temperature, bool entropy,
                       RowSums& sums);

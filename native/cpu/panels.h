@@ -11,7 +11,8 @@
 namespace rlvr {
 namespace {
 
-template <class E>
+// Packs a source of elements `E` in panels of kSize. What is missing in the last panel is 0.
+template <class E, int kSize>
 struct PanelReader {
   using Element = typename E::Element;
   const PanelSource& source;
@@ -22,58 +23,64 @@ struct PanelReader {
   }
 
   // A few indices of the sum at a time: what they read and write then stays in L1, whatever the stride of the rows.
-  void along(int64_t begin, int64_t count, int64_t from, int64_t depth, int size, float* out) const {
+  void along(const PanelBlock& block, float* out) const {
     constexpr int64_t kFew = 16;
-    for (int64_t panel = 0; panel < count; panel += size, out += size * depth) {
-      const int64_t present = count - panel < size ? count - panel : size;
-      for (int64_t k = 0; k < depth; k += kFew) {
-        const int64_t end = depth - k < kFew ? depth : k + kFew;
+    for (int64_t panel = 0; panel < block.count; panel += kSize, out += kSize * block.depth) {
+      const int64_t present = block.count - panel < kSize ? block.count - panel : kSize;
+      if (present < kSize) clear(out, block.depth);
+      for (int64_t k = 0; k < block.depth; k += kFew) {
+        const int64_t few = block.depth - k < kFew ? block.depth - k : kFew;
         for (int64_t i = 0; i < present; ++i) {
-          const Element* x = row(begin + panel + i) + from;
-          for (int64_t at = k; at < end; ++at) out[at * size + i] = E::widen(x[at]);
+          const Element* x = row(block.begin + panel + i) + block.from + k;
+          float* to = out + k * kSize + i;
+          for (int64_t at = 0; at < few; ++at) to[at * kSize] = E::widen(x[at]);
         }
-        for (int64_t at = k; at < end; ++at)
-          for (int64_t i = present; i < size; ++i) out[at * size + i] = 0;
       }
     }
   }
 
-  void across(int64_t begin, int64_t count, int64_t from, int64_t depth, int size, float* out) const {
-    for (int64_t k = 0; k < depth; ++k) {
-      const Element* x = row(from + k) + begin;
-      for (int64_t panel = 0; panel < count; panel += size) {
-        float* to = out + panel * depth + k * size;
-        const int64_t present = count - panel < size ? count - panel : size;
-        for (int64_t i = 0; i < present; ++i) to[i] = E::widen(x[panel + i]);
-        for (int64_t i = present; i < size; ++i) to[i] = 0;
+  void across(const PanelBlock& block, float* out) const {
+    const int64_t whole = block.count / kSize * kSize;
+    if (whole < block.count) clear(out + whole * block.depth, block.depth);
+    for (int64_t k = 0; k < block.depth; ++k) {
+      const Element* x = row(block.from + k) + block.begin;
+      for (int64_t panel = 0; panel < whole; panel += kSize) {
+        float* to = out + panel * block.depth + k * kSize;
+        for (int i = 0; i < kSize; ++i) to[i] = E::widen(x[panel + i]);
       }
+      for (int64_t i = whole; i < block.count; ++i) out[whole * block.depth + k * kSize + i - whole] = E::widen(x[i]);
     }
+  }
+
+ private:
+  static void clear(float* panel, int64_t depth) {
+    for (int64_t i = 0; i < kSize * depth; ++i) panel[i] = 0;
   }
 };
 
-template <class S>
+template <class S, int kSize>
 struct Packing {
   template <class Visit>
   static void visit(const PanelSource& source, Visit visit) {
     switch (source.matrix.dtype) {
       case DType::kF32:
-        return visit(PanelReader<F32<S>>{source});
+        return visit(PanelReader<F32<S>, kSize>{source});
       case DType::kBF16:
-        return visit(PanelReader<Bf16<S>>{source});
+        return visit(PanelReader<Bf16<S>, kSize>{source});
       case DType::kF16:
-        return visit(PanelReader<F16<S>>{source});
+        return visit(PanelReader<F16<S>, kSize>{source});
     }
   }
 
-  static void along(const PanelSource& source, int64_t begin, int64_t count, int64_t from, int64_t depth, int size,
-                    float* out) {
-    visit(source, [&](const auto& reader) { reader.along(begin, count, from, depth, size, out); });
+  static void along(const PanelSource& source, const PanelBlock& block, float* out) {
+    visit(source, [&](const auto& reader) { reader.along(block, out); });
   }
 
-  static void across(const PanelSource& source, int64_t begin, int64_t count, int64_t from, int64_t depth, int size,
-                     float* out) {
-    visit(source, [&](const auto& reader) { reader.across(begin, count, from, depth, size, out); });
+  static void across(const PanelSource& source, const PanelBlock& block, float* out) {
+    visit(source, [&](const auto& reader) { reader.across(block, out); });
   }
+
+  static constexpr PanelPacking functions() { return {kSize, along, across}; }
 };
 
 // Panels of kRows by panels of two vectors: as many sums as registers hold.
@@ -87,6 +94,7 @@ struct Product {
   [[gnu::noinline]] static void panels(const float* left, const float* right, int64_t depth, float* out,
                                        int64_t stride) {
     Float sum[kRows][2];
+#pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) sum[i][0] = sum[i][1] = S::set(0.0f);
     for (int64_t k = 0; k < depth; ++k, left += kRows, right += kColumns) {
       const Float a = S::load(right);
@@ -98,8 +106,11 @@ struct Product {
         sum[i][1] = S::fma(x, b, sum[i][1]);
       }
     }
-    for (int i = 0; i < kRows; ++i, out += stride)
-      for (int k = 0; k < 2; ++k) S::store(out + k * kWidth, S::add(S::load(out + k * kWidth), sum[i][k]));
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i, out += stride) {
+      S::store(out, S::add(S::load(out), sum[i][0]));
+      S::store(out + kWidth, S::add(S::load(out + kWidth), sum[i][1]));
+    }
   }
 
   // As panels(), of which only `rows` and `columns` count.
