@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <vector>
 
 #include "cpu/cpu_features.h"
@@ -312,12 +313,7 @@ int32_t first_overflow(const LinearLogProbsBackward& op) {
   return -1;
 }
 
-}  // namespace
-
-namespace cpu {
-
-void linear_log_probs_forward(const LinearLogProbsForward& op) {
-  clear_outputs(op);
+void forward(const LinearLogProbsForward& op) {
   const LinearLogits& logits = op.logits;
   const std::vector<int32_t> rows = rows_where(logits.tokens, [&](int64_t t) { return !is_masked(logits, t); });
   if (rows.empty()) return;
@@ -341,10 +337,28 @@ void linear_log_probs_forward(const LinearLogProbsForward& op) {
     if (!finish_row(op, rows[i], sums[i])) ++op.non_finite[0];
 }
 
+}  // namespace
+
+namespace cpu {
+
+void linear_log_probs_forward(const LinearLogProbsForward& op) {
+  clear_outputs(op);
+  try {
+    forward(op);
+  } catch (const std::bad_alloc&) {
+    op.non_finite[0] = -1;
+  }
+}
+
 void linear_log_probs_backward(const LinearLogProbsBackward& op) {
   std::fill_n(op.bad_rows, 4, -1);
   op.bad_rows[0] = first_overflow(op);
-  if (op.bad_rows[0] < 0) Backward(op).run();
+  if (op.bad_rows[0] >= 0) return;
+  try {
+    Backward(op).run();
+  } catch (const std::bad_alloc&) {
+    op.bad_rows[0] = -2;
+  }
 }
 
 }  // namespace cpu

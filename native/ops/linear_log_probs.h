@@ -42,7 +42,7 @@ struct LinearLogProbsForward {
   double* log_sum_exp;  // [T] out, of the scaled logits
   double* entropy;      // [T] out, nats; null: not computed
   uint8_t* kept;        // [T] out: 1, or 0 for masked and non-finite rows
-  int32_t* non_finite;  // [1] out: number of non-finite rows
+  int32_t* non_finite;  // [1] out: number of non-finite rows; -1: there was no memory to work in
   CancelFlag cancel;
 };
 
@@ -57,8 +57,9 @@ struct LinearLogProbsBackward {
   GradientMatrix grad_hidden;    // [T, d]
   GradientMatrix grad_weight;    // [V, d]
   GradientMatrix grad_bias;      // [1, V]
-  // [4] out, -1 for none: the first row with an upstream gradient beyond the range of float32 (then nothing is written); the
-  // first row of grad_hidden, and of grad_weight, and the first entry of grad_bias, that is not finite, found as it is written.
+  // [4] out, -1 for none: the first row with an upstream gradient beyond the range of float32 (then nothing is written; -2:
+  // there was no memory to work in); the first row of grad_hidden, and of grad_weight, and the first entry of grad_bias, that
+  // is not finite, found as it is written.
   int32_t* bad_rows;
   CancelFlag cancel;
 };
