@@ -11,6 +11,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   const rlvr::binding::Exports backends{exports, Napi::Object::New(env)};
   exports.Set("cuda", backends.cuda);
   rlvr::binding::export_token_log_probs(env, backends);
+  rlvr::binding::export_linear_log_probs(env, backends);
   rlvr::binding::export_sequence_log_probs(env, backends);
   rlvr::binding::export_ratio_scores(env, backends);
   rlvr::binding::export_group_info_nce(env, backends);

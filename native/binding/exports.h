@@ -12,6 +12,7 @@ struct Exports {
 };
 
 void export_token_log_probs(Napi::Env env, const Exports& exports);
+void export_linear_log_probs(Napi::Env env, const Exports& exports);
 void export_sequence_log_probs(Napi::Env env, const Exports& exports);
 void export_ratio_scores(Napi::Env env, const Exports& exports);
 void export_group_info_nce(Napi::Env env, const Exports& exports);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "cpu/gradient_loop.h"
+#include "cpu/token_log_probs_simd.h"
 #include "ops/token_log_probs.h"
 
 namespace rlvr {
@@ -29,12 +30,29 @@ struct BackwardRows : GradientLoop<S, E> {
   using General = typename Loop::General;
 
   // The target's own entry, without the cancellation of 1 - p.
-  static double target_entry(const TokenLogProbsBackward& op, int64_t t, float x, double g, double h = 0) {
-    const double inverse_temperature = 1 / op.temperature;
-    const double log_prob = static_cast<double>(x) * inverse_temperature - op.log_sum_exp[t];
+  static double target_entry(const RowUpstream& upstream, float x) {
+    const auto& [g, h, entropy, log_sum_exp, temperature] = upstream;
+    const double inverse_temperature = 1 / temperature;
+    const double log_prob = static_cast<double>(x) * inverse_temperature - log_sum_exp;
     double entry = -g * std::expm1(log_prob);
-    if (h != 0 && std::isfinite(log_prob)) entry -= h * std::exp(log_prob) * (log_prob + op.entropy[t]);
+    if (h != 0 && std::isfinite(log_prob)) entry -= h * std::exp(log_prob) * (log_prob + entropy);
     return entry * inverse_temperature + 0.0;
+  }
+
+  // All entries, as if none were the target's. Returns what Loop::gradient does.
+  template <bool kStream, bool kWatch>
+  static Float entries(const RowUpstream& upstream, const Scale& scale, const Element* x, Element* out, int64_t count) {
+    const auto& [g, h, entropy, log_sum_exp, temperature] = upstream;
+    const double inverse_temperature = 1 / temperature;
+    // log p_v = (x_v - shift) / T - residual, with `shift` a float32 so that x_v - shift is nearly exact.
+    const float shift = saturate(log_sum_exp * temperature);
+    const double residual = log_sum_exp - static_cast<double>(shift) * inverse_temperature;
+    const double factor = std::exp(-residual) * inverse_temperature;
+    const double alpha = (h == 0 ? -g : -(g + h * (entropy - residual))) * factor;
+    const double beta = h == 0 ? 0 : -h * inverse_temperature * factor;
+    if (h == 0 && Multiple::suits(inverse_temperature, shift, alpha))
+      return Loop::template gradient<kStream, kWatch>(x, out, count, Multiple(inverse_temperature, shift, alpha));
+    return Loop::template gradient<kStream, kWatch>(x, out, count, General(scale, shift, alpha, beta));
   }
 
   static bool in_range(double entry) { return entry < E::kOverflow && -entry < E::kOverflow; }
@@ -57,23 +75,12 @@ struct BackwardRows : GradientLoop<S, E> {
       std::memset(out, 0, static_cast<size_t>(op.vocab) * sizeof(Element));
       return true;
     }
-    // log p_v = (x_v - shift) / T - residual, with `shift` a float32 so that x_v - shift is nearly exact.
-    const double inverse_temperature = 1 / op.temperature;
-    const float shift = saturate(op.log_sum_exp[t] * op.temperature);
-    const double residual = op.log_sum_exp[t] - static_cast<double>(shift) * inverse_temperature;
-    const double factor = std::exp(-residual) * inverse_temperature;
     const double entropy = h == 0 ? 0 : op.entropy[t];
-    const double entry = target_entry(op, t, E::widen(x[target]), g, h);
-    const double alpha = (h == 0 ? -g : -(g + h * (entropy - residual))) * factor;
-    const double beta = h == 0 ? 0 : -h * inverse_temperature * factor;
-    Float exponents;
-    if (h == 0 && Multiple::suits(inverse_temperature, shift, alpha)) {
-      exponents = Loop::template gradient<kStream, kWatch>(x, out, op.vocab, Multiple(inverse_temperature, shift, alpha));
-    } else {
-      exponents = Loop::template gradient<kStream, kWatch>(x, out, op.vocab, General(scale, shift, alpha, beta));
-    }
+    const RowUpstream upstream{g, h, entropy, op.log_sum_exp[t], op.temperature};
+    const double entry = target_entry(upstream, E::widen(x[target]));
+    const Float exponents = entries<kStream, kWatch>(upstream, scale, x, out, op.vocab);
     out[target] = E::narrow(saturate(entry));
-    const double bound = gradient_bound(g, h, entropy, inverse_temperature);
+    const double bound = gradient_bound(g, h, entropy, 1 / op.temperature);
     return in_range(entry) && Loop::is_finite(exponents, bound, out, op.vocab);
   }
 

@@ -91,7 +91,8 @@ struct OnePassRows {
     auto* out = static_cast<Element*>(op.grad_logits) + t * op.grad_row_stride;
     const int64_t target = op.targets[t];
     if (target < 0 || target >= op.vocab) return false;  // changed under us
-    const double entry = Backward::target_entry(op, t, E::widen(x[target]), g);
+    const RowUpstream upstream{g, 0, 0, op.log_sum_exp[t], op.temperature};
+    const double entry = Backward::target_entry(upstream, E::widen(x[target]));
     const bool aligned = reinterpret_cast<uintptr_t>(out) % sizeof(typename S::Float) == 0;
     if (kStream && aligned)
       gradient.template write<kStream>(out);

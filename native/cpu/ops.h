@@ -4,6 +4,7 @@
 
 #include "ops/advantage_objective.h"
 #include "ops/group_info_nce.h"
+#include "ops/linear_log_probs.h"
 #include "ops/ratio_scores.h"
 #include "ops/sequence_log_probs.h"
 #include "ops/token_log_probs.h"
@@ -14,6 +15,8 @@ void token_log_probs_forward(const TokenLogProbsForward& op);
 void token_log_probs_backward(const TokenLogProbsBackward& op);
 void token_log_probs_one_pass(const TokenLogProbsOnePass& op);
 void zero_rows(const ZeroRows& op);
+void linear_log_probs_forward(const LinearLogProbsForward& op);
+void linear_log_probs_backward(const LinearLogProbsBackward& op);
 void sequence_log_probs_forward(const SequenceLogProbsForward& op);
 void sequence_log_probs_backward(const SequenceLogProbsBackward& op);
 void ratio_scores_forward(const RatioScoresForward& op);

@@ -15,6 +15,15 @@ constexpr int64_t one_pass_scratch(int64_t vocab) { return one_pass_terms(vocab)
 
 }  // namespace
 
+// What the gradient of a row follows from, besides its logits.
+struct RowUpstream {
+  double g;  // dL/dlog_prob
+  double h;  // dL/dentropy
+  double entropy;
+  double log_sum_exp;
+  double temperature;
+};
+
 // Rows [begin, end).
 struct TokenLogProbsRows {
   void (*forward)(const TokenLogProbsForward& op, int64_t begin, int64_t end);

@@ -1,0 +1,365 @@
+// linear-log-probs on the CPU: some columns of the logits at a time, for all rows, so that the weight is packed once in each
+// direction. Blocks of rows are handed to threads; sizes of blocks depend on d alone, so results do not depend on threads.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <vector>
+
+#include "cpu/cpu_features.h"
+#include "cpu/linear_log_probs_simd.h"
+#include "cpu/ops.h"
+#include "cpu/thread_pool.h"
+
+namespace rlvr {
+namespace {
+
+const LinearKernels& linear_kernels() {
+#ifdef RLVR_HAVE_AVX2
+  if (simd_level() == SimdLevel::kAvx512) return linear_kernels_avx512;
+  if (simd_level() == SimdLevel::kAvx2) return linear_kernels_avx2;
+#endif
+#ifdef RLVR_HAVE_NEON
+  if (simd_level() == SimdLevel::kNeon) return linear_kernels_neon;
+#endif
+  return linear_kernels_portable;
+}
+
+constexpr int64_t kDepth = 256;       // products summed in registers: a panel of the right factor then stays in L1
+constexpr int64_t kRowPanels = 8;     // panels of rows that a thread takes at a time: they stay in L2
+constexpr int64_t kChunkRows = 1024;  // rows whose logits' gradients are held at a time, a multiple of kDepth
+constexpr double kAlone = 1e9;        // for parallel_for: an index is worth a thread
+
+// Columns of the logits at a time: the packed part of the weight is to stay in a cache that threads share.
+int64_t tile_columns(int64_t width) { return width <= 2048 ? 1024 : width <= 8192 ? 512 : 256; }
+
+// From one row of a tile to the next: not a power of two, which would map a column to few lines of a cache.
+int64_t padded(int64_t columns) { return columns + 16; }
+
+int64_t rounded_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
+
+class Floats {
+ public:
+  float* resized(int64_t count) {
+    if (static_cast<int64_t>(memory_.size()) < count) memory_.resize(static_cast<size_t>(count));
+    return memory_.data();
+  }
+
+ private:
+  std::vector<float> memory_;
+};
+
+// The right factor in panels, in blocks of kDepth indices of the sum.
+class Packed {
+ public:
+  // On all threads. Along: the panels' indices are rows of the source; else they are columns.
+  void pack(const PanelSource& source, bool along, const PanelBlock& block) {
+    const PanelPacking& right = linear_kernels().right;
+    const auto pack = along ? right.along : right.across;
+    count_ = block.count;
+    depth_ = block.depth;
+    padded_ = rounded_up(block.count, right.size);
+    const int64_t panels = padded_ / right.size;
+    float* out = memory_.resized(padded_ * block.depth);
+    parallel_for(panels * rounded_up(block.depth, kDepth) / kDepth, kPackNanoseconds, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        const int64_t from = i / panels * kDepth;
+        const int64_t at = i % panels * right.size;
+        const int64_t depth = std::min(kDepth, block.depth - from);
+        const int64_t count = std::min<int64_t>(right.size, block.count - at);
+        pack(source, {block.begin + at, count, block.from + from, depth}, out + from * padded_ + at * depth);
+      }
+    });
+    data_ = out;
+  }
+
+  int64_t count() const { return count_; }
+  int64_t depth() const { return depth_; }
+  const float* block(int64_t from) const { return data_ + from * padded_; }
+
+ private:
+  static constexpr double kPackNanoseconds = 4000;
+  Floats memory_;
+  const float* data_ = nullptr;
+  int64_t count_ = 0;
+  int64_t depth_ = 0;
+  int64_t padded_ = 0;
+};
+
+// out[rows, right.count()] += left . right, on this thread. Along: rows [begin, begin + rows) of the source; else its columns.
+void multiply_block(const PanelSource& left, bool along, int64_t begin, int64_t rows, const Packed& right, float* out,
+                    int64_t stride) {
+  thread_local Floats memory;
+  const LinearKernels& kernels = linear_kernels();
+  const auto pack = along ? kernels.left.along : kernels.left.across;
+  float* panels = memory.resized(rounded_up(rows, kernels.left.size) * kDepth);
+  for (int64_t k = 0; k < right.depth(); k += kDepth) {
+    const int64_t depth = std::min(kDepth, right.depth() - k);
+    pack(left, {begin, rows, k, depth}, panels);
+    kernels.multiply(panels, rows, right.block(k), right.count(), depth, out, stride);
+  }
+}
+
+// The rows that take part.
+template <class Keep>
+std::vector<int32_t> rows_where(int64_t tokens, Keep keep) {
+  std::vector<int32_t> rows;
+  for (int64_t t = 0; t < tokens; ++t)
+    if (keep(t)) rows.push_back(static_cast<int32_t>(t));
+  return rows;
+}
+
+bool is_masked(const LinearLogits& logits, int64_t t) { return logits.mask != nullptr && logits.mask[t] == 0; }
+
+// Blocks of rows, each on one thread: body(begin, count).
+template <class Body>
+void for_blocks(int64_t count, CancelFlag cancel, Body body) {
+  const int64_t size = linear_kernels().left.size * kRowPanels;
+  parallel_for((count + size - 1) / size, kAlone, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last && !cancelled(cancel); ++i) body(i * size, std::min(size, count - i * size));
+  });
+}
+
+// Columns [begin, begin + count) of the logits of some rows.
+class Tile {
+ public:
+  explicit Tile(const LinearLogits& logits) : logits_(logits) {}
+
+  void open(int64_t begin, int64_t count) {
+    begin_ = begin;
+    count_ = count;
+    weight_.pack({logits_.weight, nullptr}, true, {begin, count, 0, logits_.width});
+    if (logits_.bias.data != nullptr) linear_kernels().read(logits_.bias, 0, begin, count, bias_.resized(count));
+  }
+
+  int64_t begin() const { return begin_; }
+  int64_t count() const { return count_; }
+
+  // Of `rows`[first, first + rows).
+  void compute(const std::vector<int32_t>& rows, int64_t first, int64_t row_count, float* out, int64_t stride) {
+    for (int64_t i = 0; i < row_count; ++i) {
+      if (logits_.bias.data == nullptr)
+        std::memset(out + i * stride, 0, static_cast<size_t>(count_) * sizeof(float));
+      else
+        std::memcpy(out + i * stride, bias_.resized(count_), static_cast<size_t>(count_) * sizeof(float));
+    }
+    multiply_block({logits_.hidden, rows.data()}, true, first, row_count, weight_, out, stride);
+  }
+
+ private:
+  const LinearLogits& logits_;
+  Packed weight_;
+  Floats bias_;
+  int64_t begin_ = 0;
+  int64_t count_ = 0;
+};
+
+template <class Body>
+void for_tiles(const LinearLogits& logits, CancelFlag cancel, Body body) {
+  Tile tile(logits);
+  const int64_t columns = tile_columns(logits.width);
+  for (int64_t begin = 0; begin < logits.vocab && !cancelled(cancel); begin += columns) {
+    tile.open(begin, std::min(columns, logits.vocab - begin));
+    body(tile);
+  }
+}
+
+// Writes the outputs of row t; returns whether it is finite.
+bool finish_row(const LinearLogProbsForward& op, int64_t t, const RowSums& sums) {
+  if (!sums.finite || !std::isfinite(sums.reference)) return false;
+  const double inverse_temperature = 1 / op.logits.temperature;
+  const auto reference = static_cast<double>(sums.reference);
+  const double log_rest = std::log1p(sums.rest);
+  const double log_prob = (static_cast<double>(sums.at_target) - reference) * inverse_temperature - log_rest;
+  if (!std::isfinite(log_prob)) return false;
+  op.log_probs[t] = log_prob;
+  op.log_sum_exp[t] = reference * inverse_temperature + log_rest;
+  if (op.entropy != nullptr) op.entropy[t] = log_rest - sums.weighted * inverse_temperature / (1 + sums.rest);
+  op.kept[t] = 1;
+  return true;
+}
+
+void clear_outputs(const LinearLogProbsForward& op) {
+  for (double* out : {op.log_probs, op.log_sum_exp, op.entropy})
+    if (out != nullptr) std::fill_n(out, op.logits.tokens, 0.0);
+  std::fill_n(op.kept, op.logits.tokens, uint8_t{0});
+  op.non_finite[0] = 0;
+}
+
+// The backward pass.
+class Backward {
+ public:
+  explicit Backward(const LinearLogProbsBackward& op)
+      : op_(op),
+        rows_(rows_where(op.logits.tokens, [&](int64_t t) { return takes_part(t); })),
+        columns_(padded(std::min(tile_columns(op.logits.width), op.logits.vocab))) {}
+
+  void run() {
+    grad_hidden_.assign(op_.grad_hidden.data == nullptr ? 0 : rows_.size() * width(), 0.0f);
+    for_tiles(op_.logits, op_.cancel, [&](Tile& tile) { add_tile(tile); });
+    finish();
+  }
+
+ private:
+  size_t width() const { return static_cast<size_t>(op_.logits.width); }
+  int64_t row_count() const { return static_cast<int64_t>(rows_.size()); }
+
+  bool takes_part(int64_t t) const {
+    if (is_masked(op_.logits, t)) return false;
+    return op_.grad_log_probs[t] != 0 || (op_.grad_entropy != nullptr && op_.grad_entropy[t] != 0);
+  }
+
+  RowUpstream upstream(int64_t t) const {
+    const double h = op_.grad_entropy == nullptr ? 0 : op_.grad_entropy[t];
+    return {op_.grad_log_probs[t], h, h == 0 ? 0 : op_.entropy[t], op_.log_sum_exp[t], op_.logits.temperature};
+  }
+
+  void add_tile(Tile& tile) {
+    if (op_.grad_hidden.data != nullptr)
+      weight_.pack({op_.logits.weight, nullptr}, false, {0, op_.logits.width, tile.begin(), tile.count()});
+    grad_weight_.assign(op_.grad_weight.data == nullptr ? 0 : static_cast<size_t>(tile.count()) * width(), 0.0f);
+    grad_bias_.assign(op_.grad_bias.data == nullptr ? 0 : static_cast<size_t>(tile.count()), 0.0);
+    for (int64_t begin = 0; begin < row_count() && !cancelled(op_.cancel); begin += kChunkRows)
+      add_chunk(tile, begin, std::min(kChunkRows, row_count() - begin));
+    if (!cancelled(op_.cancel)) write_tile(tile);
+  }
+
+  // rows_[first, first + count).
+  void add_chunk(Tile& tile, int64_t first, int64_t count) {
+    float* gradient = logits_gradient_.resized(kChunkRows * columns_);
+    for_blocks(count, op_.cancel, [&](int64_t begin, int64_t rows) {
+      float* block = gradient + begin * columns_;
+      tile.compute(rows_, first + begin, rows, block, columns_);
+      for (int64_t i = 0; i < rows; ++i) {
+        const int32_t t = rows_[static_cast<size_t>(first + begin + i)];
+        linear_kernels().gradient(block + i * columns_, tile.begin(), tile.count(), op_.logits.targets[t], upstream(t));
+      }
+      if (op_.grad_hidden.data == nullptr) return;
+      multiply_block(of_gradient(block), true, 0, rows, weight_,
+                     grad_hidden_.data() + static_cast<size_t>(first + begin) * width(), op_.logits.width);
+    });
+    if (op_.grad_weight.data != nullptr)
+      hidden_.pack({op_.logits.hidden, rows_.data()}, false, {0, op_.logits.width, first, count});
+    for_blocks(tile.count(), op_.cancel, [&](int64_t begin, int64_t columns) {
+      if (op_.grad_weight.data != nullptr)
+        multiply_block(of_gradient(gradient), false, begin, columns, hidden_,
+                       grad_weight_.data() + static_cast<size_t>(begin) * width(), op_.logits.width);
+      if (op_.grad_bias.data == nullptr) return;
+      for (int64_t t = 0; t < count; ++t)
+        for (int64_t v = begin; v < begin + columns; ++v)
+          grad_bias_[static_cast<size_t>(v)] += static_cast<double>(gradient[t * columns_ + v]);
+    });
+  }
+
+  PanelSource of_gradient(const float* gradient) const { return {{gradient, DType::kF32, columns_}, nullptr}; }
+
+  void write_tile(const Tile& tile) {
+    if (op_.grad_weight.data != nullptr)
+      write(op_.grad_weight, tile.begin(), tile.count(), op_.logits.width, op_.bad_rows[2],
+            [&](int64_t v) { return grad_weight_.data() + static_cast<size_t>(v) * width(); });
+    if (op_.grad_bias.data == nullptr) return;
+    // As rows of one entry each: the first that is not finite has a name.
+    const GradientMatrix bias{op_.grad_bias.data, op_.grad_bias.dtype, 1, op_.grad_bias.accumulate};
+    std::vector<float> rounded(grad_bias_.size());
+    for (size_t v = 0; v < rounded.size(); ++v) rounded[v] = static_cast<float>(grad_bias_[v]);
+    write(bias, tile.begin(), tile.count(), 1, op_.bad_rows[3], [&](int64_t v) { return rounded.data() + v; });
+  }
+
+  // Rows [first, first + count) of `out`; row i is at row_of(i).
+  template <class RowOf>
+  void write(const GradientMatrix& out, int64_t first, int64_t count, int64_t width, int32_t& bad, RowOf row_of) {
+    std::atomic<int64_t> least{std::numeric_limits<int64_t>::max()};
+    parallel_for(count, 20 + 0.25 * static_cast<double>(width), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        if (linear_kernels().write(row_of(i), width, out, first + i)) continue;
+        for (int64_t now = least; i < now && !least.compare_exchange_weak(now, i);) {
+        }
+      }
+    });
+    if (bad < 0 && least < count) bad = static_cast<int32_t>(first + least);
+  }
+
+  // grad_hidden, with zeros for rows that take no part.
+  void finish() {
+    if (op_.grad_hidden.data == nullptr || cancelled(op_.cancel)) return;
+    const std::vector<float> zeros(width(), 0.0f);
+    std::vector<const float*> rows(static_cast<size_t>(op_.logits.tokens), zeros.data());
+    for (size_t i = 0; i < rows_.size(); ++i) rows[static_cast<size_t>(rows_[i])] = grad_hidden_.data() + i * width();
+    write(op_.grad_hidden, 0, op_.logits.tokens, op_.logits.width, op_.bad_rows[1],
+          [&](int64_t t) { return rows[static_cast<size_t>(t)]; });
+  }
+
+  const LinearLogProbsBackward& op_;
+  const std::vector<int32_t> rows_;
+  const int64_t columns_;
+  Packed weight_;
+  Packed hidden_;
+  Floats logits_gradient_;
+  std::vector<float> grad_hidden_;  // [rows that take part, d]
+  std::vector<float> grad_weight_;  // [columns of a tile, d]
+  std::vector<double> grad_bias_;   // [columns of a tile]
+};
+
+int32_t first_overflow(const LinearLogProbsBackward& op) {
+  for (int64_t t = 0; t < op.logits.tokens; ++t) {
+    if (is_masked(op.logits, t)) continue;
+    const double h = op.grad_entropy == nullptr ? 0 : op.grad_entropy[t];
+    const double entropy = h == 0 ? 0 : op.entropy[t];
+    const double bound = gradient_bound(op.grad_log_probs[t], h, entropy, 1 / op.logits.temperature);
+    if (!(bound <= kLargestFloat)) return static_cast<int32_t>(t);
+  }
+  return -1;
+}
+
+void forward(const LinearLogProbsForward& op) {
+  const LinearLogits& logits = op.logits;
+  const std::vector<int32_t> rows = rows_where(logits.tokens, [&](int64_t t) { return !is_masked(logits, t); });
+  if (rows.empty()) return;
+  constexpr float kNone = -std::numeric_limits<float>::infinity();
+  std::vector<RowSums> sums(rows.size(), RowSums{kNone, kNone, true, 0, 0});
+  for_tiles(logits, op.cancel, [&](Tile& tile) {
+    for_blocks(static_cast<int64_t>(rows.size()), op.cancel, [&](int64_t begin, int64_t count) {
+      thread_local Floats memory;
+      const int64_t stride = padded(tile.count());
+      float* block = memory.resized(count * stride);
+      tile.compute(rows, begin, count, block, stride);
+      for (int64_t i = 0; i < count; ++i) {
+        const auto at = static_cast<size_t>(begin + i);
+        linear_kernels().add_columns(block + i * stride, tile.begin(), tile.count(), logits.targets[rows[at]],
+                                     logits.temperature, op.entropy != nullptr, sums[at]);
+      }
+    });
+  });
+  if (cancelled(op.cancel)) return;
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (!finish_row(op, rows[i], sums[i])) ++op.non_finite[0];
+}
+
+}  // namespace
+
+namespace cpu {
+
+void linear_log_probs_forward(const LinearLogProbsForward& op) {
+  clear_outputs(op);
+  try {
+    forward(op);
+  } catch (const std::bad_alloc&) {
+    op.non_finite[0] = -1;
+  }
+}
+
+void linear_log_probs_backward(const LinearLogProbsBackward& op) {
+  std::fill_n(op.bad_rows, 4, -1);
+  op.bad_rows[0] = first_overflow(op);
+  if (op.bad_rows[0] >= 0) return;
+  try {
+    Backward(op).run();
+  } catch (const std::bad_alloc&) {
+    op.bad_rows[0] = -2;
+  }
+}
+
+}  // namespace cpu
+}  // namespace rlvr
