@@ -7,6 +7,8 @@ import {
   type HostTensor,
   linearLogProbsBackwardSync,
   linearLogProbsSync,
+  tokenLogProbsBackwardSync,
+  tokenLogProbsSync,
 } from '../lib/index.js';
 import { describeHostBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
@@ -269,4 +271,19 @@ describeHostBackends('linear-log-probs', (name) => {
       expect(bothPasses(batch, backend, 1, none).gradients).toEqual({});
     });
   });
+});
+
+test('the identity for a weight: hidden states are logits', () => {
+  const [tokens, vocab] = [5, 40];
+  const { hidden, targets, gradLogProbs } = linearBatch(10, { tokens, vocab, width: vocab });
+  const logits = hidden.data as Float32Array;
+  const weight = Float32Array.from({ length: vocab * vocab }, (_, i) => (i % (vocab + 1) === 0 ? 1 : 0));
+  const forward = linearLogProbsSync({ hidden: logits, weight, targets }, { entropy: true });
+  const expected = tokenLogProbsSync({ logits, targets }, { entropy: true });
+  const { logSumExp } = expected;
+  expectClose(forward.logProbs, expected.logProbs, 1e-6);
+  expectClose(forward.entropy!, expected.entropy!, 1e-6);
+  const { gradLogits } = tokenLogProbsBackwardSync({ logits, targets, logSumExp, gradLogProbs });
+  const { gradHidden } = linearLogProbsBackwardSync({ hidden: logits, weight, targets, logSumExp, gradLogProbs });
+  expectClose(gradHidden, gradLogits, 2e-6);
 });

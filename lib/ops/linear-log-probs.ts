@@ -125,8 +125,7 @@ function layerOf(inputs: LinearLogProbsInputs, tokens: number): Layer {
   const weight = givenMatrix('weight', inputs.weight, '[V, d]');
   const bias = inputs.bias === undefined ? undefined : givenMatrix('bias', inputs.bias, '[1, V]');
   const known = ('width' in hidden && hidden.width) || ('width' in weight && weight.width);
-  // Without tokens or shapes any V and d will do whose product is the length of the weight: there is nothing but zeros.
-  const width = known || (tokens > 0 ? quotient('hidden', hidden, tokens, 'T * d') : 1);
+  const width = known || (tokens > 0 ? quotient('hidden', hidden, tokens, 'T * d') : anyWidth(weight, bias));
   const vocab = 'rows' in weight ? weight.rows : quotient('weight', weight, width, 'V * d', tokens === 0);
   if (tokens > 0 && vocab === 0) throw badArgument('ERR_SHAPE', 'weight', 'at least one row, [V, d]', 'none');
   return {
@@ -134,6 +133,15 @@ function layerOf(inputs: LinearLogProbsInputs, tokens: number): Layer {
     weight: shapedMatrix('weight', weight, [vocab, width], '[V, d]'),
     bias: bias && shapedMatrix('bias', bias, [1, vocab], '[1, V]'),
   };
+}
+
+/**
+ * Without tokens or shapes any V and d will do whose product is the length of the weight, as there is nothing but zeros; a bias has
+ * its V.
+ */
+function anyWidth(weight: { data: HostLogits }, bias: { data: HostLogits; width?: number } | undefined): number {
+  const vocab = bias && (bias.width ?? bias.data.length);
+  return (vocab && quotient('weight', weight, vocab, 'V * d', true)) || 1;
 }
 
 /** How many elements of an array each of `parts` has; at least one, unless it may be `empty`. */
