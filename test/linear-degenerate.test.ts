@@ -9,6 +9,7 @@ import {
   linearLogProbsBackwardSync,
   linearLogProbsSync,
 } from '../lib/index.js';
+import { childJson } from './boundary/child.js';
 import { BACKENDS, describeHostBackends } from './support/backends.js';
 import { expectClose } from './support/compare.js';
 import { failureOf, rlvrError } from './support/errors.js';
@@ -375,7 +376,12 @@ describeHostBackends('hidden states', (backend) => {
 
     test('copyInputs: outputs and sums are written at the end, whatever happens to the inputs', async () => {
       for (const dtype of ['f32', 'bf16'] as const) {
-        const given = () => backwardInputs(plainBatch(), backend);
+        const given = () => {
+          const { hidden, weight, bias, ...rest } = backwardInputs(plainBatch(), backend);
+          if (dtype === 'f32') return { ...rest, hidden, weight, bias };
+          const tensors = { hidden: hostTensor(hidden, [6, 4], dtype, 1), weight: hostTensor(weight, [35, 4], dtype) };
+          return { ...rest, ...tensors, bias: hostTensor(bias, [1, 35], dtype) };
+        };
         const before = Float32Array.from({ length: 140 }, (_, i) => i / 8);
         const outs = () => ({
           gradHidden: { out: new Float32Array(24) },
@@ -385,7 +391,7 @@ describeHostBackends('hidden states', (backend) => {
         const [inputs, own] = [given(), outs()];
         const untouched = own.gradWeight.accumulate.data.slice();
         const pending = linearLogProbsBackward(inputs, { backend, copyInputs: true, ...own });
-        for (const array of Object.values(inputs)) array.fill(77);
+        for (const value of Object.values(inputs)) ('data' in value ? value.data : value).fill(77);
         expect(own.gradHidden.out.every((x) => x === 0)).toBe(true);
         expect(own.gradWeight.accumulate.data).toEqual(untouched);
         const result = await pending;
@@ -478,4 +484,27 @@ describe('on a GPU', () => {
     }
     device.dispose();
   });
+});
+
+test('without the addon nothing tells addresses: gradients are right in shared memory all the same', async () => {
+  const { right } = await childJson<{ right: boolean[] }>(
+    `const values = (length) => Float32Array.from({ length }, (_, i) => ((i * 2654435761) >>> 24) / 99 - 1);
+    const backend = 'reference'; // does not load it
+    const inputs = { hidden: values(12), weight: values(15), targets: Int32Array.of(0, 4, 2, 1), gradLogProbs: Float64Array.of(1, 2, -1, 3) };
+    const { logSumExp } = rlvr.linearLogProbsSync(inputs, { backend });
+    const expected = rlvr.linearLogProbsBackwardSync({ ...inputs, logSumExp }, { backend });
+    const right = [];
+    for (const key of ['out', 'accumulate']) {
+      const memory = new SharedArrayBuffer(80);
+      const weight = new Float32Array(memory, 0, 15);
+      weight.set(inputs.weight);
+      const to = new Float32Array(structuredClone(memory), 0, 15);
+      const options = { backend, gradWeight: { [key]: { data: to, shape: [5, 3] } } };
+      const { gradWeight } = rlvr.linearLogProbsBackwardSync({ ...inputs, weight, logSumExp }, options);
+      const sum = expected.gradWeight.map((x, i) => (key === 'out' ? x : Math.fround(x + inputs.weight[i])));
+      right.push(gradWeight.data === to && sum.every((x, i) => Math.abs(x - to[i]) < 1e-6));
+    }
+    console.log(JSON.stringify({ right }));`,
+  );
+  expect(right).toEqual([true, true]);
 });

@@ -95,6 +95,17 @@ describeHostBackends('linear-log-probs', (name) => {
       }
     });
 
+    test.each([
+      [2, 40_003, 3],
+      [5, 20, 8192],
+    ])('large: T = %i, V = %i, d = %i', (tokens, vocab, width) => {
+      const batch = linearBatch(vocab, { tokens, vocab, width });
+      const { forward, gradients } = bothPasses(batch, backend);
+      const expected = linearOracle(batch, 1);
+      expectForward(forward, expected);
+      expectGradients(gradients, expected);
+    });
+
     const MIXED: [DType, DType, DType][] = [
       ['f32', 'bf16', 'f32'],
       ['bf16', 'bf16', 'bf16'],
