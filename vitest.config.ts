@@ -38,7 +38,9 @@ export default defineConfig({
         extends: true as const,
         test: {
           name: `${level}-simd`,
-          include: ['test/{token-log-probs,simd-exp,conspo,streamed-gradient,ratio-scores,grpo,overflow}.test.ts'],
+          include: [
+            'test/{token-log-probs,linear-log-probs,simd-exp,conspo,streamed-gradient,ratio-scores,grpo,overflow}.test.ts',
+          ],
           env: { RLVR_SIMD: level },
         },
       })),

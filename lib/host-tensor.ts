@@ -32,11 +32,11 @@ export const HALF_ARRAY = 'Float16Array';
 export const LONGEST_ROW = 2 ** 48;
 
 /** Checks a host tensor. */
-export function hostView(name: string, value: unknown): HostView {
+export function hostView(name: string, value: unknown, dimensions = '[T, V]'): HostView {
   const tensor = objectArgument(name, value as HostTensor);
   const { data: given, dtype: wanted, shape, rowStride: stride } = tensor; // each once: a class may have them as getters
   const { data, dtype } = tensorData(name, given, wanted);
-  const [tokens, vocab] = tensorShape(`${name}.shape`, shape);
+  const [tokens, vocab] = tensorShape(`${name}.shape`, shape, dimensions);
   const padded = stride === undefined ? vocab : stride;
   const rowStride = finiteNumber(`${name}.rowStride`, padded, { min: vocab, max: LONGEST_ROW, integer: true });
   const needed = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
@@ -58,8 +58,8 @@ export function tensorData(name: string, given: HostLogits, wanted?: DType): { d
 }
 
 /** [T, V], V is at least 1 where there are rows. */
-export function tensorShape(name: string, shape: unknown): [number, number] {
-  if (!isArray(shape) || shape.length !== 2) throw badArgument('ERR_SHAPE', name, '[T, V]', describe(shape));
+export function tensorShape(name: string, shape: unknown, dimensions = '[T, V]'): [number, number] {
+  if (!isArray(shape) || shape.length !== 2) throw badArgument('ERR_SHAPE', name, dimensions, describe(shape));
   const tokens = finiteNumber(`${name}[0]`, shape[0], { min: 0, integer: true });
   const vocab = { min: tokens === 0 ? 0 : 1, max: LONGEST_ROW, integer: true };
   return [tokens, finiteNumber(`${name}[1]`, shape[1], vocab)];

@@ -42,6 +42,7 @@ export {
 export type { Metrics } from './losses/metrics.js';
 export type { ClipParameters, ClippedRatioParameters, PolicyBatch, PolicyOptions } from './losses/policy.js';
 export { type SapoOptions, type SapoParameters, sapo, sapoSync } from './losses/sapo.js';
+export type { Matrix, MatrixGradientOption } from './matrices.js';
 export { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from './objectives/advantage-weighted.js';
 export { type DiscoParameters, disco as discoObjective } from './objectives/disco.js';
 export { type DiscriminativeParameters, discriminative } from './objectives/discriminative.js';
@@ -68,6 +69,17 @@ export {
   groupInfoNCESync,
   type InfoNCEParameters,
 } from './ops/group-info-nce.js';
+export {
+  type LinearGradients,
+  type LinearLogProbsBackwardInputs,
+  type LinearLogProbsBackwardOptions,
+  type LinearLogProbsInputs,
+  type LinearLogProbsOptions,
+  linearLogProbs,
+  linearLogProbsBackward,
+  linearLogProbsBackwardSync,
+  linearLogProbsSync,
+} from './ops/linear-log-probs.js';
 export {
   type RatioScore,
   type RatioScores,

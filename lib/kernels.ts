@@ -124,6 +124,39 @@ export interface TokenLogProbsOnePassArguments extends TokenLogProbsForwardArgum
   badRows: Int32Array; // [2] -1; out, as of the backward pass
 }
 
+/** A matrix in host memory, row r at element r * rowStride. */
+export interface MatrixArgument {
+  data: HostLogits;
+  dtype: DTypeCode;
+  rowStride: number;
+}
+
+/** A matrix that a kernel writes, or adds to. */
+export interface GradientArgument extends MatrixArgument {
+  accumulate: boolean;
+}
+
+/** logits = hidden . weight^T + bias, which are never held as a whole. */
+interface LinearRows extends Omit<TokenRows, 'logits' | 'dtype' | 'rowStride'> {
+  hidden: MatrixArgument; // [T, d]
+  weight: MatrixArgument; // [V, d]
+  bias: MatrixArgument | undefined; // [1, V]
+  width: number; // d
+}
+
+export interface LinearLogProbsForwardArguments
+  extends LinearRows,
+    Omit<TokenLogProbsForwardArguments, keyof TokenRows> {}
+
+export interface LinearLogProbsBackwardArguments
+  extends LinearRows,
+    Pick<TokenLogProbsBackwardArguments, 'gradLogProbs' | 'entropy' | 'gradEntropy'> {
+  gradHidden: GradientArgument | undefined; // [T, d] out
+  gradWeight: GradientArgument | undefined; // [V, d] out
+  gradBias: GradientArgument | undefined; // [1, V] out
+  badRows: Int32Array; // [4] out, -1 for none: the first row beyond float32 from upstream; of gradHidden, gradWeight, gradBias
+}
+
 /** Writes 0 to rows. */
 export interface ZeroRowsArguments {
   gradLogits: LogitsData; // [T, V]
@@ -223,9 +256,14 @@ export interface KernelArguments {
   ratioScoresBackward: RatioScoresBackwardArguments;
   groupInfoNCE: GroupInfoNceArguments;
   advantageObjective: AdvantageObjectiveArguments;
+  linearLogProbsForward: LinearLogProbsForwardArguments;
+  linearLogProbsBackward: LinearLogProbsBackwardArguments;
 }
 
 export type KernelName = keyof KernelArguments;
+
+/** Kernels that the cuda backend does not have. */
+export type HostKernelName = 'linearLogProbsForward' | 'linearLogProbsBackward';
 
 /** One kernel with its arguments: what a task yields and a backend runs. */
 export type KernelCall = { [K in KernelName]: { kernel: K; args: KernelArguments[K] } }[KernelName];

@@ -1,12 +1,11 @@
 // The [T, V] arrays users hand over, in each of their forms, as one view.
 
-import { checkApart, type Extent, extentOf, overlap } from './backend/extents.js';
-import { preparedForWriting } from './backend/outputs.js';
+import { checkApart, type Extent, overlap } from './backend/extents.js';
 import { DeviceTensor, memoryOf } from './cuda/device.js';
-import { badArgument, describe, tag } from './errors.js';
-import { HALF_ARRAY, type HostTensor, hostView, tensorData } from './host-tensor.js';
-import { DTYPE_CODES, type DType, type DTypeCode, type HostLogits, type LogitsData } from './kernels.js';
-import { newArray } from './memory.js';
+import { badArgument, describe } from './errors.js';
+import { type HostTensor, hostView } from './host-tensor.js';
+import { DTYPE_CODES, type DTypeCode, type HostLogits, type LogitsData } from './kernels.js';
+import { contiguous, matrixBytes, matrixExtent, newMatrix } from './matrices.js';
 
 /** Logits of any supported form: a contiguous `Float32Array` of T * V, or a tensor with its shape, here or on a GPU. */
 export type Logits = Float32Array | HostTensor | DeviceTensor;
@@ -69,15 +68,12 @@ function deviceView(name: string, tensor: DeviceTensor): LogitsView {
 }
 
 function contiguousView(name: string, value: ArrayBufferView, tokens: number): LogitsView {
-  if (tag(value) === 'Uint16Array') {
-    throw badArgument('ERR_DTYPE', name, "{ data, shape, dtype: 'bf16' or 'f16' } for 16-bit data", describe(value));
-  }
-  const { data, dtype } = tensorData(name, value as Float32Array);
+  const { data, dtype } = contiguous(name, value);
   const vocab = tokens === 0 ? 0 : data.length / tokens;
   if (!Number.isInteger(vocab) || (tokens > 0 && vocab === 0) || (tokens === 0 && data.length > 0)) {
     throw badArgument('ERR_SHAPE', name, `a multiple of ${tokens} elements (T * V)`, `${data.length}`);
   }
-  return { data, dtype: DTYPE_CODES[dtype], tokens, vocab, rowStride: vocab, source: value as Float32Array };
+  return { data, dtype, tokens, vocab, rowStride: vocab, source: value as Float32Array };
 }
 
 /** The array for the gradient, in the form and dtype of the logits, apart from all other `inputs`; undefined for 'none'. */
@@ -126,37 +122,15 @@ function samePlace(out: Logits, logits: Logits): void {
 }
 
 /** The memory from a view's first element to its last. */
-function extent({ data, dtype, tokens, vocab, rowStride }: LogitsView): Extent {
-  const elements = tokens === 0 ? 0 : (tokens - 1) * rowStride + vocab;
-  const bytes = elements * (dtype === DTYPE_CODES.f32 ? 4 : 2);
-  return ArrayBuffer.isView(data) ? extentOf(data, bytes) : { of: 'device', start: Number(data.pointer), bytes };
+function extent({ data, tokens: rows, vocab: width, ...view }: LogitsView): Extent {
+  if (ArrayBuffer.isView(data)) return matrixExtent({ ...view, data, rows, width });
+  return { of: 'device', start: Number(data.pointer), bytes: matrixBytes({ ...view, rows, width }) };
 }
 
 function newGradient({ data, source, dtype, tokens, vocab }: LogitsView): LogitsView {
   if (source instanceof DeviceTensor) {
     return deviceView('gradient', source.device.empty([tokens, vocab], source.dtype));
   }
-  const length = tokens * vocab;
-  const fresh = preparedForWriting(
-    tag(data) === 'Float32Array'
-      ? newArray('gradient', Float32Array, length)
-      : newArray('gradient', Uint16Array, length),
-  );
-  if (ArrayBuffer.isView(source))
-    return { data: fresh, dtype, tokens, vocab, rowStride: vocab, source: likeSource(source, fresh) };
-  const name = (Object.keys(DTYPE_CODES) as DType[]).find((key) => DTYPE_CODES[key] === dtype);
-  const tensor: HostTensor = {
-    data: likeSource(source.data, fresh),
-    shape: [tokens, vocab],
-    dtype: name,
-    rowStride: vocab,
-  };
-  return { data: fresh, dtype, tokens, vocab, rowStride: vocab, source: tensor };
-}
-
-/** Half-precision arrays come back as what they came in. */
-function likeSource<A extends HostLogits>(source: A, fresh: HostLogits): A {
-  if (tag(source) !== HALF_ARRAY) return fresh as A;
-  const HalfArray = source.constructor as new (buffer: ArrayBufferLike) => A;
-  return new HalfArray(fresh.buffer);
+  const fresh = newMatrix('gradient', { data: data as HostLogits, source, dtype }, tokens, vocab);
+  return { ...fresh, tokens, vocab };
 }

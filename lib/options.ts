@@ -68,6 +68,9 @@ const BATCH_FIELDS = [
 /** Those, and the inputs of every op. */
 const FIELDS = [
   ...BATCH_FIELDS,
+  'hidden',
+  'weight',
+  'bias',
   'scores',
   'tokenCounts',
   'gradScores',

@@ -5,7 +5,7 @@ import { describeBackends } from './support/backends.js';
 import { rlvrError } from './support/errors.js';
 import { fromLogProbs, fullBatch, NAMED_LOSSES } from './support/named-losses.js';
 import type { Call, Fields } from './support/refusals.js';
-import { SUBJECTS } from './support/subjects.js';
+import { subjectsOn } from './support/subjects.js';
 import { hostTensor } from './support/tensors.js';
 
 type AnyArray = Float32Array | Float64Array | Int32Array | Uint8Array;
@@ -35,7 +35,7 @@ const shape: [number, number] = [fields.targets.length, fields.logits.length / f
 const copyInputs = true;
 
 describeBackends('copyInputs', (backend) => {
-  test.each(SUBJECTS.map((subject) => [subject.name, subject] as const))('%s', async (_name, subject) => {
+  test.each(subjectsOn(backend).map((subject) => [subject.name, subject] as const))('%s', async (_name, subject) => {
     const expected = withoutFunctions(subject.runSync(subject.inputs(), { backend }));
     const inputs = subject.inputs();
     const pending = subject.run(inputs, { backend, copyInputs });

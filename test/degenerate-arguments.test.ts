@@ -5,7 +5,7 @@ import { RlvrError } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { failureOf } from './support/errors.js';
 import { expectRefusal } from './support/refusals.js';
-import { type Argument, SUBJECTS } from './support/subjects.js';
+import { type Argument, subjectsOn } from './support/subjects.js';
 
 const named = (name: string, rest: string) =>
   new RegExp(`^${name.replaceAll('.', '\\.')}.*: expected .*, got .*${rest}`);
@@ -18,6 +18,7 @@ function wrongTypes({ is, optional }: Argument): [value: unknown, got: string][]
     offsets: new Float64Array(3),
     mask: new Int8Array(4),
     logits: new Float64Array(12),
+    matrix: new Float64Array(12),
   };
   return [
     [others[is], `${others[is].constructor.name} of length ${others[is].length}`],
@@ -54,7 +55,7 @@ const BAD_OFFSETS: [what: string, offsets: number[], code: string, got: string][
 ];
 
 describeBackends('refused', (backend) => {
-  describe.each(SUBJECTS)('$name', (subject) => {
+  describe.each(subjectsOn(backend))('$name', (subject) => {
     const options = { backend, gradient: 'in-place', entropy: true };
     const safe = /^sequence|^ratioScoresBackward/.test(subject.name) ? { backend } : options;
 
@@ -95,7 +96,8 @@ describeBackends('refused', (backend) => {
           continue;
         const what = `${argument.name} = ${String(got)}`;
         // An array without data, shape and dtype is no tensor: the message may say so of its data.
-        const shown = argument.is === 'logits' && /^an Array|^ArrayBuffer/.test(got) ? '' : got.replace(/[()"]/g, '.');
+        const isTensor = ['logits', 'matrix'].includes(argument.is);
+        const shown = isTensor && /^an Array|^ArrayBuffer/.test(got) ? '' : got.replace(/[()"]/g, '.');
         await expectRefusal(
           subject,
           { ...subject.inputs(), [argument.name]: value },
@@ -106,7 +108,7 @@ describeBackends('refused', (backend) => {
       }
     });
 
-    test.each(subject.arguments.filter(({ defines, is }) => !defines && is !== 'offsets' && is !== 'logits'))(
+    test.each(subject.arguments.filter(({ defines, is }) => !defines && (is === 'floats' || is === 'mask')))(
       'wrong length: $name',
       async ({ name }) => {
         for (const by of [1, -1, 1000]) {
@@ -171,7 +173,9 @@ describeBackends('refused', (backend) => {
           await subject.run({ ...subject.inputs(), targets: Int32Array.of(0, 1, id, 0) }, safe); // masked
         }
       });
+    }
 
+    if (subject.arguments.some(({ is }) => is === 'logits')) {
       test('shapes of logits', async () => {
         const data = () => Float32Array.from({ length: 12 }, (_, i) => i);
         const bits = () => Uint16Array.from({ length: 12 }, (_, i) => i);

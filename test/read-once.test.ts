@@ -92,9 +92,20 @@ describe('ops', () => {
   const { logProbs, logSumExp } = api.tokenLogProbsSync({ logits, targets, mask });
   const { scores, tokenCounts } = api.sequenceLogProbsSync({ logProbs, cuSeqlens, mask });
   const { scoreGrads } = api.ratioScoresSync({ logProbs, cuSeqlens, mask });
+  const layer = {
+    hidden: Float32Array.from(oldLogProbs),
+    weight: new Float32Array(logits.length / targets.length).fill(0.5),
+    bias: logits.slice(0, logits.length / targets.length),
+  };
   const CALLS: [string, object, object][] = [
     ['tokenLogProbs', { logits, targets, mask }, { temperature: 2, entropy: true, onNonFinite: 'skip' }],
     ['tokenLogProbsBackward', { logits, targets, mask, logSumExp, gradLogProbs: logProbs }, { temperature: 2 }],
+    ['linearLogProbs', { ...layer, targets, mask }, { temperature: 2, entropy: true, onNonFinite: 'skip' }],
+    [
+      'linearLogProbsBackward',
+      { ...layer, targets, mask, logSumExp, gradLogProbs: logProbs },
+      { temperature: 2, gradHidden: 'none', gradWeight: 'new', gradBias: 'new' },
+    ],
     ['sequenceLogProbs', { logProbs, cuSeqlens, mask }, { backend: 'reference' }],
     ['sequenceLogProbsBackward', { gradScores: scores, tokenCounts, cuSeqlens, mask }, { gradient: 'new' }],
     ['ratioScores', { logProbs, oldLogProbs, cuSeqlens, mask }, { score: { kind: 'k3' } }],

@@ -2,7 +2,15 @@
 import { createRequire } from 'node:module';
 import { relative, resolve } from 'node:path';
 import { describe } from '../errors.js';
-import type { Backend, DeviceMemory, HostArray, HostMatrix, KernelArguments, KernelName } from '../kernels.js';
+import type {
+  Backend,
+  DeviceMemory,
+  HostArray,
+  HostKernelName,
+  HostMatrix,
+  KernelArguments,
+  KernelName,
+} from '../kernels.js';
 import { packageRoot, packageVersion } from '../version.js';
 import { damage } from './addon-file.js';
 import { addonThatCrashed, installReport, whyNoAddon } from './install-report.js';
@@ -54,7 +62,9 @@ export interface NativeDevice {
   timeCopy(to: DeviceMemory, from: DeviceMemory, bytes: number, repeats: number): number;
 }
 
-type Enqueue = { [K in KernelName]: (session: NativeSession, args: KernelArguments[K]) => void };
+type Enqueue = {
+  [K in Exclude<KernelName, HostKernelName>]: (session: NativeSession, args: KernelArguments[K]) => void;
+};
 
 /** The addon's `cuda` table. */
 export interface NativeCuda extends Enqueue {

@@ -1,7 +1,7 @@
 // The CUDA backend: each call of the package is a session on a device (native/cuda/session.h). Kernels are enqueued when
 // something is to be read, all at once; only reading waits.
 import { badArgument, RlvrError } from '../errors.js';
-import type { Backend, Cancel, HostArray, HostMatrix, KernelCall, KernelName, LogitsData, Run } from '../kernels.js';
+import type { Backend, Cancel, HostArray, HostMatrix, KernelCall, LogitsData, Run } from '../kernels.js';
 import {
   type Absent,
   type CudaInfo,
@@ -53,12 +53,12 @@ export function deviceBackend(native: NativeCuda, open: () => NativeDevice): Bac
 }
 
 class DeviceRun implements Run {
-  #native: { [K in KernelName]: EnqueueAny };
+  #native: Record<string, EnqueueAny>;
   #session: NativeSession;
   #calls: KernelCall[] = []; // not flushed
 
   constructor(native: NativeCuda, session: NativeSession) {
-    this.#native = native as { [K in KernelName]: EnqueueAny };
+    this.#native = native as unknown as Record<string, EnqueueAny>;
     this.#session = session;
   }
 

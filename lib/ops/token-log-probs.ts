@@ -136,7 +136,7 @@ export interface ForwardArrays {
   nonFinite: Pending<Int32Array>; // [1]: how many rows that left out
 }
 
-function forwardOutputs(tokens: number, entropy: boolean) {
+export function forwardOutputs(tokens: number, entropy: boolean) {
   return {
     logProbs: outputArray('logProbs', tokens),
     logSumExp: outputArray('logSumExp', tokens),
@@ -175,17 +175,18 @@ export function* zeroRowsTask(gradient: LogitsView, rowScale: MaybePending<Float
   yield kernel('zeroRows', { gradLogits, dtype, tokens, vocab, gradRowStride, rowScale });
 }
 
-/** Throws if `count` rows were not finite and that is an error. */
+/** Throws if `count` rows of `argument` were not finite and that is an error. */
 export function* checkFinite(
-  rows: Rows,
+  { mask }: Pick<Rows, 'mask'>,
   count: number,
   kept: MaybePending<Uint8Array>,
   rule: NonFiniteRule,
+  argument = 'logits',
 ): Task<void> {
   if (count === 0 || rule === 'skip') return;
   const [keeps] = yield* read(kept);
-  const first = yield* findIndex(keeps.length, (t) => keeps[t] === 0 && rows.mask?.[t] !== 0);
-  throw nonFiniteError('logits', 'row', first, count);
+  const first = yield* findIndex(keeps.length, (t) => keeps[t] === 0 && mask?.[t] !== 0);
+  throw nonFiniteError(argument, 'row', first, count);
 }
 
 export function nonFiniteError(argument: string, unit: string, first: number, count: number): RlvrError {
@@ -267,7 +268,16 @@ function* forwardOp(
 ): Task<TokenLogProbs> {
   const rows = yield* tokenRows(inputs, temperature);
   const rule = nonFiniteRule(onNonFinite);
-  const arrays = yield* forwardTask(rows, entropy === true);
+  return yield* forwardResult(yield* forwardTask(rows, entropy === true), rows, rule);
+}
+
+/** What the forward pass left, as a user gets it; throws for rows of `argument` that are not finite if that is an error. */
+export function* forwardResult(
+  arrays: ForwardArrays,
+  rows: Pick<Rows, 'mask'>,
+  rule: NonFiniteRule,
+  argument?: string,
+): Task<TokenLogProbs> {
   const [logProbs, logSumExp, entropies, nonFinite, kept] = yield* read(
     arrays.logProbs,
     arrays.logSumExp,
@@ -276,9 +286,20 @@ function* forwardOp(
     rule === 'skip' ? arrays.kept : undefined,
   );
   const [nonFiniteTokens] = nonFinite;
-  yield* checkFinite(rows, nonFiniteTokens, arrays.kept, rule);
+  yield* checkFinite(rows, nonFiniteTokens, arrays.kept, rule, argument);
   const mask = nonFiniteTokens > 0 ? kept : rows.mask;
   return { logProbs, logSumExp, mask, nonFiniteTokens, ...(entropies && { entropy: entropies }) };
+}
+
+/** What the backward pass takes from the forward pass, and from the loss. */
+export function* upstreamFloats(inputs: Omit<TokenLogProbsBackwardInputs, keyof TokenLogProbsInputs>, tokens: number) {
+  const perToken = 'T, one value per token';
+  return {
+    logSumExp: yield* finiteFloats('logSumExp', inputs.logSumExp, tokens, perToken),
+    gradLogProbs: yield* finiteFloats('gradLogProbs', inputs.gradLogProbs, tokens, perToken),
+    gradEntropy: yield* ifGiven(inputs.gradEntropy, (grad) => finiteFloats('gradEntropy', grad, tokens, perToken)),
+    entropy: yield* ifGiven(inputs.gradEntropy, () => finiteFloats('entropy', inputs.entropy, tokens, perToken)),
+  };
 }
 
 function* backwardOp<L extends Logits>(
@@ -286,15 +307,7 @@ function* backwardOp<L extends Logits>(
   { temperature, gradient = 'new' }: Partial<TokenLogProbsBackwardOptions>,
 ): Task<{ gradLogits: L }> {
   const rows = yield* tokenRows(inputs, temperature);
-  const { tokens } = rows.view;
-  const perToken = 'T, one value per token';
-  const upstream = {
-    logSumExp: yield* finiteFloats('logSumExp', inputs.logSumExp, tokens, perToken),
-    gradLogProbs: yield* finiteFloats('gradLogProbs', inputs.gradLogProbs, tokens, perToken),
-    gradEntropy: yield* ifGiven(inputs.gradEntropy, (grad) => finiteFloats('gradEntropy', grad, tokens, perToken)),
-    entropy: yield* ifGiven(inputs.gradEntropy, () => finiteFloats('entropy', inputs.entropy, tokens, perToken)),
-    watch: true,
-  };
+  const upstream = { ...(yield* upstreamFloats(inputs, rows.view.tokens)), watch: true };
   const target = gradientView(rows.view, gradient as GradientOption<Logits>, inputs);
   if (!target) throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place' or { out }", "'none'");
   const written = yield* backwardTask(rows, target, upstream);

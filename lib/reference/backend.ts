@@ -4,6 +4,7 @@ import type { Backend, KernelArguments, KernelCall, KernelName, Run } from '../k
 import { atOnce, pause, type Sliced } from '../slices.js';
 import { advantageObjective } from './advantage-objective.js';
 import { groupInfoNCE } from './group-info-nce.js';
+import { linearLogProbsBackward, linearLogProbsForward } from './linear-log-probs.js';
 import { ratioScoresBackward, ratioScoresForward } from './ratio-scores.js';
 import { sequenceLogProbsBackward, sequenceLogProbsForward } from './sequence-log-probs.js';
 import { tokenLogProbsBackward, tokenLogProbsForward, tokenLogProbsOnePass, zeroRows } from './token-log-probs.js';
@@ -19,6 +20,8 @@ const kernels: { [K in KernelName]: (args: KernelArguments[K]) => Sliced<void> }
   ratioScoresBackward,
   groupInfoNCE,
   advantageObjective,
+  linearLogProbsForward,
+  linearLogProbsBackward,
 };
 
 function start({ kernel, args }: KernelCall): Sliced<void> {

@@ -13,13 +13,13 @@ import { findIndex, PAUSE, type Sliced } from '../slices.js';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from './float16.js';
 import { tokenDerivative } from './ratio-scores.js';
 
-const READERS = {
+export const READERS = {
   [DTYPE_CODES.f32]: (data: HostLogits, index: number) => data[index],
   [DTYPE_CODES.bf16]: (data: HostLogits, index: number) => bf16ToNumber(data[index]),
   [DTYPE_CODES.f16]: (data: HostLogits, index: number) => f16ToNumber(data[index]),
 };
 
-const ROUNDERS = {
+export const ROUNDERS = {
   [DTYPE_CODES.f32]: (value: number) => value,
   [DTYPE_CODES.bf16]: numberToBf16,
   [DTYPE_CODES.f16]: numberToF16,
@@ -60,14 +60,23 @@ function rowSums(z: Float64Array): RowSums {
   return { max, rest, weighted };
 }
 
-function forwardRow(args: TokenLogProbsForwardArguments, t: number): void {
-  const { logProbs, logSumExp, entropy, kept, nonFinite } = args;
+/** What the forward pass writes for a row of scaled logits, and the target that it looks at. */
+type ForwardRow = Pick<
+  TokenLogProbsForwardArguments,
+  'targets' | 'logProbs' | 'logSumExp' | 'entropy' | 'kept' | 'nonFinite'
+>;
+
+/** The outputs of a row that takes no part. */
+export function clearRow({ logProbs, logSumExp, entropy, kept }: ForwardRow, t: number): void {
   logProbs[t] = 0;
   logSumExp[t] = 0;
   if (entropy) entropy[t] = 0;
   kept[t] = 0;
-  if (args.mask?.[t] === 0) return;
-  const z = scaledRow(args, t);
+}
+
+/** The outputs of row t, which is `z`, into arrays that hold those of a row that takes no part. */
+export function writeForwardRow(args: ForwardRow, t: number, z: Float64Array): void {
+  const { logProbs, logSumExp, entropy, kept, nonFinite } = args;
   const { max, rest, weighted } = rowSums(z);
   const logRest = Math.log1p(rest);
   const logProb = z[args.targets[t]] - max - logRest;
@@ -78,6 +87,11 @@ function forwardRow(args: TokenLogProbsForwardArguments, t: number): void {
   logProbs[t] = logProb;
   logSumExp[t] = max + logRest;
   if (entropy) entropy[t] = logRest - weighted / (1 + rest);
+}
+
+function forwardRow(args: TokenLogProbsForwardArguments, t: number): void {
+  clearRow(args, t);
+  if (args.mask?.[t] !== 0) writeForwardRow(args, t, scaledRow(args, t));
 }
 
 export function* tokenLogProbsForward(args: TokenLogProbsForwardArguments): Sliced<void> {
@@ -91,49 +105,65 @@ export function* tokenLogProbsForward(args: TokenLogProbsForwardArguments): Slic
 const LARGEST_FLOAT = 3.4028234663852886e38;
 
 /** What a row's gradient is made of. */
-interface Upstream {
+export interface Upstream {
   g: number; // dL/dlogProb
   h: number; // dL/dentropy
   entropy: number;
 }
 
 /** dL/dlogProb and dL/dentropy of row t. */
-function upstream(args: TokenLogProbsBackwardArguments, t: number): Upstream {
+export function upstreamOf(
+  args: Pick<TokenLogProbsBackwardArguments, 'mask' | 'gradLogProbs' | 'entropy' | 'gradEntropy'>,
+  t: number,
+): Upstream {
   const masked = args.mask?.[t] === 0;
-  const given = masked ? 0 : args.gradLogProbs[t];
-  const g = args.deferred && given !== 0 ? args.temperature : given;
   const h = masked ? 0 : (args.gradEntropy?.[t] ?? 0);
-  return { g, h, entropy: h === 0 ? 0 : (args.entropy?.[t] ?? 0) };
+  return { g: masked ? 0 : args.gradLogProbs[t], h, entropy: h === 0 ? 0 : (args.entropy?.[t] ?? 0) };
+}
+
+function upstream(args: TokenLogProbsBackwardArguments, t: number): Upstream {
+  const given = upstreamOf(args, t);
+  return args.deferred && given.g !== 0 ? { ...given, g: args.temperature } : given;
 }
 
 /** Whether a bound on the entries of a row is beyond float32, see native/ops/token_log_probs.h. */
-function overflows({ g, h, entropy }: Upstream, temperature: number): boolean {
+export function overflows({ g, h, entropy }: Upstream, temperature: number): boolean {
   const ofEntropy = h === 0 ? 0 : Math.abs(h) * (Math.abs(entropy) + 128);
   return !((Math.abs(g) + ofEntropy) * (1 / temperature) <= LARGEST_FLOAT);
+}
+
+/** dL/dlogit of an entry, the target's or another, whose log-prob is `logP`. */
+export function logitGradient(
+  logP: number,
+  isTarget: boolean,
+  { g, h, entropy }: Upstream,
+  temperature: number,
+): number {
+  const p = Math.exp(logP);
+  const policy = isTarget ? -g * Math.expm1(logP) : -g * p;
+  const bonus = p === 0 ? 0 : h * p * (logP + entropy);
+  return (policy - bonus) / temperature + 0; // + 0: never -0
 }
 
 /** Writes row t; returns whether it is finite. */
 function writeRow(
   args: TokenLogProbsBackwardArguments | TokenLogProbsOnePassArguments,
   t: number,
-  { g, h, entropy }: Upstream,
+  row: Upstream,
 ): boolean {
   const { gradRowStride, vocab, temperature } = args;
   const gradLogits = args.gradLogits as HostLogits;
   const [read, round] = [READERS[args.dtype], ROUNDERS[args.dtype]];
   const start = t * gradRowStride;
-  if (g === 0 && h === 0) {
+  if (row.g === 0 && row.h === 0) {
     gradLogits.fill(0, start, start + vocab);
     return true;
   }
   const z = scaledRow(args, t); // a copy: gradLogits may be the logits
   let finite = true;
   for (let v = 0; v < vocab; v++) {
-    const logP = z[v] - args.logSumExp[t];
-    const p = Math.exp(logP);
-    const policy = v === args.targets[t] ? -g * Math.expm1(logP) : -g * p;
-    const bonus = p === 0 ? 0 : h * p * (logP + entropy);
-    gradLogits[start + v] = round((policy - bonus) / temperature + 0); // + 0: never -0
+    const gradient = logitGradient(z[v] - args.logSumExp[t], v === args.targets[t], row, temperature);
+    gradLogits[start + v] = round(gradient);
     finite = finite && Number.isFinite(read(gradLogits, start + v));
   }
   return finite;

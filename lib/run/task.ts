@@ -6,7 +6,7 @@
 // event loop a turn.
 
 import { badArgument, describe, RlvrError } from '../errors.js';
-import type { BackendName, HostArray, KernelArguments, KernelCall, KernelName } from '../kernels.js';
+import type { Backend, BackendName, HostArray, KernelArguments, KernelCall, KernelName } from '../kernels.js';
 import type { NamesOf, OptionNames } from '../options.js';
 import { namesOf, takeSpelledOptions } from '../options.js';
 import { PAUSE, pause } from '../slices.js';
@@ -20,8 +20,8 @@ type Step = KernelCall | { read: readonly HostArray[] } | typeof PAUSE;
 
 export type Task<Result> = Generator<Step, Result, void>;
 
-/** What is done with the fields and options of a call. */
-type Op<F, O, Result> = (fields: F, options: O) => Task<Result>;
+/** What is done with the fields and options of a call, on a backend. */
+type Op<F, O, Result> = (fields: F, options: O, backend: Backend) => Task<Result>;
 
 declare const written: unique symbol;
 
@@ -122,7 +122,7 @@ export function runSync<F extends object, O extends BackendOptions, Result>(
 ): Result {
   const backend = backendOf(fields, options);
   const run = backend.start();
-  const task = onOwnMemory(op, fields, options, false);
+  const task = onOwnMemory((...own) => op(...own, backend), fields, options, false);
   let args: KernelCall['args'] | undefined; // of the last kernel
   try {
     for (;;) {
@@ -159,7 +159,7 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
     throw badArgument('ERR_RANGE', 'copyInputs', 'true or false', describe(copyInputs));
   }
   throwIfAborted(signal);
-  const task = onOwnMemory(op, fields, options, copyInputs);
+  const task = onOwnMemory((...own) => op(...own, backend), fields, options, copyInputs);
   const given = copyInputs ? [] : givenArrays(fields, options);
   let args: KernelCall['args'] | undefined; // of the last kernel
   const cancel = cancelOn(signal);

@@ -1,8 +1,14 @@
 // Arrays that the caller takes away while a call uses them: the call fails with an error that names one.
 import { checkAttached } from '../backend/extents.js';
-import type { TokenLogProbsOnePassArguments, TokenTerms } from '../kernels.js';
+import type {
+  GradientArgument,
+  LinearLogProbsBackwardArguments,
+  MatrixArgument,
+  TokenLogProbsOnePassArguments,
+  TokenTerms,
+} from '../kernels.js';
 import { elementsOf, typedArrayType } from '../views.js';
-import { outOf } from './own-memory.js';
+import { outputsOf } from './own-memory.js';
 
 export type NamedArrays = [name: string, array: ArrayBufferView][];
 
@@ -15,7 +21,7 @@ export function givenArrays(fields: object, options: object): NamedArrays {
     if (elementsOf(array) > 0) arrays.push([name, array]);
   };
   for (const name of Object.keys(fields)) add(name, (fields as Record<string, unknown>)[name]);
-  add('gradient.out', outOf(options));
+  for (const { name, value } of outputsOf(options)) add(name, value);
   return arrays;
 }
 
@@ -26,6 +32,23 @@ const NESTED: ReadonlySet<string> = new Set<keyof TokenLogProbsOnePassArguments 
   'penalty',
 ]);
 
+/** Arguments of kernels that are matrices. */
+const MATRICES: ReadonlySet<string> = new Set<keyof LinearLogProbsBackwardArguments>([
+  'hidden',
+  'weight',
+  'bias',
+  'gradHidden',
+  'gradWeight',
+  'gradBias',
+]);
+
+/** Throws if a matrix has lost its memory; one that is written is the option `{ out }` or `{ accumulate }`. */
+function checkMatrix(name: string, matrix: MatrixArgument | GradientArgument | undefined): void {
+  if (!matrix) return;
+  const key = 'accumulate' in matrix ? (matrix.accumulate ? '.accumulate' : '.out') : '';
+  checkAttached(`${name}${key}`, matrix.data);
+}
+
 /** Throws if one of the arrays, or of those that a kernel was given, has lost its memory. */
 export function checkArrays(arrays: NamedArrays, kernelArguments: object = {}): void {
   for (const [name, array] of arrays) checkAttached(name, array);
@@ -33,6 +56,7 @@ export function checkArrays(arrays: NamedArrays, kernelArguments: object = {}): 
   for (const name in args) {
     const array = args[name];
     if (NESTED.has(name)) checkArrays([], array as object | undefined);
+    if (MATRICES.has(name)) checkMatrix(name, array as MatrixArgument | undefined);
     if (!ArrayBuffer.isView(array)) continue;
     checkAttached(name === 'gradLogits' ? (array === args.logits ? 'logits' : 'gradient.out') : name, array);
   }

@@ -18,6 +18,10 @@ const doubles = (n) => new Float64Array(n).fill(-1);
 const rows = () => ({ logits: new Float32Array(T * V).fill(1), dtype: 0, tokens: T, vocab: V, rowStride: V,
   targets: new Int32Array(T), mask: new Uint8Array(T).fill(1), temperature: 1, logSumExp: doubles(T) });
 const cuSeqlens = () => Int32Array.of(0, 2, T);
+const D = 3;
+const matrix = (rows, width) => ({ data: new Float32Array(rows * width).fill(1), dtype: 0, rowStride: width });
+const layer = () => ({ hidden: matrix(T, D), weight: matrix(V, D), bias: matrix(1, V), tokens: T, vocab: V, width: D,
+  targets: new Int32Array(T), mask: new Uint8Array(T).fill(1), temperature: 1, logSumExp: doubles(T) });
 const term = () => ({ kind: 1, oldLogProbs: doubles(T), sides: doubles(N), tokenWeights: doubles(T), epsilonLow: 0.2, epsilonHigh: 0.2,
   ratioMin: 0, ratioMax: 5, tauPos: 1, tauNeg: 1, gradScores: doubles(N) });
 const VALID = {
@@ -44,6 +48,10 @@ const VALID = {
     tau: 0.1, margin: 0, positiveThreshold: 0, normalizer: 1, groupLosses: doubles(1), gradScores: doubles(N), loss: doubles(1) }),
   advantageObjective: () => ({ scores: doubles(N), advantages: doubles(N), tokenCounts: doubles(N), sequences: N,
     perToken: true, scale: -1, normalizer: 1, gradScores: doubles(N), loss: doubles(1) }),
+  linearLogProbsForward: () => ({ ...layer(), logProbs: doubles(T), entropy: doubles(T), kept: new Uint8Array(T), nonFinite: new Int32Array(1) }),
+  linearLogProbsBackward: () => ({ ...layer(), gradLogProbs: doubles(T), entropy: doubles(T), gradEntropy: doubles(T),
+    gradHidden: { ...matrix(T, D), accumulate: true }, gradWeight: { ...matrix(V, D), accumulate: false },
+    gradBias: { ...matrix(1, V), accumulate: false }, badRows: new Int32Array(4) }),
   simdExp: () => ({ x: new Float32Array(9), out: new Float32Array(9), count: 9 }),
   readMemory: () => ({ source: new Uint8Array(99), bytes: 99 }),
   copyMemory: () => ({ source: new Uint8Array(99), destination: new Uint8Array(99), bytes: 99 }),
@@ -84,7 +92,7 @@ test('valid calls are accepted', async () => {
     const accepted = [];
     for (const [name, make] of OPS) { await addon[name](make()); accepted.push(name); }
     console.log(JSON.stringify({ accepted }));`);
-  expect(accepted.length).toBe(26);
+  expect(accepted.length).toBe(30);
 });
 
 test('no arguments, or something other than an object', async () => {
@@ -123,7 +131,8 @@ test('each property, replaced by each kind of junk', async () => {
   const { wrong, refused } = await childJson<{ wrong: string[]; refused: number }>(`${ADDON} ${JUNK}
     const wrong = [];
     let refused = 0;
-    const optional = ['mask', 'oldLogProbs', 'sides', 'entropy', 'gradEntropy', 'advantages', 'terms', 'cancel'];
+    const optional = ['mask', 'oldLogProbs', 'sides', 'entropy', 'gradEntropy', 'advantages', 'terms', 'cancel', 'bias', 'gradHidden',
+      'gradWeight', 'gradBias'];
     const mayMiss = (name, key) => optional.includes(key) || (key === 'tokenCounts' && name.startsWith('groupInfoNCE'));
     for (const [name, make] of OPS) {
       const valid = make();
@@ -148,15 +157,25 @@ test('each property, replaced by each kind of junk', async () => {
   expect(refused).toBeGreaterThan(5000);
 });
 
-test('arrays that are one element short', async () => {
+test('arrays that are one element short, and matrices that are not what they say', async () => {
   const { accepted } = await childJson<{ accepted: string[] }>(`${ADDON}
     const accepted = [];
     for (const [name, make] of OPS) {
-      for (const [key, value] of Object.entries(make())) {
-        if (!ArrayBuffer.isView(value) || (key === 'entropy' && !make().gradEntropy && name.includes('Backward'))) continue;
-        try { await addon[name]({ ...make(), [key]: value.subarray(0, value.length - 1) }); accepted.push(name + '.' + key); } catch (error) {
-          if (!(error instanceof TypeError)) accepted.push(name + '.' + key + ': ' + error);
+      const refused = async (what, args) => {
+        try { await addon[name](args); accepted.push(name + '.' + what); } catch (error) {
+          if (!(error instanceof TypeError)) accepted.push(name + '.' + what + ': ' + error);
         }
+      };
+      for (const [key, value] of Object.entries(make())) {
+        const matrix = value?.data;
+        if (matrix) {
+          await refused(key + '.data', { ...make(), [key]: { ...value, data: matrix.subarray(1) } });
+          await refused(key + '.rowStride', { ...make(), [key]: { ...value, rowStride: value.rowStride - 1 } });
+          await refused(key + '.dtype', { ...make(), [key]: { ...value, dtype: 1 } });
+          if ('accumulate' in value) await refused(key + '.accumulate', { ...make(), [key]: { ...value, accumulate: 1 } });
+        }
+        if (!ArrayBuffer.isView(value) || (key === 'entropy' && !make().gradEntropy && name.includes('Backward'))) continue;
+        await refused(key, { ...make(), [key]: value.subarray(0, value.length - 1) });
       }
     }
     console.log(JSON.stringify({ accepted }));`);

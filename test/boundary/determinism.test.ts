@@ -43,6 +43,14 @@ for (const [groups, vocab] of [[3, 50], [3, 3001], [40, 1025], [2000, 5]]) {
   record('tokenLogProbs' + at, (backend) => rlvr.tokenLogProbsSync(batch, { backend, entropy: true }));
   record('conspo' + at, (backend) => rlvr.conspoSync(batch, { backend }));
   record('grpo' + at, (backend) => rlvr.grpoSync(batch, { backend, klCoef: 0.1, entropy: true }));
+  const width = 37;
+  const layer = { hidden: noise(tokens * width, 1), weight: noise(vocab * width, 0.5), bias: noise(vocab, 1), targets: batch.targets, mask: batch.mask };
+  const upstream = { gradLogProbs: noise(tokens, 1), gradEntropy: noise(tokens, 1) };
+  record('linearLogProbs' + at, (backend) => {
+    const forward = rlvr.linearLogProbsSync(layer, { backend, entropy: true });
+    const { logSumExp, entropy } = forward;
+    return [forward, rlvr.linearLogProbsBackwardSync({ ...layer, ...upstream, logSumExp, entropy }, { backend })];
+  });
   for (const dtype of ['bf16', 'f16']) {
     const data = Uint16Array.from({ length: tokens * vocab }, () => 0x3c00 + Math.floor(random() * 512));
     const logits = { data, shape: [tokens, vocab], dtype };
@@ -64,10 +72,10 @@ const digests = (env: Record<string, string>, { seed = 7, withErrors = false } =
   childJson<Digests>(digestScript(seed, withErrors), { env });
 
 function expectAccurate({ errors }: Digests): void {
-  expect(Object.keys(errors).length).toBe(20);
+  expect(Object.keys(errors).length).toBe(24);
   // conspo's gradient: 2e-6 * max(1, max|log-prob| / tau), spec section 8; the log-probs reach 13.5 here.
   for (const [name, error] of Object.entries(errors)) {
-    const tolerance = name.startsWith('conspo') ? 2e-6 * 135 : 2e-6;
+    const tolerance = name.startsWith('conspo') ? 2e-6 * 135 : name.startsWith('linear') ? 1e-5 : 2e-6;
     if (!(error <= tolerance)) expect.fail(`${name}: ${error} is not within ${tolerance} of the reference`);
   }
 }
@@ -92,7 +100,7 @@ describe('bits', () => {
 
   test('the digest tells different inputs apart', async () => {
     const [one, other] = [await digests({}), await digests({}, { seed: 8 })];
-    expect(Object.keys(one.results).length).toBe(20);
+    expect(Object.keys(one.results).length).toBe(24);
     for (const name of Object.keys(one.results)) expect(other.results[name], name).not.toBe(one.results[name]);
   });
 });

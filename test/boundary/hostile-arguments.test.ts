@@ -6,7 +6,7 @@ import * as rlvr from '../../lib/index.js';
 import { describeBackends } from '../support/backends.js';
 import { failureOf, rlvrError } from '../support/errors.js';
 import { bytesIn, type Call, type Callable, expectRefusal } from '../support/refusals.js';
-import { SUBJECTS, type Subject } from '../support/subjects.js';
+import { type Subject, subjectsOn } from '../support/subjects.js';
 
 type AnyArray = Float64Array;
 type ArrayClass = Float64ArrayConstructor;
@@ -56,7 +56,7 @@ function revoked(target: object = {}): object {
 const namesOf = ({ arguments: read }: Subject) => read.map(({ name }) => name);
 
 describeBackends('hostile arguments', (backend) => {
-  describe.each(SUBJECTS)('$name', (subject) => {
+  describe.each(subjectsOn(backend))('$name', (subject) => {
     test('arrays that lie about themselves are taken for what they hold', async () => {
       const expected = subject.runSync(subject.inputs(), { backend });
       for (const name of namesOf(subject)) {

@@ -9,12 +9,21 @@ const available = backends().filter((info) => info.available && (wanted?.include
 export const BACKENDS: BackendName[] = available.map((info) => info.name).reverse(); // reference first
 
 /** One suite for every backend present, and a failing test for each required one that is not. */
-export function describeBackends(name: string, suite: (backend: BackendName) => void): void {
+export function describeBackends(
+  name: string,
+  suite: (backend: BackendName) => void,
+  has: (backend: BackendName) => boolean = () => true,
+): void {
   const required = (process.env.REQUIRE_BACKENDS ?? '').split(',').filter(Boolean) as BackendName[];
-  for (const backend of required.filter((wanted) => !BACKENDS.includes(wanted))) {
+  for (const backend of required.filter((wanted) => has(wanted) && !BACKENDS.includes(wanted))) {
     test(`${name} on ${backend}`, () => {
       expect.fail(`required backend ${backend} is absent: ${backends().find((info) => info.name === backend)?.reason}`);
     });
   }
-  describe.each(BACKENDS)(`${name} on %s`, suite);
+  describe.each(BACKENDS.filter(has))(`${name} on %s`, suite);
+}
+
+/** As describeBackends, for what the cuda backend does not have. */
+export function describeHostBackends(name: string, suite: (backend: BackendName) => void): void {
+  describeBackends(name, suite, (backend) => backend !== 'cuda');
 }

@@ -37,21 +37,52 @@ export interface GoldenCase {
   > & { loss: number };
 }
 
-const file = new URL('../golden/losses.json', import.meta.url);
-const { cases } = JSON.parse(readFileSync(file, 'utf8')) as { cases: GoldenCase[] };
+/** From hidden states: `logits` is what they and the layer make of it. */
+export interface LinearGoldenCase extends Pick<GoldenCase, 'kind' | 'options'> {
+  input: Omit<GoldenInput, 'logits' | 'scores'> &
+    Record<'hidden' | 'weight' | 'bias', Numbers> & { hiddenSize: number };
+  expected: Record<'gradHidden' | 'gradWeight' | 'gradBias', Numbers> & { loss: number };
+}
+
+interface AnyCase {
+  kind: string;
+  input: { vocabSize?: number };
+}
+
+function casesIn<Case extends AnyCase>(name: string): Case[] {
+  const file = new URL(`../golden/${name}`, import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { cases: Case[] }).cases;
+}
 
 /** The cases of the given kinds, each with a name for a test; throws when there are none. */
-export function goldenCases(...kinds: string[]): [name: string, golden: GoldenCase][] {
+function named<Case extends AnyCase>(cases: Case[], kinds: string[]): [name: string, golden: Case][] {
   const chosen = cases.filter((golden) => kinds.includes(golden.kind));
   if (kinds.some((kind) => !chosen.some((golden) => golden.kind === kind)))
     throw new Error(`no golden case of ${kinds}`);
   return chosen.map((golden, i) => [`${golden.kind} ${i}: V=${golden.input.vocabSize ?? '-'}`, golden]);
 }
 
+const cases = casesIn<GoldenCase>('losses.json');
+
+export function goldenCases(...kinds: string[]): [name: string, golden: GoldenCase][] {
+  return named(cases, kinds);
+}
+
+export function linearGoldenCases(...kinds: string[]): [name: string, golden: LinearGoldenCase][] {
+  return named(casesIn<LinearGoldenCase>('more.json'), kinds);
+}
+
 /** The batch of a case. */
 export function goldenBatch({ input }: GoldenCase) {
   return {
     logits: Float32Array.from(input.logits),
+    ...sequenceFields(input),
+  };
+}
+
+/** What the batch of a case has beside its logits. */
+export function sequenceFields(input: Omit<GoldenInput, 'logits' | 'scores'>) {
+  return {
     targets: Int32Array.from(input.targets),
     cuSeqlens: Int32Array.from(input.cuSeqlens),
     cuGroups: Int32Array.from(input.cuGroups),

@@ -4,7 +4,7 @@ import { type Call, type Callable, type Fields, groups, logProbs, rows, sequence
 
 export interface Argument {
   name: string;
-  is: 'floats' | 'targets' | 'offsets' | 'mask' | 'logits';
+  is: 'floats' | 'targets' | 'offsets' | 'mask' | 'logits' | 'matrix';
   /** Its length defines T or N: a wrong one is found in the other arguments. */
   defines?: boolean;
   optional?: boolean;
@@ -17,6 +17,8 @@ export interface Subject extends Callable {
   inputs: () => Fields;
   arguments: Argument[];
   options: [option: string, ...bad: unknown[]][];
+  /** Has no CUDA kernels. */
+  hostOnly?: true;
 }
 
 const floats = (name: string, more: Partial<Argument> = {}): Argument => ({
@@ -48,6 +50,7 @@ const TEMPERATURE: Subject['options'][number] = ['temperature', ...NOT_ABOVE_0, 
 const ON_NON_FINITE: Subject['options'][number] = ['onNonFinite', 'ignore', 1, {}];
 const BACKEND: Subject['options'][number] = ['backend', 'gpu', '', null, 3];
 const GRADIENT: Subject['options'][number] = ['gradient', 'copy', null, 3, {}, { out: undefined }, { out: [] }];
+const MATRIX_GRADIENT = ['copy', 'in-place', null, 3, {}, { out: undefined }, { out: [] }, { accumulate: {} }];
 const OWN_ARRAY: Subject['options'][number] = [...GRADIENT, 'none', 'in-place', { out: new Float64Array(3) }];
 const AGGREGATION: Subject['options'] = [
   ['aggregation', 'mean', false, 1],
@@ -58,6 +61,13 @@ const CLIPS: Subject['options'] = [
   ['epsilonHigh', ...NO_BOUND],
 ];
 const GROUP_LOSS: Argument[] = [CU_SEQLENS, CU_GROUPS, floats('rewards'), MASK, OLD];
+const LAYER: Argument[] = [
+  { name: 'hidden', is: 'matrix' },
+  { name: 'weight', is: 'matrix' },
+  { name: 'bias', is: 'matrix', optional: true },
+  { name: 'targets', is: 'targets', defines: true },
+  MASK,
+];
 /** Beside advantages of their own, batches need neither groups nor rewards. */
 const ADVANTAGE_LOSS: Argument[] = [
   CU_SEQLENS,
@@ -67,6 +77,22 @@ const ADVANTAGE_LOSS: Argument[] = [
   OLD,
   floats('advantages', { optional: true }),
   { ...OLD, name: 'refLogProbs' },
+];
+/** Of four tokens, three ids and two hidden units. */
+const layer = (): Fields => {
+  const { logits: _none, ...others } = rows();
+  const values = (length: number) => Float32Array.from({ length }, (_, i) => ((i * 7) % 5) / 2);
+  return { hidden: values(8), weight: values(6), bias: values(3), ...others };
+};
+const upstream = () =>
+  Object.fromEntries(
+    ['logSumExp', 'gradLogProbs', 'entropy', 'gradEntropy'].map((name) => [name, Float64Array.of(5, 5, 5, 5)]),
+  );
+const UPSTREAM: Argument[] = [
+  floats('logSumExp'),
+  floats('gradLogProbs'),
+  floats('entropy'),
+  floats('gradEntropy', { optional: true }),
 ];
 const ROW_LOSS_OPTIONS = [TEMPERATURE, ON_NON_FINITE, GRADIENT, BACKEND];
 const CONSPO_OPTIONS: Subject['options'] = [
@@ -98,21 +124,33 @@ export const SUBJECTS: Subject[] = [
     name: 'tokenLogProbsBackward',
     run: rlvr.tokenLogProbsBackward as Call,
     runSync: rlvr.tokenLogProbsBackwardSync as Call,
-    inputs: () => ({
-      ...rows(),
-      ...Object.fromEntries(
-        ['logSumExp', 'gradLogProbs', 'entropy', 'gradEntropy'].map((name) => [name, Float64Array.of(5, 5, 5, 5)]),
-      ),
-    }),
-    arguments: [
-      ...LOGITS,
-      MASK,
-      floats('logSumExp'),
-      floats('gradLogProbs'),
-      floats('entropy'),
-      floats('gradEntropy', { optional: true }),
-    ],
+    inputs: () => ({ ...rows(), ...upstream() }),
+    arguments: [...LOGITS, MASK, ...UPSTREAM],
     options: [TEMPERATURE, [...GRADIENT, 'none'], BACKEND],
+  },
+  {
+    name: 'linearLogProbs',
+    run: rlvr.linearLogProbs as Call,
+    runSync: rlvr.linearLogProbsSync as Call,
+    inputs: layer,
+    arguments: LAYER,
+    options: [TEMPERATURE, ON_NON_FINITE, BACKEND],
+    hostOnly: true,
+  },
+  {
+    name: 'linearLogProbsBackward',
+    run: rlvr.linearLogProbsBackward as Call,
+    runSync: rlvr.linearLogProbsBackwardSync as Call,
+    inputs: () => ({ ...layer(), ...upstream() }),
+    arguments: [...LAYER, ...UPSTREAM],
+    options: [
+      TEMPERATURE,
+      ['gradHidden', ...MATRIX_GRADIENT],
+      ['gradWeight', ...MATRIX_GRADIENT],
+      ['gradBias', ...MATRIX_GRADIENT],
+      BACKEND,
+    ],
+    hostOnly: true,
   },
   {
     name: 'sequenceLogProbs',
@@ -235,3 +273,7 @@ export const SUBJECTS: Subject[] = [
     options: [TEMPERATURE, ON_NON_FINITE, BACKEND],
   },
 ];
+
+/** Those that a backend has. */
+export const subjectsOn = (backend: rlvr.BackendName) =>
+  SUBJECTS.filter(({ hostOnly }) => hostOnly !== true || backend !== 'cuda');

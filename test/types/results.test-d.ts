@@ -8,6 +8,8 @@ import {
   grpo,
   grpoSync,
   type HostTensor,
+  linearLogProbsBackward,
+  linearLogProbsBackwardSync,
   type Metrics,
   tokenLogProbs,
   tokenLogProbsBackward,
@@ -120,3 +122,20 @@ conspo(fromArray, { backend: 'gpu' });
 tokenLogProbs({ logits: f32, targets }, { signal: 5 });
 // @ts-expect-error an unknown estimator
 grpo(fromArray, { advantage: { estimator: 'gae' } });
+
+// The gradient of a layer has the form of its inputs, or of where it goes; there is none for 'none', nor without a bias.
+const layer = { hidden: f32, weight: ownTensor, targets, logSumExp: f64, gradLogProbs: f64 };
+const ofLayer = await linearLogProbsBackward(layer);
+expectType<Float32Array>()(ofLayer.gradHidden, true);
+expectType<OwnTensor>()(ofLayer.gradWeight, true);
+expectType<undefined>()(ofLayer.gradBias, true);
+const places = { gradHidden: 'none', gradWeight: { accumulate: f32 }, gradBias: { out: tensor } } as const;
+const placed = linearLogProbsBackwardSync({ ...layer, bias: f32 }, { ...places, temperature: 2 });
+expectType<undefined>()(placed.gradHidden, true);
+expectType<Float32Array>()(placed.gradWeight, true);
+expectType<HostTensor>()(placed.gradBias, true);
+expectType<Float32Array>()(linearLogProbsBackwardSync({ ...layer, bias: f32 }, { gradHidden: 'none' }).gradBias, true);
+// @ts-expect-error no gradient of a layer in place
+linearLogProbsBackward(layer, { gradHidden: 'in-place' });
+// @ts-expect-error nothing is added to float64
+linearLogProbsBackward(layer, { gradWeight: { accumulate: f64 } });

@@ -1,6 +1,6 @@
 // The addon's own functions with valid arguments, and what each of them may write.
 import { nativeAddon } from '../../../lib/backend/addon.js';
-import { DTYPE_CODES } from '../../../lib/kernels.js';
+import { DTYPE_CODES, type HostKernelName } from '../../../lib/kernels.js';
 import { Fields } from './data.js';
 import type { Plan } from './plan.js';
 
@@ -55,6 +55,32 @@ function terms({ tokens, sequences, cuSeqlens }: Fields, { variant }: Plan): Rec
   });
   const penalty = variant % 4 === 0 ? term(8) : undefined;
   return { cuSeqlens, sequences, tokenCounts: doubles(sequences), policy: term(variant % 9), penalty };
+}
+
+/** Rows of 1, in the plan's type or the next one. */
+function matrix({ plan: { form, padding } }: Fields, rows: number, width: number, next = 0): Record_ {
+  const dtypes = ['f32', 'bf16', 'f16'] as const;
+  const dtype = dtypes[(Math.max(dtypes.indexOf(form as 'f32'), 0) + next) % dtypes.length];
+  const rowStride = width + padding;
+  const View = dtype === 'f32' ? Float32Array : Uint16Array;
+  return { data: new View(rows * rowStride).fill(1), dtype: DTYPE_CODES[dtype], rowStride };
+}
+
+function layer(fields: Fields, { variant }: Plan): Record_ {
+  const { tokens, plan } = fields;
+  const width = 1 + (variant % 9);
+  return {
+    hidden: matrix(fields, tokens, width),
+    weight: matrix(fields, plan.vocab, width, variant),
+    bias: variant % 4 === 0 ? undefined : matrix(fields, 1, plan.vocab, 1),
+    tokens,
+    vocab: plan.vocab,
+    width,
+    targets: Int32Array.from(fields.targets() as Int32Array, Number),
+    mask: variant % 2 === 0 ? fields.mask() : undefined,
+    temperature: 1,
+    logSumExp: doubles(tokens),
+  };
 }
 
 interface Form {
@@ -210,6 +236,39 @@ const KERNELS: Readonly<Record<string, Form>> = {
   },
 };
 
+/** Kernels that the cuda backend does not have. */
+const HOST_KERNELS: Readonly<Record<HostKernelName, Form>> = {
+  linearLogProbsForward: {
+    outputs: ['logProbs', 'logSumExp', 'entropy', 'kept', 'nonFinite'],
+    make: (fields, plan) => ({
+      ...layer(fields, plan),
+      logProbs: doubles(fields.tokens),
+      entropy: plan.variant % 3 === 0 ? doubles(fields.tokens) : undefined,
+      kept: new Uint8Array(fields.tokens),
+      nonFinite: ints(1),
+    }),
+  },
+  linearLogProbsBackward: {
+    outputs: ['gradHidden', 'gradWeight', 'gradBias', 'badRows'],
+    make(fields, plan) {
+      const given = layer(fields, plan);
+      const { variant } = plan;
+      const written = (every: number, rows: number, width: number) =>
+        variant % every === 0 ? undefined : { ...matrix(fields, rows, width, every), accumulate: variant % 2 === 0 };
+      return {
+        ...given,
+        gradLogProbs: doubles(fields.tokens),
+        entropy: doubles(fields.tokens),
+        gradEntropy: variant % 3 === 0 ? doubles(fields.tokens) : undefined,
+        gradHidden: written(5, fields.tokens, given.width as number),
+        gradWeight: written(7, plan.batch.vocab, given.width as number),
+        gradBias: written(11, 1, plan.batch.vocab),
+        badRows: ints(4),
+      };
+    },
+  },
+};
+
 const bytes = (n: number) => new Uint8Array(n).fill(1);
 
 const DIAGNOSTICS: Readonly<Record<string, Form>> = {
@@ -236,7 +295,7 @@ function loaded(): Record_ {
 }
 
 function cpuCalls(addon: Record_): AddonCall[] {
-  const kernels = Object.entries(KERNELS).flatMap(([name, { make, outputs }]) => [
+  const kernels = Object.entries({ ...KERNELS, ...HOST_KERNELS }).flatMap(([name, { make, outputs }]) => [
     { name, outputs, call: addon[name] as Call, args: (plan: Plan) => [make(new Fields(plan.batch), plan)] },
     {
       name: `${name}Async`,

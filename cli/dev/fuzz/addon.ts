@@ -14,7 +14,8 @@ const byName = new Map(ADDON_CALLS.map((each) => [each.name, each]));
 
 /** Memory that a call may write to. */
 function outputsIn({ args, lent }: Victim, names: readonly string[]) {
-  const held = args.flatMap((arg) => names.map((name) => ownValue(arg, name)));
+  const named = args.flatMap((arg) => names.map((name) => ownValue(arg, name)));
+  const held = named.flatMap((value) => [value, ownValue(value, 'data')]); // of a matrix
   const handedOut = names.map((name) => lent.get(name));
   return [...held, ...handedOut].filter(isTypedArray).map(extentOf);
 }

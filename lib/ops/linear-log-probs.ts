@@ -1,0 +1,385 @@
+import { checkApart, type Extent, overlap } from '../backend/extents.js';
+import { badArgument, type RlvrError } from '../errors.js';
+import type { Backend, GradientArgument, HostLogits, MatrixArgument } from '../kernels.js';
+import {
+  type GradientView,
+  givenMatrix,
+  type Matrix,
+  type MatrixGradientOption,
+  type MatrixView,
+  matrixExtent,
+  matrixGradient,
+  shapedMatrix,
+} from '../matrices.js';
+import { newArray } from '../memory.js';
+import { takeFields } from '../options.js';
+import { callersArray } from '../run/own-memory.js';
+import {
+  type AsyncOptions,
+  type BackendOptions,
+  kernel,
+  optionsOf,
+  pending,
+  read,
+  runAsync,
+  runSync,
+  type Task,
+} from '../run/task.js';
+import type { Sliced } from '../slices.js';
+import { type FloatArray, ID_ARRAYS, optionalMask, targetIds, typedArray } from '../validate.js';
+import {
+  forwardOutputs,
+  forwardResult,
+  type NonFiniteRule,
+  nonFiniteRule,
+  type TokenLogProbs,
+  temperatureOption,
+  upstreamFloats,
+} from './token-log-probs.js';
+
+/** Inputs of {@link linearLogProbs}. Matrices may be f32, bf16 or f16, each as it likes. */
+export interface LinearLogProbsInputs {
+  /** [T, d] hidden states, what the last layer (lm_head) is given; row t scores `targets[t]`. */
+  hidden: Matrix;
+  /** [V, d] the weight of that layer: `logits = hidden . weight^T + bias`. */
+  weight: Matrix;
+  /** [V] its bias, or a tensor of shape [1, V]. `-Infinity` bans a token. */
+  bias?: Matrix;
+  /** [T] sampled token ids, `0 <= id < V`. */
+  targets: Int32Array | BigInt64Array;
+  /** [T]; 0 drops a token: its hidden state is never read and its outputs are 0. */
+  mask?: Uint8Array;
+}
+
+/** Options of {@link linearLogProbs}. */
+export interface LinearLogProbsOptions extends BackendOptions {
+  /** Sampling temperature, > 0: the logits are divided by it. Default 1. */
+  temperature?: number;
+  /** Also compute the entropy of every row. Default false. */
+  entropy?: boolean;
+  /** Default `'error'`: throw, naming the first row whose logits are not finite. `'skip'` drops such tokens like a mask. */
+  onNonFinite?: NonFiniteRule;
+}
+
+/** Inputs of {@link linearLogProbsBackward}. */
+export interface LinearLogProbsBackwardInputs extends LinearLogProbsInputs {
+  /** [T] from the forward pass. */
+  logSumExp: FloatArray;
+  /** [T] dL/dlogProbs. Rows where it is 0 take no part. */
+  gradLogProbs: FloatArray;
+  /** [T] from the forward pass; needed with `gradEntropy`. */
+  entropy?: FloatArray;
+  /** [T] dL/dentropy. */
+  gradEntropy?: FloatArray;
+}
+
+/** Options of {@link linearLogProbsBackward}. No gradient may share memory with an input, or with another gradient. */
+export interface LinearLogProbsBackwardOptions extends BackendOptions {
+  /** As in the forward pass. Default 1. */
+  temperature?: number;
+  /** Where the gradient of `hidden` goes, [T, d]. Default `'new'`: in the form and dtype of `hidden`. */
+  gradHidden?: MatrixGradientOption;
+  /** Where the gradient of `weight` goes, [V, d]. Default `'new'`. `'none'` for a layer that is not trained saves its time. */
+  gradWeight?: MatrixGradientOption;
+  /** Where the gradient of `bias` goes, [V]. Default `'new'` if there is a bias. */
+  gradBias?: MatrixGradientOption;
+}
+
+/** The gradient of an input: what is in the option, or a matrix like the input. */
+type GradientBy<Option, Input> = Option extends { out: infer Out }
+  ? Out
+  : Option extends { accumulate: infer Sum }
+    ? Sum
+    : Option extends 'none'
+      ? undefined
+      : Input;
+
+type OptionIn<Options, Name extends string> = Options extends { [K in Name]: infer Option } ? Option : 'new';
+
+/** Result of {@link linearLogProbsBackward}: the arrays and tensors of the options, or new ones in the form of the inputs. */
+export interface LinearGradients<Inputs, Options> {
+  /** [T, d]; absent for `'none'`. */
+  gradHidden: GradientBy<OptionIn<Options, 'gradHidden'>, Inputs extends { hidden: infer H } ? H : never>;
+  /** [V, d]; absent for `'none'`. */
+  gradWeight: GradientBy<OptionIn<Options, 'gradWeight'>, Inputs extends { weight: infer W } ? W : never>;
+  /** [V]; absent for `'none'`, and without a bias. */
+  gradBias: GradientBy<OptionIn<Options, 'gradBias'>, Inputs extends { bias?: infer B } ? B : undefined>;
+}
+
+/** The last layer, checked. */
+interface Layer {
+  hidden: MatrixView; // [T, d]
+  weight: MatrixView; // [V, d]
+  bias: MatrixView | undefined; // [1, V]
+}
+
+interface LinearRows extends Layer {
+  targets: Int32Array;
+  mask: Uint8Array | undefined;
+  temperature: number;
+}
+
+/** T is the length of `targets`; V and d are found in whichever array has a shape, or else by division. */
+function layerOf(inputs: LinearLogProbsInputs, tokens: number): Layer {
+  const hidden = givenMatrix('hidden', inputs.hidden, '[T, d]');
+  const weight = givenMatrix('weight', inputs.weight, '[V, d]');
+  const bias = inputs.bias === undefined ? undefined : givenMatrix('bias', inputs.bias, '[1, V]');
+  const known = ('width' in hidden && hidden.width) || ('width' in weight && weight.width);
+  const width = known || (tokens > 0 ? quotient('hidden', hidden, tokens, 'T * d') : anyWidth(weight, bias));
+  const vocab = 'rows' in weight ? weight.rows : quotient('weight', weight, width, 'V * d', tokens === 0);
+  if (tokens > 0 && vocab === 0) throw badArgument('ERR_SHAPE', 'weight', 'at least one row, [V, d]', 'none');
+  return {
+    hidden: shapedMatrix('hidden', hidden, [tokens, width], '[T, d]'),
+    weight: shapedMatrix('weight', weight, [vocab, width], '[V, d]'),
+    bias: bias && shapedMatrix('bias', bias, [1, vocab], '[1, V]'),
+  };
+}
+
+/**
+ * Without tokens or shapes any V and d will do whose product is the length of the weight, as there is nothing but zeros; a bias has
+ * its V.
+ */
+function anyWidth(weight: { data: HostLogits }, bias: { data: HostLogits; width?: number } | undefined): number {
+  const vocab = bias && (bias.width ?? bias.data.length);
+  return (vocab && quotient('weight', weight, vocab, 'V * d', true)) || 1;
+}
+
+/** How many elements of an array each of `parts` has; at least one, unless it may be `empty`. */
+function quotient(name: string, { data }: { data: HostLogits }, parts: number, product: string, empty = false): number {
+  const each = data.length / parts;
+  if (Number.isInteger(each) && (each > 0 || empty)) return each;
+  throw badArgument('ERR_SHAPE', name, `a multiple of ${parts} elements (${product})`, `${data.length}`);
+}
+
+/** Validates what both directions share. */
+function* linearRows(inputs: LinearLogProbsInputs, temperature: unknown, backend: Backend): Sliced<LinearRows> {
+  if (backend.name === 'cuda') {
+    throw badArgument(
+      'ERR_BACKEND',
+      'backend',
+      "'cpu' or 'reference': hidden states have no CUDA kernels yet",
+      "'cuda'",
+    );
+  }
+  const tokens = typedArray('targets', inputs.targets, ID_ARRAYS).length;
+  const layer = layerOf(inputs, tokens);
+  const mask = optionalMask(inputs.mask, tokens);
+  const targets = yield* targetIds(inputs.targets, tokens, layer.weight.rows, mask);
+  return { ...layer, targets, mask, temperature: temperatureOption(temperature) };
+}
+
+function matrixArgument({ data, dtype, rowStride }: MatrixView): MatrixArgument {
+  return { data, dtype, rowStride };
+}
+
+function gradientArgument(view: GradientView | undefined): GradientArgument | undefined {
+  return view && { ...matrixArgument(view), accumulate: view.accumulate };
+}
+
+/** To be spread last, as those of logits. */
+function kernelRows({ hidden, weight, bias, targets, mask, temperature }: LinearRows) {
+  return {
+    hidden: matrixArgument(hidden),
+    weight: matrixArgument(weight),
+    bias: bias && matrixArgument(bias),
+    tokens: hidden.rows,
+    vocab: weight.rows,
+    width: weight.width,
+    targets,
+    mask,
+    temperature,
+  };
+}
+
+const forwardOptions = optionsOf<LinearLogProbsOptions>('linearLogProbs', {
+  temperature: true,
+  entropy: true,
+  onNonFinite: true,
+});
+const place = { out: true, accumulate: true } as const;
+const backwardOptions = optionsOf<LinearLogProbsBackwardOptions>('linearLogProbsBackward', {
+  temperature: true,
+  gradHidden: place,
+  gradWeight: place,
+  gradBias: place,
+});
+
+function* forwardOp(
+  inputs: LinearLogProbsInputs,
+  { temperature, entropy, onNonFinite }: Partial<LinearLogProbsOptions>,
+  backend: Backend,
+): Task<TokenLogProbs> {
+  const rows = yield* linearRows(inputs, temperature, backend);
+  const rule = nonFiniteRule(onNonFinite);
+  const outputs = forwardOutputs(rows.hidden.rows, entropy === true);
+  yield kernel('linearLogProbsForward', { ...outputs, ...kernelRows(rows) });
+  const [nonFinite] = yield* read(pending(outputs).nonFinite);
+  if (nonFinite[0] < 0) throw noMemory(rows);
+  return yield* forwardResult(pending(outputs), rows, rule, 'hidden');
+}
+
+type Gradients = Partial<Record<'gradHidden' | 'gradWeight' | 'gradBias', GradientView>>;
+
+/** Where the gradients go, apart from the inputs and from each other. */
+function gradientViews(
+  inputs: LinearLogProbsBackwardInputs,
+  rows: Layer,
+  {
+    gradHidden = 'new',
+    gradWeight = 'new',
+    gradBias = rows.bias ? 'new' : 'none',
+  }: Partial<LinearLogProbsBackwardOptions>,
+): Gradients {
+  if (!rows.bias && gradBias !== 'none') {
+    throw badArgument('ERR_RANGE', 'gradBias', "'none', as there is no bias", 'another option');
+  }
+  const views = {
+    gradHidden: matrixGradient('gradHidden', gradHidden, rows.hidden, '[T, d]'),
+    gradWeight: matrixGradient('gradWeight', gradWeight, rows.weight, '[V, d]'),
+    gradBias: rows.bias && matrixGradient('gradBias', gradBias, rows.bias, '[1, V]'),
+  };
+  checkAllApart(views, inputs, rows);
+  return views;
+}
+
+/** Of a copy, what counts is where it is written to in the end. */
+function checkAllApart(views: Gradients, inputs: object, { hidden, weight, bias }: Layer): void {
+  const extents: [name: string, extent: Extent][] = [];
+  const matrices = { hidden, weight, ...(bias && { bias }) };
+  for (const [name, view] of Object.entries(matrices)) extents.push([name, matrixExtent(view)]);
+  for (const [name, view] of Object.entries(views)) {
+    if (!view) continue;
+    const extent = matrixExtent(view, callersArray(view.source));
+    const other = extents.find(([, taken]) => overlap(extent, taken));
+    if (other) throw badArgument('ERR_RANGE', name, `memory apart from ${other[0]}`, 'an overlap');
+    checkApart(name, extent, inputs, Object.keys(matrices));
+    extents.push([name, extent]);
+  }
+}
+
+function* backwardOp(
+  inputs: LinearLogProbsBackwardInputs,
+  options: Partial<LinearLogProbsBackwardOptions>,
+  backend: Backend,
+): Task<{ [K in keyof Gradients]: Matrix }> {
+  const rows = yield* linearRows(inputs, options.temperature, backend);
+  const upstream = yield* upstreamFloats(inputs, rows.hidden.rows);
+  const views = gradientViews(inputs, rows, options);
+  const badRows = newArray('badRows', Int32Array, 4).fill(-1);
+  yield kernel('linearLogProbsBackward', {
+    ...upstream,
+    gradHidden: gradientArgument(views.gradHidden),
+    gradWeight: gradientArgument(views.gradWeight),
+    gradBias: gradientArgument(views.gradBias),
+    badRows,
+    ...kernelRows(rows),
+  });
+  const [bad] = yield* read(pending({ badRows }).badRows);
+  if (bad[0] < -1) throw noMemory(rows);
+  checkGradients(bad);
+  const wanted = Object.entries(views).filter(([, view]) => view !== undefined);
+  return Object.fromEntries(wanted.map(([name, view]) => [name, view.source]));
+}
+
+/** What a kernel without memory to work in left is unspecified. */
+function noMemory({ hidden: { rows, width } }: Layer): RlvrError {
+  return badArgument('ERR_RANGE', 'hidden', 'a size for which there is memory to work in', `[${rows}, ${width}]`);
+}
+
+/** Throws if a gradient is not finite, naming the first such row of it. */
+function checkGradients([fromUpstream, ...written]: Int32Array): void {
+  if (fromUpstream >= 0) {
+    const got = `one beyond float32 at row ${fromUpstream}: gradLogProbs or gradEntropy are too large`;
+    throw badArgument('ERR_NONFINITE', 'gradLogProbs', 'a finite gradient of every logit', got);
+  }
+  const of = written.findIndex((row) => row >= 0);
+  if (of < 0) return;
+  const causes = 'an input is not finite, logSumExp is not theirs, or its dtype has no numbers so large';
+  const name = ['gradHidden', 'gradWeight', 'gradBias'][of];
+  throw badArgument('ERR_NONFINITE', name, 'a finite gradient', `another at row ${written[of]}: ${causes}`);
+}
+
+/**
+ * Log-prob of each sampled token, logsumexp and (on request) entropy, as {@link tokenLogProbs} has them, from hidden states and the
+ * weight of the last layer: `logits = hidden . weight^T + bias`, [T, V], is computed in pieces and never held as a whole.
+ *
+ * V and d are known from any tensor, or from the lengths of plain arrays and T. Runs on the processor: in a `DeviceTensor`, or with
+ * `backend: 'cuda'`, hidden states are refused for now.
+ *
+ * @example
+ * ```ts
+ * import { linearLogProbs } from 'rlvr-kernels';
+ *
+ * const { logProbs, logSumExp } = await linearLogProbs({
+ *   hidden: Float32Array.of(1, 0, 0, 2), // [T, d] = [2, 2]
+ *   weight: Float32Array.of(1, 0, 0, 1, 1, 1), // [V, d] = [3, 2]
+ *   bias: Float32Array.of(0, 0, -1), // [V]
+ *   targets: Int32Array.of(0, 1), // [T]
+ * });
+ * console.log(logProbs, logSumExp); // => Float64Array(2) [ -0.551, -0.408 ] Float64Array(2) [ 1.551, 2.408 ]
+ * ```
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE` for bad arguments; `ERR_BACKEND` for CUDA; `ERR_NONFINITE` naming the first
+ * row of `hidden` without a finite log-prob, unless `onNonFinite` is `'skip'`; `ERR_ABORTED`.
+ */
+export async function linearLogProbs(
+  inputs: LinearLogProbsInputs,
+  options?: LinearLogProbsOptions & AsyncOptions,
+): Promise<TokenLogProbs> {
+  const own = forwardOptions.async(options);
+  return runAsync(forwardOp, takeFields('inputs', inputs), own);
+}
+
+/** {@link linearLogProbs}, blocking. */
+export function linearLogProbsSync(inputs: LinearLogProbsInputs, options?: LinearLogProbsOptions): TokenLogProbs {
+  const own = forwardOptions.sync(options);
+  return runSync(forwardOp, takeFields('inputs', inputs), own);
+}
+
+/**
+ * Gradients of a loss to the hidden states, the weight and the bias from its gradients to log-probs (and entropies). With
+ * D = dL/dlogits as {@link tokenLogProbsBackward} has it: `gradHidden = D . weight`, `gradWeight = D^T . hidden`, `gradBias` the sum of
+ * the rows of D. The logits are computed again in pieces. Rows that are masked, or whose gradients are 0, take no part.
+ *
+ * Each gradient is `'new'`, `'none'`, `{ out }`, which is overwritten, or `{ accumulate }`, which is added to: for micro-batches, or
+ * a weight that is the embedding's too. Both take any form and dtype, such as float32 for the gradient of a bf16 weight.
+ *
+ * @example
+ * ```ts
+ * import { linearLogProbs, linearLogProbsBackward } from 'rlvr-kernels';
+ *
+ * const layer = {
+ *   hidden: Float32Array.of(1, 0, 0, 2), // [T, d] = [2, 2]
+ *   weight: Float32Array.of(0, 0, 0, 0, 0, 0), // [V, d] = [3, 2]
+ *   targets: Int32Array.of(0, 1), // [T]
+ * };
+ * const sum = new Float32Array(6); // of the gradients of all micro-batches
+ * const { logSumExp } = await linearLogProbs(layer);
+ * const { gradHidden } = await linearLogProbsBackward(
+ *   { ...layer, logSumExp, gradLogProbs: Float64Array.of(1, 3) }, // [T] dL/dlogProbs
+ *   { gradWeight: { accumulate: sum } },
+ * );
+ * console.log(gradHidden); // => Float32Array(4) [ 0, 0, 0, 0 ]
+ * console.log(sum); // => Float32Array(6) [ 0.667, -2, -0.333, 4, -0.333, -2 ]
+ * ```
+ *
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_BACKEND` for CUDA;
+ * `ERR_NONFINITE` naming the first row of a gradient that is not finite: that is found as it is written, and what the memory of all
+ * gradients holds is then unspecified, sums included. `ERR_ABORTED`.
+ */
+export async function linearLogProbsBackward<
+  I extends LinearLogProbsBackwardInputs,
+  const O extends LinearLogProbsBackwardOptions = object,
+>(inputs: I, options?: O & AsyncOptions): Promise<LinearGradients<I, O>> {
+  const own = backwardOptions.async(options);
+  return runAsync(backwardOp, takeFields('inputs', inputs), own) as Promise<LinearGradients<I, O>>;
+}
+
+/** {@link linearLogProbsBackward}, blocking. */
+export function linearLogProbsBackwardSync<
+  I extends LinearLogProbsBackwardInputs,
+  const O extends LinearLogProbsBackwardOptions = object,
+>(inputs: I, options?: O): LinearGradients<I, O> {
+  const own = backwardOptions.sync(options);
+  return runSync(backwardOp, takeFields('inputs', inputs), own) as LinearGradients<I, O>;
+}
