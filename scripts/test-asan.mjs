@@ -8,8 +8,8 @@
 //
 // The third form runs the CUDA kernels, compiled as C++ against native/emulation: first the emulation's own tests,
 // then the tests of ops, losses and device tensors, twice: with the threads of a block in two orders, and with streams
-// that do their work at once or only when somebody waits for it. Then, as the last form alone, the tests of ops on the
-// PTX that nvcc makes of the kernels, translated to C++ (test/native/ptx), where there is an nvcc. Some of the tests run
+// that do their work at once or only when somebody waits for it. Then, as the last form alone, some of them on the PTX
+// that nvcc makes of the kernels, translated to C++ (test/native/ptx), where there is an nvcc. Some of the tests run
 // dist: `npm run build:ts` first.
 
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -134,14 +134,15 @@ function runEmulated() {
   if (given.length === 0) runTests(['--project', 'alone', 'test/boundary/device-garbage.test.ts'], leaks);
 }
 
-/** The kernels as nvcc compiles them. */
+/** The kernels as nvcc compiles them: the token level, and what else is quick. */
 function runPtx() {
   if (!hasNvcc) {
     console.log("NOT RUN, for want of nvcc: tests on the kernels' PTX");
     return;
   }
   const env = { ...CUDA_ONLY, RLVR_EMULATION_PTX: '1', RLVR_EMULATION_ORDER: 'reverse' };
-  runTests(given.length > 0 ? given : testFiles([...OPS, 'one-pass', 'overflow', 'device-losses']), env);
+  const quick = ['token-log-probs', 'row-pieces', 'sequence-log-probs', 'group-info-nce', 'advantage-objective'];
+  runTests(given.length > 0 ? given : testFiles(quick), env);
   if (given.length === 0) runTests([...testFiles(['policy-losses']), '-t', 'golden cases'], env);
 }
 

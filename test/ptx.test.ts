@@ -1,5 +1,5 @@
-// The translator of PTX (test/native/ptx): what it makes of a kernel, and what it refuses. That the C++ does what PTX says
-// is test/native/cuda_ptx_test.cpp's to show.
+// The translator of PTX (test/native/ptx): what it makes of a kernel, and what it refuses. That the C++ does what PTX
+// says is test/native/cuda_ptx_test.cpp's to show.
 import { describe, expect, test } from 'vitest';
 import { PtxError } from './native/ptx/lex.mjs';
 import { asMangledByGcc, translate } from './native/ptx/translate.mjs';

@@ -1,5 +1,5 @@
-// Translated PTX (test/native/ptx): instructions do what PTX says, and what a GPU would not do is caught. The kernels are
-// those of cuda_ptx_test/instructions.ptx; here they only have their names.
+// Translated PTX (test/native/ptx): instructions do what PTX says, and what a GPU would not do is caught. The kernels
+// are those of cuda_ptx_test/instructions.ptx; here they only have their names.
 #include <array>
 #include <cstdio>
 
@@ -75,7 +75,8 @@ void refusals() {
   if (kAsan) dies([&] { run(2, 1); }, {"not the kernel's", "instructions.ptx:199"});
   dies([&] { run(0, 64); }, {"compiled for 32"});
   dies([&] { ok(emulation::launch(different, 1, 1, nullptr, out.data())); }, {"other sizes in PTX", "different"});
-  dies([&] { ok(emulation::launch(untranslated, 1, 1, nullptr, out.data())); }, {"no translation of kernel untranslated"});
+  dies([&] { ok(emulation::launch(untranslated, 1, 1, nullptr, out.data())); },
+       {"no translation of kernel untranslated"});
 }
 
 }  // namespace

@@ -2,9 +2,9 @@
 // refused. The functions are those of numbers.h and warp.h.
 //
 // Patterns: `<t:a|b>` is one of these and is named t, `[.x]` may be absent; the names in CLASSES stand for lists.
-// Operands: `=t` is written, as type t; `wide:t` is twice as wide, `bits:t` the same without a sign. In the C++, $a is the first operand that is read, $b the
-// second, $T the type named t, and $f what f is
-// in the opcode. What `=t|u` takes is a pair.
+// Operands: `=t` is written, as type t; `wide:t` is twice as wide, `bits:t` the same without a sign. What `=t|u` takes
+// is a pair. In the C++, $a is the first operand that is read, $b the second; $T is the type named t, and $f what f is
+// in the opcode.
 
 /** @typedef {{ pattern: RegExp, operands: string[], code: string }} Row */
 
@@ -135,7 +135,7 @@ const CHOICES = [
       );
     }),
   ]),
-  row('testp.<f:finite|infinite|number|notanumber|normal|subnormal>.<t:float>', '=pred t', 'is_$f($a)'),
+  row('testp.<f:finite|infinite|number|notanumber>.<t:float>', '=pred t', 'is_$f($a)'),
 ];
 
 /** @type {readonly Row[]} */

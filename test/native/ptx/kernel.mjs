@@ -170,7 +170,11 @@ export class KernelWriter {
     return `{ const auto both = ${code}; ${statements.join('; ')}; }`;
   }
 
-  /** An operand's value, as a C++ expression of the type. @param {Operand} operand @param {string} type @param {Instruction} place @returns {string} */
+  /**
+   * An operand's value, as a C++ expression of the type.
+   *
+   * @param {Operand} operand @param {string} type @param {Instruction} place @returns {string}
+   */
   read(operand, type, place) {
     const cpp = cppType(type);
     if (operand.kind === 'register') return this.#register(operand.register, type, place);
@@ -187,7 +191,11 @@ export class KernelWriter {
     return cppType(type) === `uint${bits}_t` ? name : `static_cast<${cppType(type)}>(${name})`;
   }
 
-  /** Integers may be the low bits of a register, all else must be as wide. @param {number} bits @param {string} type @param {Instruction} place */
+  /**
+   * Integers may be the low bits of a register, all else must be as wide.
+   *
+   * @param {number} bits @param {string} type @param {Instruction} place
+   */
   #fits(bits, type, place) {
     const asked = bitsOf(type);
     const fits = isInteger(type) && bits > 1 ? bits >= asked : bits === asked;
@@ -226,7 +234,11 @@ export class KernelWriter {
     return `${name} = static_cast<${cpp}>(${code})`; // extended, by the sign if the type has one
   }
 
-  /** A pointer to the memory of an access. @param {Operand} operand @param {string | undefined} space @param {number} bytes @param {Instruction} place */
+  /**
+   * A pointer to the memory of an access.
+   *
+   * @param {Operand} operand @param {string | undefined} space @param {number} bytes @param {Instruction} place
+   */
   pointer(operand, space, bytes, place) {
     if (operand.kind !== 'address') return this.fail('expected an address', place);
     const { base, offset } = operand;

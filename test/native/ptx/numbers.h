@@ -100,8 +100,10 @@ T bfi(T field, T into, uint32_t position, uint32_t length) {
 }
 inline uint32_t lop3(uint32_t a, uint32_t b, uint32_t c, uint32_t table) {
   uint32_t result = 0;
-  for (uint32_t i = 0; i < 8; ++i)
-    if ((table >> i & 1u) != 0) result |= ((i & 4u) != 0 ? a : ~a) & ((i & 2u) != 0 ? b : ~b) & ((i & 1u) != 0 ? c : ~c);
+  for (uint32_t i = 0; i < 8; ++i) {
+    const uint32_t chosen = ((i & 4u) != 0 ? a : ~a) & ((i & 2u) != 0 ? b : ~b) & ((i & 1u) != 0 ? c : ~c);
+    if ((table >> i & 1u) != 0) result |= chosen;
+  }
   return result;
 }
 template <class T>

@@ -16,7 +16,8 @@ import { PtxError, tokens } from './lex.mjs';
  *   | { kind: 'pair', items: [Operand, Operand] }
  *   | { kind: 'address', base: Operand, offset: bigint }} Operand `size` is 0 for an integer, which fits any type
  */
-/** @typedef {{ opcode: string, guard?: { register: Register, not: boolean }, operands: Operand[], line: number }} Instruction */
+/** @typedef {{ register: Register, not: boolean }} Guard */
+/** @typedef {{ opcode: string, guard?: Guard, operands: Operand[], line: number }} Instruction */
 /** @typedef {{ label: string, line: number }} Label */
 /** @typedef {{ label: string, targets: string[], line: number }} Targets of an indexed branch */
 /**

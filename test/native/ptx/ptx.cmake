@@ -17,8 +17,8 @@ function(rlvr_translate_ptx ptx translated)
     COMMAND "${RLVR_NODE}" "${folder}/translate.mjs" "${ptx}" "${source}"
     DEPENDS "${ptx}" ${translator}
     VERBATIM)
-  # Large functions of simple statements: they compile in seconds without sanitizers, in minutes with them. What the sanitizers
-  # would look for is defined in PTX, or checked by the functions that the translation calls.
+  # Large functions of simple statements: they compile in seconds without sanitizers, in minutes with them. What the
+  # sanitizers would look for is defined in PTX, or checked by the functions that the translation calls.
   set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "-O1;-fno-sanitize=all;-fno-strict-aliasing"
                                                      INCLUDE_DIRECTORIES "${PROJECT_SOURCE_DIR}/test/native")
   set(${translated} "${source}" PARENT_SCOPE)

@@ -48,7 +48,11 @@ function sharedMemory(variables) {
   ];
 }
 
-/** Statements with the `#line`s that they need. @param {{ text: string, line: number }[]} statements @param {string} file */
+/**
+ * Statements with the `#line`s that they need.
+ *
+ * @param {{ text: string, line: number }[]} statements @param {string} file
+ */
 function withLines(statements, file) {
   let next = -1;
   return statements.flatMap(({ text, line }) => {
