@@ -125,11 +125,17 @@ template <class Op>
 using Enqueue = std::nullptr_t;
 #endif
 
+// Exports the functions of `name` for the CPU alone.
+template <class Op, Reader<Op> kRead, Kernel<Op> kCpu>
+void export_cpu_op(Napi::Env env, const Exports& exports, const std::string& name) {
+  exports.cpu.Set(name, Napi::Function::New<run_sync<Op, kRead, kCpu>>(env, name));
+  exports.cpu.Set(name + "Async", Napi::Function::New<run_async<Op, kRead, kCpu>>(env, name + "Async"));
+}
+
 // Exports the functions of `name` for each backend of this build.
 template <class Op, Reader<Op> kRead, Kernel<Op> kCpu, Enqueue<Op> kCuda>
 void export_op(Napi::Env env, const Exports& exports, const std::string& name) {
-  exports.cpu.Set(name, Napi::Function::New<run_sync<Op, kRead, kCpu>>(env, name));
-  exports.cpu.Set(name + "Async", Napi::Function::New<run_async<Op, kRead, kCpu>>(env, name + "Async"));
+  export_cpu_op<Op, kRead, kCpu>(env, exports, name);
 #ifdef RLVR_HAVE_CUDA
   exports.cuda.Set(name, Napi::Function::New<enqueue<Op, kRead, kCuda>>(env, name));
   exports.cuda.Set(name + "Time", Napi::Function::New<time<Op, kRead, kCuda>>(env, name + "Time"));
