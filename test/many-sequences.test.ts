@@ -97,7 +97,7 @@ describeBackends('many sequences', (backend) => {
     const losses = (on: BackendName) => [conspoSync(batch, { backend: on }), grpoSync(batch, { backend: on })];
     const expected = losses('reference');
     for (const [i, { loss, gradLogits }] of losses(backend).entries()) {
-      expectCloseNumber(loss, expected[i].loss, 1e-6);
+      expectCloseNumber(loss, expected[i].loss, 1e-6, 1); // a sum of numbers near 1, which may cancel
       expectClose(gradLogits, expected[i].gradLogits, 1e-6);
     }
   });
