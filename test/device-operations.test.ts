@@ -2,7 +2,7 @@
 // microseconds, which is all that the small levels take.
 import { afterAll, describe, expect, test } from 'vitest';
 import { type Device, type DeviceTensor, openDevice } from '../lib/cuda/index.js';
-import { conspo, conspoSync, forwardSync, grpo, grpoSync, tokenLogProbsSync } from '../lib/index.js';
+import { conspo, conspoSync, forwardSync, grpoSync, tokenLogProbsSync } from '../lib/index.js';
 import { DEVICES, emulation, roundedBatch } from './support/device.js';
 
 type Counts = ReturnType<NonNullable<typeof emulation>['operations']>;

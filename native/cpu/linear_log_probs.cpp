@@ -158,12 +158,9 @@ class Tile {
 
 template <class Body>
 void for_tiles(const LinearLogits& logits, CancelFlag cancel, Body body) {
-  Tile tile(logits);
   const int64_t columns = tile_columns(logits.width);
-  for (int64_t begin = 0; begin < logits.vocab && !cancelled(cancel); begin += columns) {
-    tile.open(begin, std::min(columns, logits.vocab - begin));
-    body(tile);
-  }
+  for (int64_t begin = 0; begin < logits.vocab && !cancelled(cancel); begin += columns)
+    body(begin, std::min(columns, logits.vocab - begin));
 }
 
 // Writes the outputs of row t; returns whether it is finite.
@@ -194,11 +191,14 @@ class Backward {
   explicit Backward(const LinearLogProbsBackward& op)
       : op_(op),
         rows_(rows_where(op.logits.tokens, [&](int64_t t) { return takes_part(t); })),
-        columns_(padded(std::min(tile_columns(op.logits.width), op.logits.vocab))) {}
+        columns_(padded(std::min(tile_columns(op.logits.width), op.logits.vocab))),
+        tile_(op.logits) {}
 
   void run() {
     grad_hidden_.assign(op_.grad_hidden.data == nullptr ? 0 : rows_.size() * width(), 0.0f);
-    for_tiles(op_.logits, op_.cancel, [&](Tile& tile) { add_tile(tile); });
+    const bool over_columns = op_.grad_weight.data != nullptr || op_.grad_bias.data != nullptr;
+    if (over_columns || !rows_.empty())
+      for_tiles(op_.logits, op_.cancel, [&](int64_t begin, int64_t count) { add_tile(begin, count); });
     finish();
   }
 
@@ -216,25 +216,30 @@ class Backward {
     return {op_.grad_log_probs[t], h, h == 0 ? 0 : op_.entropy[t], op_.log_sum_exp[t], op_.logits.temperature};
   }
 
-  void add_tile(Tile& tile) {
-    if (op_.grad_hidden.data != nullptr)
-      weight_.pack({op_.logits.weight, nullptr}, false, {0, op_.logits.width, tile.begin(), tile.count()});
-    grad_weight_.assign(op_.grad_weight.data == nullptr ? 0 : static_cast<size_t>(tile.count()) * width(), 0.0f);
-    grad_bias_.assign(op_.grad_bias.data == nullptr ? 0 : static_cast<size_t>(tile.count()), 0.0);
-    for (int64_t begin = 0; begin < row_count() && !cancelled(op_.cancel); begin += kChunkRows)
-      add_chunk(tile, begin, std::min(kChunkRows, row_count() - begin));
-    if (!cancelled(op_.cancel)) write_tile(tile);
+  // Columns [begin, begin + count) of the logits.
+  void add_tile(int64_t begin, int64_t count) {
+    grad_weight_.assign(op_.grad_weight.data == nullptr ? 0 : static_cast<size_t>(count) * width(), 0.0f);
+    grad_bias_.assign(op_.grad_bias.data == nullptr ? 0 : static_cast<size_t>(count), 0.0);
+    if (!rows_.empty()) {
+      tile_.open(begin, count);
+      if (op_.grad_hidden.data != nullptr)
+        weight_.pack({op_.logits.weight, nullptr}, false, {0, op_.logits.width, begin, count});
+    }
+    for (int64_t first = 0; first < row_count() && !cancelled(op_.cancel); first += kChunkRows)
+      add_chunk(first, std::min(kChunkRows, row_count() - first));
+    if (!cancelled(op_.cancel)) write_tile(begin, count);
   }
 
   // rows_[first, first + count).
-  void add_chunk(Tile& tile, int64_t first, int64_t count) {
+  void add_chunk(int64_t first, int64_t count) {
     float* gradient = logits_gradient_.resized(kChunkRows * columns_);
     for_blocks(count, op_.cancel, [&](int64_t begin, int64_t rows) {
       float* block = gradient + begin * columns_;
-      tile.compute(rows_, first + begin, rows, block, columns_);
+      tile_.compute(rows_, first + begin, rows, block, columns_);
       for (int64_t i = 0; i < rows; ++i) {
         const int32_t t = rows_[static_cast<size_t>(first + begin + i)];
-        linear_kernels().gradient(block + i * columns_, tile.begin(), tile.count(), op_.logits.targets[t], upstream(t));
+        linear_kernels().gradient(block + i * columns_, tile_.begin(), tile_.count(), op_.logits.targets[t],
+                                  upstream(t));
       }
       if (op_.grad_hidden.data == nullptr) return;
       multiply_block(of_gradient(block), true, 0, rows, weight_,
@@ -242,7 +247,7 @@ class Backward {
     });
     if (op_.grad_weight.data != nullptr)
       hidden_.pack({op_.logits.hidden, rows_.data()}, false, {0, op_.logits.width, first, count});
-    for_blocks(tile.count(), op_.cancel, [&](int64_t begin, int64_t columns) {
+    for_blocks(tile_.count(), op_.cancel, [&](int64_t begin, int64_t columns) {
       if (op_.grad_weight.data != nullptr)
         multiply_block(of_gradient(gradient), false, begin, columns, hidden_,
                        grad_weight_.data() + static_cast<size_t>(begin) * width(), op_.logits.width);
@@ -255,16 +260,16 @@ class Backward {
 
   PanelSource of_gradient(const float* gradient) const { return {{gradient, DType::kF32, columns_}, nullptr}; }
 
-  void write_tile(const Tile& tile) {
+  void write_tile(int64_t begin, int64_t count) {
     if (op_.grad_weight.data != nullptr)
-      write(op_.grad_weight, tile.begin(), tile.count(), op_.logits.width, op_.bad_rows[2],
+      write(op_.grad_weight, begin, count, op_.logits.width, op_.bad_rows[2],
             [&](int64_t v) { return grad_weight_.data() + static_cast<size_t>(v) * width(); });
     if (op_.grad_bias.data == nullptr) return;
     // As rows of one entry each: the first that is not finite has a name.
     const GradientMatrix bias{op_.grad_bias.data, op_.grad_bias.dtype, 1, op_.grad_bias.accumulate};
     std::vector<float> rounded(grad_bias_.size());
     for (size_t v = 0; v < rounded.size(); ++v) rounded[v] = static_cast<float>(grad_bias_[v]);
-    write(bias, tile.begin(), tile.count(), 1, op_.bad_rows[3], [&](int64_t v) { return rounded.data() + v; });
+    write(bias, begin, count, 1, op_.bad_rows[3], [&](int64_t v) { return rounded.data() + v; });
   }
 
   // Rows [first, first + count) of `out`; row i is at row_of(i).
@@ -294,6 +299,7 @@ class Backward {
   const LinearLogProbsBackward& op_;
   const std::vector<int32_t> rows_;
   const int64_t columns_;
+  Tile tile_;
   Packed weight_;
   Packed hidden_;
   Floats logits_gradient_;
@@ -319,7 +325,9 @@ void forward(const LinearLogProbsForward& op) {
   if (rows.empty()) return;
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   std::vector<RowSums> sums(rows.size(), RowSums{kNone, kNone, true, 0, 0});
-  for_tiles(logits, op.cancel, [&](Tile& tile) {
+  Tile tile(logits);
+  for_tiles(logits, op.cancel, [&](int64_t first, int64_t columns) {
+    tile.open(first, columns);
     for_blocks(static_cast<int64_t>(rows.size()), op.cancel, [&](int64_t begin, int64_t count) {
       thread_local Floats memory;
       const int64_t stride = padded(tile.count());
