@@ -418,7 +418,7 @@ describeHostBackends('hidden states', (backend) => {
       const options = { backend, signal, copyInputs: true, gradHidden: { out } };
       const pending = [linearLogProbs(inputs, { backend, signal }), linearLogProbsBackward(inputs, options)];
       controller.abort();
-      for (const each of pending) await expect(each).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+      await Promise.all(pending.map((each) => expect(each).rejects.toMatchObject({ code: 'ERR_ABORTED' })));
       expect(out.every((x) => x === 0)).toBe(true);
     });
 
@@ -441,7 +441,7 @@ describeHostBackends('hidden states', (backend) => {
         const inputs = make();
         const pending = [linearLogProbs(inputs, { backend }), linearLogProbsBackward(inputs, { backend })];
         detach(inputs[name].data);
-        for (const each of pending) await expect(each, name).rejects.toEqual(gone(name));
+        await Promise.all(pending.map((each) => expect(each, name).rejects.toEqual(gone(name))));
       }
       for (const [name, key, length] of [
         ['gradHidden', 'out', 24],
