@@ -1,7 +1,6 @@
 // linear-log-probs on the CPU: some columns of the logits at a time, for all rows, so that the weight is packed once in each
 // direction. Blocks of rows are handed to threads; sizes of blocks depend on d alone, so results do not depend on threads.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "cpu/cpu_features.h"
+#include "cpu/first_bad_row.h"
 #include "cpu/linear_log_probs_simd.h"
 #include "cpu/ops.h"
 #include "cpu/thread_pool.h"
@@ -29,7 +29,8 @@ const LinearKernels& linear_kernels() {
 
 constexpr int64_t kDepth = 256;       // products summed in registers: a panel of the right factor then stays in L1
 constexpr int64_t kRowPanels = 8;     // panels of rows that a thread takes at a time: they stay in L2
-constexpr int64_t kChunkRows = 1024;  // rows whose logits' gradients are held at a time, a multiple of kDepth
+constexpr int64_t kChunkRows = 1024;  // rows whose logits' gradients are held at a time
+static_assert(kChunkRows % kDepth == 0);
 constexpr double kAlone = 1e9;        // for parallel_for: an index is worth a thread
 
 // Columns of the logits at a time: the packed part of the weight is to stay in a cache that threads share.
@@ -275,15 +276,13 @@ class Backward {
   // Rows [first, first + count) of `out`; row i is at row_of(i).
   template <class RowOf>
   void write(const GradientMatrix& out, int64_t first, int64_t count, int64_t width, int32_t& bad, RowOf row_of) {
-    std::atomic<int64_t> least{std::numeric_limits<int64_t>::max()};
-    parallel_for(count, 20 + 0.25 * static_cast<double>(width), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        if (linear_kernels().write(row_of(i), width, out, first + i)) continue;
-        for (int64_t now = least; i < now && !least.compare_exchange_weak(now, i);) {
-        }
-      }
+    const int32_t row = first_bad_row(count, 20 + 0.25 * static_cast<double>(width), [&](int64_t begin, int64_t end) {
+      int64_t bad_row = end;
+      for (int64_t i = begin; i < end; ++i)
+        if (!linear_kernels().write(row_of(i), width, out, first + i) && bad_row == end) bad_row = i;
+      return bad_row;
     });
-    if (bad < 0 && least < count) bad = static_cast<int32_t>(first + least);
+    if (bad < 0 && row >= 0) bad = static_cast<int32_t>(first) + row;
   }
 
   // grad_hidden, with zeros for rows that take no part.

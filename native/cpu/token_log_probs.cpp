@@ -1,10 +1,10 @@
 // Token level on the CPU: picks the instruction set and spreads rows over threads. The rows themselves
 // are in token_log_probs_rows.h.
-#include <atomic>
 #include <cstring>
 #include <vector>
 
 #include "cpu/cpu_features.h"
+#include "cpu/first_bad_row.h"
 #include "cpu/ops.h"
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs_simd.h"
@@ -29,12 +29,6 @@ namespace {
 // Roughly what a row takes where memory bandwidth is not the limit.
 double nanoseconds(int64_t vocab) { return 20 + 0.25 * static_cast<double>(vocab); }
 
-void lower(std::atomic<int64_t>& least, int64_t to) {
-  int64_t now = least;
-  while (to < now && !least.compare_exchange_weak(now, to)) {
-  }
-}
-
 // Memory of this thread's, which it keeps: a row at most, and rows come one after the other.
 double* scratch(int64_t numbers) {
   thread_local std::vector<double> memory;
@@ -55,17 +49,6 @@ int32_t first_overflow(const TokenLogProbsBackward& op) {
   for (int64_t t = 0; t < op.tokens; ++t)
     if (upstream_overflows(op, t)) return static_cast<int32_t>(t);
   return -1;
-}
-
-// Rows by a function that returns the first bad one of its block; the first of all, or -1.
-template <class Rows>
-int32_t first_bad_row(int64_t tokens, double nanoseconds, Rows rows) {
-  std::atomic<int64_t> first{tokens};
-  parallel_for(tokens, nanoseconds, [&](int64_t begin, int64_t end) {
-    const int64_t bad = rows(begin, end);
-    if (bad < end) lower(first, bad);
-  });
-  return first < tokens ? static_cast<int32_t>(first) : -1;
 }
 
 }  // namespace
