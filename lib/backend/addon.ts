@@ -72,6 +72,18 @@ export interface NativeCuda extends Enqueue {
   Device: new (index: number, stream: bigint | undefined, owner?: unknown) => NativeDevice;
 }
 
+/** native/cpu/diagnostics.h */
+export interface MatrixProduct {
+  left: Float32Array;
+  right: Float32Array;
+  leftTransposed: boolean;
+  rightTransposed: boolean;
+  rows: number;
+  columns: number;
+  depth: number;
+  out: Float32Array;
+}
+
 /** The addon's export table, native/binding/exports.h. */
 export interface Addon extends SyncKernels, AsyncKernels {
   version: string; // of the package it was built from
@@ -84,6 +96,10 @@ export interface Addon extends SyncKernels, AsyncKernels {
   readMemory(args: { source: Uint8Array; bytes: number }): number;
   copyMemory(args: { source: Uint8Array; destination: Uint8Array; bytes: number }): void;
   streamMemory(args: { source: Uint8Array; destination: Uint8Array; bytes: number }): void;
+  /** How many operations that were: `steps` products and sums on each lane of many registers, on all threads. */
+  multiplyAdd(args: { steps: number }): number;
+  /** `out` = left . right, [rows, depth] . [depth, columns], each contiguous, or transposed. */
+  matrixProduct(args: MatrixProduct): void;
   limitThreads(args: { threads: number }): void;
 }
 

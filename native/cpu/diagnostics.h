@@ -14,4 +14,21 @@ uint64_t read_memory(const void* source, int64_t bytes);
 void copy_memory(const void* source, void* destination, int64_t bytes);
 void stream_memory(const void* source, void* destination, int64_t bytes);  // with non-temporal stores
 
+// Multiplies and adds in registers, `steps` times in all of them, on all threads: the yardstick of matrix products. Returns how
+// many operations that were, a product and a sum counting as two.
+double multiply_add(int64_t steps);
+
+// out = left . right, as linear-log-probs multiplies, packing included.
+struct MatrixProduct {
+  const float* left;   // [rows, depth], or [depth, rows] if transposed
+  const float* right;  // [depth, columns], or [columns, depth]
+  bool left_transposed;
+  bool right_transposed;
+  int64_t rows;
+  int64_t columns;
+  int64_t depth;
+  float* out;  // [rows, columns]
+};
+bool matrix_product(const MatrixProduct& op);  // false: there is no memory to work in
+
 }  // namespace rlvr::cpu

@@ -146,6 +146,8 @@ constexpr LinearKernels make_linear_kernels() {
   return {Packing<S, kRows>::functions(),
           Packing<S, Panels::kColumns>::functions(),
           Panels::multiply,
+          Panels::multiply_add,
+          Panels::kChains * S::kWidth,
           read_row<S>,
           LinearRows<S>::add_columns,
           LinearRows<S>::gradient,

@@ -43,6 +43,9 @@ struct LinearKernels {
   // out[m, n] += left . right, of `depth` products each, summed from the first to the last and then added.
   void (*multiply)(const float* left, int64_t m, const float* right, int64_t n, int64_t depth, float* out,
                    int64_t stride);
+  // The yardstick of multiply(): `steps` times as many products and sums as multiply_add_lanes, in registers alone.
+  double (*multiply_add)(int64_t steps);
+  int multiply_add_lanes;
 
   // Elements [begin, begin + count) of a row of a matrix as float32.
   void (*read)(const InputMatrix& matrix, int64_t row, int64_t begin, int64_t count, float* out);

@@ -113,6 +113,25 @@ struct Product {
     }
   }
 
+  // What panels() does without its loads: a product and a sum on each lane of as many vectors as leave room for the constants.
+  // They differ, or a compiler would make one of them, and go towards 2. The result depends on all of them.
+  static constexpr int kChains = 2 * (kRows - 1);
+  [[gnu::noinline]] static double multiply_add(int64_t steps) {
+    const Float half = S::set(0.5f);
+    const Float one = S::set(1.0f);
+    Float sum[kChains];
+#pragma GCC unroll 32
+    for (int i = 0; i < kChains; ++i) sum[i] = S::set(static_cast<float>(i));
+    for (int64_t k = 0; k < steps; ++k) {
+#pragma GCC unroll 32
+      for (int i = 0; i < kChains; ++i) sum[i] = S::fma(sum[i], half, one);
+    }
+    Float all = S::set(0.0f);
+#pragma GCC unroll 32
+    for (int i = 0; i < kChains; ++i) all = S::add(all, sum[i]);
+    return S::sum(all);
+  }
+
   // As panels(), of which only `rows` and `columns` count.
   static void part(const float* left, const float* right, int64_t depth, int64_t rows, int64_t columns, float* out,
                    int64_t stride) {

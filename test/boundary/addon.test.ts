@@ -56,10 +56,13 @@ const VALID = {
   readMemory: () => ({ source: new Uint8Array(99), bytes: 99 }),
   copyMemory: () => ({ source: new Uint8Array(99), destination: new Uint8Array(99), bytes: 99 }),
   streamMemory: () => ({ source: new Uint8Array(99), destination: new Uint8Array(99), bytes: 99 }),
+  multiplyAdd: () => ({ steps: 99 }),
+  matrixProduct: () => ({ left: new Float32Array(T * D), right: new Float32Array(D * V), leftTransposed: false, rightTransposed: true,
+    rows: T, columns: V, depth: D, out: new Float32Array(T * V) }),
   limitThreads: () => ({ threads: 0 }),
   preferHugePages: () => ({ memory: new Uint8Array(99), bytes: 99 }),
 };
-const DIAGNOSTICS = ['simdExp', 'readMemory', 'copyMemory', 'streamMemory', 'limitThreads', 'preferHugePages'];
+const DIAGNOSTICS = ['simdExp', 'readMemory', 'copyMemory', 'streamMemory', 'multiplyAdd', 'matrixProduct', 'limitThreads', 'preferHugePages'];
 const OPS = Object.entries(VALID).flatMap(([name, make]) =>
   DIAGNOSTICS.includes(name) ? [[name, make]] : [[name, make], [name + 'Async', () => ({ ...make(), cancel: new Int32Array(1) })]]);
 const covered = ['address', 'cpuInfo', ...OPS.map(([name]) => name)].sort();
@@ -92,7 +95,7 @@ test('valid calls are accepted', async () => {
     const accepted = [];
     for (const [name, make] of OPS) { await addon[name](make()); accepted.push(name); }
     console.log(JSON.stringify({ accepted }));`);
-  expect(accepted.length).toBe(30);
+  expect(accepted.length).toBe(32);
 });
 
 test('no arguments, or something other than an object', async () => {

@@ -285,6 +285,18 @@ const DIAGNOSTICS: Readonly<Record<string, Form>> = {
     outputs: ['destination'],
     make: ({ tokens }) => ({ source: bytes(tokens), destination: bytes(tokens), bytes: tokens }),
   },
+  multiplyAdd: { outputs: [], make: ({ tokens }) => ({ steps: tokens }) },
+  matrixProduct: {
+    outputs: ['out'],
+    make: ({ tokens, sequences }, { variant }) => ({
+      left: new Float32Array(tokens * sequences).fill(1),
+      right: new Float32Array(3 * sequences).fill(1),
+      leftTransposed: variant % 2 === 0,
+      rightTransposed: variant % 3 === 0,
+      ...{ rows: tokens, columns: 3, depth: sequences },
+      out: new Float32Array(3 * tokens),
+    }),
+  },
   limitThreads: { outputs: [], make: () => ({ threads: 0 }) },
   preferHugePages: { outputs: [], make: ({ tokens }) => ({ memory: bytes(tokens), bytes: tokens }) },
 };
