@@ -1,13 +1,18 @@
-// Other packages that compute the token level too. They are in the repository (bench/peers), not in the package.
+// Other packages that compute the token level too, or log-probs from hidden states. They are in the repository (bench/peers), not in the package.
+import type { DType } from '../lib/index.js';
 import type { HostArrays } from './problems/arrays.js';
 import { WrongResult } from './problems/float64.js';
+import type { LinearArena } from './problems/linear.js';
 import { formatShape } from './report/figures.js';
+import type { Shape } from './report/report.js';
 import type { Contender } from './timing.js';
 
 export interface Peer {
   readonly version: string;
   /** For one shape, in f32. Those of the shape before are not called any more. */
   contenders(arrays: HostArrays): Promise<Contender[]>;
+  /** The same from hidden states. */
+  linearContenders?(arena: LinearArena, dtypes: readonly DType[]): Promise<Contender[]>;
   /** Processor time used so far outside this process. */
   cpuSeconds(): Promise<number>;
   close(): Promise<void>;
@@ -15,6 +20,8 @@ export interface Peer {
 
 export interface PeerProvider {
   readonly name: string;
+  /** In which it takes part. */
+  readonly sections: readonly ('token' | 'linear')[];
   /** Throws, with the reason, if it is not available. */
   open(options: { threads: number }): Promise<Peer>;
 }
@@ -53,23 +60,36 @@ const firstLine = (error: unknown) => (error instanceof Error ? error.message : 
  * Those of its contenders that can run. One that throws is a failure of the peer, which the report names; one with a wrong
  * answer ends the run, as a wrong result of this package does.
  */
-export async function usableContenders(peer: OpenPeer, arrays: HostArrays): Promise<Contender[]> {
-  const usable: Contender[] = [];
+export function usableContenders(peer: OpenPeer, arrays: HostArrays): Promise<Contender[]> {
+  return usable(peer, arrays.problem.shape, () => peer.contenders(arrays));
+}
+
+/** None of a peer that does not know hidden states. */
+export async function usableLinearContenders(
+  peer: OpenPeer,
+  arena: LinearArena,
+  dtypes: readonly DType[],
+): Promise<Contender[]> {
+  return usable(peer, arena.problem.shape, async () => (await peer.linearContenders?.(arena, dtypes)) ?? []);
+}
+
+async function usable(peer: OpenPeer, shape: Shape, open: () => Promise<Contender[]>): Promise<Contender[]> {
+  const contenders: Contender[] = [];
   const attempt = async (what: string, work: () => Promise<void>) => {
     try {
       await work();
     } catch (error) {
       if (error instanceof WrongResult) throw error;
-      peer.failures.set(`${what}${formatShape(arrays.problem.shape)}`, firstLine(error));
+      peer.failures.set(`${what}${formatShape(shape)}`, firstLine(error));
     }
   };
   await attempt('', async () => {
-    for (const contender of await peer.contenders(arrays)) {
+    for (const contender of await open()) {
       await attempt(`${contender.op}, `, async () => {
         await contender.check();
-        usable.push(contender);
+        contenders.push(contender);
       });
     }
   });
-  return usable;
+  return contenders;
 }

@@ -45,8 +45,7 @@ export async function runBench(
   onFinding: (finding: Finding) => void,
 ): Promise<BenchReport> {
   const date = new Date().toISOString();
-  const wantsPeers = settings.sections.includes('token') && settings.dtypes.includes('f32');
-  const { present, absent } = await openPeers(wantsPeers ? settings.peers : [], threadsOf('cpu') ?? 1);
+  const { present, absent } = await openPeers(peersOf(settings), threadsOf('cpu') ?? 1);
   try {
     for (const { name, reason } of absent) note(`${name}: not run: ${reason}`);
     const before = await othersBusyNow(signal);
@@ -86,6 +85,11 @@ export async function runBench(
   } finally {
     for (const peer of present) await peer.close();
   }
+}
+
+/** Those with something to do: they run in f32, some in bf16 too. */
+function peersOf({ sections, dtypes, peers }: BenchSettings): PeerProvider[] {
+  return peers.filter((peer) => dtypes.includes('f32') && peer.sections.some((section) => sections.includes(section)));
 }
 
 function plannedExperiments(settings: BenchSettings, peers: readonly OpenPeer[]): Experiment[] {

@@ -21,6 +21,8 @@ export interface Contender extends Identity {
   readonly moves: Traffic;
   /** Whether it is compared with the memory bandwidth. */
   readonly memoryBound: boolean;
+  /** The operations that the task needs at least, if it is compared with how many there can be. */
+  readonly flops?: number;
   /** Copies of its arrays; consecutive calls use different ones. Default 1. */
   readonly slots?: number;
   /** Takes so little time that several calls are timed together. */
@@ -33,12 +35,15 @@ export interface Contender extends Identity {
   run(slot: number): unknown;
   /** Untimed, after each call. */
   restore?(slot: number): void;
+  /** What a call takes of the memory, in bytes, measured by one in another process; undefined where that cannot be. */
+  peakBytes?(): Promise<number | undefined>;
 }
 
 export interface Measurement {
   readonly contender: Contender;
   readonly error: number | null;
   readonly milliseconds: Spread;
+  readonly peakBytes?: number | undefined;
   /** By round, without those that it sat out. */
   readonly rounds: ReadonlyMap<number, number>;
 }
@@ -197,9 +202,13 @@ export async function measure(contenders: readonly Contender[], options: Measure
     onProgress?.(round / (warmup + repeats));
   }
   await checkAll(() => {});
-  return entrants.map(({ contender, error, rounds }) => {
-    return { contender, error, milliseconds: spreadOf([...rounds.values()]), rounds };
-  });
+  const measurements: Measurement[] = [];
+  for (const { contender, error, rounds } of entrants) {
+    signal?.throwIfAborted();
+    const peakBytes = await contender.peakBytes?.();
+    measurements.push({ contender, error, milliseconds: spreadOf([...rounds.values()]), peakBytes, rounds });
+  }
+  return measurements;
 }
 
 async function runRound(

@@ -5,8 +5,8 @@ import { openTensorflow } from './tensorflow.js';
 import { openTorch } from './torch.js';
 
 export const providers: readonly PeerProvider[] = [
-  { name: 'onnxruntime-node', open: openOnnxruntime },
-  { name: 'PyTorch', open: (options) => openTorch(options, 'eager') },
-  { name: 'PyTorch compiled', open: (options) => openTorch(options, 'compiled') },
-  { name: 'TensorFlow.js', open: openTensorflow },
+  { name: 'onnxruntime-node', sections: ['token'], open: openOnnxruntime },
+  { name: 'PyTorch', sections: ['token', 'linear'], open: (options) => openTorch(options, 'eager') },
+  { name: 'PyTorch compiled', sections: ['token', 'linear'], open: (options) => openTorch(options, 'compiled') },
+  { name: 'TensorFlow.js', sections: ['token'], open: openTensorflow },
 ];

@@ -95,7 +95,10 @@ export function valueError(
 }
 
 /** The error of gradient rows: relative, in the norm over the sampled ones. */
-export function gradientError(rowOf: (row: number) => ArrayLike<number>, truth: readonly RowTruth[]): number {
+export function gradientError(
+  rowOf: (row: number) => ArrayLike<number>,
+  truth: readonly Pick<RowTruth, 'row' | 'gradient'>[],
+): number {
   let difference = 0;
   let size = 0;
   for (const { row, gradient } of truth) {

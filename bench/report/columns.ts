@@ -46,40 +46,53 @@ const extremes: Column<Row> = {
   numeric: true,
 };
 const rate: Column<Row> = { header: 'rows/s', cell: (row) => formatRate(row.rowsPerSecond), numeric: true };
+const shortRate: Column<Row> = {
+  header: 'rows/s',
+  cell: (row) => formatShortRate(row.rowsPerSecond),
+  numeric: true,
+};
 const bytes: Column<Row> = { header: 'GB/s', cell: (row) => formatNumber(row.gigabytesPerSecond), numeric: true };
 const share: Column<Row> = { header: 'of memory', cell: (row) => formatShare(row.ofBandwidth), numeric: true };
 const error: Column<Row> = { header: 'error', cell: (row) => formatError(row.error), numeric: true };
 
+const flops: Column<Row> = {
+  header: 'GFLOP/s',
+  cell: ({ flops = Number.NaN, milliseconds: { median } }) => formatNumber(flops / median / 1e6),
+  numeric: true,
+};
+const ofPeak: Column<Row> = { header: 'of peak', cell: ({ ofPeak = null }) => formatShare(ofPeak), numeric: true };
+const peakMemory: Column<Row> = {
+  header: 'MiB',
+  cell: ({ peakBytes = Number.NaN }) => formatNumber(peakBytes / 2 ** 20),
+  numeric: true,
+};
+
+/** What a row is compared with: the memory bandwidth, or arithmetic in registers. */
+const limitsOf = (section: Row['section']) => (section === 'linear' ? [flops, ofPeak, peakMemory] : [bytes, share]);
+
 /** Of docs/performance.md. */
-export const rowColumns: readonly Column<Row>[] = [
-  op,
-  by,
-  dtype,
-  threads,
-  milliseconds,
-  middle,
-  rate,
-  bytes,
-  share,
+export const rowColumns = (section: Row['section']): readonly Column<Row>[] => [
+  ...[op, by, dtype, threads, milliseconds, middle, rate],
+  ...limitsOf(section),
   error,
 ];
 
 /** Of the HTML page, which scrolls. */
-export const allRowColumns: readonly Column<Row>[] = [
-  shapeColumn,
-  ...[op, by, dtype, threads, milliseconds, middle, extremes, rate, bytes, share, error],
+export const allRowColumns = (section: Row['section']): readonly Column<Row>[] => [
+  ...[shapeColumn, op, by, dtype, threads, milliseconds, middle, extremes, rate],
+  ...limitsOf(section),
+  error,
 ];
 
 /** For 100 characters: the terminal's, and Markdown's. */
-export const narrowRowColumns: readonly Column<Row>[] = [
+export const narrowRowColumns = (section: Row['section']): readonly Column<Row>[] => [
   op,
   { header: 'by', cell: shortContenderName },
   dtype,
   milliseconds,
   { header: 'p10 p90', cell: (row) => formatSpread(row.milliseconds), numeric: true },
-  { header: 'rows/s', cell: (row) => formatShortRate(row.rowsPerSecond), numeric: true },
-  bytes,
-  { ...share, header: 'of mem' },
+  ...(section === 'linear' ? [] : [shortRate]),
+  ...limitsOf(section).map((column) => (column === share ? { ...share, header: 'of mem' } : column)),
   error,
 ];
 

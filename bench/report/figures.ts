@@ -66,18 +66,19 @@ export function formatInterval({ interval }: Pick<Comparison, 'interval'>): stri
   return interval === undefined ? '' : formatRange(...interval);
 }
 
-/** 'T=256, V=151936', 'T=65536, N=4096, groups of 16'. */
-export function formatShape({ tokens, vocab, sequences, groupSize }: Shape): string {
+/** 'T=256, V=151936', 'T=512, V=50257, d=768', 'T=65536, N=4096, groups of 16'. */
+export function formatShape({ tokens, vocab, width, sequences, groupSize }: Shape): string {
   const parts = [`T=${tokens}`];
   if (vocab !== undefined) parts.push(`V=${vocab}`);
+  if (width !== undefined) parts.push(`d=${width}`);
   if (sequences !== undefined) parts.push(`N=${sequences}`);
   if (groupSize !== undefined) parts.push(`groups of ${groupSize}`);
   return parts.join(', ');
 }
 
 /** Without the tokens of sequences: 'N=4096, groups of 16'. */
-export function formatShortShape({ tokens, vocab, sequences, groupSize }: Shape): string {
-  if (vocab !== undefined || sequences === undefined) return formatShape({ tokens, vocab });
+export function formatShortShape({ tokens, vocab, width, sequences, groupSize }: Shape): string {
+  if (vocab !== undefined || sequences === undefined) return formatShape({ tokens, vocab, width });
   return groupSize === undefined ? `N=${sequences}` : `N=${sequences}, groups of ${groupSize}`;
 }
 

@@ -7,6 +7,7 @@ export const sectionTitles = {
   scores: 'Sequence scores',
   objectives: 'Group objectives',
   losses: 'Whole losses, from logits to gradient',
+  linear: 'From hidden states',
   groups: 'Group InfoNCE over group sizes',
   calls: 'What a call costs',
   threads: 'Threads',

@@ -30,12 +30,12 @@ export function renderMarkdown(report: BenchReport): string {
 function renderSection(section: Row['section'], rows: readonly Row[], comparisons: readonly Comparison[]): string {
   if (section === 'sweep') return renderSweep(comparisons);
   if (section === 'groups') {
-    return `${markdownTable([shapeColumn, ...narrowRowColumns.slice(1)], rows)}\n\n${renderClaims(comparisons)}`;
+    return `${markdownTable([shapeColumn, ...narrowRowColumns(section).slice(1)], rows)}\n\n${renderClaims(comparisons)}`;
   }
   const claimsOf = groupBy(comparisons, ({ shape }) => formatShape(shape));
   const shapes = [...groupBy(rows, ({ shape }) => formatShape(shape))].map(([shape, ofShape]) => {
     const claims = renderClaims(claimsOf.get(shape) ?? []);
-    return `### ${shape}\n\n${markdownTable(narrowRowColumns, ofShape)}\n\n${claims}`;
+    return `### ${shape}\n\n${markdownTable(narrowRowColumns(section), ofShape)}\n\n${claims}`;
   });
   return shapes.join('\n');
 }

@@ -129,12 +129,13 @@ function comparisons({ comparisons: every }: BenchReport): string[] {
 /** A table for each section and shape. */
 function results(rows: readonly Row[]): string[] {
   return [...groupBy(rows, ({ section }) => section).values()].flatMap((ofSection) => {
-    const heading = `### ${sectionTitles[ofSection[0].section]}`;
+    const [{ section }] = ofSection;
+    const heading = `### ${sectionTitles[section]}`;
     const shapes = groupBy(ofSection, ({ shape }) => formatShape(shape));
-    if (shapes.size > HEADINGS) return [heading, markdownTable([shapeColumn, ...rowColumns], ofSection)];
+    if (shapes.size > HEADINGS) return [heading, markdownTable([shapeColumn, ...rowColumns(section)], ofSection)];
     return [
       heading,
-      ...[...shapes].flatMap(([shape, ofShape]) => [`**${shape}**`, markdownTable(rowColumns, ofShape)]),
+      ...[...shapes].flatMap(([shape, ofShape]) => [`**${shape}**`, markdownTable(rowColumns(section), ofShape)]),
     ];
   });
 }

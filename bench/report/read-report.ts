@@ -19,6 +19,7 @@ const dtype = v.picklist([...(Object.keys(DTYPE_CODES) as (keyof typeof DTYPE_CO
 const shape = v.object({
   tokens: number,
   vocab: v.optional(number),
+  width: v.optional(number),
   sequences: v.optional(number),
   groupSize: v.optional(number),
 });
@@ -36,6 +37,9 @@ const row: v.GenericSchema<unknown, Row> = v.object({
   bytes: number,
   gigabytesPerSecond: number,
   ofBandwidth: v.nullable(number),
+  flops: v.optional(number),
+  ofPeak: v.optional(number),
+  peakBytes: v.optional(number),
   error: v.nullable(number),
 });
 

@@ -12,6 +12,7 @@ export type Section =
   | 'scores'
   | 'objectives'
   | 'losses'
+  | 'linear'
   | 'groups'
   | 'calls'
   | 'threads'
@@ -30,6 +31,8 @@ export interface Spread {
 export interface Shape {
   readonly tokens: number;
   readonly vocab?: number;
+  /** Of the hidden states. */
+  readonly width?: number;
   readonly sequences?: number;
   /** Sequences per group. */
   readonly groupSize?: number;
@@ -61,6 +64,12 @@ export interface Row {
    * arrays, the sequence and group level).
    */
   readonly ofBandwidth: number | null;
+  /** The operations that the task needs at least, where they and not the bytes are its limit. */
+  readonly flops?: number;
+  /** `flops` over the median time, relative to that of the yardstick in the same rounds: multiply-adds in registers. */
+  readonly ofPeak?: number;
+  /** The most memory that a call takes beside its inputs, results included, in bytes. */
+  readonly peakBytes?: number;
   /** Against float64: norm of the difference over the norm of the exact values. Null for a yardstick. */
   readonly error: number | null;
 }

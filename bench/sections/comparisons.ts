@@ -37,10 +37,20 @@ export class Claims {
     this.ratio(claim, row, others, (own, theirs) => own / theirs);
   }
 
+  /** Of the memory bandwidth. */
   share(claim: string, row: Row | undefined): void {
-    if (!row || row.ofBandwidth === null) return;
+    this.percent(claim, row, row?.ofBandwidth);
+  }
+
+  /** Of the arithmetic. */
+  peak(claim: string, row: Row): void {
+    this.percent(claim, row, row.ofPeak);
+  }
+
+  private percent(claim: string, row: Row | undefined, share: number | null | undefined): void {
+    if (!row || typeof share !== 'number') return;
     const { section } = this;
-    this.list.push({ section, claim, shape: row.shape, value: 100 * row.ofBandwidth, unit: 'percent' });
+    this.list.push({ section, claim, shape: row.shape, value: 100 * share, unit: 'percent' });
   }
 
   /** Of the time of `row` and that of the others together, in the rounds in which all of them took part. */

@@ -1,6 +1,7 @@
 // What a section is made of: experiments, each one set of contenders that take turns.
 import type { BackendName, DType } from '../../lib/index.js';
 import type { TokenShape } from '../problems/data.js';
+import type { LinearShape } from '../problems/linear.js';
 import type { Lengths } from '../problems/rollouts.js';
 import type { Comparison, Section } from '../report/report.js';
 import type { Contender, MeasureOptions } from '../timing.js';
@@ -8,7 +9,17 @@ import type { Measured } from './comparisons.js';
 import type { LossFunction } from './loss-functions.js';
 
 /** What can be asked for, in the order in which they run. */
-export const sectionNames = ['token', 'scores', 'objectives', 'losses', 'groups', 'calls', 'threads', 'sweep'] as const;
+export const sectionNames = [
+  'token',
+  'scores',
+  'objectives',
+  'losses',
+  'linear',
+  'groups',
+  'calls',
+  'threads',
+  'sweep',
+] as const;
 export type SectionName = (typeof sectionNames)[number];
 export const defaultSections: readonly SectionName[] = ['token', 'scores', 'objectives', 'losses'];
 
@@ -20,6 +31,8 @@ export interface Plan {
   readonly dtypes: readonly DType[];
   /** f32 alone unless dtypes were asked for. */
   readonly lossDtypes: readonly DType[];
+  readonly linearShapes: readonly LinearShape[];
+  readonly linearDtypes: readonly DType[];
   readonly backends: readonly BackendName[];
   readonly sequences: number;
   readonly lengths: Lengths | undefined;

@@ -2,6 +2,7 @@ import type { OpenPeer } from '../peer.js';
 import { callExperiments } from './calls.js';
 import type { Experiment, Omission, Plan, SectionName } from './experiment.js';
 import { groupExperiments } from './groups.js';
+import { linearExperiments } from './linear.js';
 import { lossExperiments } from './losses.js';
 import { objectiveExperiments } from './objectives.js';
 import { scoreExperiments } from './scores.js';
@@ -16,6 +17,7 @@ const SECTIONS: Readonly<Record<SectionName, MakeExperiments>> = {
   scores: scoreExperiments,
   objectives: objectiveExperiments,
   losses: lossExperiments,
+  linear: linearExperiments,
   groups: groupExperiments,
   calls: callExperiments,
   threads: threadExperiments,

@@ -2,7 +2,17 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { PeerProvider } from '../../bench/peer.js';
-import { defaultPresets, defaultTokens, PRESETS, type PresetName, presetNames } from '../../bench/problems/presets.js';
+import type { LinearShape } from '../../bench/problems/linear.js';
+import {
+  defaultLinearPresets,
+  defaultLinearTokens,
+  defaultPresets,
+  defaultTokens,
+  defaultWidth,
+  PRESETS,
+  type PresetName,
+  presetNames,
+} from '../../bench/problems/presets.js';
 import type { Lengths } from '../../bench/problems/rollouts.js';
 import type { BenchSettings } from '../../bench/run.js';
 import { defaultSections, type SectionName, sectionNames } from '../../bench/sections/experiment.js';
@@ -16,6 +26,7 @@ export interface BenchOptions {
   readonly preset?: readonly PresetName[];
   readonly tokens?: number;
   readonly vocab?: number;
+  readonly width?: number;
   readonly sequences: number;
   readonly groupSize: number;
   readonly lengths?: Lengths;
@@ -84,10 +95,17 @@ export function addBenchOptions(command: Command, { peers, losses, installPeers 
     namesOption('--preset <names>', `shapes: ${presetNames.join(', ')}`, presetNames),
     new Option('--tokens <number>', 'rows of the logits, in place of those of the presets').argParser(count(1)),
     new Option('--vocab <number>', `a vocabulary of your own, with --tokens (${defaultTokens})`).argParser(count(1)),
+    new Option('--width <number>', `of the hidden states in linear, with --vocab (${defaultWidth})`).argParser(
+      count(1),
+    ),
     new Option('--sequences <number>', 'sequences of scores, objectives and groups').argParser(count(2)).default(4096),
     new Option('--lengths <range>', 'tokens of a sequence, N or MIN-MAX (128-384; losses: 32)').argParser(parseLengths),
     new Option('--group-size <number>', 'sequences of a group').argParser(count(2)).default(8),
-    namesOption('--dtype <names>', `of the logits: ${dtypeNames.join(', ')} (all; losses: f32)`, dtypeNames),
+    namesOption(
+      '--dtype <names>',
+      `of the logits: ${dtypeNames.join(', ')} (all; losses: f32; linear: f32,bf16)`,
+      dtypeNames,
+    ),
     namesOption(
       '--backend <names>',
       'backends to measure (cpu, or else reference; and cuda, if available)',
@@ -120,12 +138,24 @@ export function addBenchOptions(command: Command, { peers, losses, installPeers 
   ]);
 }
 
-function shapesOf({ preset, tokens, vocab }: BenchOptions) {
+interface Shapes {
+  readonly presets: readonly PresetName[];
+  /** Undefined: those of the presets. */
+  readonly tokens: number | undefined;
+}
+
+/** Of presets, or the one that was asked for. */
+function shapesOf({ preset, tokens, vocab, width }: BenchOptions, defaults: Shapes): LinearShape[] {
   if (vocab !== undefined) {
     if (preset) throw new UsageError('--vocab: expected without --preset, got both');
-    return [{ tokens: tokens ?? defaultTokens, vocab }];
+    return [{ tokens: tokens ?? defaults.tokens ?? defaultTokens, vocab, width: width ?? defaultWidth }];
   }
-  return (preset ?? defaultPresets).map((name) => ({ ...PRESETS[name], ...(tokens !== undefined && { tokens }) }));
+  if (width !== undefined) throw new UsageError('--width: expected with --vocab, got it alone');
+  const asked = tokens ?? defaults.tokens;
+  return (preset ?? defaults.presets).map((name) => ({
+    ...PRESETS[name],
+    ...(asked !== undefined && { tokens: asked }),
+  }));
 }
 
 /** In the order in which they run. */
@@ -166,14 +196,17 @@ export function settingsOf(
   command: string,
 ): BenchSettings {
   const wanted = parseSections(sections);
-  const shapes = shapesOf(options);
+  const shapes = shapesOf(options, { presets: defaultPresets, tokens: undefined });
+  const linearShapes = shapesOf(options, { presets: defaultLinearPresets, tokens: defaultLinearTokens });
   // Before anything loads the addon, which reads it once.
   if (options.threads !== undefined) process.env.RLVR_THREADS = String(options.threads);
   return {
     sections: wanted,
-    shapes,
+    shapes: shapes.map(({ tokens, vocab }) => ({ tokens, vocab })),
     dtypes: dtypeNames.filter((name) => options.dtype?.includes(name) ?? true),
     lossDtypes: options.dtype ?? ['f32'],
+    linearShapes,
+    linearDtypes: options.dtype ?? ['f32', 'bf16'],
     backends: backendsOf(options.backend),
     sequences: options.sequences,
     lengths: options.lengths,

@@ -16,6 +16,7 @@ Sections:
   scores      mean log-probs and every ratio score, forward and backward
   objectives  group InfoNCE, advantages; sequence and group level together
   losses      losses from logits to their gradient in place, and the token level alone
+  linear      log-probs and gradients from hidden states, against matrix products and arithmetic
   groups      group InfoNCE against group size, at two numbers of sequences
   calls       what a call costs besides its kernel: into the addon, sync and async
   threads     the token level on one thread, two, and so on

@@ -36,9 +36,9 @@ export async function readReport(chunks: Chunks, option: string, path: string): 
 
 /** Two rows that measured the same. Threads tell rows apart only where they are what is measured. */
 function keyOf({ section, op, by, backend, dtype, shape, threads }: Row): string {
-  const { tokens, vocab, sequences, groupSize } = shape;
+  const { tokens, vocab, width, sequences, groupSize } = shape;
   const own = section === 'threads' || by === 'memory' ? threads : null;
-  return JSON.stringify([section, op, by, backend, dtype, tokens, vocab, sequences, groupSize, own]);
+  return JSON.stringify([section, op, by, backend, dtype, tokens, vocab, width, sequences, groupSize, own]);
 }
 
 /** By key; a yardstick is there once for each time it was measured, in order. */

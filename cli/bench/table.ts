@@ -27,9 +27,10 @@ export function renderColumns<Item>(
 }
 
 export function renderFinding({ title, rows, comparisons }: Finding): string {
-  const section = rows.find(({ by }) => by !== 'memory')?.section;
+  const section = rows.find(({ by }) => by !== 'memory')?.section ?? 'memory';
   if (section === 'sweep') return `${title}\n\n${renderSweep(comparisons)}`;
-  const columns = section === 'groups' ? [shortShapeColumn, ...narrowRowColumns.slice(1)] : narrowRowColumns;
+  const all = narrowRowColumns(section);
+  const columns = section === 'groups' ? [shortShapeColumn, ...all.slice(1)] : all;
   const claims = comparisons.map((one) => `${formatComparison(one).padStart(9)}  ${one.claim}\n`).join('');
   return `${title}\n\n${renderColumns(columns, rows)}\n${claims === '' ? '' : `\n${claims}`}`;
 }

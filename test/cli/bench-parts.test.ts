@@ -176,8 +176,8 @@ describe('peers', () => {
 
   test('one that does not open is absent, with the reason', async () => {
     const providers = [
-      { name: 'there', open: async () => peer(async () => []) },
-      { name: 'gone', open: async () => broken() },
+      { name: 'there', sections: [], open: async () => peer(async () => []) },
+      { name: 'gone', sections: [], open: async () => broken() },
     ];
     const { present, absent } = await openPeers(providers, 1);
     expect(present.map(({ name }) => name)).toEqual(['there']);
@@ -257,7 +257,7 @@ describe('comparisons by round', () => {
 
 test('the sweep of groups checks out on every shape', async () => {
   const experiments = sweepExperiments({
-    ...{ shapes: [], dtypes: [], lossDtypes: [], losses: {}, lengths: undefined },
+    ...{ shapes: [], dtypes: [], lossDtypes: [], linearShapes: [], linearDtypes: [], losses: {}, lengths: undefined },
     ...{ sequences: 2, groupSize: 2, seed: 1, backends: ['cpu'] },
   });
   if (!Array.isArray(experiments)) throw new Error('no sweep');

@@ -45,7 +45,8 @@ test('a peer that does not answer is not waited for', async () => {
   const controller = new AbortController();
   const opened = vi.fn(() => new Promise<never>(() => {}));
   const program = new Command().exitOverride();
-  addBenchCommand(program, controller.signal, { peers: [{ name: 'deaf', open: opened }], losses: {} });
+  const deaf = { name: 'deaf', sections: ['token'], open: opened } as const;
+  addBenchCommand(program, controller.signal, { peers: [deaf], losses: {} });
   const run = program.parseAsync(['bench', 'token', ...ONCE], { from: 'user' });
   await vi.waitFor(() => expect(opened).toHaveBeenCalled());
   controller.abort(new Interrupted('SIGINT'));

@@ -10,7 +10,7 @@ export function resultTables(rows: readonly Row[]): Markup[] {
   return [...groupBy(rows, ({ section }) => section).values()].map((ofSection) => {
     const [{ section }] = ofSection;
     return html`<h3 id="table-${section}">${sectionTitles[section] ?? section}</h3>
-${table(`All rows: ${sectionTitles[section] ?? section}`, allRowColumns, ofSection)}`;
+${table(`All rows: ${sectionTitles[section] ?? section}`, allRowColumns(section), ofSection)}`;
   });
 }
 

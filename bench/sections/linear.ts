@@ -1,0 +1,95 @@
+// The section `linear`: log-probs and gradients from hidden states, with the matrix products alone and what arithmetic in registers
+// allows in the same rounds.
+import { type BackendName, type DType, linearLogProbsSync } from '../../lib/index.js';
+import { type OpenPeer, usableLinearContenders } from '../peer.js';
+import { requireWithin, valueError } from '../problems/float64.js';
+import {
+  createLinearProblem,
+  type LinearArena,
+  type LinearShape,
+  layerOf,
+  linearRowsTruth,
+  linearTruth,
+  requireLinearMemory,
+  zeros,
+} from '../problems/linear.js';
+import { LINEAR_TOLERANCE } from '../problems/tolerances.js';
+import { formatShape } from '../report/figures.js';
+import type { Comparison, Row } from '../report/report.js';
+import { ARITHMETIC } from '../rows.js';
+import type { Contender } from '../timing.js';
+import { againstReference, Claims, type Measured, ownBackends, suffix } from './comparisons.js';
+import { BUDGET_SECONDS, type Experiment, type Omission, type Plan } from './experiment.js';
+import { arithmeticYardstick, linearContenders, productContenders } from './linear-own.js';
+import { OWN } from './own.js';
+
+/** A call can take seconds. */
+const ROUNDS = { repeats: 9, warmup: 1, budgetSeconds: BUDGET_SECONDS };
+
+export function linearExperiments(plan: Plan, peers: readonly OpenPeer[]): Experiment[] | Omission {
+  const backends = plan.backends.filter((backend) => backend !== 'cuda');
+  if (backends.length === 0) return { reason: 'hidden states have no CUDA kernels' };
+  return plan.linearShapes.map((shape) => linearExperiment(shape, { ...plan, backends }, peers));
+}
+
+function linearExperiment(
+  shape: LinearShape,
+  { linearDtypes, backends, seed }: Plan,
+  peers: readonly OpenPeer[],
+): Experiment {
+  return {
+    section: 'linear',
+    title: `from hidden states, ${formatShape(shape)}`,
+    elements: (shape.tokens + shape.vocab) * shape.width,
+    rounds: ROUNDS,
+    async open() {
+      requireLinearMemory(shape, linearDtypes, peers.length);
+      const arena = createArena(shape, seed, backends[0]);
+      const own = linearDtypes.flatMap((dtype) => ownContenders(arena, dtype, backends));
+      const theirs: Contender[] = [];
+      for (const peer of peers) theirs.push(...(await usableLinearContenders(peer, arena, linearDtypes)));
+      const products = backends.includes('cpu') ? productContenders(arena) : [];
+      return [...arithmeticYardstick(arena.problem), ...products, ...own, ...theirs];
+    },
+    compare: linearComparisons,
+  };
+}
+
+function createArena(shape: LinearShape, seed: number, backend: BackendName): LinearArena {
+  const problem = createLinearProblem(shape, seed);
+  const rows = linearRowsTruth(problem);
+  const { hidden, weight } = layerOf(problem, 'f32');
+  const { logProbs, logSumExp } = linearLogProbsSync({ hidden, weight, targets: problem.targets }, { backend });
+  requireWithin(`forward f32, ${backend}`, valueError(logProbs, rows, 'logProb'), LINEAR_TOLERANCE.value);
+  return { problem, truth: linearTruth(problem, rows, logSumExp) };
+}
+
+function ownContenders(arena: LinearArena, dtype: DType, backends: readonly BackendName[]): Contender[] {
+  const { tokens, vocab, width } = arena.problem.shape;
+  const layer = layerOf(arena.problem, dtype);
+  const gradients = { hidden: zeros(tokens, width, dtype), weight: zeros(vocab, width, dtype) };
+  return backends.flatMap((backend) => linearContenders(arena, layer, gradients, backend));
+}
+
+/** What a row of this package is compared with: the same work by a peer, and its products alone. */
+export function linearComparisons(measured: Measured): Comparison[] {
+  const claims = new Claims('linear', measured);
+  const { rows } = claims;
+  const backends = ownBackends(rows);
+  const [main] = backends;
+  const isProduct = ({ op }: Row) => op.startsWith('GEMM ');
+  for (const row of rows.filter(isProduct)) claims.peak(`${row.op}, of the multiply-adds`, row);
+  for (const theirs of rows.filter(({ by }) => by !== OWN && by !== ARITHMETIC)) {
+    const own = claims.own(theirs.op, theirs.dtype, main);
+    claims.speed(`${theirs.op} ${theirs.dtype}, against ${theirs.by}`, own, theirs);
+  }
+  for (const row of rows.filter((one) => one.by === OWN && !isProduct(one))) {
+    const backend = row.backend ?? main;
+    const name = `${row.op} ${row.dtype}`;
+    const of = suffix(backend, backends);
+    claims.peak(`${name}, of the multiply-adds${of}`, row);
+    if (row.op === 'forward') claims.cost(`${name}, time over its product alone${of}`, row, rows.find(isProduct));
+    else claims.cost(`${name}, time over forward${of}`, row, claims.own('forward', row.dtype, backend));
+  }
+  return [...claims.list, ...againstReference('linear', measured)];
+}
