@@ -4,11 +4,14 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { DType } from '../../lib/index.js';
 import type { Peer } from '../peer.js';
 import type { HostArrays } from '../problems/arrays.js';
+import type { Elements } from '../problems/data.js';
 import { WrongResult } from '../problems/float64.js';
+import { type LinearArena, layerOf, type WantedGradients } from '../problems/linear.js';
 import type { Contender } from '../timing.js';
-import { forwardBackwardContender, forwardContender, type PeerCall } from './contender.js';
+import { forwardBackwardContender, forwardContender, linearContender, type PeerCall } from './contender.js';
 import { peersFolder } from './installed.js';
 
 type Mode = 'eager' | 'compiled';
@@ -24,6 +27,10 @@ interface Reply {
   /** float32 in base64. */
   readonly logProbs?: string;
   readonly finite?: boolean;
+  /** By which a call raised the most memory that the process had. */
+  readonly bytes?: number;
+  /** Of hidden states: log-probs, or the rows of gradients that were asked for; each float32 in base64. */
+  readonly values?: Readonly<Record<string, string>>;
   /** Gradients of the rows that were asked for, each float32 in base64. */
   readonly rows?: readonly string[];
 }
@@ -72,25 +79,54 @@ export async function openTorch({ threads }: { threads: number }, mode: Mode): P
       const side = { ask, arrays, by: NAMES[mode], threads };
       return [forward(side, 'forward'), forward(side, 'forward by logsumexp'), forwardBackward(side)];
     },
+    async linearContenders(arena, dtypes) {
+      const some = dtypes.filter((dtype) => dtype !== 'f16');
+      await loadLinear(ask, arena, some, threads);
+      return some.flatMap((dtype) => linearContenders({ ask, arena, dtype, by: NAMES[mode], threads }));
+    },
     cpuSeconds: async () => Number((await ask({ do: 'cpu' })).seconds),
     close,
   };
 }
 
-/** The logits go through a file, in memory where the system offers that. */
+/** Arrays go through files, in memory where the system offers that. `use` is given their paths. */
+async function withFiles<Name extends string>(
+  arrays: Readonly<Record<Name, Elements>>,
+  use: (paths: Record<Name, string>) => Promise<unknown>,
+): Promise<void> {
+  const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'rlvr-bench-'));
+  try {
+    const paths = Object.entries<Elements>(arrays).map(([name, data]) => {
+      const path = join(folder, name);
+      writeFileSync(path, data);
+      return [name, path];
+    });
+    await use(Object.fromEntries(paths));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
 async function load(
   ask: Ask,
   { problem: { shape, targets, upstream, logits }, slots }: HostArrays,
   threads: number,
 ): Promise<void> {
-  const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'rlvr-bench-'));
-  try {
-    const path = join(folder, 'logits');
-    writeFileSync(path, logits);
-    await ask({ do: 'load', path, ...shape, slots, threads, targets: [...targets], upstream: [...upstream] });
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+  const request = { do: 'load', ...shape, slots, threads, targets: [...targets], upstream: [...upstream] };
+  await withFiles({ path: logits }, (paths) => ask({ ...request, ...paths }));
+}
+
+/** In bf16, which has all values of the problem. */
+async function loadLinear(
+  ask: Ask,
+  { problem }: LinearArena,
+  dtypes: readonly DType[],
+  threads: number,
+): Promise<void> {
+  const { shape, targets, upstream } = problem;
+  const { hidden, weight } = layerOf(problem, 'bf16');
+  const request = { do: 'load linear', ...shape, dtypes, threads, targets: [...targets], upstream: [...upstream] };
+  await withFiles({ hidden: hidden.data, weight: weight.data }, (paths) => ask({ ...request, ...paths }));
 }
 
 interface Side {
@@ -123,5 +159,30 @@ function forwardBackward(side: Side): Contender {
     const reply = await side.ask({ do: 'check', op, rows });
     if (reply.finite !== true) throw new WrongResult(`${side.by} ${op}: not finite`);
     return (reply.rows ?? []).map(floats);
+  });
+}
+
+interface LinearSide extends Omit<Side, 'arrays'> {
+  readonly arena: LinearArena;
+  readonly dtype: DType;
+}
+
+const LINEAR_OPS: Readonly<Record<string, WantedGradients>> = {
+  forward: [],
+  'forward + backward': ['hidden', 'weight'],
+  'the same, frozen head': ['hidden'],
+};
+
+function linearContenders({ ask, arena, dtype, by, threads }: LinearSide): Contender[] {
+  return Object.entries(LINEAR_OPS).map(([op, wanted]) => {
+    const call = { by, op, dtype, threads, run: async () => Number((await ask({ do: 'time', op, slot: dtype })).ms) };
+    return linearContender(arena, call, wanted, {
+      async answer(rows) {
+        const { finite, values = {} } = await ask({ do: 'check linear', op, slot: dtype, rows });
+        if (finite !== true) throw new WrongResult(`${by} ${op} ${dtype}: not finite`);
+        return Object.fromEntries(Object.entries(values).map(([name, base64]) => [name, floats(base64)]));
+      },
+      peakBytes: async () => (await ask({ do: 'peak', op, slot: dtype })).bytes,
+    });
   });
 }

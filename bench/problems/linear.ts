@@ -80,6 +80,24 @@ export function zeros(rows: number, width: number, dtype: DType): Matrix {
   };
 }
 
+/** Operations of one of its matrix products: T * V * d products and sums. */
+export const productFlops = ({ tokens, vocab, width }: LinearShape) => 2 * tokens * vocab * width;
+
+/** Which gradients a task asks for. Each takes a matrix product, as the logits do. */
+export type WantedGradients = readonly ('hidden' | 'weight')[];
+
+/** The bytes and operations that a task has to move and do at least. */
+export function linearCosts(shape: LinearShape, dtype: DType, gradients: WantedGradients) {
+  const { tokens, vocab, width } = shape;
+  const bytes = { hidden: tokens * width * bytesPerElement(dtype), weight: vocab * width * bytesPerElement(dtype) };
+  const written = gradients.reduce((sum, matrix) => sum + bytes[matrix], 0);
+  return {
+    moves: { read: bytes.hidden + bytes.weight, copied: 0, written },
+    memoryBound: false,
+    flops: (1 + gradients.length) * productFlops(shape),
+  };
+}
+
 /** Fails before anything is allocated, as `requireMemory` of logits. With `peers`, room for what they hold too. */
 export function requireLinearMemory(shape: LinearShape, dtypes: readonly DType[], peers: number): void {
   const { tokens, vocab, width } = shape;

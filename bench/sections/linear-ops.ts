@@ -1,7 +1,7 @@
 // What the section `linear` measures of this package from hidden states, in its own process and, for the peak of the memory, in
 // another (linear-peak.ts).
 import { type BackendName, linearLogProbsBackwardSync, linearLogProbsSync } from '../../lib/index.js';
-import type { LinearLayer, LinearProblem, Matrix } from '../problems/linear.js';
+import type { LinearLayer, LinearProblem, Matrix, WantedGradients } from '../problems/linear.js';
 
 export type LinearInputs = Pick<LinearLayer, 'hidden' | 'weight'> & Pick<LinearProblem, 'targets' | 'upstream'>;
 
@@ -16,8 +16,7 @@ export interface LinearResult {
 }
 
 export interface LinearOp {
-  /** What it computes besides log-probs: each takes a matrix product, as the logits do. */
-  readonly gradients: readonly (keyof LinearGradients)[];
+  readonly gradients: WantedGradients;
   run(inputs: LinearInputs, backend: BackendName, gradients?: LinearGradients): LinearResult;
 }
 

@@ -7,6 +7,8 @@ import {
   type LinearArena,
   type LinearLayer,
   type LinearProblem,
+  linearCosts,
+  productFlops,
   tensorRows,
 } from '../problems/linear.js';
 import { LINEAR_TOLERANCE } from '../problems/tolerances.js';
@@ -15,9 +17,6 @@ import type { Contender } from '../timing.js';
 import { LINEAR_OP_NAMES, LINEAR_OPS, type LinearGradients, type LinearOp } from './linear-ops.js';
 import { peakOfOp } from './linear-peak.js';
 import { ownIdentity } from './own.js';
-
-/** Operations of one of its matrix products: T * V * d products and sums. */
-export const productFlops = ({ shape: { tokens, vocab, width } }: LinearProblem) => 2 * tokens * vocab * width;
 
 /** About 10 ms on two cores with AVX-512. */
 const STEPS = 2 ** 22;
@@ -56,7 +55,7 @@ export function linearContenders(
       ...ownIdentity({ section: 'linear', shape: problem.shape, backend }),
       op,
       dtype,
-      ...linearCosts(problem, layer, wanted),
+      ...linearCosts(problem.shape, dtype, wanted),
       check() {
         const { logProbs } = run(inputs, backend, gradients);
         const error = valueError(logProbs, truth.rows, 'logProb');
@@ -69,17 +68,6 @@ export function linearContenders(
       peakBytes: () => peakOfOp({ op, dtype, backend, shape: problem.shape }),
     };
   });
-}
-
-/** Bytes and operations that a task has to move and do at least. */
-export function linearCosts(problem: LinearProblem, layer: LinearLayer, gradients: LinearOp['gradients']) {
-  const bytes = (matrices: readonly (keyof LinearGradients)[]) =>
-    matrices.reduce((sum, matrix) => sum + layer[matrix].data.byteLength, 0);
-  return {
-    moves: { read: bytes(['hidden', 'weight']), copied: 0, written: bytes(gradients) },
-    memoryBound: false,
-    flops: (1 + gradients.length) * productFlops(problem),
-  };
 }
 
 /**
@@ -111,7 +99,7 @@ export function productContenders({ problem }: LinearArena): Contender[] {
       dtype: 'f32',
       moves: { read: product.left.byteLength + product.right.byteLength, copied: 0, written: product.out.byteLength },
       memoryBound: false,
-      flops: productFlops(problem),
+      flops: productFlops(shape),
       check() {
         addon.matrixProduct(product);
         const error = productError(product);
