@@ -19,7 +19,7 @@ export {
   forward,
   forwardSync,
 } from './levels/forward.js';
-export type { BatchGradient, GradientOf, LossGradient } from './levels/gradient.js';
+export type { BatchGradient, GradientOf, LayerPlaces, LossGradient } from './levels/gradient.js';
 export type { Score } from './levels/scores.js';
 export type { DeferredGradient, GradientOption, Logits, LossGradientOption } from './logits.js';
 export { type BnpoOptions, bnpo, bnpoSync } from './losses/bnpo.js';

@@ -144,12 +144,23 @@ interface LinearRows extends Omit<TokenRows, 'logits' | 'dtype' | 'rowStride'> {
   width: number; // d
 }
 
+/**
+ * Logits that the forward pass leaves to the backward pass: of the rows that its mask leaves, as many columns as there is memory
+ * for, in an order of its own. The reference leaves none.
+ */
+interface KeptLogits {
+  keptLogits: Float32Array | undefined;
+  keptRows: Int32Array | undefined; // [T] which of those rows is row t; -1: none
+}
+
 export interface LinearLogProbsForwardArguments
   extends LinearRows,
+    KeptLogits, // out
     Omit<TokenLogProbsForwardArguments, keyof TokenRows> {}
 
 export interface LinearLogProbsBackwardArguments
   extends LinearRows,
+    KeptLogits,
     Pick<TokenLogProbsBackwardArguments, 'gradLogProbs' | 'entropy' | 'gradEntropy'> {
   gradHidden: GradientArgument | undefined; // [T, d] out
   gradWeight: GradientArgument | undefined; // [V, d] out

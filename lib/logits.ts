@@ -14,7 +14,14 @@ export type Logits = Float32Array | HostTensor | DeviceTensor;
  * Where a gradient goes. `'in-place'` overwrites the logits (or log-probs): no second T * V array is made. `out` must share no
  * memory with any input, unless it is the logits (or log-probs) themselves.
  */
-export type GradientOption<Target> = 'new' | 'in-place' | 'none' | { out: Target };
+export type GradientOption<Target> =
+  | 'new'
+  | 'in-place'
+  | 'none'
+  | {
+      /** The array to write to. */
+      out: Target;
+    };
 
 /**
  * The gradient of the logits without its scale: row t gets `onehot - p`, in place of the logits or in `out`, and the result has

@@ -52,6 +52,9 @@ const OPTIONS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
 /** Every field of a batch that some loss reads. */
 const BATCH_FIELDS = [
   'logits',
+  'hidden',
+  'weight',
+  'bias',
   'targets',
   'logProbs',
   'cuSeqlens',
@@ -68,9 +71,6 @@ const BATCH_FIELDS = [
 /** Those, and the inputs of every op. */
 const FIELDS = [
   ...BATCH_FIELDS,
-  'hidden',
-  'weight',
-  'bias',
   'scores',
   'tokenCounts',
   'gradScores',

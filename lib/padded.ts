@@ -3,14 +3,16 @@
 import { DeviceTensor } from './cuda/device.js';
 import { badArgument, describe, isArray, itemsOf } from './errors.js';
 import type { HostTensor } from './host-tensor.js';
+import { checkSource } from './levels/batch.js';
 import { type Logits, logitsView } from './logits.js';
+import { givenMatrix, type Matrix } from './matrices.js';
 import { newArray } from './memory.js';
 import { takeFields } from './options.js';
 import { arrayOf, type FloatArray, finiteNumber, ID_ARRAYS, objectArgument } from './validate.js';
 
 /** As {@link HostTensor}, also in a trainer's shape [B, L, V]; `rowStride` is from one token to the next in both. */
 export interface PaddedTensor extends Omit<HostTensor, 'shape'> {
-  /** [B * L, V], or [B, L, V]. */
+  /** [B * L, V], or [B, L, V]; of hidden states [B * L, d], or [B, L, d]. */
   shape: HostTensor['shape'] | readonly [sequences: number, length: number, vocab: number];
 }
 
@@ -35,6 +37,24 @@ interface PaddedFromLogits extends PaddedSequences {
   /** [B * L] sampled token ids; any value where masked. */
   targets: Int32Array | BigInt64Array;
   /** Not with logits. */
+  hidden?: undefined;
+  /** Not with logits. */
+  logProbs?: undefined;
+}
+
+/** @inline */
+interface PaddedFromHidden extends PaddedSequences {
+  /** [B * L, d] hidden states, what the last layer is given; row t scores the token at `targets[t]`. */
+  hidden: Matrix | PaddedTensor;
+  /** [V, d] the weight of that layer. */
+  weight: Matrix;
+  /** [V] its bias. */
+  bias?: Matrix;
+  /** [B * L] sampled token ids; any value where masked. */
+  targets: Int32Array | BigInt64Array;
+  /** Not with hidden states. */
+  logits?: undefined;
+  /** Not with hidden states. */
   logProbs?: undefined;
 }
 
@@ -45,14 +65,16 @@ interface PaddedFromLogProbs extends PaddedSequences {
   /** Not with log-probs. */
   logits?: undefined;
   /** Not with log-probs. */
+  hidden?: undefined;
+  /** Not with log-probs. */
   targets?: undefined;
 }
 
 /** A batch in a trainer's [B, L] layout, row-major: token t of sequence b is at `b * L + t`. */
-export type PaddedBatch = PaddedFromLogits | PaddedFromLogProbs;
+export type PaddedBatch = PaddedFromLogits | PaddedFromHidden | PaddedFromLogProbs;
 
-/** Logits of a packed batch: a tensor of shape [B, L, V] becomes one of [B * L, V], the rest stays what it is. */
-type PackedLogits<L> = L extends { shape: readonly number[] }
+/** Logits or hidden states of a packed batch: a tensor of shape [B, L, V] becomes one of [B * L, V], the rest stays what it is. */
+type PackedRows<L> = L extends { shape: readonly number[] }
   ? L extends { shape: HostTensor['shape'] }
     ? L
     : Omit<L, 'shape'> & Pick<HostTensor, 'shape'>
@@ -60,7 +82,7 @@ type PackedLogits<L> = L extends { shape: readonly number[] }
 
 /** What {@link padded} makes of a batch `B`: the same, without `shape` and with `cuSeqlens`. */
 export type Packed<B> = B extends unknown
-  ? { [K in keyof B as Exclude<K, 'shape' | 'cuSeqlens'>]: K extends 'logits' ? PackedLogits<B[K]> : B[K] } & {
+  ? { [K in keyof B as Exclude<K, 'shape' | 'cuSeqlens'>]: K extends 'logits' | 'hidden' ? PackedRows<B[K]> : B[K] } & {
       /** [B + 1], 0, L, 2L, ... B * L. */
       cuSeqlens: Int32Array;
     }
@@ -101,11 +123,12 @@ export function padded<const B extends PaddedBatch>(batch: B): Packed<B> {
   const [sequences, length] = paddedShape(shape);
   checkTokens(fields, sequences * length);
   const cuSeqlens = offsetsEvery(length, sequences);
-  const { logits } = fields;
+  const { logits, hidden } = fields;
   const packed = {
     ...others,
     ...fields, // also those that a class inherits, or has as getters
     ...(logits !== undefined && { logits: packedLogits(logits, sequences, length) }),
+    ...(hidden !== undefined && { hidden: packedHidden(hidden, sequences, length) }),
     cuSeqlens,
   };
   return packed as unknown as Packed<B>; // key by key what the type says
@@ -134,45 +157,56 @@ function shapeText(shape: unknown): string {
 }
 
 function checkTokens(batch: PaddedBatch, tokens: number): void {
-  const { logits, logProbs, targets, mask, cuSeqlens } = batch;
+  const { logProbs, targets, mask, cuSeqlens } = batch;
   if (cuSeqlens !== undefined) {
     throw badArgument('ERR_RANGE', 'cuSeqlens', 'none: padded makes them from the shape', describe(cuSeqlens));
   }
-  if ((logits === undefined) === (logProbs === undefined)) {
-    const got = logits === undefined ? 'neither' : 'both';
-    throw badArgument('ERR_DTYPE', 'batch', 'either logits (with targets) or logProbs', got);
-  }
+  checkSource(batch);
   arrayOf('mask', mask, ['Uint8Array'], tokens, 'B * L, one flag per token');
   if (logProbs === undefined) arrayOf('targets', targets, ID_ARRAYS, tokens, 'B * L, one id per token');
   else arrayOf('logProbs', logProbs, ['Float32Array', 'Float64Array'], tokens, 'B * L, one value per token');
 }
 
-function packedLogits(logits: PaddedLogits, sequences: number, length: number): Logits {
-  const tokens = sequences * length;
-  if (ArrayBuffer.isView(logits) || logits instanceof DeviceTensor) {
-    logitsView('logits', logits, tokens);
-    return logits;
-  }
-  const { shape } = objectArgument('logits', logits);
-  const dimensions = isArray(shape) && shape.length <= 3 ? (itemsOf(shape, 3) as number[]) : [];
-  const [first, second, vocab] = dimensions;
-  const flat = dimensions.length === 2 && first === tokens;
-  if (!flat && !(dimensions.length === 3 && first === sequences && second === length)) {
-    throw badArgument('ERR_SHAPE', 'logits.shape', `[${tokens}, V] or [${sequences}, ${length}, V]`, shapeText(shape));
-  }
-  const packed = flat ? (logits as HostTensor) : flattened(logits, tokens, vocab);
-  logitsView('logits', packed, tokens);
-  return packed;
+function packedLogits(given: PaddedLogits, sequences: number, length: number): Logits {
+  const logits =
+    ArrayBuffer.isView(given) || given instanceof DeviceTensor
+      ? given
+      : packedRows('logits', given, 'V', sequences, length);
+  logitsView('logits', logits, sequences * length);
+  return logits;
 }
 
-/** The same memory as [T, V]. */
-function flattened(tensor: PaddedTensor, tokens: number, vocab: number): HostTensor {
+function packedHidden(given: Matrix | PaddedTensor, sequences: number, length: number): Matrix {
+  const hidden =
+    ArrayBuffer.isView(given) || given instanceof DeviceTensor
+      ? given
+      : packedRows('hidden', given, 'd', sequences, length);
+  givenMatrix('hidden', hidden, '[T, d]');
+  return hidden;
+}
+
+/** A tensor whose rows are those of the tokens, in one shape or the other. */
+function packedRows(name: string, given: HostTensor | PaddedTensor, width: string, sequences: number, length: number) {
+  const tokens = sequences * length;
+  const { shape } = objectArgument(name, given);
+  const dimensions = isArray(shape) && shape.length <= 3 ? (itemsOf(shape, 3) as number[]) : [];
+  const [first, second, columns] = dimensions;
+  const flat = dimensions.length === 2 && first === tokens;
+  if (!flat && !(dimensions.length === 3 && first === sequences && second === length)) {
+    const expected = `[${tokens}, ${width}] or [${sequences}, ${length}, ${width}]`;
+    throw badArgument('ERR_SHAPE', `${name}.shape`, expected, shapeText(shape));
+  }
+  return flat ? (given as HostTensor) : flattened(given, tokens, columns);
+}
+
+/** The same memory as a matrix of so many rows. */
+function flattened(tensor: HostTensor | PaddedTensor, rows: number, columns: number): HostTensor {
   const { data, dtype, rowStride } = tensor; // read by name: a class may have them as getters
   return {
     ...tensor,
     data,
     ...(dtype !== undefined && { dtype }),
     ...(rowStride !== undefined && { rowStride }),
-    shape: [tokens, vocab],
+    shape: [rows, columns],
   };
 }

@@ -75,9 +75,21 @@ describeBackends('refused', (backend) => {
   test('logits or log-probs, not both or neither', async () => {
     const both = { ...fromLogits(), ...fromLogProbs() };
     const neither = { ...fromLogits(), logits: undefined };
-    const message = (got: string) => new RegExp(`^batch: expected either logits .* or logProbs, got ${got}$`);
-    await expectRefusal(conspo, both, { backend }, { code: 'ERR_DTYPE', message: message('both') }, 'both');
-    await expectRefusal(conspo, neither, { backend }, { code: 'ERR_DTYPE', message: message('neither') }, 'neither');
+    const message = (got: string) => new RegExp(`^batch: expected one of logits .* and logProbs, got ${got}$`);
+    await expectRefusal(
+      conspo,
+      both,
+      { backend },
+      { code: 'ERR_DTYPE', message: message('logits and logProbs') },
+      'both',
+    );
+    await expectRefusal(
+      conspo,
+      neither,
+      { backend },
+      { code: 'ERR_DTYPE', message: message('none of them') },
+      'neither',
+    );
   });
 
   test('every parameter of a score', async () => {

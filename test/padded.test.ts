@@ -206,6 +206,21 @@ describe('padded', () => {
     expect(() => padded({ ...small, mask: undefined })).toThrow(RlvrError);
   });
 
+  test('hidden states of shape [B, L, d]', () => {
+    const { logits: _logits, ...rest } = small;
+    const weight = Float32Array.of(1, 0, 0, 1); // the logits are the hidden states
+    const packed = padded({ ...rest, hidden: { data: logits, shape: [2, 3, 2] }, weight });
+    expectTypeOf(packed.hidden.shape).toEqualTypeOf<HostTensor['shape']>();
+    expect(packed.hidden).toEqual({ data: logits, shape: [6, 2] });
+    expect(packed.hidden.data).toBe(logits);
+    const fromHidden = conspoSync(packed);
+    const fromLogits = conspoSync(padded(small));
+    expect(fromHidden.loss).toBeCloseTo(fromLogits.loss, 6);
+    expectClose(fromHidden.gradHidden.data, fromLogits.gradLogits, 1e-5, 'gradHidden');
+    expect(padded({ ...rest, hidden: logits, weight }).hidden).toBe(logits);
+  });
+
+  const oneSource = 'one of logits (with targets), hidden (with weight and targets) and logProbs';
   const resizable = new Uint8Array(
     new (ArrayBuffer as new (n: number, o: object) => ArrayBuffer)(6, { maxByteLength: 9 }),
   );
@@ -227,11 +242,13 @@ describe('padded', () => {
     [{ mask: resizable }, 'ERR_DTYPE', 'mask: expected an array on a buffer of fixed length'],
     [{ targets: undefined }, 'ERR_DTYPE', 'targets: expected Int32Array or BigInt64Array, got undefined'],
     [{ targets: new Int32Array(7) }, 'ERR_SHAPE', 'targets: expected length 6 (B * L, one id per token), got length 7'],
-    [{ logits: undefined }, 'ERR_DTYPE', 'batch: expected either logits (with targets) or logProbs, got neither'],
+    [{ logits: undefined }, 'ERR_DTYPE', `batch: expected ${oneSource}, got none of them`],
+    [{ logProbs: new Float64Array(6) }, 'ERR_DTYPE', `batch: expected ${oneSource}, got logits and logProbs`],
+    [{ hidden: logits }, 'ERR_DTYPE', `batch: expected ${oneSource}, got logits and hidden`],
     [
-      { logProbs: new Float64Array(6) },
-      'ERR_DTYPE',
-      'batch: expected either logits (with targets) or logProbs, got both',
+      { logits: undefined, hidden: { data: logits, shape: [3, 2, 2] } },
+      'ERR_SHAPE',
+      'hidden.shape: expected [6, d] or [2, 3, d], got [3, 2, 2]',
     ],
     [{ logits: undefined, logProbs: new Float64Array(5) }, 'ERR_SHAPE', 'logProbs: expected length 6 (B * L'],
     [

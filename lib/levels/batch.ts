@@ -3,6 +3,8 @@
 import { badArgument } from '../errors.js';
 import { checkGroupOrder, type Groups } from '../groups.js';
 import { type Logits, logitsView } from '../logits.js';
+import type { Matrix } from '../matrices.js';
+import { chunkBytesOption, type LinearLogProbsInputs, type LinearRows, linearRows } from '../ops/linear-log-probs.js';
 import {
   type NonFiniteRule,
   nonFiniteError,
@@ -42,6 +44,23 @@ interface FromLogits<L extends Logits> extends PackedSequences {
   /** [T] sampled token ids. */
   targets: Int32Array | BigInt64Array;
   /** Not with logits. */
+  hidden?: undefined;
+  /** Not with logits. */
+  logProbs?: undefined;
+}
+
+interface FromHidden<H extends Matrix, W extends Matrix> extends PackedSequences {
+  /** [T, d] hidden states, what the last layer (lm_head) is given: `logits = hidden . weight^T + bias`. */
+  hidden: H;
+  /** [V, d] the weight of that layer. */
+  weight: W;
+  /** [V] its bias, or a tensor of shape [1, V]; `-Infinity` bans a token. */
+  bias?: Matrix;
+  /** [T] sampled token ids. */
+  targets: Int32Array | BigInt64Array;
+  /** Not with hidden states. */
+  logits?: undefined;
+  /** Not with hidden states. */
   logProbs?: undefined;
 }
 
@@ -51,15 +70,18 @@ interface FromLogProbs<P extends FloatArray> extends PackedSequences {
   /** Not with log-probs. */
   logits?: undefined;
   /** Not with log-probs. */
+  hidden?: undefined;
+  /** Not with log-probs. */
   targets?: undefined;
 }
 
 /**
- * T tokens in N sequences, from logits or from log-probs:
+ * T tokens in N sequences, from logits, from hidden states, or from log-probs:
  *
  * | field | what |
  * |---|---|
  * | `logits`, `targets` | [T, V] {@link Logits}, row t for `targets[t]`; [T] `Int32Array` or `BigInt64Array` of sampled token ids |
+ * | or `hidden`, `weight`, `bias`, `targets` | [T, d], [V, d] and optionally [V], {@link Matrix}: logits that are never held as a whole |
  * | or `logProbs` | [T] {@link FloatArray} of the sampled tokens' log-probs |
  * | `cuSeqlens` | [N + 1] `Int32Array`: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty ones are legal |
  * | `mask` | [T] `Uint8Array`, optional; 0 drops a token: its logits are never read, its gradient is 0 |
@@ -68,6 +90,7 @@ interface FromLogProbs<P extends FloatArray> extends PackedSequences {
  */
 export type SequenceBatch<L extends Logits = Logits, P extends FloatArray = FloatArray> =
   | FromLogits<L>
+  | FromHidden<Matrix, Matrix>
   | FromLogProbs<P>;
 
 /** @inline */
@@ -92,9 +115,11 @@ export interface CheckedSequences {
   oldLogProbs: Float64Array | undefined;
   rolloutLogProbs: Float64Array | undefined;
   rows: Rows | undefined; // from logits
+  layer: LinearRows | undefined; // from hidden states
   logProbs: Float64Array | undefined; // from log-probs
   logProbsSource: FloatArray | undefined;
   onNonFinite: NonFiniteRule;
+  chunkBytes: number; // from hidden states
 }
 
 /** What a batch's token level depends on. */
@@ -107,10 +132,19 @@ export interface TokenLevelOptions {
    * memory, in place the logits, is in an unspecified state after that error.
    */
   onNonFinite?: NonFiniteRule;
+  /**
+   * From hidden states: the bytes of logits, in float32, that are kept from the forward to the backward pass, which computes the others
+   * again. Any number gives the same bits. Default 2^26, 64 MiB; 4 * T * V and a sixteenth more keeps all.
+   */
+  chunkBytes?: number;
 }
 
 /** Names of {@link TokenLevelOptions}. */
-export const TOKEN_LEVEL_OPTIONS = namesOf<TokenLevelOptions>({ temperature: true, onNonFinite: true });
+export const TOKEN_LEVEL_OPTIONS = namesOf<TokenLevelOptions>({
+  temperature: true,
+  onNonFinite: true,
+  chunkBytes: true,
+});
 
 /** `missing`: NaN in `rolloutLogProbs` stands for tokens that the engine could not score. */
 export function* checkSequences(
@@ -118,15 +152,14 @@ export function* checkSequences(
   options: TokenLevelOptions,
   missing = false,
 ): Sliced<CheckedSequences> {
-  if ((batch.logits === undefined) === (batch.logProbs === undefined)) {
-    const got = batch.logits === undefined ? 'neither' : 'both';
-    throw badArgument('ERR_DTYPE', 'batch', 'either logits (with targets) or logProbs', got);
-  }
+  checkSource(batch);
   temperatureOption(options.temperature);
+  const chunkBytes = chunkBytesOption(options.chunkBytes);
   const rows = batch.logits === undefined ? undefined : yield* tokenRows(batch, options.temperature);
+  const layer = batch.hidden === undefined ? undefined : yield* linearRows(batch, options.temperature);
   const { logProbs: source, oldLogProbs, rolloutLogProbs } = batch;
-  const tokens = rows ? rows.view.tokens : typedArray('logProbs', source, ['Float32Array', 'Float64Array']).length;
-  const mask = rows ? rows.mask : optionalMask(batch.mask, tokens);
+  const tokens = (rows ?? layer)?.targets.length ?? typedArray('logProbs', source, LOG_PROBS).length;
+  const mask = optionalMask(batch.mask, tokens);
   const cuSeqlens = yield* offsets('cuSeqlens', batch.cuSeqlens, tokens, 'T');
   return {
     tokens,
@@ -137,10 +170,23 @@ export function* checkSequences(
     rolloutLogProbs:
       rolloutLogProbs === undefined ? undefined : yield* checkRollout(rolloutLogProbs, tokens, mask, missing),
     rows,
+    layer,
     logProbs: source === undefined ? undefined : yield* floats('logProbs', source, tokens, 'T'),
     logProbsSource: source,
     onNonFinite: nonFiniteRule(options.onNonFinite),
+    chunkBytes,
   };
+}
+
+const LOG_PROBS = ['Float32Array', 'Float64Array'] as const;
+
+/** Exactly one of the three that log-probs come from. */
+export function checkSource(batch: { logits?: unknown; hidden?: unknown; logProbs?: unknown }): void {
+  const { logits, hidden, logProbs } = batch;
+  const given = Object.entries({ logits, hidden, logProbs }).filter(([, value]) => value !== undefined);
+  if (given.length === 1) return;
+  const expected = 'one of logits (with targets), hidden (with weight and targets) and logProbs';
+  throw badArgument('ERR_DTYPE', 'batch', expected, given.map(([name]) => name).join(' and ') || 'none of them');
 }
 
 function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefined, missing: boolean) {
@@ -149,21 +195,33 @@ function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefin
 }
 
 /** What a backward pass reads of a batch. */
-export function backwardFields({ rows, mask, logProbsSource }: CheckedSequences) {
-  return { logits: rows?.view.source, targets: rows?.targets, mask, logProbs: logProbsSource };
+export function backwardFields({ rows, layer, mask, logProbsSource }: CheckedSequences) {
+  return {
+    logits: rows?.view.source,
+    hidden: layer?.hidden.source,
+    weight: layer?.weight.source,
+    bias: layer?.bias?.source,
+    targets: (rows ?? layer)?.targets,
+    mask,
+    logProbs: logProbsSource,
+  };
 }
 
 /** Those again, checked: the caller may have changed or detached them since, and a call may have copied them. */
 export function* recheckSequences(
   checked: CheckedSequences,
-  { logits, targets: ids, mask: flags, logProbs: logProbsSource }: ReturnType<typeof backwardFields>,
+  fields: ReturnType<typeof backwardFields>,
 ): Sliced<CheckedSequences> {
-  const { tokens } = checked;
-  const mask = optionalMask(flags, tokens);
-  if (!checked.rows) return { ...checked, mask, logProbsSource };
-  const view = logitsView('logits', logits, tokens);
-  const targets = yield* targetIds(ids, tokens, view.vocab, mask);
-  return { ...checked, mask, rows: { ...checked.rows, view, targets, mask } };
+  const { tokens, rows, layer } = checked;
+  const { logits, targets: ids, logProbs: logProbsSource } = fields;
+  const mask = optionalMask(fields.mask, tokens);
+  if (rows) {
+    const view = logitsView('logits', logits, tokens);
+    const targets = yield* targetIds(ids, tokens, view.vocab, mask);
+    return { ...checked, mask, rows: { ...rows, view, targets, mask } };
+  }
+  if (layer) return { ...checked, mask, layer: yield* linearRows(fields as LinearLogProbsInputs, layer.temperature) };
+  return { ...checked, mask, logProbsSource };
 }
 
 /** The groups and [N] rewards of a checked batch, as far as it has them. */

@@ -1,5 +1,6 @@
 // forward(): scores for an objective the user writes in TypeScript, and the way back from its gradient.
 
+import type { MatrixGradientOption } from '../matrices.js';
 import type { OptionNames } from '../options.js';
 import { takeFields, takeOptions } from '../options.js';
 import { finiteResults } from '../overflow.js';
@@ -15,10 +16,11 @@ import {
 } from './batch.js';
 import {
   type BatchGradient,
-  checkRows,
   type GradientOf,
   type Gradients,
   gradientTarget,
+  LAYER_PLACES,
+  type LayerPlaces,
   type PendingGradient,
   writeGradientTask,
 } from './gradient.js';
@@ -49,29 +51,34 @@ export interface ForwardResult {
 
 /** Options of the backward pass. */
 export interface BackwardOptions<B> {
-  /** Where the gradient goes. `'in-place'` overwrites the logits: no further backward pass after that. Default `'new'`. */
+  /** Where the gradient goes, or from hidden states whether there is one. `'in-place'` overwrites the logits: no further backward pass after that. Default `'new'`. */
   gradient?: BatchGradient<B>;
 }
+
+type Place = MatrixGradientOption;
 
 /** Result of {@link forward}. */
 export interface Forward<B> extends ForwardResult {
   /**
-   * From dL/dscores [N] to the gradient of the logits (or of the log-probs, for a batch of log-probs). It reads logits, targets
-   * and mask of the batch again, unless `forward` copied them (`copyInputs`).
+   * From dL/dscores [N] to the gradient of the logits (or of hidden states and their layer, or of log-probs, whichever the batch has).
+   * It reads logits, hidden states, weight, bias, targets and mask of the batch again, unless `forward` copied them (`copyInputs`).
    */
-  backward(
+  backward<H extends Place = 'new', W extends Place = 'new', C extends Place = 'new'>(
     gradScores: FloatArray,
-    options?: BackwardOptions<B> & Omit<AsyncOptions, keyof BackendOptions>,
-  ): Promise<GradientOf<B>>;
+    options?: BackwardOptions<B> & LayerPlaces<H, W, C> & Omit<AsyncOptions, keyof BackendOptions>,
+  ): Promise<GradientOf<B, LayerPlaces<H, W, C>>>;
 }
 
 /** Result of {@link forwardSync}. */
 export interface ForwardSync<B> extends ForwardResult {
   /** As {@link Forward.backward}, blocking. */
-  backward(gradScores: FloatArray, options?: BackwardOptions<B>): GradientOf<B>;
+  backward<H extends Place = 'new', W extends Place = 'new', C extends Place = 'new'>(
+    gradScores: FloatArray,
+    options?: BackwardOptions<B> & LayerPlaces<H, W, C>,
+  ): GradientOf<B, LayerPlaces<H, W, C>>;
 }
 
-const BACKWARD_OPTIONS: OptionNames = { gradient: { out: true } };
+const BACKWARD_OPTIONS: OptionNames = { gradient: { out: true }, ...LAYER_PLACES };
 const ASYNC_BACKWARD_OPTIONS: OptionNames = { ...BACKWARD_OPTIONS, signal: true, copyInputs: true };
 const forwardOptions = optionsOf<ForwardOptions>('forward', { ...TOKEN_LEVEL_OPTIONS, sides: true, entropy: true });
 
@@ -87,7 +94,7 @@ function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<Forwa
   const sides = yield* ifGiven(options.sides, (s) =>
     finiteFloats('sides', s, checked.sequences, 'N, one value per sequence'),
   );
-  const level = yield* tokenLevelTask(checked, options.entropy === true);
+  const level = yield* tokenLevelTask(checked, options.entropy === true, true);
   const channel = yield* scoreTask(level, checkedScore, { sides });
   const { logSumExp, mask } = level; // what the backward pass will send again, as scoreGrads
   const { logProbs, entropy, nonFinite } = level;
@@ -110,16 +117,16 @@ type BackwardFields = ReturnType<typeof backwardFields> & { gradScores: FloatArr
 function* backwardTask<B extends SequenceBatch>(
   { level, channel }: State,
   fields: BackwardFields,
-  options: BackwardOptions<B>,
+  options: BackwardOptions<B> & LayerPlaces,
 ): Task<Gradients> {
   const checked = yield* recheckSequences(level.checked, fields);
   const mask = level.mask === level.checked.mask ? checked.mask : level.mask;
   const upstream = yield* finiteFloats('gradScores', fields.gradScores, checked.sequences, 'N, one value per sequence');
-  const target = gradientTarget(checked, options.gradient, fields);
+  const target = gradientTarget(checked, options, fields);
   const terms = [{ of: 'logProbs' as const, channel, gradScores: upstream }];
   const gradient: PendingGradient = yield* writeGradientTask({ ...level, checked, mask }, target, terms, true);
   const [badRows] = yield* read(gradient.badRows);
-  checkRows(badRows);
+  if (badRows) gradient.checkRows?.(badRows);
   const [array] = yield* read(gradient.array);
   return yield* gradient.finish(array);
 }
@@ -158,9 +165,9 @@ export async function forward<B extends SequenceBatch>(
     backward: async (gradScores, given) => {
       const taken = takeOptions('backward', optionsArgument(given), ASYNC_BACKWARD_OPTIONS);
       const { backend, copyInputs } = own;
-      const options: BackwardOptions<B> & AsyncOptions = { copyInputs, ...taken, backend };
+      const options: BackwardOptions<B> & LayerPlaces & AsyncOptions = { copyInputs, ...taken, backend };
       const fields = { ...backwardFields(state.level.checked), gradScores };
-      return (await runAsync((own, how) => backwardTask(state, own, how), fields, options)) as GradientOf<B>;
+      return (await runAsync((own, how) => backwardTask(state, own, how), fields, options)) as never;
     },
   };
 }
@@ -174,9 +181,9 @@ export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, opt
     ...state.result,
     backward: (gradScores, given) => {
       const taken = takeOptions('backward', optionsArgument(given), BACKWARD_OPTIONS);
-      const options: BackwardOptions<B> & BackendOptions = { ...taken, backend: own.backend };
+      const options: BackwardOptions<B> & LayerPlaces & BackendOptions = { ...taken, backend: own.backend };
       const fields = { ...backwardFields(state.level.checked), gradScores };
-      return runSync((own, how) => backwardTask(state, own, how), fields, options) as GradientOf<B>;
+      return runSync((own, how) => backwardTask(state, own, how), fields, options) as never;
     },
   };
 }

@@ -1,4 +1,5 @@
-// The backward pass: from gradients of scores to those of the logits or the log-probs, whichever the batch has.
+// The backward pass: from gradients of scores to those of the logits, of the hidden states and their layer, or of the log-probs,
+// whichever the batch has.
 
 import { checkApart, extentOf, overlap } from '../backend/extents.js';
 import { outputArray } from '../backend/outputs.js';
@@ -13,12 +14,16 @@ import {
   type LogitsView,
   type LossGradientOption,
 } from '../logits.js';
+import type { Matrix, MatrixGradientOption } from '../matrices.js';
 import { newArray } from '../memory.js';
+import type { LinearGradients } from '../ops/linear-log-probs.js';
+import * as linear from '../ops/linear-log-probs.js';
 import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
+import { namesOf, type OptionNames } from '../options.js';
 import { finiteResults } from '../overflow.js';
-import type { MaybePending, Task } from '../run/task.js';
+import { type MaybePending, read, type Task } from '../run/task.js';
 import { findIndex, mapped, type Sliced, slices } from '../slices.js';
 import { allFinite, arrayOf, type FloatArray } from '../validate.js';
 import type { CheckedSequences } from './batch.js';
@@ -56,6 +61,7 @@ function* tokenGradientTask(
 export type GradientTarget =
   | { kind: 'none' }
   | { kind: 'logits'; view: LogitsView; deferred: boolean }
+  | { kind: 'layer'; views: linear.LinearGradientViews }
   | { kind: 'logProbs'; out: ArrayOut | undefined; over: boolean }; // no `out`: a new Float64Array; `over` the log-probs
 
 /** An array to write to: as the caller has it, and a view of our own. */
@@ -64,31 +70,59 @@ interface ArrayOut {
   view: FloatArray;
 }
 
-/** The gradient that a batch gets: of its logits, or of its log-probs. */
-export type GradientOf<B> = [B] extends [{ logits: infer L extends Logits }]
+/**
+ * The gradient that a batch gets: of its logits, of its hidden states and their layer as the options `Places` have it, or of its
+ * log-probs.
+ */
+export type GradientOf<B, Places = unknown> = [B] extends [{ logits: infer L extends Logits }]
   ? { gradLogits: L }
-  : [B] extends [{ logProbs: FloatArray }]
-    ? { gradLogProbs: FloatArray }
-    : { gradLogits?: Logits; gradLogProbs?: FloatArray };
+  : [B] extends [{ hidden: Matrix }]
+    ? LinearGradients<B, Places>
+    : [B] extends [{ logProbs: FloatArray }]
+      ? { gradLogProbs: FloatArray }
+      : { gradLogits?: Logits; gradLogProbs?: FloatArray } & { [K in keyof LayerPlaces]?: Matrix };
 
-/** The option for a batch from logits or from log-probs. */
-export type BatchGradient<B> = GradientOption<
-  B extends { logits: infer L extends Logits } ? L : Float32Array | Float64Array
->;
+/** The option for a batch; from hidden states, whether there is a gradient. */
+export type BatchGradient<B> = 'new' | 'none' | (B extends { hidden: Matrix } ? never : GradientOption<ArrayOf<B>>);
 
 /** As {@link BatchGradient}, for a loss: from logits it may leave the scale to the caller. */
-export type LossGradient<B> = LossGradientOption<
-  B extends { logits: infer L extends Logits } ? L : Float32Array | Float64Array
->;
+export type LossGradient<B> = 'new' | 'none' | (B extends { hidden: Matrix } ? never : LossGradientOption<ArrayOf<B>>);
+
+type ArrayOf<B> = B extends { logits: infer L extends Logits } ? L : Float32Array | Float64Array;
+
+/** Where the gradients of hidden states and their layer go: `H`, `W` and `C` are the options of the call. */
+export interface LayerPlaces<
+  H extends MatrixGradientOption = MatrixGradientOption,
+  W extends MatrixGradientOption = MatrixGradientOption,
+  C extends MatrixGradientOption = MatrixGradientOption,
+> {
+  /** From hidden states: where their gradient goes, [T, d]. Default `'new'`: in the form and dtype of `hidden`. */
+  gradHidden?: H;
+  /** Where the gradient of `weight` goes, [V, d]. Default `'new'`. `'none'` for a layer that is not trained saves its time. */
+  gradWeight?: W;
+  /** Where the gradient of `bias` goes, [V]. Default `'new'` if there is a bias. */
+  gradBias?: C;
+}
+
+const PLACE: OptionNames = { out: true, accumulate: true };
+
+/** Names of {@link LayerPlaces}. */
+export const LAYER_PLACES: OptionNames = namesOf<LayerPlaces>({
+  gradHidden: PLACE,
+  gradWeight: PLACE,
+  gradBias: PLACE,
+});
+
+/** All options that say where a gradient goes. */
+type Places = LayerPlaces & { gradient?: LossGradientOption<Logits | FloatArray> | undefined };
 
 /** Where the gradient goes, checked, also against the `inputs` of the call, which must not be in that memory. */
-export function gradientTarget(
-  checked: CheckedSequences,
-  option: LossGradientOption<Logits | FloatArray> = 'new',
-  inputs: object,
-): GradientTarget {
+export function gradientTarget(checked: CheckedSequences, options: Places, inputs: object): GradientTarget {
+  const { gradient: option = 'new', gradHidden, gradWeight, gradBias } = options;
   const deferred = isDeferred(option);
   checkDeferred(option, checked);
+  if (checked.layer) return layerTarget(checked.layer, option, { gradHidden, gradWeight, gradBias }, inputs);
+  checkNoPlaces({ gradHidden, gradWeight, gradBias });
   if (checked.rows) {
     const place = deferred && isInPlace(option) ? 'in-place' : (option as GradientOption<Logits>);
     const view = gradientView(checked.rows.view, place, inputs);
@@ -103,12 +137,36 @@ export function gradientTarget(
   return logProbsOut(option.out, checked, inputs);
 }
 
-function checkDeferred(option: unknown, { rows }: CheckedSequences): void {
+function layerTarget(layer: linear.LinearRows, option: unknown, places: LayerPlaces, inputs: object): GradientTarget {
+  if (option !== 'new' && option !== 'none') {
+    const expected = "'new' or 'none' for hidden states (gradHidden, gradWeight and gradBias say where)";
+    throw badArgument('ERR_RANGE', 'gradient', expected, describe(option));
+  }
+  const views = linear.linearGradientViews(
+    inputs,
+    layer,
+    option === 'none' ? { ...NO_PLACES, ...given(places) } : places,
+  );
+  return Object.values(views).some((view) => view !== undefined) ? { kind: 'layer', views } : { kind: 'none' };
+}
+
+const NO_PLACES: LayerPlaces = { gradHidden: 'none', gradWeight: 'none', gradBias: 'none' };
+
+function given(places: LayerPlaces): LayerPlaces {
+  return Object.fromEntries(Object.entries(places).filter(([, place]) => place !== undefined));
+}
+
+function checkNoPlaces(places: LayerPlaces): void {
+  const [name] = Object.keys(given(places));
+  if (name !== undefined) throw badArgument('ERR_RANGE', name, 'a batch of hidden states', 'another batch');
+}
+
+function checkDeferred(option: unknown, { rows, layer }: CheckedSequences): void {
   const { deferred } = (typeof option === 'object' && option !== null ? option : {}) as { deferred?: unknown };
   if (deferred !== undefined && typeof deferred !== 'boolean')
     throw badArgument('ERR_RANGE', 'gradient.deferred', 'true or false', describe(deferred));
   if (deferred === true && !rows)
-    throw badArgument('ERR_RANGE', 'gradient.deferred', 'a batch of logits', 'one of log-probs');
+    throw badArgument('ERR_RANGE', 'gradient.deferred', 'a batch of logits', layer ? 'hidden states' : 'log-probs');
 }
 
 /** Where the scale is deferred, every row's gradient is to be a multiple of `onehot - p`. */
@@ -143,18 +201,20 @@ function overLogProbs(name: string, out: ArrayOut, inputs: object): GradientTarg
   return { kind: 'logProbs', out, over: true };
 }
 
-/** The gradient in a result: of the logits or of the log-probs, whichever the batch had. */
-export interface Gradients {
+/** The gradient in a result: of whichever the batch had. */
+export interface Gradients extends ReturnType<typeof linear.gradientsIn> {
   gradLogits?: Logits;
   gradLogProbs?: FloatArray;
   /** What the rows of `gradLogits` are yet to be multiplied with. */
   rowScale?: Float64Array;
 }
 
-/** A gradient in progress: read `badRows` for checkRows, then the others, and pass those to `finish`. */
+/** A gradient in progress: read `badRows` for `checkRows`, then the others, and pass those to `finish`. */
 export interface PendingGradient {
   array: MaybePending<HostArray> | DeviceMemory | undefined;
-  badRows?: MaybePending<Int32Array>; // of the logits
+  badRows?: MaybePending<Int32Array>;
+  /** Throws if a row has no finite gradient. Before that is read: where a device wrote nothing there is nothing to read. */
+  checkRows?: (badRows: Int32Array) => void;
   upstream?: MaybePending<Float64Array> | undefined; // [T] dL/dlogProbs, where the scale is deferred
   finish(array: HostArray | DeviceMemory | undefined, upstream?: Float64Array): Sliced<Gradients>;
 }
@@ -171,7 +231,7 @@ export function* writeGradientTask(
   const into = direct ? (target.out?.view as Float64Array) : undefined;
   if (target.kind === 'logits' && !target.deferred && 'written' in level) {
     const { gradLogits, badRows } = level.written;
-    return { array: gradLogits, badRows, finish: () => done({ gradLogits: target.view.source }) };
+    return { array: gradLogits, badRows, checkRows, finish: () => done({ gradLogits: target.view.source }) };
   }
   const gradLogProbs = yield* tokenGradientTask(level, terms, 'logProbs', into);
   if (target.kind === 'logProbs') {
@@ -185,6 +245,7 @@ export function* writeGradientTask(
     };
     return { array: gradLogProbs, finish };
   }
+  if (target.kind === 'layer') return yield* layerGradientTask(level, target.views, terms, gradLogProbs);
   checkMultiple(
     target,
     terms.some(({ of }) => of === 'entropy'),
@@ -196,19 +257,44 @@ export function* writeGradientTask(
   };
   if ('written' in level) {
     if (scale) yield* token.zeroRowsTask(target.view, scale);
-    return { array: level.written.gradLogits, badRows: level.written.badRows, upstream: scale, finish };
+    return { array: level.written.gradLogits, badRows: level.written.badRows, checkRows, upstream: scale, finish };
   }
   const { rows, onNonFinite } = level.checked;
   // Where non-finite rows are an error nothing is written; so far only the device may know of them.
   const halt = onNonFinite === 'error' ? level.nonFinite : undefined;
-  const withEntropy = terms.some(({ of }) => of === 'entropy');
-  const gradEntropy = withEntropy ? yield* tokenGradientTask(level, terms, 'entropy') : undefined;
+  const gradEntropy = yield* entropyGradientTask(level, terms);
   const upstream = { logSumExp: level.logSumExp!, gradLogProbs, entropy: level.entropy, gradEntropy, halt, watch };
   const { gradLogits, badRows } = yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, {
     ...upstream,
     deferred: target.deferred,
   });
-  return { array: gradLogits, badRows, upstream: scale, finish };
+  return { array: gradLogits, badRows, checkRows, upstream: scale, finish };
+}
+
+function* entropyGradientTask(level: TokenLevel, terms: readonly Term[]) {
+  return terms.some(({ of }) => of === 'entropy') ? yield* tokenGradientTask(level, terms, 'entropy') : undefined;
+}
+
+/** To hidden states and their layer. */
+function* layerGradientTask(
+  level: TokenLevel,
+  views: linear.LinearGradientViews,
+  terms: readonly Term[],
+  gradLogProbs: MaybePending<Float64Array>,
+): Task<PendingGradient> {
+  const { checked, logSumExp, entropy, mask, keptLogits } = level;
+  const layer = checked.layer!;
+  const [nonFinite] = yield* read(level.nonFinite);
+  if (nonFinite[0] !== 0 && checked.onNonFinite === 'error') return { array: undefined, finish: () => done({}) };
+  const gradEntropy = yield* entropyGradientTask(level, terms);
+  const upstream = { logSumExp: logSumExp!, gradLogProbs, entropy: gradEntropy && entropy, gradEntropy };
+  const badRows = yield* linear.backwardTask({ ...layer, mask }, views, upstream, keptLogits);
+  return {
+    array: undefined,
+    badRows,
+    checkRows: (bad) => linear.checkLinearGradients(bad, layer, 'gradient', CAUSES),
+    finish: () => done(linear.gradientsIn(views)),
+  };
 }
 
 /** dL/dlogits of a row is this times `onehot - p`. [T] */
@@ -226,9 +312,8 @@ function* done(gradients: Gradients): Sliced<Gradients> {
 
 const CAUSES = 'scores, rewards, advantages or coefficients are too large, or a normalizer too small';
 
-/** Throws if a row of the logits has no finite gradient. Before that is read: where a device wrote nothing there is nothing to read. */
-export function checkRows(badRows: Int32Array | undefined): void {
-  if (badRows) token.checkGradient(badRows, 'gradient', CAUSES);
+function checkRows(badRows: Int32Array): void {
+  token.checkGradient(badRows, 'gradient', CAUSES);
 }
 
 /** Every value is finite, also as an element of `out`. */

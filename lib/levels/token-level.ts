@@ -1,6 +1,7 @@
-// The token level of a batch: log-probs from logits, or as given.
+// The token level of a batch: log-probs from logits or hidden states, or as given.
 import type { TokenTerms } from '../kernels.js';
 import type { LogitsView } from '../logits.js';
+import * as linear from '../ops/linear-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
 import { type MaybePending, type OpenedAll, type Pending, read, readAll, type Task } from '../run/task.js';
 import { mapped, raggedSlices, type Sliced } from '../slices.js';
@@ -12,10 +13,11 @@ export interface TokenLevel {
   /** For a batch of log-probs: those and their mask, which are on the host. */
   given: GivenLogProbs | undefined;
   logProbs: MaybePending<Float64Array>; // [T]
-  logSumExp: Pending<Float64Array> | undefined; // [T], from logits
+  logSumExp: Pending<Float64Array> | undefined; // [T], unless given
   entropy: Pending<Float64Array> | undefined; // [T], on request
   mask: MaybePending<Uint8Array> | undefined; // [T], without non-finite tokens
   nonFinite: MaybePending<Int32Array>; // [1] the number of those
+  keptLogits?: linear.KeptLogits | undefined; // from hidden states
 }
 
 /** What is known of the tokens before their log-probs are. */
@@ -43,13 +45,20 @@ export function* onePassTask(
   return { checked, given: undefined, ...arrays, mask, written: { gradLogits, badRows } };
 }
 
-export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean): Task<TokenLevel> {
-  if (!checked.rows) {
+/** A batch's token level; `gradient`: a backward pass will follow. */
+export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean, gradient: boolean): Task<TokenLevel> {
+  const { rows, layer } = checked;
+  if (layer) {
+    const arrays = yield* linear.forwardTask(layer, entropy, gradient ? checked.chunkBytes : 0);
+    const { kept: mask, logits: keptLogits, ...others } = arrays;
+    return { checked, given: undefined, ...others, mask, keptLogits };
+  }
+  if (!rows) {
     const given = yield* givenLogProbs(checked);
     const { logProbs, mask, nonFinite } = given;
     return { checked, given, logProbs, logSumExp: undefined, entropy: undefined, mask, nonFinite };
   }
-  const arrays = yield* token.forwardTask(checked.rows, entropy);
+  const arrays = yield* token.forwardTask(rows, entropy);
   const { logProbs, logSumExp, kept, nonFinite } = arrays;
   return { checked, given: undefined, logProbs, logSumExp, entropy: arrays.entropy, mask: kept, nonFinite };
 }
@@ -63,7 +72,9 @@ export function* readResults<R extends Pick<TokenLevel, 'nonFinite'>>(
 ): Task<OpenedAll<R>> {
   const opened = yield* readAll(arrays);
   const [count] = opened.nonFinite as Int32Array;
-  if (checked.rows) yield* token.checkFinite(checked.rows, count, mask!, checked.onNonFinite);
+  const { rows, layer, onNonFinite } = checked;
+  if (rows) yield* token.checkFinite(rows, count, mask!, onNonFinite);
+  if (layer) yield* linear.checkForward(layer, count, mask!, onNonFinite);
   return opened;
 }
 

@@ -4,11 +4,19 @@
 import { badArgument, describe, isArray, isRevoked } from '../errors.js';
 import type { DeviceMemory } from '../kernels.js';
 import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
-import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradient } from '../levels/gradient.js';
-import { checkMultiple, checkRows, gradientTarget, writeGradientTask } from '../levels/gradient.js';
+import type {
+  GradientOf,
+  Gradients,
+  GradientTarget,
+  LayerPlaces,
+  LossGradient,
+  PendingGradient,
+} from '../levels/gradient.js';
+import { checkMultiple, gradientTarget, LAYER_PLACES, writeGradientTask } from '../levels/gradient.js';
 import { checkScore, type Score } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
 import { knownTokens, onePassTask, ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
+import type { Matrix, MatrixGradientOption } from '../matrices.js';
 import type {
   CheckedBatch,
   LossBatch,
@@ -39,7 +47,13 @@ export interface GradientOptions<G> {
   gradient?: G;
 }
 
-type GradientIn<B, G> = [G] extends ['none'] ? unknown : 'none' extends G ? Partial<Written<B, G>> : Written<B, G>;
+type GradientIn<B, G, Places> = [B] extends [{ hidden: Matrix }]
+  ? GradientOf<B, Places>
+  : [G] extends ['none']
+    ? unknown
+    : 'none' extends G
+      ? Partial<Written<B, G>>
+      : Written<B, G>;
 
 type Written<B, G> = GradientOf<B> &
   ([Extract<G, { deferred: true }>] extends [never]
@@ -76,11 +90,17 @@ type ValueOf<B> = B extends { rewards: FloatArray; cuGroups: Int32Array }
     };
 
 /**
- * Result of a loss on a batch `B`, with `G` the `gradient` option; `Always` names values that the loss never leaves out.
+ * Result of a loss on a batch `B`, with `G` the `gradient` option; `Always` names values that the loss never leaves out. From hidden
+ * states, `Places` are the options {@link LayerPlaces}.
  */
-export type LossResult<B, G = 'new', Always extends keyof LossValue = never> = ValueOf<B> &
+export type LossResult<B, G = 'new', Always extends keyof LossValue = never, Places = unknown> = ValueOf<B> &
   Required<Pick<LossValue, Always>> &
-  GradientIn<B, G>;
+  GradientIn<B, G, Places>;
+
+type Place = MatrixGradientOption;
+
+/** What the gradients of hidden states and their layer are for a `gradient` option. */
+type PlaceFor<G> = [G] extends ['none'] ? 'none' : 'new';
 
 /** A loss as a recipe. */
 export interface LossRecipe<P, I> {
@@ -101,15 +121,27 @@ export interface LossRecipe<P, I> {
 /** A loss: the async function and its blocking twin. `Always` names values that its result never lacks. */
 export interface Loss<P, I, Always extends keyof LossValue = never> {
   /** The loss of a batch, without blocking. */
-  run<B extends LossBatch<I>, G extends LossGradient<B> = 'new'>(
+  run<
+    B extends LossBatch<I>,
+    G extends LossGradient<B> = 'new',
+    H extends Place = PlaceFor<G>,
+    W extends Place = PlaceFor<G>,
+    C extends Place = PlaceFor<G>,
+  >(
     batch: B,
-    options?: Partial<P> & LossOptions & AsyncOptions & GradientOptions<G>,
-  ): Promise<LossResult<B, G, Always>>;
+    options?: Partial<P> & LossOptions & AsyncOptions & GradientOptions<G> & LayerPlaces<H, W, C>,
+  ): Promise<LossResult<B, G, Always, LayerPlaces<H, W, C>>>;
   /** As `run`, blocking. */
-  runSync<B extends LossBatch<I>, G extends LossGradient<B> = 'new'>(
+  runSync<
+    B extends LossBatch<I>,
+    G extends LossGradient<B> = 'new',
+    H extends Place = PlaceFor<G>,
+    W extends Place = PlaceFor<G>,
+    C extends Place = PlaceFor<G>,
+  >(
     batch: B,
-    options?: Partial<P> & LossOptions & GradientOptions<G>,
-  ): LossResult<B, G, Always>;
+    options?: Partial<P> & LossOptions & GradientOptions<G> & LayerPlaces<H, W, C>,
+  ): LossResult<B, G, Always, LayerPlaces<H, W, C>>;
 }
 
 /**
@@ -176,7 +208,7 @@ export function namedLoss<P extends object, I = unknown, Always extends keyof Lo
 /** Reads the options of a loss; throws on those that it does not have. */
 type TakeOptions = (options: object, mode: 'sync' | 'async') => Taken;
 
-const GRADIENT_OPTION: OptionNames = { gradient: { out: true, deferred: true } };
+const GRADIENT_OPTION: OptionNames = { gradient: { out: true, deferred: true }, ...LAYER_PLACES };
 
 function refuseUnknown(name: string, parameters: OptionNames): TakeOptions {
   const sync = { ...parameters, ...LOSS_OPTIONS, ...GRADIENT_OPTION };
@@ -198,7 +230,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
     const { rolloutCorrection } = options as RolloutParameters;
     const sequences = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one');
-    const target = gradientTarget(sequences, options.gradient, batch); // may have getters too, so before rewards are used
+    const target = gradientTarget(sequences, options, batch); // may have getters too, so before rewards are used
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     // Here and below without spreads in literals, which take V8 microseconds.
     const groups = yield* checkGroups(batch, sequences.sequences);
@@ -213,11 +245,11 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const inOnePass = yield* onePassGradient(checked, target, prepared);
     const level = yield* inOnePass
       ? onePassTask(checked, withEntropy, inOnePass.view, inOnePass.terms)
-      : tokenLevelTask(checked, withEntropy);
+      : tokenLevelTask(checked, withEntropy, target.kind !== 'none');
     const outcome = yield* evaluate(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms, false);
     const results = yield* readResults(level, outcomeArrays(outcome, level, gradient, options.logProbs === true));
-    checkRows(results.badRows);
+    if (results.badRows) gradient.checkRows?.(results.badRows);
     // After the checks: where non-finite rows are an error, a gradient in host memory is left alone from here on.
     const [array] = isOnDevice(gradient.array) ? [gradient.array] : yield* read(gradient.array);
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
@@ -258,7 +290,7 @@ function takeBatch<B extends object>(batch: B, ours: boolean): B {
   return ours ? fields : Object.create(batch, Object.getOwnPropertyDescriptors(fields));
 }
 
-type OptionsOf<P> = Partial<P & LossOptions> & GradientOptions<LossGradient<Batch>>;
+type OptionsOf<P> = Partial<P & LossOptions> & GradientOptions<LossGradient<Batch>> & LayerPlaces;
 
 function checkRecipe<P, I>(recipe: LossRecipe<P, I>): LossRecipe<P, I> {
   const { score, objective, defaults, parameters } = objectArgument('recipe', recipe);

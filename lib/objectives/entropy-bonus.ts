@@ -25,7 +25,8 @@ export function entropyBonus(
   const coefficient = finiteNumber('entropyCoef', options.entropyCoef ?? 0, { min: 0 });
   const weights = aggregationWeights(options, checked.sequences);
   if (coefficient === 0) return undefined;
-  if (!checked.rows) throw badArgument('ERR_RANGE', 'entropyCoef', '0 for a batch of log-probs', String(coefficient));
+  if (checked.logProbsSource)
+    throw badArgument('ERR_RANGE', 'entropyCoef', '0 for a batch of log-probs', String(coefficient));
   return {
     *extend(level, result) {
       const channel = yield* meanTask(level, level.entropy!);

@@ -1,6 +1,6 @@
 import { checkApart, type Extent, overlap } from '../backend/extents.js';
 import { badArgument, type RlvrError } from '../errors.js';
-import type { Backend, GradientArgument, HostLogits, MatrixArgument } from '../kernels.js';
+import type { GradientArgument, HostLogits, MatrixArgument } from '../kernels.js';
 import {
   type GradientView,
   givenMatrix,
@@ -18,7 +18,9 @@ import {
   type AsyncOptions,
   type BackendOptions,
   kernel,
+  type MaybePending,
   optionsOf,
+  type Pending,
   pending,
   read,
   runAsync,
@@ -26,8 +28,10 @@ import {
   type Task,
 } from '../run/task.js';
 import type { Sliced } from '../slices.js';
-import { type FloatArray, ID_ARRAYS, optionalMask, targetIds, typedArray } from '../validate.js';
+import { type FloatArray, finiteNumber, ID_ARRAYS, optionalMask, targetIds, typedArray } from '../validate.js';
 import {
+  checkFinite,
+  type ForwardArrays,
   forwardOutputs,
   forwardResult,
   type NonFiniteRule,
@@ -94,7 +98,7 @@ type GradientBy<Option, Input> = Option extends { out: infer Out }
       ? undefined
       : Input;
 
-type OptionIn<Options, Name extends string> = Options extends { [K in Name]: infer Option } ? Option : 'new';
+type OptionIn<Options, Name extends string> = Options extends { [K in Name]?: infer Option } ? Option : 'new';
 
 /** Result of {@link linearLogProbsBackward}: the arrays and tensors of the options, or new ones in the form of the inputs. */
 export interface LinearGradients<Inputs, Options> {
@@ -113,7 +117,8 @@ interface Layer {
   bias: MatrixView | undefined; // [1, V]
 }
 
-interface LinearRows extends Layer {
+/** Checked rows. */
+export interface LinearRows extends Layer {
   targets: Int32Array;
   mask: Uint8Array | undefined;
   temperature: number;
@@ -152,20 +157,17 @@ function quotient(name: string, { data }: { data: HostLogits }, parts: number, p
 }
 
 /** Validates what both directions share. */
-function* linearRows(inputs: LinearLogProbsInputs, temperature: unknown, backend: Backend): Sliced<LinearRows> {
-  if (backend.name === 'cuda') {
-    throw badArgument(
-      'ERR_BACKEND',
-      'backend',
-      "'cpu' or 'reference': hidden states have no CUDA kernels yet",
-      "'cuda'",
-    );
-  }
+export function* linearRows(inputs: LinearLogProbsInputs, temperature: unknown): Sliced<LinearRows> {
   const tokens = typedArray('targets', inputs.targets, ID_ARRAYS).length;
   const layer = layerOf(inputs, tokens);
   const mask = optionalMask(inputs.mask, tokens);
   const targets = yield* targetIds(inputs.targets, tokens, layer.weight.rows, mask);
   return { ...layer, targets, mask, temperature: temperatureOption(temperature) };
+}
+
+/** Rows with the mask of a forward pass, which may have dropped more of them. */
+interface KernelRows extends Omit<LinearRows, 'mask'> {
+  mask: MaybePending<Uint8Array> | undefined;
 }
 
 function matrixArgument({ data, dtype, rowStride }: MatrixView): MatrixArgument {
@@ -177,7 +179,7 @@ function gradientArgument(view: GradientView | undefined): GradientArgument | un
 }
 
 /** To be spread last, as those of logits. */
-function kernelRows({ hidden, weight, bias, targets, mask, temperature }: LinearRows) {
+function kernelRows({ hidden, weight, bias, targets, mask, temperature }: KernelRows) {
   return {
     hidden: matrixArgument(hidden),
     weight: matrixArgument(weight),
@@ -204,32 +206,81 @@ const backwardOptions = optionsOf<LinearLogProbsBackwardOptions>('linearLogProbs
   gradBias: place,
 });
 
+/** Logits that a forward pass leaves to backward passes, which need not compute them again. */
+export interface KeptLogits {
+  keptLogits: Pending<Float32Array>; // some columns of the rows that the mask leaves
+  keptRows: Pending<Int32Array>; // [T] which of those rows is row t
+}
+
+/** What the forward pass leaves. */
+export interface LinearForwardArrays extends ForwardArrays {
+  logits: KeptLogits | undefined;
+}
+
+const DEFAULT_CHUNK_BYTES = 2 ** 26;
+
+/** The bytes of logits that a forward pass may keep. */
+export function chunkBytesOption(value: unknown): number {
+  return finiteNumber('chunkBytes', value ?? DEFAULT_CHUNK_BYTES, { min: 0, max: 2 ** 40, integer: true });
+}
+
+const MOST_PADDED = 17 / 16; // of a row of logits: native/cpu/linear_log_probs.cpp
+
+/** Memory for as many of the logits as fit in `chunkBytes`. */
+function keptArrays({ mask, hidden, weight }: LinearRows, chunkBytes: number) {
+  if (chunkBytes === 0) return undefined;
+  const rows = mask ? mask.reduce((count, keeps) => count + (keeps === 0 ? 0 : 1), 0) : hidden.rows;
+  const wanted = Math.ceil(rows * (weight.rows * MOST_PADDED + 16));
+  return {
+    keptLogits: newArray('chunkBytes', Float32Array, Math.min(wanted, Math.floor(chunkBytes / 4))),
+    keptRows: newArray('targets', Int32Array, hidden.rows),
+  };
+}
+
+/** The forward pass on validated rows; it keeps up to `chunkBytes` of the logits. */
+export function* forwardTask(rows: LinearRows, entropy: boolean, chunkBytes: number): Task<LinearForwardArrays> {
+  const outputs = forwardOutputs(rows.hidden.rows, entropy);
+  const kept = keptArrays(rows, chunkBytes);
+  const { keptLogits, keptRows } = kept ?? {};
+  yield kernel('linearLogProbsForward', { ...outputs, keptLogits, keptRows, ...kernelRows(rows) });
+  return { ...pending(outputs), logits: kept && pending(kept) };
+}
+
+/** Throws if the forward pass could not do its work, or if rows were not finite and that is an error. */
+export function* checkForward(
+  rows: LinearRows,
+  count: number,
+  kept: MaybePending<Uint8Array>,
+  rule: NonFiniteRule,
+): Task<void> {
+  if (count < 0) throw noMemory(rows);
+  yield* checkFinite(rows, count, kept, rule, 'hidden');
+}
+
 function* forwardOp(
   inputs: LinearLogProbsInputs,
   { temperature, entropy, onNonFinite }: Partial<LinearLogProbsOptions>,
-  backend: Backend,
 ): Task<TokenLogProbs> {
-  const rows = yield* linearRows(inputs, temperature, backend);
+  const rows = yield* linearRows(inputs, temperature);
   const rule = nonFiniteRule(onNonFinite);
-  const outputs = forwardOutputs(rows.hidden.rows, entropy === true);
-  yield kernel('linearLogProbsForward', { ...outputs, ...kernelRows(rows) });
-  const [nonFinite] = yield* read(pending(outputs).nonFinite);
-  if (nonFinite[0] < 0) throw noMemory(rows);
-  return yield* forwardResult(pending(outputs), rows, rule, 'hidden');
+  const arrays = yield* forwardTask(rows, entropy === true, 0);
+  const [nonFinite] = yield* read(arrays.nonFinite);
+  yield* checkForward(rows, nonFinite[0], arrays.kept, rule);
+  return yield* forwardResult(arrays, rows, rule, 'hidden');
 }
 
-type Gradients = Partial<Record<'gradHidden' | 'gradWeight' | 'gradBias', GradientView>>;
+/** Where each gradient goes. */
+export type LinearGradientViews = Partial<Record<'gradHidden' | 'gradWeight' | 'gradBias', GradientView>>;
+
+/** The options that say so. */
+export type LinearGradientOptions = Pick<LinearLogProbsBackwardOptions, keyof LinearGradientViews>;
 
 /** Where the gradients go, apart from the inputs and from each other. */
-function gradientViews(
-  inputs: LinearLogProbsBackwardInputs,
+export function linearGradientViews(
+  inputs: object,
   rows: Layer,
-  {
-    gradHidden = 'new',
-    gradWeight = 'new',
-    gradBias = rows.bias ? 'new' : 'none',
-  }: Partial<LinearLogProbsBackwardOptions>,
-): Gradients {
+  { gradHidden = 'new', gradWeight = 'new', gradBias = rows.bias ? 'new' : 'none' }: LinearGradientOptions,
+): LinearGradientViews {
   if (!rows.bias && gradBias !== 'none') {
     throw badArgument('ERR_RANGE', 'gradBias', "'none', as there is no bias", 'another option');
   }
@@ -243,7 +294,7 @@ function gradientViews(
 }
 
 /** Of a copy, what counts is where it is written to in the end. */
-function checkAllApart(views: Gradients, inputs: object, { hidden, weight, bias }: Layer): void {
+function checkAllApart(views: LinearGradientViews, inputs: object, { hidden, weight, bias }: Layer): void {
   const extents: [name: string, extent: Extent][] = [];
   const matrices = { hidden, weight, ...(bias && { bias }) };
   for (const [name, view] of Object.entries(matrices)) extents.push([name, matrixExtent(view)]);
@@ -257,28 +308,52 @@ function checkAllApart(views: Gradients, inputs: object, { hidden, weight, bias 
   }
 }
 
-function* backwardOp(
-  inputs: LinearLogProbsBackwardInputs,
-  options: Partial<LinearLogProbsBackwardOptions>,
-  backend: Backend,
-): Task<{ [K in keyof Gradients]: Matrix }> {
-  const rows = yield* linearRows(inputs, options.temperature, backend);
-  const upstream = yield* upstreamFloats(inputs, rows.hidden.rows);
-  const views = gradientViews(inputs, rows, options);
+/** What the backward pass takes from the forward pass, and from the loss. */
+interface LinearUpstream {
+  logSumExp: MaybePending<Float64Array>;
+  gradLogProbs: MaybePending<Float64Array>;
+  entropy: MaybePending<Float64Array> | undefined;
+  gradEntropy: MaybePending<Float64Array> | undefined;
+}
+
+/** The backward pass on validated rows; read what it returns for checkLinearGradients. */
+export function* backwardTask(
+  rows: KernelRows,
+  views: LinearGradientViews,
+  upstream: LinearUpstream,
+  kept: KeptLogits | undefined,
+): Task<Pending<Int32Array>> {
   const badRows = newArray('badRows', Int32Array, 4).fill(-1);
+  const { keptLogits, keptRows } = kept ?? {};
   yield kernel('linearLogProbsBackward', {
     ...upstream,
     gradHidden: gradientArgument(views.gradHidden),
     gradWeight: gradientArgument(views.gradWeight),
     gradBias: gradientArgument(views.gradBias),
     badRows,
+    keptLogits,
+    keptRows,
     ...kernelRows(rows),
   });
-  const [bad] = yield* read(pending({ badRows }).badRows);
-  if (bad[0] < -1) throw noMemory(rows);
-  checkGradients(bad);
+  return pending({ badRows }).badRows;
+}
+
+/** The gradients that are wanted, as the caller has them. */
+export function gradientsIn(views: LinearGradientViews): { [K in keyof LinearGradientViews]: Matrix } {
   const wanted = Object.entries(views).filter(([, view]) => view !== undefined);
   return Object.fromEntries(wanted.map(([name, view]) => [name, view.source]));
+}
+
+function* backwardOp(
+  inputs: LinearLogProbsBackwardInputs,
+  options: Partial<LinearLogProbsBackwardOptions>,
+): Task<ReturnType<typeof gradientsIn>> {
+  const rows = yield* linearRows(inputs, options.temperature);
+  const upstream = yield* upstreamFloats(inputs, rows.hidden.rows);
+  const views = linearGradientViews(inputs, rows, options);
+  const [badRows] = yield* read(yield* backwardTask(rows, views, upstream, undefined));
+  checkLinearGradients(badRows, rows, 'gradLogProbs', 'gradLogProbs or gradEntropy are too large');
+  return gradientsIn(views);
 }
 
 /** What a kernel without memory to work in left is unspecified. */
@@ -286,17 +361,26 @@ function noMemory({ hidden: { rows, width } }: Layer): RlvrError {
   return badArgument('ERR_RANGE', 'hidden', 'a size for which there is memory to work in', `[${rows}, ${width}]`);
 }
 
-/** Throws if a gradient is not finite, naming the first such row of it. */
-function checkGradients([fromUpstream, ...written]: Int32Array): void {
+/**
+ * Throws if a gradient is not finite, naming its first row; `argument` and `causes` are of the upstream gradient, where that is
+ * to blame.
+ */
+export function checkLinearGradients(
+  [fromUpstream, ...written]: Int32Array,
+  rows: Layer,
+  argument: string,
+  causes: string,
+): void {
+  if (fromUpstream < -1) throw noMemory(rows);
   if (fromUpstream >= 0) {
-    const got = `one beyond float32 at row ${fromUpstream}: gradLogProbs or gradEntropy are too large`;
-    throw badArgument('ERR_NONFINITE', 'gradLogProbs', 'a finite gradient of every logit', got);
+    const got = `one beyond float32 at row ${fromUpstream}: ${causes}`;
+    throw badArgument('ERR_NONFINITE', argument, 'a finite gradient of every logit', got);
   }
   const of = written.findIndex((row) => row >= 0);
   if (of < 0) return;
-  const causes = 'an input is not finite, logSumExp is not theirs, or its dtype has no numbers so large';
+  const others = 'an input is not finite, logSumExp is not theirs, or its dtype has no numbers so large';
   const name = ['gradHidden', 'gradWeight', 'gradBias'][of];
-  throw badArgument('ERR_NONFINITE', name, 'a finite gradient', `another at row ${written[of]}: ${causes}`);
+  throw badArgument('ERR_NONFINITE', name, 'a finite gradient', `another at row ${written[of]}: ${others}`);
 }
 
 /**

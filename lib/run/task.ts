@@ -111,8 +111,13 @@ export function optionsOf<O extends BackendOptions>(of: string, own: NamesOf<Omi
   return { sync: checked({ ...SYNC_OPTIONS, ...own }), async: checked({ ...ASYNC_OPTIONS, ...own }) };
 }
 
-const backendOf = (fields: object, options: BackendOptions) =>
-  selectBackend(options.backend, (fields as { logits?: unknown }).logits);
+function backendOf(fields: object, options: BackendOptions): Backend {
+  const { logits, hidden } = fields as { logits?: unknown; hidden?: unknown };
+  const backend = selectBackend(options.backend, logits);
+  if (hidden === undefined || backend.name !== 'cuda') return backend;
+  const expected = "'cpu' or 'reference': hidden states have no CUDA kernels yet";
+  throw badArgument('ERR_BACKEND', 'backend', expected, "'cuda'");
+}
 
 /** Runs an op on a call's own fields and options, on the backend for its logits, if it has any. */
 export function runSync<F extends object, O extends BackendOptions, Result>(

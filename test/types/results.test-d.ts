@@ -139,3 +139,24 @@ expectType<Float32Array>()(linearLogProbsBackwardSync({ ...layer, bias: f32 }, {
 linearLogProbsBackward(layer, { gradHidden: 'in-place' });
 // @ts-expect-error nothing is added to float64
 linearLogProbsBackward(layer, { gradWeight: { accumulate: f64 } });
+
+// A loss of hidden states has the gradients of all three, where the options put them.
+const fromHidden = { hidden: f32, weight: ownTensor, targets, ...packed };
+const ofHidden = await conspo(fromHidden, { tau: 0.2 });
+expectType<Float32Array>()(ofHidden.gradHidden, true);
+expectType<OwnTensor>()(ofHidden.gradWeight, true);
+expectType<undefined>()(ofHidden.gradBias, true);
+const frozen = grpoSync({ ...fromHidden, bias: f32 }, { gradWeight: 'none', gradBias: { accumulate: f32 } });
+expectType<Float32Array>()(frozen.gradHidden, true);
+expectType<undefined>()(frozen.gradWeight, true);
+expectType<Float32Array>()(frozen.gradBias, true);
+expectType<undefined>()(conspoSync(fromHidden, { gradient: 'none' }).gradHidden, true);
+// @ts-expect-error there are no logits
+ofHidden.gradLogits;
+// @ts-expect-error no gradient of a layer in place
+conspo(fromHidden, { gradient: 'in-place' });
+// @ts-expect-error hidden states need the weight of their layer
+conspo({ hidden: f32, targets, ...packed });
+const scoredHidden = await forward(fromHidden, 'logLikelihood');
+expectType<OwnTensor>()((await scoredHidden.backward(f64)).gradWeight, true);
+expectType<undefined>()((await scoredHidden.backward(f64, { gradWeight: 'none' })).gradWeight, true);
