@@ -111,6 +111,9 @@ export function gradientError(
   return Math.sqrt(difference / (size || 1));
 }
 
+/** Near 0 a loss is a difference of larger terms: there its error is absolute. */
+export const lossError = (value = Number.NaN, exact: number) => Math.abs(value - exact) / Math.max(1, Math.abs(exact));
+
 /** ||values - exact|| / ||exact||; NaN where anything is NaN or the lengths differ. */
 export function normError(values: ArrayLike<number>, exact: ArrayLike<number>): number {
   let difference = values.length === exact.length ? 0 : Number.NaN;

@@ -13,6 +13,7 @@ import {
   WrongResult,
 } from './float64.js';
 import { Random } from './random.js';
+import type { Rollouts } from './rollouts.js';
 
 /** hidden [T, d], weight [V, d] */
 export interface LinearShape {
@@ -98,18 +99,19 @@ export function linearCosts(shape: LinearShape, dtype: DType, gradients: WantedG
   };
 }
 
-/** Fails before anything is allocated, as `requireMemory` of logits. With `peers`, room for what they hold too. */
+/** Fails before anything is allocated, as `requireMemory` of logits. */
 export function requireLinearMemory(shape: LinearShape, dtypes: readonly DType[], peers: number): void {
   const { tokens, vocab, width } = shape;
   const layer = (tokens + vocab) * width;
   const logits = 4 * tokens * vocab;
-  const own = dtypes.reduce((sum, dtype) => sum + 2 * layer * bytesPerElement(dtype), 4 * layer + 2 * logits);
-  const theirs = peers * (10 * layer + 4 * logits); // two dtypes and a gradient; log-probs, their gradient and the logits'
+  const own = dtypes.reduce((sum, dtype) => sum + 2 * layer * bytesPerElement(dtype), 8 * layer + 3 * logits);
+  const inCall = 8 * layer + 4 * logits; // in another process: of a peer, or one of ours whose peak is measured
+  const needed = own + inCall + 6 * layer * peers; // f32 and bf16
   const free = availableMemory();
-  if (own + theirs <= 0.8 * free) return;
+  if (needed <= 0.8 * free) return;
   const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
   throw new Error(
-    `${formatShape(shape)} needs ${gib(own + theirs)} for its arrays, and ${gib(free)} is left: ask for fewer --tokens, or for another --preset`,
+    `${formatShape(shape)} needs ${gib(needed)} for its arrays, and ${gib(free)} is left: ask for fewer --tokens, or another --preset`,
   );
 }
 
@@ -125,7 +127,13 @@ export interface LinearTruth {
 export interface LinearArena {
   readonly problem: LinearProblem;
   readonly truth: LinearTruth;
+  /** Of all rows, from the forward pass that `truth` was compared with. */
+  readonly logProbs: Float64Array;
+  /** For losses. */
+  readonly rollouts: LossRollouts;
 }
+
+export type LossRollouts = Rollouts & { readonly oldLogProbs: Float64Array };
 
 export function linearRowsTruth({ shape, hidden, weight, targets }: LinearProblem): RowTruth[] {
   const { tokens, vocab, width } = shape;

@@ -15,7 +15,7 @@ export type PresetName = keyof typeof PRESETS;
 export const presetNames = Object.keys(PRESETS) as PresetName[];
 export const defaultPresets: readonly PresetName[] = ['qwen-2.5', 'llama-2'];
 export const defaultTokens = 256;
-/** Of the section `linear`, whatever the preset. */
-export const defaultLinearPresets: readonly PresetName[] = ['qwen-2.5', 'llama-3', 'gpt-2'];
+/** Of hidden states. The largest comes first: its arrays may not be collected before those of the next are made. */
+export const defaultLinearPresets: readonly PresetName[] = ['llama-3', 'qwen-2.5', 'gpt-2'];
 export const defaultLinearTokens = 512;
 export const defaultWidth = 896;

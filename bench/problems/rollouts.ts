@@ -8,6 +8,9 @@ export interface Lengths {
   readonly max: number;
 }
 
+/** Of the sections that start from logits or hidden states. */
+export const LOSS_LENGTHS: Lengths = { min: 32, max: 32 };
+
 export interface Rollouts {
   readonly cuSeqlens: Int32Array; // [N + 1]
   readonly cuGroups: Int32Array; // [G + 1]
@@ -45,6 +48,12 @@ function group(cuSeqlens: Int32Array, groupSize: number): Rollouts {
 }
 
 const draw = ({ min, max }: Lengths, random: Random) => min + Math.floor(random.uniform() * (max - min + 1));
+
+/** Ratios so near 1 that no loss clips any. */
+const STEP = 1e-4;
+
+/** Log-probs of the policy before its last step. */
+export const oldLogProbsOf = (logProbs: Float64Array) => logProbs.map((logProb, t) => logProb + STEP * Math.sin(t));
 
 /** As many sequences as `tokens` are enough for, the last one cut short; at least two, if there are two tokens. */
 export function rolloutsOfTokens(tokens: number, lengths: Lengths, groupSize: number, seed: number): Rollouts {

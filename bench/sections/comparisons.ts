@@ -47,6 +47,13 @@ export class Claims {
     this.percent(claim, row, row.ofPeak);
   }
 
+  /** How many times as much memory a call by `row` takes as one by the other. */
+  memory(claim: string, row: Row, other: Row | undefined): void {
+    if (!row.peakBytes || !other?.peakBytes) return;
+    const { section } = this;
+    this.list.push({ section, claim, shape: row.shape, value: row.peakBytes / other.peakBytes, unit: 'times' });
+  }
+
   private percent(claim: string, row: Row | undefined, share: number | null | undefined): void {
     if (!row || typeof share !== 'number') return;
     const { section } = this;

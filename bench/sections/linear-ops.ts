@@ -1,9 +1,15 @@
 // What the section `linear` measures of this package from hidden states, in its own process and, for the peak of the memory, in
 // another (linear-peak.ts).
 import { type BackendName, linearLogProbsBackwardSync, linearLogProbsSync } from '../../lib/index.js';
-import type { LinearLayer, LinearProblem, Matrix, WantedGradients } from '../problems/linear.js';
+import type { LossName } from '../../lib/losses/list.js';
+import type { LinearLayer, LossRollouts, Matrix, WantedGradients } from '../problems/linear.js';
+import { LOSSES } from './loss-functions.js';
 
-export type LinearInputs = Pick<LinearLayer, 'hidden' | 'weight'> & Pick<LinearProblem, 'targets' | 'upstream'>;
+export interface LinearInputs extends Pick<LinearLayer, 'hidden' | 'weight'> {
+  readonly targets: Int32Array;
+  readonly upstream: Float64Array; // [T]
+  readonly rollouts: LossRollouts;
+}
 
 /** Arrays for the gradients; without them they are new. */
 export interface LinearGradients {
@@ -11,16 +17,19 @@ export interface LinearGradients {
   readonly weight: Matrix;
 }
 
-export interface LinearResult {
-  readonly logProbs: Float64Array; // [T]
+interface LinearResult {
+  readonly logProbs?: ArrayLike<number>; // [T]
+  readonly loss?: number;
 }
 
 export interface LinearOp {
   readonly gradients: WantedGradients;
+  /** Whose gradients to log-probs they begin with; else they are given. */
+  readonly loss?: LossName;
   run(inputs: LinearInputs, backend: BackendName, gradients?: LinearGradients): LinearResult;
 }
 
-const place = (out: Matrix | undefined) => (out ? { out } : 'new');
+const place = (out: Matrix | undefined): 'new' | { out: Matrix } => (out ? { out } : 'new');
 
 function backward(
   { hidden, weight, targets, upstream: gradLogProbs }: LinearInputs,
@@ -36,6 +45,21 @@ function backward(
   return { logProbs, ...linearLogProbsBackwardSync(inputs, { gradHidden, gradWeight, backend }) };
 }
 
+/** More than there are. */
+const ALL_LOGITS = 2 ** 40;
+
+function lossOp(loss: LossName, chunkBytes?: number): LinearOp {
+  return {
+    gradients: ['hidden', 'weight'],
+    loss,
+    run({ hidden, weight, targets, rollouts }, backend, gradients) {
+      const places = { gradHidden: place(gradients?.hidden), gradWeight: place(gradients?.weight) };
+      const batch = { hidden, weight, targets, ...rollouts };
+      return LOSSES[loss](batch, { ...places, backend, ...(chunkBytes !== undefined && { chunkBytes }) });
+    },
+  };
+}
+
 export const LINEAR_OPS = {
   forward: {
     gradients: [],
@@ -49,6 +73,10 @@ export const LINEAR_OPS = {
     gradients: ['hidden'],
     run: (inputs, backend, gradients) => backward(inputs, backend, gradients, true),
   },
+  conspo: lossOp('conspo'),
+  'conspo, logits kept': lossOp('conspo', ALL_LOGITS),
+  grpo: lossOp('grpo'),
+  'grpo, logits kept': lossOp('grpo', ALL_LOGITS),
 } satisfies Record<string, LinearOp>;
 
 export type LinearOpName = keyof typeof LINEAR_OPS;

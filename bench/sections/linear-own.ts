@@ -1,7 +1,7 @@
 // The contenders of the section `linear` that are this package's own, and the yardstick of their arithmetic.
 import type { BackendName } from '../../lib/index.js';
 import { benchAddon } from '../problems/addon.js';
-import { normError, requireWithin, valueError } from '../problems/float64.js';
+import { lossError, normError, requireWithin, valueError } from '../problems/float64.js';
 import {
   checkLinearGradients,
   type LinearArena,
@@ -14,8 +14,9 @@ import {
 import { LINEAR_TOLERANCE } from '../problems/tolerances.js';
 import { ARITHMETIC } from '../rows.js';
 import type { Contender } from '../timing.js';
-import { LINEAR_OP_NAMES, LINEAR_OPS, type LinearGradients, type LinearOp } from './linear-ops.js';
+import { LINEAR_OP_NAMES, LINEAR_OPS, type LinearGradients, type LinearOp, type LinearOpName } from './linear-ops.js';
 import { peakOfOp } from './linear-peak.js';
+import { LOSSES } from './loss-functions.js';
 import { ownIdentity } from './own.js';
 
 /** About 10 ms on two cores with AVX-512. */
@@ -47,27 +48,46 @@ export function linearContenders(
 ): Contender[] {
   return LINEAR_OP_NAMES.map((op): Contender => {
     const { gradients: wanted, run }: LinearOp = LINEAR_OPS[op];
-    const { problem, truth } = arena;
     const { dtype } = layer;
-    const inputs = { ...layer, targets: problem.targets, upstream: problem.upstream };
+    const { problem, rollouts } = arena;
+    const { shape, targets, upstream } = problem;
+    const inputs = { ...layer, targets, upstream, rollouts };
     const name = `${op} ${dtype}, ${backend}`;
     return {
-      ...ownIdentity({ section: 'linear', shape: problem.shape, backend }),
+      ...ownIdentity({ section: 'linear', shape, backend }),
       op,
       dtype,
-      ...linearCosts(problem.shape, dtype, wanted),
+      ...linearCosts(shape, dtype, wanted),
       check() {
-        const { logProbs } = run(inputs, backend, gradients);
-        const error = valueError(logProbs, truth.rows, 'logProb');
-        requireWithin(name, error, LINEAR_TOLERANCE.value);
+        for (const one of wanted) gradients[one].data.fill(0); // what another op left there may be right
+        const { error, upstream: toLogProbs } = checkValue(op, arena, run(inputs, backend, gradients), name);
         if (wanted.length === 0) return error;
         const rows = Object.fromEntries(wanted.map((one) => [one, tensorRows(gradients[one], name)]));
-        return checkLinearGradients(name, rows, problem.upstream, arena, LINEAR_TOLERANCE.gradient[dtype]);
+        return checkLinearGradients(name, rows, toLogProbs, arena, LINEAR_TOLERANCE.gradient[dtype]);
       },
       run: () => run(inputs, backend, gradients),
-      peakBytes: () => peakOfOp({ op, dtype, backend, shape: problem.shape }),
+      peakBytes: () => peakOfOp({ op, dtype, backend, shape }),
     };
   });
+}
+
+/** Log-probs against float64, a loss against the reference backend's on log-probs; and where the gradients begin. */
+function checkValue(
+  op: LinearOpName,
+  { problem, truth, logProbs, rollouts }: LinearArena,
+  result: ReturnType<LinearOp['run']>,
+  name: string,
+): { error: number; upstream: ArrayLike<number> } {
+  const { loss }: LinearOp = LINEAR_OPS[op];
+  if (loss === undefined) {
+    const error = valueError(result.logProbs ?? [], truth.rows, 'logProb');
+    requireWithin(name, error, LINEAR_TOLERANCE.value);
+    return { error, upstream: problem.upstream };
+  }
+  const expected = LOSSES[loss]({ ...rollouts, logProbs }, { backend: 'reference' });
+  const error = lossError(result.loss, expected.loss);
+  requireWithin(`${name}: loss`, error, LINEAR_TOLERANCE.value);
+  return { error, upstream: expected.gradLogProbs ?? [] };
 }
 
 /**
@@ -101,6 +121,7 @@ export function productContenders({ problem }: LinearArena): Contender[] {
       memoryBound: false,
       flops: productFlops(shape),
       check() {
+        product.out.fill(Number.NaN);
         addon.matrixProduct(product);
         const error = productError(product);
         requireWithin(op, error, LINEAR_TOLERANCE.gradient.f32);

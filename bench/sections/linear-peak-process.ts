@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { benchAddon } from '../problems/addon.js';
 import { roundTo } from '../problems/data.js';
 import { zeros } from '../problems/linear.js';
+import { LOSS_LENGTHS, rolloutsOfTokens } from '../problems/rollouts.js';
 import { LINEAR_OPS, type LinearOp } from './linear-ops.js';
 import type { PeakQuestion } from './linear-peak.js';
 
@@ -25,6 +26,10 @@ const inputs = {
   weight: filled(vocab),
   targets: new Int32Array(tokens),
   upstream: new Float64Array(tokens).fill(1),
+  rollouts: {
+    ...rolloutsOfTokens(tokens, LOSS_LENGTHS, 8, 1),
+    oldLogProbs: new Float64Array(tokens).fill(-Math.log(vocab)), // all tokens are equally likely
+  },
 };
 benchAddon(); // loads it
 const before = mostMemory();

@@ -13,6 +13,7 @@ import {
   requireLinearMemory,
   zeros,
 } from '../problems/linear.js';
+import { LOSS_LENGTHS, oldLogProbsOf, rolloutsOfTokens } from '../problems/rollouts.js';
 import { LINEAR_TOLERANCE } from '../problems/tolerances.js';
 import { formatShape } from '../report/figures.js';
 import type { Comparison, Row } from '../report/report.js';
@@ -20,6 +21,7 @@ import { ARITHMETIC } from '../rows.js';
 import type { Contender } from '../timing.js';
 import { againstReference, Claims, type Measured, ownBackends, suffix } from './comparisons.js';
 import { BUDGET_SECONDS, type Experiment, type Omission, type Plan } from './experiment.js';
+import type { LinearOpName } from './linear-ops.js';
 import { arithmeticYardstick, linearContenders, productContenders } from './linear-own.js';
 import { OWN } from './own.js';
 
@@ -34,7 +36,7 @@ export function linearExperiments(plan: Plan, peers: readonly OpenPeer[]): Exper
 
 function linearExperiment(
   shape: LinearShape,
-  { linearDtypes, backends, seed }: Plan,
+  { linearDtypes, backends, ...plan }: Plan,
   peers: readonly OpenPeer[],
 ): Experiment {
   return {
@@ -44,7 +46,7 @@ function linearExperiment(
     rounds: ROUNDS,
     async open() {
       requireLinearMemory(shape, linearDtypes, peers.length);
-      const arena = createArena(shape, seed, backends[0]);
+      const arena = createArena(shape, plan, backends[0]);
       const own = linearDtypes.flatMap((dtype) => ownContenders(arena, dtype, backends));
       const theirs: Contender[] = [];
       for (const peer of peers) theirs.push(...(await usableLinearContenders(peer, arena, linearDtypes)));
@@ -55,13 +57,21 @@ function linearExperiment(
   };
 }
 
-function createArena(shape: LinearShape, seed: number, backend: BackendName): LinearArena {
+function createArena(
+  shape: LinearShape,
+  { seed, lengths = LOSS_LENGTHS, groupSize }: Pick<Plan, 'seed' | 'lengths' | 'groupSize'>,
+  backend: BackendName,
+): LinearArena {
   const problem = createLinearProblem(shape, seed);
   const rows = linearRowsTruth(problem);
   const { hidden, weight } = layerOf(problem, 'f32');
   const { logProbs, logSumExp } = linearLogProbsSync({ hidden, weight, targets: problem.targets }, { backend });
   requireWithin(`forward f32, ${backend}`, valueError(logProbs, rows, 'logProb'), LINEAR_TOLERANCE.value);
-  return { problem, truth: linearTruth(problem, rows, logSumExp) };
+  const rollouts = {
+    ...rolloutsOfTokens(shape.tokens, lengths, groupSize, seed),
+    oldLogProbs: oldLogProbsOf(logProbs),
+  };
+  return { problem, truth: linearTruth(problem, rows, logSumExp), logProbs, rollouts };
 }
 
 function ownContenders(arena: LinearArena, dtype: DType, backends: readonly BackendName[]): Contender[] {
@@ -71,7 +81,16 @@ function ownContenders(arena: LinearArena, dtype: DType, backends: readonly Back
   return backends.flatMap((backend) => linearContenders(arena, layer, gradients, backend));
 }
 
-/** What a row of this package is compared with: the same work by a peer, and its products alone. */
+/** What the time of an op is compared with, of the same dtype. */
+const BASES: Partial<Record<string, LinearOpName>> = {
+  'forward + backward': 'forward',
+  'the same, frozen head': 'forward + backward',
+  conspo: 'forward + backward',
+  grpo: 'forward + backward',
+  'conspo, logits kept': 'conspo',
+  'grpo, logits kept': 'grpo',
+} satisfies Partial<Record<LinearOpName, LinearOpName>>;
+
 export function linearComparisons(measured: Measured): Comparison[] {
   const claims = new Claims('linear', measured);
   const { rows } = claims;
@@ -82,14 +101,18 @@ export function linearComparisons(measured: Measured): Comparison[] {
   for (const theirs of rows.filter(({ by }) => by !== OWN && by !== ARITHMETIC)) {
     const own = claims.own(theirs.op, theirs.dtype, main);
     claims.speed(`${theirs.op} ${theirs.dtype}, against ${theirs.by}`, own, theirs);
+    claims.memory(`${theirs.op} ${theirs.dtype}, memory of ${theirs.by} over ours`, theirs, own);
   }
   for (const row of rows.filter((one) => one.by === OWN && !isProduct(one))) {
     const backend = row.backend ?? main;
     const name = `${row.op} ${row.dtype}`;
     const of = suffix(backend, backends);
-    claims.peak(`${name}, of the multiply-adds${of}`, row);
-    if (row.op === 'forward') claims.cost(`${name}, time over its product alone${of}`, row, rows.find(isProduct));
-    else claims.cost(`${name}, time over forward${of}`, row, claims.own('forward', row.dtype, backend));
+    if (row.op === 'forward') {
+      claims.peak(`${name}, of the multiply-adds${of}`, row);
+      claims.cost(`${name}, time over its product alone${of}`, row, rows.find(isProduct));
+    }
+    const base = BASES[row.op];
+    if (base) claims.cost(`${name}, time over ${base}${of}`, row, claims.own(base, row.dtype, backend));
   }
   return [...claims.list, ...againstReference('linear', measured)];
 }

@@ -1,9 +1,13 @@
 // Losses as the benchmark calls them.
-import type { BackendName, Batch, FloatArray } from '../../lib/index.js';
+import type { BackendName, Batch, FloatArray, HostTensor } from '../../lib/index.js';
 import { LOSSES as LISTED, LOSS_NAMES, type LossName } from '../../lib/losses/list.js';
 
 export interface LossCallOptions {
   readonly gradient?: 'in-place' | { deferred: true };
+  /** From hidden states. */
+  readonly gradHidden?: 'new' | { out: HostTensor };
+  readonly gradWeight?: 'new' | { out: HostTensor };
+  readonly chunkBytes?: number;
   readonly backend: BackendName;
 }
 

@@ -1,8 +1,8 @@
 // The section `losses`: whole losses from logits, the gradient in place of the logits, with the token level alone in the same rounds.
 import { finiteRows, type TokenArrays } from '../problems/arrays.js';
 import type { TokenShape } from '../problems/data.js';
-import { exactLogProbs, gradientError, requireWithin, truthOf, WrongResult } from '../problems/float64.js';
-import { type Lengths, rolloutsOfTokens } from '../problems/rollouts.js';
+import { exactLogProbs, gradientError, lossError, requireWithin, truthOf, WrongResult } from '../problems/float64.js';
+import { type Lengths, LOSS_LENGTHS, oldLogProbsOf, rolloutsOfTokens } from '../problems/rollouts.js';
 import { TOKEN_TOLERANCE } from '../problems/tolerances.js';
 import { formatShape } from '../report/figures.js';
 import type { Comparison } from '../report/report.js';
@@ -15,14 +15,13 @@ import { OWN, ownIdentity, type Setting } from './own.js';
 import { tokenContenders } from './token-level.js';
 
 const TOKEN_LEVEL_ALONE = 'token level alone';
-const DEFAULT_LENGTHS: Lengths = { min: 32, max: 32 };
 
 export function lossExperiments(plan: Plan): Experiment[] {
   return plan.shapes.map((shape) => lossExperiment(shape, plan));
 }
 
 function lossExperiment(shape: TokenShape, plan: Plan): Experiment {
-  const { lossDtypes, backends, losses, seed, groupSize, lengths = DEFAULT_LENGTHS } = plan;
+  const { lossDtypes, backends, losses, seed, groupSize, lengths = LOSS_LENGTHS } = plan;
   let memory: BenchMemory | undefined;
   return {
     section: 'losses',
@@ -46,9 +45,6 @@ function lossExperiment(shape: TokenShape, plan: Plan): Experiment {
   };
 }
 
-/** Ratios so near 1 that no loss clips any: a clipped token's row is not read either. */
-const STEP = 1e-4;
-
 interface LossBatchOptions {
   readonly lengths: Lengths;
   readonly groupSize: number;
@@ -65,7 +61,7 @@ function lossContenders(
   const logProbs = exactLogProbs(problem, dtype, arrays.source);
   const rollouts = {
     ...rolloutsOfTokens(problem.shape.tokens, lengths, groupSize, seed),
-    oldLogProbs: logProbs.map((logProb, t) => logProb + STEP * Math.sin(t)),
+    oldLogProbs: oldLogProbsOf(logProbs), // a clipped token's row would not be read
   };
   const sequences = rollouts.rewards.length;
   const shape = { ...setting.shape, sequences, groupSize: Math.round(sequences / (rollouts.cuGroups.length - 1)) };
@@ -110,8 +106,7 @@ function lossContender(
     const upstream = Float64Array.from(expected.gradLogProbs ?? []);
     if (upstream.includes(0)) throw new WrongResult(`${name}: rows without a gradient, which are not read`);
     const { loss: value, rowScale } = run(0);
-    // Near 0 a loss is a difference of larger terms: there its error is absolute.
-    requireWithin(`${name}: loss`, Math.abs(value - expected.loss) / Math.max(1, Math.abs(expected.loss)), 1e-6);
+    requireWithin(`${name}: loss`, lossError(value, expected.loss), 1e-6);
     const truth = truthOf({ ...problem, upstream }, dtype, arrays.source);
     const rowOf = finiteRows(arrays, arrays.gradient('work', 0), name);
     const error = gradientError((t) => rowOf(t).map((entry) => entry * (rowScale?.[t] ?? 1)), truth);

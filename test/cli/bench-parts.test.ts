@@ -2,7 +2,16 @@ import { describe, expect, test } from 'vitest';
 import { type OpenPeer, openPeers, type Peer, usableContenders } from '../../bench/peer.js';
 import { createArrays } from '../../bench/problems/arrays.js';
 import { createProblem, roundTo, widen } from '../../bench/problems/data.js';
-import { normError, requireWithin, WrongResult } from '../../bench/problems/float64.js';
+import { normError, requireWithin, valueError, WrongResult } from '../../bench/problems/float64.js';
+import {
+  checkLinearGradients,
+  createLinearProblem,
+  layerOf,
+  linearRowsTruth,
+  linearTruth,
+  type Matrix,
+  tensorRows,
+} from '../../bench/problems/linear.js';
 import { rolloutsOfTokens, scoredRollouts } from '../../bench/problems/rollouts.js';
 import { formatNumber, formatShortRate, formatSpread } from '../../bench/report/figures.js';
 import type { Row } from '../../bench/report/report.js';
@@ -13,6 +22,7 @@ import { sweepExperiments } from '../../bench/sections/sweep.js';
 import { tokenComparisons } from '../../bench/sections/token.js';
 import { type Contender, type Measurement, measure, spreadOf } from '../../bench/timing.js';
 import { renderFinding } from '../../cli/bench/table.js';
+import { linearLogProbsBackwardSync, linearLogProbsSync } from '../../lib/index.js';
 
 const shape = { tokens: 4, vocab: 8 };
 
@@ -103,6 +113,17 @@ describe('results', () => {
     expect(rows[3]).toMatchObject({ bytes: 3e6, gigabytesPerSecond: 0.375, rowsPerSecond: 500 });
   });
 
+  test('the share of the peak is of multiply-adds in registers', () => {
+    const took = (ms: number) => ({ error: null, rounds: new Map<number, number>(), milliseconds: spreadOf([ms]) });
+    const rows = rowsOf([
+      { ...took(2), contender: contender('multiply-add', { by: 'arithmetic', flops: 4e6 }) },
+      { ...took(8), contender: contender('forward', { flops: 12e6 }), peakBytes: 3 },
+      { ...took(8), contender: contender('copy') },
+    ]);
+    expect(rows.map(({ ofPeak }) => ofPeak)).toEqual([1, 0.75, undefined]);
+    expect(rows.map(({ peakBytes }) => peakBytes)).toEqual([undefined, 3, undefined]);
+  });
+
   test('a NaN is not within any tolerance', () => {
     expect(() => requireWithin('x', Number.NaN, 1)).toThrow(WrongResult);
     expect(normError([1, Number.NaN], [1, 2])).toBeNaN();
@@ -150,6 +171,44 @@ describe('data', () => {
       widen(roundTo(logits, dtype), dtype, 0, logits.length).forEach((x, i) => {
         expect(Math.abs(x - logits[i])).toBeLessThanOrEqual(unit * Math.abs(logits[i]) + 2 ** -25);
       });
+    }
+  });
+
+  test('of hidden states are the same in every dtype', () => {
+    const problem = createLinearProblem({ tokens: 3, vocab: 50, width: 40 }, 7);
+    for (const dtype of ['bf16', 'f16'] as const) {
+      const { hidden, weight } = layerOf(problem, dtype);
+      expect(widen(hidden.data, dtype)).toEqual(Float64Array.from(problem.hidden));
+      expect(widen(weight.data, dtype)).toEqual(Float64Array.from(problem.weight));
+    }
+  });
+
+  test('the truth of hidden states is what the reference backend computes, and an error in either gradient shows', () => {
+    const problem = createLinearProblem({ tokens: 11, vocab: 50, width: 8 }, 7);
+    const { hidden, weight } = layerOf(problem, 'f32');
+    const { targets, upstream } = problem;
+    const layer = { hidden, weight, targets };
+    const { logProbs, logSumExp } = linearLogProbsSync(layer, { backend: 'reference' });
+    const rows = linearRowsTruth(problem);
+    expect(valueError(logProbs, rows, 'logProb')).toBeLessThan(1e-12);
+    const truth = linearTruth(problem, rows, logSumExp);
+    const arena = {
+      problem,
+      truth,
+      logProbs,
+      rollouts: { ...rolloutsOfTokens(11, { min: 2, max: 2 }, 2, 1), oldLogProbs: logProbs },
+    };
+    const inputs = { ...layer, logSumExp, gradLogProbs: upstream };
+    const { gradHidden, gradWeight } = linearLogProbsBackwardSync(inputs, { backend: 'reference' });
+    const check = () => {
+      const [toHidden, toWeight] = [gradHidden, gradWeight].map((tensor) => tensorRows(tensor as Matrix, 'reference'));
+      return checkLinearGradients('reference', { hidden: toHidden, weight: toWeight }, upstream, arena, 1e-6);
+    };
+    expect(check()).toBeLessThan(1e-6);
+    for (const { data } of [gradHidden, gradWeight] as Matrix[]) {
+      data[3] += 1e-2;
+      expect(check).toThrow(WrongResult);
+      data[3] -= 1e-2;
     }
   });
 

@@ -11,20 +11,27 @@ const folder = temporaryFolder();
 const file = (name: string) => join(folder, name);
 
 /** So small that a run takes a second or two; no test looks at times. */
-const TINY = '--tokens 9 --vocab 301 --sequences 24 --lengths 2-6 --group-size 4 --repeats 2 --warmup 1'.split(' ');
+const TINY =
+  '--tokens 9 --vocab 301 --width 24 --sequences 24 --lengths 2-6 --group-size 4 --repeats 2 --warmup 1'.split(' ');
 
 const widest = (text: string) => Math.max(...text.split('\n').map((line) => [...line].length));
 const readJson = (name: string): BenchReport => JSON.parse(readFileSync(file(name), 'utf8'));
 
 function expectRow({ op, milliseconds, rowsPerSecond, bytes, gigabytesPerSecond, ofBandwidth, error, ...row }: Row) {
+  const linear = row.section === 'linear';
+  const yardstick = row.by === 'memory' || row.by === 'arithmetic';
   const { p10, median, p90, min, max } = milliseconds;
   expect([min, p10, median, p90, max].toSorted((a, b) => a - b)).toEqual([min, p10, median, p90, max]);
   expect(min).toBeGreaterThan(0);
-  expect(bytes).toBeGreaterThan(0);
+  if (row.by !== 'arithmetic') {
+    expect(bytes).toBeGreaterThan(0);
+    expect(gigabytesPerSecond / (bytes / (median / 1e3) / 1e9)).toBeCloseTo(1, 9);
+  }
   expect(rowsPerSecond).toBeCloseTo(row.shape.tokens / (median / 1e3), 0);
-  expect(gigabytesPerSecond / (bytes / (median / 1e3) / 1e9)).toBeCloseTo(1, 9);
-  expect(ofBandwidth === null).toBe(row.dtype === 'f64');
-  expect(error === null).toBe(row.by === 'memory');
+  expect(ofBandwidth === null).toBe(row.dtype === 'f64' || linear);
+  expect(row.ofPeak !== undefined && row.ofPeak > 0).toBe(linear);
+  expect((row.peakBytes ?? 0) > 0).toBe(linear && !yardstick && !op.startsWith('GEMM') && process.platform === 'linux');
+  expect(error === null).toBe(yardstick);
   expect(error ?? 0).toBeLessThan(4e-3);
   expect(op.length).toBeLessThanOrEqual(22);
 }
@@ -40,6 +47,7 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
       'scores',
       'objectives',
       'losses',
+      'linear',
       'groups',
       '--backend',
       'cpu',
@@ -62,6 +70,9 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
     expect(result.stdout).toMatch(/^N=24, groups of 2 +cpu +f64 /m);
     expect(result.stdout).toMatch(/^ +\d+ % {2}forward f32, of the read bandwidth$/m);
     expect(result.stdout).toMatch(/ × {2}conspo f32, time over its forward and backward$/m);
+    expect(result.stdout).toMatch(/^op +by +dtype +ms +p10 p90 +GFLOP\/s +of peak +MiB +error$/m);
+    expect(result.stdout).toMatch(/^multiply-add +arithmetic +f32 .* 100 % +– +–$/m);
+    expect(result.stdout).toMatch(/ × {2}forward bf16, time over its product alone$/m);
   });
 
   test('writes a report whose rows are complete and consistent', () => {
@@ -80,6 +91,7 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
     ['scores', 12],
     ['objectives', 6],
     ['losses', 6],
+    ['linear', 1 + 3 + 7 * 2],
     ['groups', 8], // group sizes 2, 4, 8, 16 at N = 24 and 192
   ])('section %s has %d rows', (section, count) => {
     expect(report.rows.filter((row) => row.section === section)).toHaveLength(count);
@@ -95,7 +107,7 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
     const markdown = readFileSync(file('first.md'), 'utf8');
     expect(markdown).toMatch(/^# rlvr-kernels /);
     expect(markdown).toContain('### T=9, V=301\n\n| op | by | dtype |');
-    const lines = markdown.split('\n').filter((line) => /^\| .* \| (cpu|memory) \|/.test(line));
+    const lines = markdown.split('\n').filter((line) => /^\| .* \| (cpu|memory|arithmetic) \|/.test(line));
     expect(lines).toHaveLength(report.rows.length);
   });
 
@@ -128,7 +140,7 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
 });
 
 test('the reference backend passes the same checks', async () => {
-  const args = ['bench', 'token', 'scores', 'objectives', 'losses', ...TINY, '--backend', 'reference'];
+  const args = ['bench', 'token', 'scores', 'objectives', 'losses', 'linear', ...TINY, '--backend', 'reference'];
   const losses = ['--loss', 'dapo,bnpo,drGrpo,gspo', '--loss', 'gmpo,cispo,sapo,disco'];
   const { status, stdout, stderr } = await runCli([...args, ...losses, '--json', '-']);
   expect(status, stderr).toBe(0);
@@ -136,6 +148,7 @@ test('the reference backend passes the same checks', async () => {
   expect(used).toEqual([{ name: 'reference' }]);
   expect(rows.filter(({ by }) => by === 'rlvr-kernels').every(({ backend }) => backend === 'reference')).toBe(true);
   expect(rows.filter(({ section }) => section === 'losses')).toHaveLength(3 + 8 + 3); // three of them deferred, too
+  expect(rows.filter(({ section, backend }) => section === 'linear' && backend)).toHaveLength(7 * 2);
 });
 
 describe.runIf(cpu)('bench on another addon', () => {
@@ -157,16 +170,30 @@ describe.runIf(cpu)('bench on another addon', () => {
       named: 'backward in place f32, cpu',
     },
     {
+      what: "a weight's gradient",
+      section: 'linear',
+      kernel: 'linearLogProbsBackward',
+      wrong: 'if (a.gradWeight) a.gradWeight.data[0] += 1e-3',
+      named: 'forward + backward f32, cpu',
+    },
+    {
+      what: 'a matrix product',
+      section: 'linear',
+      kernel: 'matrixProduct',
+      wrong: 'a.out[0] += 1e-3',
+      named: 'GEMM hidden.weightT',
+    },
+    {
       what: 'only a later call',
       kernel: 'tokenLogProbsForward',
       wrong: 'n++ > 5 && (a.logProbs[0] = 1)',
       named: 'f32',
     },
-  ])('that gets $what wrong: exit code 1, no figures, no file', async ({ kernel, wrong, named }) => {
+  ])('that gets $what wrong: exit code 1, no figures, no file', async ({ section = 'token', kernel, wrong, named }) => {
     const change = `let n = 0; const real = addon.${kernel}; addon.${kernel} = (a) => { real(a); ${wrong}; };`;
     const env = addonWith('wrong.cjs', change);
     const json = file('wrong.json');
-    const args = ['bench', 'token', ...TINY, '--dtype', 'f32', '--json', json];
+    const args = ['bench', section, ...TINY, '--dtype', 'f32', '--json', json];
     const { status, stdout, stderr } = await runCli(args, { env });
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
     expect(stderr).toMatch(/^error: .*(float64|not finite)/m);
@@ -200,6 +227,7 @@ describe('wrong usage ends with 2', () => {
     { args: ['speed'], message: 'sections: expected all, or some of token, scores' },
     { args: ['--preset', 'gpt-5'], message: 'Expected names out of llama-2, gpt-2, llama-3, qwen-2.5, gemma-3' },
     { args: ['--preset', 'gpt-2', '--vocab', '7'], message: '--vocab: expected without --preset, got both' },
+    { args: ['--width', '7'], message: '--width: expected with --vocab, got it alone' },
     { args: ['--tokens', '0'], message: 'Expected a whole number at least 1' },
     { args: ['--lengths', '8-4'], message: 'Expected a length such as 256 or a range such as 64-448, got "8-4"' },
     { args: ['--dtype', 'f32,f64'], message: 'Expected names out of f32, bf16, f16, got "f64"' },
