@@ -12,10 +12,16 @@ export interface Peer {
   /** For one shape, in f32. Those of the shape before are not called any more. */
   contenders(arrays: HostArrays): Promise<Contender[]>;
   /** The same from hidden states. */
-  linearContenders?(arena: LinearArena, dtypes: readonly DType[]): Promise<Contender[]>;
+  linearContenders?(arena: LinearArena, wanted: LinearWork): Promise<Contender[]>;
   /** Processor time used so far outside this process. */
   cpuSeconds(): Promise<number>;
   close(): Promise<void>;
+}
+
+/** By the names that this package's own rows have. */
+export interface LinearWork {
+  readonly dtypes: readonly DType[];
+  readonly ops: readonly string[];
 }
 
 export interface PeerProvider {
@@ -68,9 +74,9 @@ export function usableContenders(peer: OpenPeer, arrays: HostArrays): Promise<Co
 export async function usableLinearContenders(
   peer: OpenPeer,
   arena: LinearArena,
-  dtypes: readonly DType[],
+  wanted: LinearWork,
 ): Promise<Contender[]> {
-  return usable(peer, arena.problem.shape, async () => (await peer.linearContenders?.(arena, dtypes)) ?? []);
+  return usable(peer, arena.problem.shape, async () => (await peer.linearContenders?.(arena, wanted)) ?? []);
 }
 
 async function usable(peer: OpenPeer, shape: Shape, open: () => Promise<Contender[]>): Promise<Contender[]> {

@@ -79,10 +79,10 @@ export async function openTorch({ threads }: { threads: number }, mode: Mode): P
       const side = { ask, arrays, by: NAMES[mode], threads };
       return [forward(side, 'forward'), forward(side, 'forward by logsumexp'), forwardBackward(side)];
     },
-    async linearContenders(arena, dtypes) {
+    async linearContenders(arena, { dtypes, ops }) {
       const some = dtypes.filter((dtype) => dtype !== 'f16');
       await loadLinear(ask, arena, some, threads);
-      return some.flatMap((dtype) => linearContenders({ ask, arena, dtype, by: NAMES[mode], threads }));
+      return some.flatMap((dtype) => linearContenders({ ask, arena, dtype, by: NAMES[mode], threads }, ops));
     },
     cpuSeconds: async () => Number((await ask({ do: 'cpu' })).seconds),
     close,
@@ -173,8 +173,9 @@ const LINEAR_OPS: Readonly<Record<string, WantedGradients>> = {
   'the same, frozen head': ['hidden'],
 };
 
-function linearContenders({ ask, arena, dtype, by, threads }: LinearSide): Contender[] {
-  return Object.entries(LINEAR_OPS).map(([op, wanted]) => {
+function linearContenders({ ask, arena, dtype, by, threads }: LinearSide, ops: readonly string[]): Contender[] {
+  const asked = Object.entries(LINEAR_OPS).filter(([op]) => ops.includes(op));
+  return asked.map(([op, wanted]) => {
     const call = { by, op, dtype, threads, run: async () => Number((await ask({ do: 'time', op, slot: dtype })).ms) };
     return linearContender(arena, call, wanted, {
       async answer(rows) {

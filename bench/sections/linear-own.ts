@@ -14,7 +14,7 @@ import {
 import { LINEAR_TOLERANCE } from '../problems/tolerances.js';
 import { ARITHMETIC } from '../rows.js';
 import type { Contender } from '../timing.js';
-import { LINEAR_OP_NAMES, LINEAR_OPS, type LinearGradients, type LinearOp, type LinearOpName } from './linear-ops.js';
+import { LINEAR_OPS, type LinearGradients, type LinearOp, type LinearOpName } from './linear-ops.js';
 import { peakOfOp } from './linear-peak.js';
 import { LOSSES } from './loss-functions.js';
 import { ownIdentity } from './own.js';
@@ -45,8 +45,9 @@ export function linearContenders(
   layer: LinearLayer,
   gradients: LinearGradients,
   backend: BackendName,
+  ops: readonly LinearOpName[],
 ): Contender[] {
-  return LINEAR_OP_NAMES.map((op): Contender => {
+  return ops.map((op): Contender => {
     const { gradients: wanted, run }: LinearOp = LINEAR_OPS[op];
     const { dtype } = layer;
     const { problem, rollouts } = arena;

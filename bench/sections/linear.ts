@@ -21,37 +21,68 @@ import { ARITHMETIC } from '../rows.js';
 import type { Contender } from '../timing.js';
 import { againstReference, Claims, type Measured, ownBackends, suffix } from './comparisons.js';
 import { BUDGET_SECONDS, type Experiment, type Omission, type Plan } from './experiment.js';
-import type { LinearOpName } from './linear-ops.js';
+import { LINEAR_OP_NAMES, type LinearOpName } from './linear-ops.js';
 import { arithmeticYardstick, linearContenders, productContenders } from './linear-own.js';
 import { OWN } from './own.js';
 
-/** A call can take seconds. */
+/** What takes turns, and how often: a call can take seconds. */
+interface Extent {
+  readonly dtypes: readonly DType[];
+  readonly ops: readonly LinearOpName[];
+  readonly products: boolean;
+  readonly rounds: Experiment['rounds'];
+}
+
 const ROUNDS = { repeats: 9, warmup: 1, budgetSeconds: BUDGET_SECONDS };
+
+/** Of the memory, which is the same every time, at other numbers of tokens. */
+const MEMORY: Omit<Extent, 'dtypes'> = {
+  ops: ['forward + backward'],
+  products: false,
+  rounds: { repeats: 1, warmup: 0, wakingMs: 0 },
+};
+const MULTIPLES = [1 / 4, 1 / 2, 2];
 
 export function linearExperiments(plan: Plan, peers: readonly OpenPeer[]): Experiment[] | Omission {
   const backends = plan.backends.filter((backend) => backend !== 'cuda');
   if (backends.length === 0) return { reason: 'hidden states have no CUDA kernels' };
-  return plan.linearShapes.map((shape) => linearExperiment(shape, { ...plan, backends }, peers));
+  const extent = {
+    dtypes: plan.linearDtypes,
+    ops: LINEAR_OP_NAMES,
+    products: backends.includes('cpu'),
+    rounds: ROUNDS,
+  };
+  const memory = { ...MEMORY, dtypes: plan.linearDtypes.slice(0, 1) };
+  return plan.linearShapes.flatMap((shape) => {
+    const others = MULTIPLES.map((multiple) => ({
+      ...shape,
+      tokens: Math.max(1, Math.floor(multiple * shape.tokens)),
+    }));
+    return [
+      linearExperiment(shape, { ...plan, backends }, peers, extent),
+      ...others.map((other) => linearExperiment(other, { ...plan, backends: backends.slice(0, 1) }, peers, memory)),
+    ];
+  });
 }
 
 function linearExperiment(
   shape: LinearShape,
-  { linearDtypes, backends, ...plan }: Plan,
+  { backends, ...plan }: Plan,
   peers: readonly OpenPeer[],
+  { dtypes, ops, products, rounds }: Extent,
 ): Experiment {
   return {
     section: 'linear',
     title: `from hidden states, ${formatShape(shape)}`,
     elements: (shape.tokens + shape.vocab) * shape.width,
-    rounds: ROUNDS,
+    rounds,
     async open() {
-      requireLinearMemory(shape, linearDtypes, peers.length);
+      requireLinearMemory(shape, dtypes, peers.length);
       const arena = createArena(shape, plan, backends[0]);
-      const own = linearDtypes.flatMap((dtype) => ownContenders(arena, dtype, backends));
+      const own = dtypes.flatMap((dtype) => ownContenders(arena, dtype, backends, ops));
       const theirs: Contender[] = [];
-      for (const peer of peers) theirs.push(...(await usableLinearContenders(peer, arena, linearDtypes)));
-      const products = backends.includes('cpu') ? productContenders(arena) : [];
-      return [...arithmeticYardstick(arena.problem), ...products, ...own, ...theirs];
+      for (const peer of peers) theirs.push(...(await usableLinearContenders(peer, arena, { dtypes, ops })));
+      return [...arithmeticYardstick(arena.problem), ...(products ? productContenders(arena) : []), ...own, ...theirs];
     },
     compare: linearComparisons,
   };
@@ -74,11 +105,16 @@ function createArena(
   return { problem, truth: linearTruth(problem, rows, logSumExp), logProbs, rollouts };
 }
 
-function ownContenders(arena: LinearArena, dtype: DType, backends: readonly BackendName[]): Contender[] {
+function ownContenders(
+  arena: LinearArena,
+  dtype: DType,
+  backends: readonly BackendName[],
+  ops: readonly LinearOpName[],
+): Contender[] {
   const { tokens, vocab, width } = arena.problem.shape;
   const layer = layerOf(arena.problem, dtype);
   const gradients = { hidden: zeros(tokens, width, dtype), weight: zeros(vocab, width, dtype) };
-  return backends.flatMap((backend) => linearContenders(arena, layer, gradients, backend));
+  return backends.flatMap((backend) => linearContenders(arena, layer, gradients, backend, ops));
 }
 
 /** What the time of an op is compared with, of the same dtype. */

@@ -73,7 +73,7 @@ describe('the text of the page', () => {
 
   test('leaves out the charts of sections that are absent', () => {
     const all = chartIds(report);
-    for (const prefix of ['roofline', 'peers', 'threads', 'groups', 'sweep']) {
+    for (const prefix of ['roofline', 'peers', 'memory', 'threads', 'groups', 'sweep']) {
       expect(
         all.filter((id) => id.startsWith(prefix)),
         prefix,
@@ -82,6 +82,7 @@ describe('the text of the page', () => {
     expect(chartIds(keep((section) => section !== 'threads'))).toEqual(all.filter((id) => !id.startsWith('threads')));
     expect(chartIds(keep((section) => section !== 'groups'))).toEqual(all.filter((id) => id !== 'groups'));
     expect(chartIds(keep((section) => section === 'sweep'))).toEqual(['sweep-0']);
+    expect(chartIds(keep((section) => section === 'linear'))).toEqual(['peers-0', 'memory-0']);
     const alone = { ...report, rows: report.rows.filter(({ backend, by }) => backend !== null || by === 'memory') };
     expect(chartIds(alone).filter((id) => id.startsWith('peers'))).toEqual([]);
     const none = renderHtml({ ...keep((section) => section === 'scores'), comparisons: [], peers: [] });

@@ -117,6 +117,19 @@ function smallRows(row: MakeRow): Row[] {
   ];
 }
 
+/** Whose memory grows with the tokens, and whose does not. */
+function linearRows(row: MakeRow): Row[] {
+  return [128, 256, 512, 1024].flatMap((tokens) => {
+    const shape = { tokens, vocab: 50257, width: 768 };
+    const base = { section: 'linear', op: 'forward + backward', shape, ofPeak: 0.4, flops: 1e9 * tokens } as const;
+    const layer = 4 * (tokens + shape.vocab) * shape.width;
+    return [
+      row({ ...base, median: 3 * tokens, peakBytes: layer + 2e7 }),
+      row({ ...base, by: 'PyTorch', backend: null, median: 4 * tokens, peakBytes: layer + 12 * tokens * shape.vocab }),
+    ];
+  });
+}
+
 function threadRows(row: MakeRow): Row[] {
   return ['forward', 'backward in place'].flatMap((op, i) =>
     [1, 2].map((threads) => {
@@ -172,7 +185,9 @@ function comparisons(rows: readonly Row[]): Comparison[] {
 
 export function benchReport(): BenchReport {
   const row = rowMaker();
-  const rows = [memoryRows, tokenRows, peerRows, smallRows, threadRows, sweepRows].flatMap((make) => make(row));
+  const rows = [memoryRows, tokenRows, peerRows, linearRows, smallRows, threadRows, sweepRows].flatMap((make) =>
+    make(row),
+  );
   return {
     benchmark: 'rlvr-kernels bench',
     format: 1,

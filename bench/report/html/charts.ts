@@ -22,6 +22,7 @@ export function chartsOf(report: BenchReport): ChartSpec[] {
   return [
     ...rooflineCharts(report.rows),
     ...peerCharts(report.rows),
+    ...memoryCharts(report.rows),
     ...threadCharts(report.rows),
     ...groupCharts(report.rows),
     ...sweepCharts(report.rows),
@@ -144,6 +145,42 @@ function ratePoint(row: Row, category: number): Point {
   const rate = row.rowsPerSecond;
   const spread = spreadOfRate(rate, row.milliseconds);
   return { x: rate, y: category, ...spread, note: noteOf(row), text: formatShortRate(rate) };
+}
+
+const MEMORY_OP = 'forward + backward';
+
+/** The most memory of a call over the number of tokens, one chart per layer. */
+function memoryCharts(rows: readonly Row[]): ChartSpec[] {
+  const lookOf = looks();
+  const measured = inSection(rows, 'linear').filter(({ op, peakBytes }) => op === MEMORY_OP && peakBytes !== undefined);
+  const layers = groupBy(measured, ({ shape: { vocab, width } }) => `V=${vocab}, d=${width}`);
+  return [...layers].flatMap(([layer, ofLayer], i): ChartSpec[] => {
+    const ofContender = [...groupBy(ofLayer, contenderAndDtype)].filter(([, some]) => some.length > 1);
+    const series = ofContender.map(([name, some]): Series => {
+      const points = some.map(memoryPoint).sort((a, b) => a.x - b.x);
+      return { name: short(name), look: lookOf(name), points };
+    });
+    const tokens = [...new Set(ofContender.flatMap(([, some]) => some.map(({ shape }) => shape.tokens)))];
+    const ticks = tokens.sort((a, b) => a - b);
+    if (series.length === 0) return [];
+    return [
+      {
+        id: `memory-${i}`,
+        title: `From hidden states, ${layer}: memory of a forward and a backward pass`,
+        caption:
+          'Lower is better: the most memory that a call takes beside its inputs, the gradients of hidden states and weight included. Memory for logits grows with the tokens.',
+        kind: 'lines',
+        x: { title: 'tokens', scale: 'linear', ticks },
+        y: { title: 'MiB', scale: 'linear', min: 0 },
+        series,
+      },
+    ];
+  });
+}
+
+function memoryPoint({ shape, peakBytes = 0 }: Row): Point {
+  const y = peakBytes / 2 ** 20;
+  return { x: shape.tokens, y, note: `${formatShape(shape)}: ${formatNumber(y)} MiB` };
 }
 
 /** Speed over threads, relative to one, one chart per shape. */
