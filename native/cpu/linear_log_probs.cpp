@@ -1,5 +1,6 @@
 // linear-log-probs on the CPU: some columns of the logits at a time, for all rows, so that the weight is packed once in each
-// direction. Blocks of rows are handed to threads; sizes of blocks depend on d alone, so results do not depend on threads.
+// direction. Blocks of rows are handed to threads. Which rows are in a block changes no bit of them (panels.h), and how many
+// columns there are at a time depends on d alone: results do not depend on threads.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -28,7 +29,7 @@ const LinearKernels& linear_kernels() {
 }
 
 constexpr int64_t kDepth = 256;       // products summed in registers: a panel of the right factor then stays in L1
-constexpr int64_t kRowPanels = 8;     // panels of rows that a thread takes at a time: they stay in L2
+constexpr int64_t kRowPanels = 8;     // panels of rows that a thread takes at a time, at most: they stay in L2
 constexpr int64_t kChunkRows = 1024;  // rows whose logits' gradients are held at a time
 static_assert(kChunkRows % kDepth == 0);
 constexpr double kAlone = 1e9;        // for parallel_for: an index is worth a thread
@@ -114,12 +115,16 @@ std::vector<int32_t> rows_where(int64_t tokens, Keep keep) {
 
 bool is_masked(const LinearLogits& logits, int64_t t) { return logits.mask != nullptr && logits.mask[t] == 0; }
 
-// Blocks of rows, each on one thread: body(begin, count).
+// Blocks of rows, each on one thread: body(begin, count). Of panels as even as can be, and as many blocks for each thread.
 template <class Body>
 void for_blocks(int64_t count, CancelFlag cancel, Body body) {
-  const int64_t size = linear_kernels().left.size * kRowPanels;
-  parallel_for((count + size - 1) / size, kAlone, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last && !cancelled(cancel); ++i) body(i * size, std::min(size, count - i * size));
+  const int64_t size = linear_kernels().left.size;
+  const int64_t panels = rounded_up(count, size) / size;
+  const int64_t fewest = rounded_up(panels, kRowPanels) / kRowPanels;
+  const int64_t blocks = std::min(rounded_up(fewest, thread_count()), panels);
+  const auto start = [&](int64_t block) { return std::min(block * panels / blocks * size, count); };
+  parallel_for(blocks, kAlone, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last && !cancelled(cancel); ++i) body(start(i), start(i + 1) - start(i));
   });
 }
 
