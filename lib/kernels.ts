@@ -142,6 +142,9 @@ interface LinearRows extends Omit<TokenRows, 'logits' | 'dtype' | 'rowStride'> {
   weight: MatrixArgument; // [V, d]
   bias: MatrixArgument | undefined; // [1, V]
   width: number; // d
+  // What the forward pass leaves to the backward pass, out in the former; both or neither. The reference leaves and reads nothing.
+  keptLogits: Float32Array | undefined; // of any length: those logits that fit, of T * V without the masked rows
+  keptRows: Int32Array | undefined; // [T] a row's place in them; -1: masked
 }
 
 export interface LinearLogProbsForwardArguments

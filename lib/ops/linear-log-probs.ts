@@ -212,7 +212,12 @@ function* forwardOp(
   const rows = yield* linearRows(inputs, temperature, backend);
   const rule = nonFiniteRule(onNonFinite);
   const outputs = forwardOutputs(rows.hidden.rows, entropy === true);
-  yield kernel('linearLogProbsForward', { ...outputs, ...kernelRows(rows) });
+  yield kernel('linearLogProbsForward', {
+    ...outputs,
+    ...kernelRows(rows),
+    keptLogits: undefined,
+    keptRows: undefined,
+  });
   const [nonFinite] = yield* read(pending(outputs).nonFinite);
   if (nonFinite[0] < 0) throw noMemory(rows);
   return yield* forwardResult(pending(outputs), rows, rule, 'hidden');
@@ -273,6 +278,8 @@ function* backwardOp(
     gradBias: gradientArgument(views.gradBias),
     badRows,
     ...kernelRows(rows),
+    keptLogits: undefined,
+    keptRows: undefined,
   });
   const [bad] = yield* read(pending({ badRows }).badRows);
   if (bad[0] < -1) throw noMemory(rows);
