@@ -39,7 +39,7 @@ export default defineConfig({
         test: {
           name: `${level}-simd`,
           include: [
-            'test/{token-log-probs,linear-log-probs,simd-exp,conspo,streamed-gradient,ratio-scores,grpo,overflow}.test.ts',
+            'test/{token-log-probs,linear-log-probs,linear-kept-logits,simd-exp,conspo,streamed-gradient,ratio-scores,grpo,overflow}.test.ts',
           ],
           env: { RLVR_SIMD: level },
         },
