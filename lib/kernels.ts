@@ -145,12 +145,12 @@ interface LinearRows extends Omit<TokenRows, 'logits' | 'dtype' | 'rowStride'> {
 }
 
 /**
- * Logits that the forward pass leaves to the backward pass: of the rows that its mask leaves, as many columns as there is memory
- * for, in an order of its own. The reference leaves none.
+ * What the forward pass leaves to the backward pass, which then need not compute it again; both or neither. The reference leaves
+ * and reads nothing.
  */
 interface KeptLogits {
-  keptLogits: Float32Array | undefined;
-  keptRows: Int32Array | undefined; // [T] which of those rows is row t; -1: none
+  keptLogits: Float32Array | undefined; // of any length: those logits that fit, of T * V without the masked rows
+  keptRows: Int32Array | undefined; // [T] a row's place in them; -1: masked
 }
 
 export interface LinearLogProbsForwardArguments

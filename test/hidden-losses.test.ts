@@ -104,7 +104,8 @@ describeHostBackends('losses from hidden states', (name) => {
   test('any chunkBytes gives the same bits', () => {
     const batch = hiddenBatch(4);
     const expected = rlvr.conspoSync(batch, { chunkBytes: 0, backend });
-    const tile = 4 * batch.targets.length * 1040;
+    const kept = batch.mask.filter((keeps) => keeps !== 0).length;
+    const tile = 4 * kept * 1024;
     for (const chunkBytes of [3, 4, tile - 4, tile, tile + 4, 2 * tile, 2 ** 26]) {
       expect(rlvr.conspoSync(batch, { chunkBytes, backend }), `${chunkBytes}`).toEqual(expected);
     }

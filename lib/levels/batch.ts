@@ -134,7 +134,7 @@ export interface TokenLevelOptions {
   onNonFinite?: NonFiniteRule;
   /**
    * From hidden states: the bytes of logits, in float32, that are kept from the forward to the backward pass, which computes the others
-   * again. Any number gives the same bits. Default 2^26, 64 MiB; 4 * T * V and a sixteenth more keeps all.
+   * again. Any number gives the same bits. Default 2^26, 64 MiB; 4 * T * V keeps all.
    */
   chunkBytes?: number;
 }

@@ -224,15 +224,12 @@ export function chunkBytesOption(value: unknown): number {
   return finiteNumber('chunkBytes', value ?? DEFAULT_CHUNK_BYTES, { min: 0, max: 2 ** 40, integer: true });
 }
 
-const MOST_PADDED = 17 / 16; // of a row of logits: native/cpu/linear_log_probs.cpp
-
 /** Memory for as many of the logits as fit in `chunkBytes`. */
 function keptArrays({ mask, hidden, weight }: LinearRows, chunkBytes: number) {
   if (chunkBytes === 0) return undefined;
   const rows = mask ? mask.reduce((count, keeps) => count + (keeps === 0 ? 0 : 1), 0) : hidden.rows;
-  const wanted = Math.ceil(rows * (weight.rows * MOST_PADDED + 16));
   return {
-    keptLogits: newArray('chunkBytes', Float32Array, Math.min(wanted, Math.floor(chunkBytes / 4))),
+    keptLogits: newArray('chunkBytes', Float32Array, Math.min(rows * weight.rows, Math.floor(chunkBytes / 4))),
     keptRows: newArray('targets', Int32Array, hidden.rows),
   };
 }

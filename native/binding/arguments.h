@@ -108,6 +108,18 @@ class Arguments {
     return data == nullptr && placement_ == nullptr ? &empty : data;
   }
 
+  // As optional_array(), of any length, which `length` becomes.
+  template <class T>
+  T* optional_whole_array(const char* name, int64_t& length) {
+    length = 0;
+    const Napi::Value value = get(name);
+    if (value.IsUndefined()) return nullptr;
+    static std::remove_const_t<T> empty{};
+    const Typed<T> host = typed<T>(name, value, 0);
+    length = host.bytes / static_cast<int64_t>(sizeof(T));
+    return host.data == nullptr ? &empty : host.data;
+  }
+
   // Memory of the op's own, where its arrays are placed; null in host memory. `name` is an array of bytes that this op
   // alone writes.
   void* scratch(const char* name, int64_t bytes, int64_t zeros) {

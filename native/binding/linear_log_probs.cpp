@@ -36,6 +36,14 @@ LinearLogits read_logits(Arguments& a) {
   return logits;
 }
 
+// Both arrays, or neither.
+template <class Float, class Index>
+void read_kept(Arguments& a, int64_t tokens, KeptLogits<Float, Index>& kept) {
+  kept.data = a.optional_whole_array<Float>("keptLogits", kept.length);
+  kept.rows = a.optional_array<Index>("keptRows", tokens);
+  if ((kept.data == nullptr) != (kept.rows == nullptr)) a.fail("keptRows", "to be there, and keptLogits too");
+}
+
 LinearLogProbsForward read_forward(Arguments& a) {
   LinearLogProbsForward op{};
   op.logits = read_logits(a);
@@ -45,6 +53,7 @@ LinearLogProbsForward read_forward(Arguments& a) {
   op.entropy = a.optional_array<double>("entropy", tokens);
   op.kept = a.array<uint8_t>("kept", tokens);
   op.non_finite = a.array<int32_t>("nonFinite", 1);
+  read_kept(a, tokens, op.kept_logits);
   op.cancel = a.cancel_flag();
   return op;
 }
@@ -58,6 +67,7 @@ LinearLogProbsBackward read_backward(Arguments& a) {
   op.grad_log_probs = a.array<const double>("gradLogProbs", tokens);
   op.grad_entropy = a.optional_array<const double>("gradEntropy", tokens);
   if (op.grad_entropy != nullptr) op.entropy = a.array<const double>("entropy", tokens);
+  read_kept(a, tokens, op.kept_logits);
   read_gradient(a, "gradHidden", tokens, logits.width, op.grad_hidden);
   read_gradient(a, "gradWeight", logits.vocab, logits.width, op.grad_weight);
   read_gradient(a, "gradBias", 1, logits.vocab, op.grad_bias);

@@ -1,5 +1,6 @@
 // linear-log-probs on the CPU: some columns of the logits at a time, for all rows, so that the weight is packed once in each
-// direction. Blocks of rows are handed to threads; sizes of blocks depend on d alone, so results do not depend on threads.
+// direction. Blocks of rows are handed to threads. Which rows are in a block changes no bit of them (panels.h), and how many
+// columns there are at a time depends on d alone: results do not depend on threads.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -10,6 +11,7 @@
 #include "cpu/cpu_features.h"
 #include "cpu/diagnostics.h"
 #include "cpu/first_bad_row.h"
+#include "cpu/kept_tiles.h"
 #include "cpu/linear_log_probs_simd.h"
 #include "cpu/ops.h"
 #include "cpu/thread_pool.h"
@@ -29,7 +31,7 @@ const LinearKernels& linear_kernels() {
 }
 
 constexpr int64_t kDepth = 256;       // products summed in registers: a panel of the right factor then stays in L1
-constexpr int64_t kRowPanels = 8;     // panels of rows that a thread takes at a time: they stay in L2
+constexpr int64_t kRowPanels = 8;     // panels of rows that a thread takes at a time, at most: they stay in L2
 constexpr int64_t kChunkRows = 1024;  // rows whose logits' gradients are held at a time
 static_assert(kChunkRows % kDepth == 0);
 constexpr double kAlone = 1e9;        // for parallel_for: an index is worth a thread
@@ -115,12 +117,16 @@ std::vector<int32_t> rows_where(int64_t tokens, Keep keep) {
 
 bool is_masked(const LinearLogits& logits, int64_t t) { return logits.mask != nullptr && logits.mask[t] == 0; }
 
-// Blocks of rows, each on one thread: body(begin, count).
+// Blocks of rows, each on one thread: body(begin, count). Of panels as even as can be, and as many blocks for each thread.
 template <class Body>
 void for_blocks(int64_t count, CancelFlag cancel, Body body) {
-  const int64_t size = linear_kernels().left.size * kRowPanels;
-  parallel_for((count + size - 1) / size, kAlone, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last && !cancelled(cancel); ++i) body(i * size, std::min(size, count - i * size));
+  const int64_t size = linear_kernels().left.size;
+  const int64_t panels = rounded_up(count, size) / size;
+  const int64_t fewest = rounded_up(panels, kRowPanels) / kRowPanels;
+  const int64_t blocks = std::min(rounded_up(fewest, thread_count()), panels);
+  const auto start = [&](int64_t block) { return std::min(block * panels / blocks * size, count); };
+  parallel_for(blocks, kAlone, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last && !cancelled(cancel); ++i) body(start(i), start(i + 1) - start(i));
   });
 }
 
@@ -132,8 +138,12 @@ class Tile {
   void open(int64_t begin, int64_t count) {
     begin_ = begin;
     count_ = count;
-    weight_.pack({logits_.weight, nullptr}, true, {begin, count, 0, logits_.width});
-    if (logits_.bias.data != nullptr) linear_kernels().read(logits_.bias, 0, begin, count, bias_.resized(count));
+  }
+
+  // What compute() needs.
+  void pack() {
+    weight_.pack({logits_.weight, nullptr}, true, {begin_, count_, 0, logits_.width});
+    if (logits_.bias.data != nullptr) linear_kernels().read(logits_.bias, 0, begin_, count_, bias_.resized(count_));
   }
 
   int64_t begin() const { return begin_; }
@@ -184,6 +194,7 @@ void clear_outputs(const LinearLogProbsForward& op) {
   for (double* out : {op.log_probs, op.log_sum_exp, op.entropy})
     if (out != nullptr) std::fill_n(out, op.logits.tokens, 0.0);
   std::fill_n(op.kept, op.logits.tokens, uint8_t{0});
+  if (op.kept_logits.rows != nullptr) std::fill_n(op.kept_logits.rows, op.logits.tokens, -1);
   op.non_finite[0] = 0;
 }
 
@@ -194,7 +205,9 @@ class Backward {
       : op_(op),
         rows_(rows_where(op.logits.tokens, [&](int64_t t) { return takes_part(t); })),
         columns_(padded(std::min(tile_columns(op.logits.width), op.logits.vocab))),
-        tile_(op.logits) {}
+        tile_(op.logits) {
+    find_kept();
+  }
 
   void run() {
     grad_hidden_.assign(op_.grad_hidden.data == nullptr ? 0 : rows_.size() * width(), 0.0f);
@@ -218,12 +231,24 @@ class Backward {
     return {op_.grad_log_probs[t], h, h == 0 ? 0 : op_.entropy[t], op_.log_sum_exp[t], op_.logits.temperature};
   }
 
+  // The array of rows may be anything: what it says is not there is computed.
+  void find_kept() {
+    const auto& [data, length, rows] = op_.kept_logits;
+    if (data == nullptr) return;
+    const int64_t kept = std::count_if(rows, rows + op_.logits.tokens, [](int32_t row) { return row >= 0; });
+    for (const int32_t t : rows_) kept_rows_.push_back(rows[t]);
+    const auto is_there = [&](int32_t row) { return row >= 0 && row < kept; };
+    if (kept > 0 && std::all_of(kept_rows_.begin(), kept_rows_.end(), is_there))
+      kept_ = {data, length, kept, tile_columns(op_.logits.width), op_.logits.vocab};
+  }
+
   // Columns [begin, begin + count) of the logits.
   void add_tile(int64_t begin, int64_t count) {
     grad_weight_.assign(op_.grad_weight.data == nullptr ? 0 : static_cast<size_t>(count) * width(), 0.0f);
     grad_bias_.assign(op_.grad_bias.data == nullptr ? 0 : static_cast<size_t>(count), 0.0);
     if (!rows_.empty()) {
       tile_.open(begin, count);
+      if (!kept_.hold(begin)) tile_.pack();
       if (op_.grad_hidden.data != nullptr)
         weight_.pack({op_.logits.weight, nullptr}, false, {0, op_.logits.width, begin, count});
     }
@@ -237,7 +262,7 @@ class Backward {
     float* gradient = logits_gradient_.resized(kChunkRows * columns_);
     for_blocks(count, op_.cancel, [&](int64_t begin, int64_t rows) {
       float* block = gradient + begin * columns_;
-      tile_.compute(rows_, first + begin, rows, block, columns_);
+      get_logits(first + begin, rows, block);
       for (int64_t i = 0; i < rows; ++i) {
         const int32_t t = rows_[static_cast<size_t>(first + begin + i)];
         linear_kernels().gradient(block + i * columns_, tile_.begin(), tile_.count(), op_.logits.targets[t],
@@ -258,6 +283,16 @@ class Backward {
         for (int64_t v = begin; v < begin + columns; ++v)
           grad_bias_[static_cast<size_t>(v)] += static_cast<double>(gradient[t * columns_ + v]);
     });
+  }
+
+  // Of rows_[first, first + count), in the tile.
+  void get_logits(int64_t first, int64_t count, float* out) {
+    if (!kept_.hold(tile_.begin())) return tile_.compute(rows_, first, count, out, columns_);
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t row = kept_rows_[static_cast<size_t>(first + i)];
+      std::memcpy(out + i * columns_, kept_.row(tile_.begin(), tile_.count(), row),
+                  static_cast<size_t>(tile_.count()) * sizeof(float));
+    }
   }
 
   PanelSource of_gradient(const float* gradient) const { return {{gradient, DType::kF32, columns_}, nullptr}; }
@@ -300,6 +335,8 @@ class Backward {
   const std::vector<int32_t> rows_;
   const int64_t columns_;
   Tile tile_;
+  KeptTiles<const float> kept_;
+  std::vector<int32_t> kept_rows_;  // of rows_
   Packed weight_;
   Packed hidden_;
   Floats logits_gradient_;
@@ -319,24 +356,36 @@ int32_t first_overflow(const LinearLogProbsBackward& op) {
   return -1;
 }
 
+// Where the logits of rows go that are to be kept.
+KeptTiles<float> keep_rows(const LinearLogProbsForward& op, const std::vector<int32_t>& rows) {
+  const auto& [data, length, index] = op.kept_logits;
+  if (data == nullptr) return {};
+  const auto count = static_cast<int32_t>(rows.size());
+  for (int32_t i = 0; i < count; ++i) index[rows[static_cast<size_t>(i)]] = i;
+  return {data, length, count, tile_columns(op.logits.width), op.logits.vocab};
+}
+
 void forward(const LinearLogProbsForward& op) {
   const LinearLogits& logits = op.logits;
   const std::vector<int32_t> rows = rows_where(logits.tokens, [&](int64_t t) { return !is_masked(logits, t); });
   if (rows.empty()) return;
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   std::vector<RowSums> sums(rows.size(), RowSums{kNone, kNone, true, 0, 0});
+  const KeptTiles<float> kept = keep_rows(op, rows);
   Tile tile(logits);
   for_tiles(logits, op.cancel, [&](int64_t first, int64_t columns) {
     tile.open(first, columns);
+    tile.pack();
+    const bool keep = kept.hold(first);
+    const int64_t stride = keep ? columns : padded(columns);
     for_blocks(static_cast<int64_t>(rows.size()), op.cancel, [&](int64_t begin, int64_t count) {
       thread_local Floats memory;
-      const int64_t stride = padded(tile.count());
-      float* block = memory.resized(count * stride);
+      float* block = keep ? kept.row(first, columns, begin) : memory.resized(count * stride);
       tile.compute(rows, begin, count, block, stride);
       for (int64_t i = 0; i < count; ++i) {
         const auto at = static_cast<size_t>(begin + i);
-        linear_kernels().add_columns(block + i * stride, tile.begin(), tile.count(), logits.targets[rows[at]],
-                                     logits.temperature, op.entropy != nullptr, sums[at]);
+        linear_kernels().add_columns(block + i * stride, first, columns, logits.targets[rows[at]], logits.temperature,
+                                     op.entropy != nullptr, sums[at]);
       }
     });
   });

@@ -35,6 +35,15 @@ struct LinearLogits {
   double temperature;      // > 0
 };
 
+// Logits that the forward pass leaves to the backward pass, which then does not compute them again: those of all rows that the
+// forward pass does not drop, in as many tiles of columns as fit; all of them are rows * V floats. The backward pass only reads.
+template <class Float, class Index>
+struct KeptLogits {
+  Float* data;     // null: none
+  int64_t length;  // of data
+  Index* rows;     // [T] which of those rows row t is; -1: none of them
+};
+
 // Rows whose logits are not finite are treated as in TokenLogProbsForward.
 struct LinearLogProbsForward {
   LinearLogits logits;
@@ -43,6 +52,7 @@ struct LinearLogProbsForward {
   double* entropy;      // [T] out, nats; null: not computed
   uint8_t* kept;        // [T] out: 1, or 0 for masked and non-finite rows
   int32_t* non_finite;  // [1] out: number of non-finite rows; -1: there was no memory to work in
+  KeptLogits<float, int32_t> kept_logits;  // out
   CancelFlag cancel;
 };
 
@@ -54,6 +64,7 @@ struct LinearLogProbsBackward {
   const double* grad_log_probs;  // [T] g; rows with g == 0 and h == 0 take no part
   const double* entropy;         // [T] from the forward pass; null when grad_entropy is null
   const double* grad_entropy;    // [T] h; null: no entropy term
+  KeptLogits<const float, const int32_t> kept_logits;  // from the forward pass
   GradientMatrix grad_hidden;    // [T, d]
   GradientMatrix grad_weight;    // [V, d]
   GradientMatrix grad_bias;      // [1, V]

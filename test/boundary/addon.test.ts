@@ -22,6 +22,7 @@ const D = 3;
 const matrix = (rows, width) => ({ data: new Float32Array(rows * width).fill(1), dtype: 0, rowStride: width });
 const layer = () => ({ hidden: matrix(T, D), weight: matrix(V, D), bias: matrix(1, V), tokens: T, vocab: V, width: D,
   targets: new Int32Array(T), mask: new Uint8Array(T).fill(1), temperature: 1, logSumExp: doubles(T) });
+const keptLogits = () => ({ keptLogits: new Float32Array(T * V).fill(1), keptRows: Int32Array.from({ length: T }, (_, t) => t) });
 const term = () => ({ kind: 1, oldLogProbs: doubles(T), sides: doubles(N), tokenWeights: doubles(T), epsilonLow: 0.2, epsilonHigh: 0.2,
   ratioMin: 0, ratioMax: 5, tauPos: 1, tauNeg: 1, gradScores: doubles(N) });
 const VALID = {
@@ -48,8 +49,8 @@ const VALID = {
     tau: 0.1, margin: 0, positiveThreshold: 0, normalizer: 1, groupLosses: doubles(1), gradScores: doubles(N), loss: doubles(1) }),
   advantageObjective: () => ({ scores: doubles(N), advantages: doubles(N), tokenCounts: doubles(N), sequences: N,
     perToken: true, scale: -1, normalizer: 1, gradScores: doubles(N), loss: doubles(1) }),
-  linearLogProbsForward: () => ({ ...layer(), logProbs: doubles(T), entropy: doubles(T), kept: new Uint8Array(T), nonFinite: new Int32Array(1) }),
-  linearLogProbsBackward: () => ({ ...layer(), gradLogProbs: doubles(T), entropy: doubles(T), gradEntropy: doubles(T),
+  linearLogProbsForward: () => ({ ...layer(), ...keptLogits(), logProbs: doubles(T), entropy: doubles(T), kept: new Uint8Array(T), nonFinite: new Int32Array(1) }),
+  linearLogProbsBackward: () => ({ ...layer(), ...keptLogits(), gradLogProbs: doubles(T), entropy: doubles(T), gradEntropy: doubles(T),
     gradHidden: { ...matrix(T, D), accumulate: true }, gradWeight: { ...matrix(V, D), accumulate: false },
     gradBias: { ...matrix(1, V), accumulate: false }, badRows: new Int32Array(4) }),
   simdExp: () => ({ x: new Float32Array(9), out: new Float32Array(9), count: 9 }),
@@ -177,7 +178,7 @@ test('arrays that are one element short, and matrices that are not what they say
           await refused(key + '.dtype', { ...make(), [key]: { ...value, dtype: 1 } });
           if ('accumulate' in value) await refused(key + '.accumulate', { ...make(), [key]: { ...value, accumulate: 1 } });
         }
-        if (!ArrayBuffer.isView(value) || (key === 'entropy' && !make().gradEntropy && name.includes('Backward'))) continue;
+        if (!ArrayBuffer.isView(value) || key === 'keptLogits' || (key === 'entropy' && !make().gradEntropy && name.includes('Backward'))) continue;
         await refused(key, { ...make(), [key]: value.subarray(0, value.length - 1) });
       }
     }

@@ -83,6 +83,14 @@ function layer(fields: Fields, { variant }: Plan): Record_ {
   };
 }
 
+/** Room for as many logits as there are, or more, or fewer, or none. */
+function keptLogits({ tokens, plan: { vocab } }: Fields, { variant }: Plan): Record_ {
+  if (variant % 4 === 0) return { keptLogits: undefined, keptRows: undefined };
+  const length = Math.floor((tokens * vocab * (variant % 6)) / 4);
+  const keptRows = Int32Array.from({ length: tokens }, (_, t) => t);
+  return { keptLogits: new Float32Array(length).fill(1), keptRows };
+}
+
 interface Form {
   make(fields: Fields, plan: Plan): Record_;
   outputs: readonly string[];
@@ -239,9 +247,10 @@ const KERNELS: Readonly<Record<string, Form>> = {
 /** Kernels that the cuda backend does not have. */
 const HOST_KERNELS: Readonly<Record<HostKernelName, Form>> = {
   linearLogProbsForward: {
-    outputs: ['logProbs', 'logSumExp', 'entropy', 'kept', 'nonFinite'],
+    outputs: ['logProbs', 'logSumExp', 'entropy', 'kept', 'nonFinite', 'keptLogits', 'keptRows'],
     make: (fields, plan) => ({
       ...layer(fields, plan),
+      ...keptLogits(fields, plan),
       logProbs: doubles(fields.tokens),
       entropy: plan.variant % 3 === 0 ? doubles(fields.tokens) : undefined,
       kept: new Uint8Array(fields.tokens),
@@ -257,6 +266,7 @@ const HOST_KERNELS: Readonly<Record<HostKernelName, Form>> = {
         variant % every === 0 ? undefined : { ...matrix(fields, rows, width, every), accumulate: variant % 2 === 0 };
       return {
         ...given,
+        ...keptLogits(fields, plan),
         gradLogProbs: doubles(fields.tokens),
         entropy: doubles(fields.tokens),
         gradEntropy: variant % 3 === 0 ? doubles(fields.tokens) : undefined,

@@ -142,15 +142,24 @@ interface Rows {
   stride: number;
 }
 
-/** A gradient in a result, if it is plainly there. Its properties are not read where that would run a caller's code. */
-export function gradientIn(result: unknown): Rows | undefined {
-  const found = ownValue(result, 'gradLogits') ?? ownValue(result, 'gradLogProbs');
-  if (isTypedArray(found)) {
-    const data = honest(found);
-    return { data, rows: 1, columns: data.length, stride: data.length };
-  }
-  return tensorIn(found);
+const GRADIENTS = ['gradLogits', 'gradLogProbs', 'gradHidden', 'gradWeight', 'gradBias'];
+
+/**
+ * The gradients in a result; undefined if one is not plainly there. Their properties are not read where that would run a caller's
+ * code.
+ */
+export function gradientsIn(result: unknown): Rows[] | undefined {
+  const gradients = GRADIENTS.map((name) => ownValue(result, name)).filter((found) => found !== undefined);
+  const rows = gradients.map((found) => (isTypedArray(found) ? wholeArray(honest(found)) : tensorIn(found)));
+  return rows.every((one) => one !== undefined) ? rows : undefined;
 }
+
+function wholeArray(data: TypedArray): Rows {
+  return { data, rows: 1, columns: data.length, stride: data.length };
+}
+
+/** The options that say where they go. */
+export const GRADIENT_OPTIONS = ['gradient', 'gradHidden', 'gradWeight', 'gradBias'];
 
 /** A [T, V] tensor, if its properties hold plain values. */
 export function tensorIn(value: unknown): Rows | undefined {
@@ -171,8 +180,13 @@ export function ownValue(holder: unknown, key: string): unknown {
   return Object.getOwnPropertyDescriptor(holder, key)?.value;
 }
 
-/** Whether a byte belongs to an element of the gradient. */
-export function withinGradient({ data, rows, columns, stride }: Rows) {
+/** Whether a byte belongs to an element of one of the gradients. */
+export function withinGradients(gradients: readonly Rows[]) {
+  const within = gradients.map(withinGradient);
+  return (buffer: ArrayBufferLike, byte: number): boolean => within.some((one) => one(buffer, byte));
+}
+
+function withinGradient({ data, rows, columns, stride }: Rows) {
   const size = data.BYTES_PER_ELEMENT;
   return (buffer: ArrayBufferLike, byte: number): boolean => {
     if (buffer !== data.buffer || byte < data.byteOffset) return false;

@@ -89,21 +89,26 @@ export class Fields {
     return this.#rows;
   }
 
-  /** In the plan's form. */
   logits(): unknown {
-    const { form, vocab, padding } = this.plan;
-    if (form === 'flat') return this.rows();
+    return this.#inForm(this.rows(), this.plan.vocab);
+  }
+
+  /** In the plan's form. */
+  #inForm(values: Float32Array, columns: number): unknown {
+    const { form, padding } = this.plan;
+    if (form === 'flat') return values;
+    const rows = columns === 0 ? 0 : values.length / columns;
     const dtype = form === 'half' ? 'f16' : form;
-    const stride = vocab + padding;
-    const data = new (form === 'f32' ? Float32Array : Uint16Array)(this.tokens * stride).fill(7);
+    const stride = columns + padding;
+    const data = new (form === 'f32' ? Float32Array : Uint16Array)(rows * stride).fill(7);
     const bits = { f32: (x: number) => x, bf16: numberToBf16, f16: numberToF16 }[dtype];
-    this.rows().forEach((x, i) => {
-      data[Math.floor(i / vocab) * stride + (i % vocab)] = bits(x);
+    values.forEach((x, i) => {
+      data[Math.floor(i / columns) * stride + (i % columns)] = bits(x);
     });
     const half = form === 'half' && HalfArray !== undefined;
     return {
       data: half ? new HalfArray!(data.buffer) : data,
-      shape: [this.tokens, vocab],
+      shape: [rows, columns],
       ...(half ? {} : { dtype }),
       ...(padding > 0 && { rowStride: stride }),
     };
@@ -111,11 +116,49 @@ export class Fields {
 
   /** An array of the same form and size as the logits, with something in it. */
   likeLogits(padding: number): unknown {
-    const { form, vocab } = this.plan;
-    if (form === 'flat' && padding === 0) return new Float32Array(this.tokens * vocab).fill(3);
+    return this.matrix(this.tokens, this.plan.vocab, padding);
+  }
+
+  /** A matrix in the plan's form, with something in it. */
+  matrix(rows: number, columns: number, padding: number): unknown {
+    const { form } = this.plan;
+    if (form === 'flat' && padding === 0) return new Float32Array(rows * columns).fill(3);
     const dtype = form === 'half' ? 'f16' : form === 'flat' ? 'f32' : form;
-    const data = new (dtype === 'f32' ? Float32Array : Uint16Array)(this.tokens * (vocab + padding)).fill(3);
-    return { data, shape: [this.tokens, vocab], dtype, rowStride: vocab + padding };
+    const data = new (dtype === 'f32' ? Float32Array : Uint16Array)(rows * (columns + padding)).fill(3);
+    return { data, shape: [rows, columns], dtype, rowStride: columns + padding };
+  }
+
+  /** d, of hidden states. */
+  get width(): number {
+    return 1 + (this.plan.seed % 7);
+  }
+
+  /** [T, d], so that the logits are about as large as the plan's. */
+  hidden(): unknown {
+    const random = this.random('hidden');
+    const { logits } = this.plan;
+    const size = { wide: 10, tiny: 1e-20, equal: 0 }[logits as string] ?? 1;
+    const broken = () => logits === 'broken' && random.uniform() < 0.02;
+    const value = () => (broken() ? [NaN, Infinity, -Infinity][below(random, 3)] : size * random.normal());
+    return this.#inForm(Float32Array.from({ length: this.tokens * this.width }, value), this.width);
+  }
+
+  /** [V, d] */
+  weight(): unknown {
+    const random = this.random('weight');
+    return this.#inForm(
+      Float32Array.from({ length: this.plan.vocab * this.width }, () => random.normal()),
+      this.width,
+    );
+  }
+
+  /** [V], some of it banned. */
+  bias(): unknown {
+    const random = this.random('bias');
+    const { vocab, logits } = this.plan;
+    const targets = new Set(Array.from<number | bigint, number>(this.targets(), Number));
+    const banned = (v: number) => logits === 'banned' && random.uniform() < 0.4 && !targets.has(v);
+    return Float32Array.from({ length: vocab }, (_, v) => (banned(v) ? -Infinity : random.normal()));
   }
 
   /** [T] log-probs of the targets, roughly: what other log-probs are near to. */
@@ -123,7 +166,7 @@ export class Fields {
     if (this.#base) return this.#base;
     const { vocab, from } = this.plan;
     const random = this.random('base');
-    if (from === 'logProbs') return Float64Array.from({ length: this.tokens }, () => -2 * Math.abs(random.normal()));
+    if (from !== 'logits') return Float64Array.from({ length: this.tokens }, () => -2 * Math.abs(random.normal()));
     const rows = this.rows();
     const targets = Array.from<number | bigint, number>(this.targets(), Number);
     this.#base = Float64Array.from(targets, (target, t) => {

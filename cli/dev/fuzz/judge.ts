@@ -2,7 +2,15 @@
 // them is docs/reliability.md.
 
 import { RlvrError, type RlvrErrorCode } from '../../../lib/index.js';
-import { extentOf, gradientIn, isPlain, isTypedArray, ownValue, withinGradient } from './arguments.js';
+import {
+  extentOf,
+  GRADIENT_OPTIONS,
+  gradientsIn,
+  isPlain,
+  isTypedArray,
+  ownValue,
+  withinGradients,
+} from './arguments.js';
 import { type Attempt, attempt, attemptAsync, finished } from './attempts.js';
 import { bitwiseDifference, distantFigure, nonFinite, type Tolerances } from './figures.js';
 import type { Victim } from './hostile.js';
@@ -28,7 +36,7 @@ const LONGEST_MESSAGE = 500;
 
 /** Errors that may come when a gradient was written already: what its memory holds is then unspecified. */
 const LATE =
-  /keeps its memory until|^logits: expected log-probs that are finite|expected a finite (gradient of every logit|result of finite)|^gradient: expected (finite|values within)/;
+  /keeps its memory until|^logits: expected log-probs that are finite|expected a finite (gradient of every logit|result of finite)|^gradient: expected (finite|values within)|^grad(Hidden|Weight|Bias): expected a finite gradient, got another/;
 
 /** Probabilities far above 1, which only float64 can hold. */
 const FOREIGN_LOG_SUM_EXP = /got another at row \d+: .*logSumExp is not theirs/;
@@ -79,9 +87,9 @@ function illegal(one: Attempt, plan: Plan, args: readonly unknown[], passesOn = 
   const infinite = passesOn ? undefined : nonFinite(figures, givenInfinite);
   const mayWrite = ['in-place', 'deferred'].includes(plan.gradient) || plan.gradient.startsWith('out');
   if (infinite) return `not finite: ${infinite}`;
-  const gradient = mayWrite ? gradientIn(value) : undefined;
-  if (mayWrite && !gradient) return undefined; // into an object of the caller's own, which cannot be looked into
-  const changed = victim.memory.change(gradient && withinGradient(gradient));
+  const gradients = mayWrite ? gradientsIn(value) : [];
+  if (!gradients || (mayWrite && gradients.length === 0)) return undefined; // into an object of the caller's own, which cannot be looked into
+  const changed = victim.memory.change(withinGradients(gradients));
   return changed && `changed ${changed}`;
 }
 
@@ -137,12 +145,13 @@ function differentEnds(a: Attempt, b: Attempt): string | undefined {
 }
 
 const FROM_LOGITS: Tolerances = { value: 2e-6, logProb: 1e-6 };
+const FROM_HIDDEN: Tolerances = { value: 1e-5, logProb: 1e-5 };
 const FROM_LOG_PROBS: Tolerances = { value: 1e-9, logProb: 1e-12 };
 function withoutSignal(plan: Plan): Plan {
   return plan.signal === 'none' ? plan : { ...plan, signal: 'none' };
 }
 
-const usesLogits = (args: readonly unknown[]) => args.some((arg) => isPlain(arg) && arg.logits !== undefined);
+const uses = (name: string, args: readonly unknown[]) => args.some((arg) => isPlain(arg) && arg[name] !== undefined);
 
 /** Makes a call and says what is wrong. Everything up to the asynchronous call is done at once. */
 export async function judge(target: Target, plan: Plan): Promise<Verdict> {
@@ -173,11 +182,15 @@ function gradientTargets(args: readonly unknown[]): Set<unknown> {
   const [inputs, options] = [args.find(isBatch), args.at(-1)];
   const gradient = ownValue(options, 'gradient');
   const inPlace = gradient === 'in-place' || (ownValue(gradient, 'deferred') === true && !ownValue(gradient, 'out'));
-  const out = inPlace ? (ownValue(inputs, 'logits') ?? ownValue(inputs, 'logProbs')) : ownValue(gradient, 'out');
-  return new Set([out, ownValue(out, 'data')]);
+  const targets = inPlace ? [ownValue(inputs, 'logits') ?? ownValue(inputs, 'logProbs')] : [];
+  for (const name of GRADIENT_OPTIONS) {
+    const option = ownValue(options, name);
+    targets.push(ownValue(option, 'out'), ownValue(option, 'accumulate'));
+  }
+  return new Set(targets.flatMap((target) => [target, ownValue(target, 'data')]));
 }
 
-const isBatch = (arg: unknown) => ownValue(arg, 'logits') !== undefined || ownValue(arg, 'logProbs') !== undefined;
+const isBatch = (arg: unknown) => ['logits', 'hidden', 'logProbs'].some((name) => ownValue(arg, name) !== undefined);
 
 /** What only the asynchronous form takes is in the last argument. */
 function asyncArguments(target: Target, plan: Plan, copyInputs: boolean): unknown[] {
@@ -205,8 +218,9 @@ function apart(plan: Plan, target: Target, args: readonly unknown[], cpu: Attemp
   if (ends !== undefined && plan.edits.some(({ how }) => TAKING.test(how))) return undefined;
   if (ends !== undefined) return `${FUZZED_BACKEND} and reference differ: ${ends}`;
   if (cpu.failed) return undefined;
-  const fromLogits = usesLogits(args);
-  const tolerances = fromLogits ? FROM_LOGITS : FROM_LOG_PROBS;
+  const fromHidden = uses('hidden', args);
+  const fromLogits = fromHidden || uses('logits', args);
+  const tolerances = fromHidden ? FROM_HIDDEN : fromLogits ? FROM_LOGITS : FROM_LOG_PROBS;
   const spread = () => neighbours(plan, target, args, fromLogits);
   const distant = distantFigure(cpu.figures, reference.figures, tolerances, spread);
   return distant && `${FUZZED_BACKEND} is too far from the reference: ${distant}`;

@@ -58,11 +58,12 @@ function widenedTensors(argument: unknown): unknown {
 }
 
 /**
- * Logits of 0 are as rounded as others are, also those of an array that an edit has put there: moves them by what `by` gives.
+ * Logits of 0 are as rounded as others are, also those of an array that an edit has put there, or of hidden states: moves these by
+ * what `by` gives.
  */
 function moveZeroLogits(args: readonly unknown[], by: () => number): void {
   for (const argument of args) {
-    const logits = ownValue(argument, 'logits');
+    const logits = ownValue(argument, 'logits') ?? ownValue(argument, 'hidden');
     const data = isTypedArray(logits) ? logits : ownValue(logits, 'data');
     if (!isTypedArray(data) || tag(data) !== 'Float32Array') continue;
     const numbers = honest(data);

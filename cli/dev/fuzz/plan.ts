@@ -1,7 +1,7 @@
 // Calls in words: plain data that fast-check generates and shrinks, and from which the arguments are made.
 import fc from 'fast-check';
 
-/** How the logits are handed over. `half` is a Float16Array, where Node has one, else the bits of one. */
+/** How the logits, or hidden states and their layer, are handed over. `half` is a Float16Array, where Node has one, else the bits of one. */
 export const LOGITS_FORMS = ['flat', 'f32', 'bf16', 'f16', 'half'] as const;
 
 /** The numbers in a batch. */
@@ -11,9 +11,9 @@ export interface BatchPlan {
   vocab: number;
   /** Of everything drawn below. */
   seed: number;
-  from: 'logits' | 'logProbs';
+  from: 'logits' | 'hidden' | 'logProbs';
   form: (typeof LOGITS_FORMS)[number];
-  /** Row stride less V. */
+  /** Row stride less V, or less d. */
   padding: number;
   logits: 'normal' | 'wide' | 'huge' | 'tiny' | 'equal' | 'banned' | 'broken';
   /** Of log-probs that are compared with the policy's. */
@@ -57,7 +57,7 @@ const batch: fc.Arbitrary<BatchPlan> = fc.record({
   groups: fc.array(fc.array(fc.nat(9), { maxLength: 4 }), { maxLength: 4 }),
   vocab: fc.integer({ min: 1, max: 40 }),
   seed: fc.nat(),
-  from: fc.constantFrom('logits', 'logProbs'),
+  from: fc.constantFrom('logits', 'logProbs', 'hidden'),
   form: fc.constantFrom(...LOGITS_FORMS),
   padding: fc.oneof(fc.constant(0), fc.nat(5)),
   logits: mostly(['normal', 'wide', 'banned'], ['huge', 'tiny', 'equal', 'broken'], 4),
@@ -77,6 +77,7 @@ const OPTION_VALUES: Record<string, fc.Arbitrary<unknown>> = {
   entropy: fc.boolean(),
   logProbs: fc.boolean(),
   onNonFinite: fc.constantFrom('skip', 'error'),
+  chunkBytes: mostly([2 ** 26, 0, 4, 1000], [1, 2 ** 20], 4),
   positiveThreshold: ANY,
   backend: fc.constantFrom('cpu', 'reference', undefined, 'cuda'),
   tau: POSITIVE,

@@ -25,6 +25,7 @@ const functions = rlvr as unknown as Record<string, Call>;
 
 const COMMON = ['backend'];
 const TOKEN_LEVEL = ['temperature', 'onNonFinite'];
+const CHUNKS = 'chunkBytes';
 
 /** Fields by name, as a batch or the inputs of an op have them. */
 function fieldOf(name: string, fields: Fields): unknown {
@@ -34,6 +35,9 @@ function fieldOf(name: string, fields: Fields): unknown {
     case 'cuGroups':
       return fields[name];
     case 'logits':
+    case 'hidden':
+    case 'weight':
+    case 'bias':
     case 'targets':
     case 'mask':
     case 'groupOrder':
@@ -69,11 +73,29 @@ function scaled(plan: Plan): Plan {
   return { ...plan, gradient: SCALED[plan.gradient] ?? plan.gradient };
 }
 
+/** Where the gradients of hidden states and their layer go. */
+function placesOf({ gradient, batch, variant }: Plan, fields: Fields, withBias: boolean): Record<string, unknown> {
+  const places: Record<string, unknown> = {};
+  const padding = gradient === 'out with padding' ? 3 : 0;
+  const key = variant % 2 === 0 ? 'out' : 'accumulate';
+  if (gradient.startsWith('out')) {
+    places.gradHidden = { [key]: fields.matrix(fields.tokens, fields.width, padding) };
+    places.gradWeight = { out: fields.matrix(batch.vocab, fields.width, padding) };
+    if (withBias) places.gradBias = { accumulate: new Float32Array(batch.vocab).fill(2) };
+  }
+  if (gradient.endsWith('deferred')) places.gradWeight = 'none';
+  return places;
+}
+
 /** The plan's options, and where the gradient of `of` goes. */
-function optionsOf(plan: Plan, fields: Fields, gradientOf?: 'logits' | 'logProbs'): Record<string, unknown> {
+function optionsOf(plan: Plan, fields: Fields, gradientOf?: Plan['batch']['from']): Record<string, unknown> {
   const options: Record<string, unknown> = Object.fromEntries(plan.options);
   if (plan.signal !== 'none') options.signal = plan.signal === 'live' ? new AbortController().signal : ABORTED;
   if (gradientOf === undefined || plan.gradient === 'default') return options;
+  if (gradientOf === 'hidden') {
+    const own = { ...options, ...placesOf(plan, fields, hasBias(plan)) };
+    return ['none', 'new'].includes(plan.gradient) ? { ...own, gradient: plan.gradient } : own;
+  }
   if (plan.gradient === 'deferred') return { ...options, gradient: { deferred: true } };
   if (!plan.gradient.startsWith('out')) return { ...options, gradient: plan.gradient };
   const padding = plan.gradient === 'out with padding' ? 3 : 0;
@@ -88,16 +110,20 @@ function scoreOf({ score }: Plan): unknown {
   return { kind: score.kind, ...Object.fromEntries(score.parameters) };
 }
 
+const hasBias = ({ batch }: Plan) => batch.seed % 3 === 0;
+
 interface OpForm {
   needs: readonly string[];
   fields?: readonly string[];
   options?: readonly string[];
-  gradient?: 'logits' | 'logProbs';
+  gradient?: Plan['batch']['from'];
+  /** From hidden states. */
+  hidden?: boolean;
   /** Adds to the inputs or options. */
   complete?(inputs: Record<string, unknown>, options: Record<string, unknown>, plan: Plan): void;
 }
 
-function op(name: string, { needs, fields = [], options = [], gradient, complete }: OpForm): Target {
+function op(name: string, { needs, fields = [], options = [], gradient, hidden, complete }: OpForm): Target {
   return {
     name,
     fields,
@@ -106,10 +132,10 @@ function op(name: string, { needs, fields = [], options = [], gradient, complete
     sync: functions[`${name}Sync`],
     async: functions[name],
     args(plan) {
-      const from = needs.includes('logits') ? 'logits' : 'logProbs';
+      const from = hidden ? 'hidden' : needs.includes('logits') ? 'logits' : 'logProbs';
       const drawn = new Fields({ ...plan.batch, from });
-      const inputs = pick(drawn, [...needs, ...plan.fields]);
-      const own = optionsOf(scaled(plan), drawn, gradient);
+      const inputs = pick(drawn, [...needs, ...(hidden && hasBias(plan) ? ['bias'] : []), ...plan.fields]);
+      const own = optionsOf(gradient === 'hidden' ? plan : scaled(plan), drawn, gradient);
       complete?.(inputs, own, plan);
       return [inputs, own];
     },
@@ -121,10 +147,8 @@ function fromForward(inputs: Record<string, unknown>, options: Record<string, un
   if (variant % 8 === 0) return;
   try {
     const given = { entropy: true, onNonFinite: 'skip', backend: 'reference' } as const;
-    const { logSumExp, entropy } = rlvr.tokenLogProbsSync(inputs as never, {
-      ...given,
-      temperature: options.temperature as number,
-    });
+    const forward = 'hidden' in inputs ? rlvr.linearLogProbsSync : rlvr.tokenLogProbsSync;
+    const { logSumExp, entropy } = forward(inputs as never, { ...given, temperature: options.temperature as number });
     Object.assign(inputs, { logSumExp });
     if ('entropy' in inputs) inputs.entropy = entropy;
   } catch {
@@ -144,6 +168,23 @@ const OPS: Target[] = [
     options: ['temperature'],
     gradient: 'logits',
     complete: fromForward,
+  }),
+  op('linearLogProbs', {
+    needs: ['hidden', 'weight', 'targets'],
+    fields: ['mask'],
+    options: [...TOKEN_LEVEL, 'entropy'],
+    hidden: true,
+  }),
+  op('linearLogProbsBackward', {
+    needs: ['hidden', 'weight', 'targets', 'logSumExp', 'gradLogProbs'],
+    fields: ['mask', 'entropy', 'gradEntropy'],
+    options: ['temperature'],
+    hidden: true,
+    gradient: 'hidden',
+    complete(inputs, options, plan) {
+      delete options.gradient; // three places are all that it has
+      fromForward(inputs, options, plan);
+    },
   }),
   op('sequenceLogProbs', { needs: ['logProbs', 'cuSeqlens'], fields: ['mask'] }),
   op('sequenceLogProbsBackward', {
@@ -175,12 +216,19 @@ const OPS: Target[] = [
 
 const BATCH_FIELDS = ['mask', 'oldLogProbs', 'rolloutLogProbs', 'groupOrder'];
 const POLICY_FIELDS = [...BATCH_FIELDS, 'refLogProbs', 'advantages'];
-const LOSS_OPTIONS = [...TOKEN_LEVEL, 'positiveThreshold', 'logProbs', 'entropy', ...COMMON];
+const LOSS_OPTIONS = [...TOKEN_LEVEL, CHUNKS, 'positiveThreshold', 'logProbs', 'entropy', ...COMMON];
 
-/** The inputs of a loss, from logits or from log-probs. */
+const SOURCES = {
+  logits: ['logits', 'targets'],
+  hidden: ['hidden', 'weight', 'targets'],
+  logProbs: ['logProbs'],
+} as const;
+
+/** The inputs of a loss, from logits, hidden states or log-probs. */
 function batchOf(plan: Plan, more: readonly string[]): { batch: Record<string, unknown>; fields: Fields } {
   const fields = new Fields(plan.batch);
-  const own = plan.batch.from === 'logits' ? ['logits', 'targets'] : ['logProbs'];
+  const { from } = plan.batch;
+  const own = [...SOURCES[from], ...(from === 'hidden' && hasBias(plan) ? ['bias'] : [])];
   return { batch: pick(fields, [...own, 'cuSeqlens', ...more, ...plan.fields]), fields };
 }
 
@@ -209,7 +257,7 @@ interface Scored {
 const FORWARD: Target = {
   name: 'forward',
   fields: ['mask', 'oldLogProbs', 'rolloutLogProbs'],
-  options: [...TOKEN_LEVEL, 'entropy', ...COMMON],
+  options: [...TOKEN_LEVEL, CHUNKS, 'entropy', ...COMMON],
   sync(batch, score, options, gradScores, own) {
     const { backward, ...result } = functions.forwardSync(batch, score, options) as Scored;
     return { ...result, first: backward(gradScores), ...(backward(gradScores, own) as object) };
@@ -224,11 +272,11 @@ const FORWARD: Target = {
   },
   args(plan) {
     const { batch, fields } = batchOf(plan, []);
-    const { gradient } = optionsOf({ ...scaled(plan), options: [] }, fields, plan.batch.from);
+    const own = optionsOf({ ...scaled(plan), options: [], signal: 'none' }, fields, plan.batch.from);
     const options = Object.fromEntries(plan.options);
     if (plan.variant % 3 === 0) options.sides = fields.weights('sides', fields.sequences);
     const gradScores = fields.weights('gradScores', fields.sequences);
-    return [batch, scoreOf(plan), options, gradScores, gradient === undefined ? {} : { gradient }];
+    return [batch, scoreOf(plan), options, gradScores, own];
   },
 };
 
