@@ -2,11 +2,13 @@
 
 #include <atomic>
 #include <cstring>
+#include <new>
 
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
 
+#include "cpu/products.h"
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs_simd.h"
 
@@ -79,6 +81,42 @@ void stream_memory(const void* source, void* destination, int64_t bytes) {
   auto* to = static_cast<unsigned char*>(destination);
   parallel_for(bytes, kNanosecondsPerByte,
                [&](int64_t begin, int64_t end) { copy_streaming(from + begin, to + begin, end - begin); });
+}
+
+double multiply_add(int64_t steps) {
+  constexpr double kStepNanoseconds = 0.5;  // less than it takes: a block is long enough for its start not to count
+  const LinearKernels& kernels = linear_kernels();
+  parallel_for(steps, kStepNanoseconds, [&](int64_t first, int64_t last) { kernels.multiply_add(last - first); });
+  return 2.0 * kernels.multiply_add_lanes * static_cast<double>(steps);
+}
+
+bool matrix_product(const MatrixProduct& op) {
+  if (op.rows == 0 || op.columns == 0) return true;
+  const bool along = op.right_transposed;
+  const int64_t tiled = along ? op.columns : op.depth;
+  const int64_t tile = tile_columns(along ? op.depth : op.columns);
+  const InputMatrix right{op.right, DType::kF32, along ? op.depth : op.columns};
+  const int64_t left_stride = op.left_transposed ? op.rows : op.depth;
+  try {
+    Packed packed;
+    for (int64_t begin = 0; begin == 0 || begin < tiled; begin += tile) {
+      const int64_t count = std::min(tile, tiled - begin);
+      const int64_t from = along ? 0 : begin;
+      packed.pack({right, nullptr}, along,
+                  along ? PanelBlock{begin, count, 0, op.depth} : PanelBlock{0, op.columns, begin, count});
+      const float* left = op.left + (op.left_transposed ? from * left_stride : from);
+      for_blocks(op.rows, nullptr, [&](int64_t first, int64_t rows) {
+        float* out = op.out + first * op.columns + (along ? begin : 0);
+        for (int64_t i = 0; i < rows && from == 0; ++i)
+          std::memset(out + i * op.columns, 0, static_cast<size_t>(packed.count()) * sizeof(float));
+        multiply_block({{left, DType::kF32, left_stride}, nullptr}, !op.left_transposed, first, rows, packed, out,
+                       op.columns);
+      });
+    }
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
 }
 
 }  // namespace rlvr::cpu

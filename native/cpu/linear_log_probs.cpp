@@ -8,103 +8,19 @@
 #include <new>
 #include <vector>
 
-#include "cpu/cpu_features.h"
-#include "cpu/diagnostics.h"
 #include "cpu/first_bad_row.h"
 #include "cpu/kept_tiles.h"
-#include "cpu/linear_log_probs_simd.h"
 #include "cpu/ops.h"
-#include "cpu/thread_pool.h"
+#include "cpu/products.h"
 
 namespace rlvr {
 namespace {
 
-const LinearKernels& linear_kernels() {
-#ifdef RLVR_HAVE_AVX2
-  if (simd_level() == SimdLevel::kAvx512) return linear_kernels_avx512;
-  if (simd_level() == SimdLevel::kAvx2) return linear_kernels_avx2;
-#endif
-#ifdef RLVR_HAVE_NEON
-  if (simd_level() == SimdLevel::kNeon) return linear_kernels_neon;
-#endif
-  return linear_kernels_portable;
-}
-
-constexpr int64_t kDepth = 256;       // products summed in registers: a panel of the right factor then stays in L1
-constexpr int64_t kRowPanels = 8;     // panels of rows that a thread takes at a time, at most: they stay in L2
 constexpr int64_t kChunkRows = 1024;  // rows whose logits' gradients are held at a time
 static_assert(kChunkRows % kDepth == 0);
-constexpr double kAlone = 1e9;        // for parallel_for: an index is worth a thread
-
-// Columns of the logits at a time: the packed part of the weight is to stay in a cache that threads share.
-int64_t tile_columns(int64_t width) { return width <= 2048 ? 1024 : width <= 8192 ? 512 : 256; }
 
 // From one row of a tile to the next: not a power of two, which would map a column to few lines of a cache.
 int64_t padded(int64_t columns) { return columns + 16; }
-
-int64_t rounded_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
-
-class Floats {
- public:
-  float* resized(int64_t count) {
-    if (static_cast<int64_t>(memory_.size()) < count) memory_.resize(static_cast<size_t>(count));
-    return memory_.data();
-  }
-
- private:
-  std::vector<float> memory_;
-};
-
-// The right factor in panels, in blocks of kDepth indices of the sum.
-class Packed {
- public:
-  // On all threads. Along: the panels' indices are rows of the source; else they are columns.
-  void pack(const PanelSource& source, bool along, const PanelBlock& block) {
-    const PanelPacking& right = linear_kernels().right;
-    const auto pack = along ? right.along : right.across;
-    count_ = block.count;
-    depth_ = block.depth;
-    padded_ = rounded_up(block.count, right.size);
-    const int64_t panels = padded_ / right.size;
-    float* out = memory_.resized(padded_ * block.depth);
-    parallel_for(panels * rounded_up(block.depth, kDepth) / kDepth, kPackNanoseconds, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) {
-        const int64_t from = i / panels * kDepth;
-        const int64_t at = i % panels * right.size;
-        const int64_t depth = std::min(kDepth, block.depth - from);
-        const int64_t count = std::min<int64_t>(right.size, block.count - at);
-        pack(source, {block.begin + at, count, block.from + from, depth}, out + from * padded_ + at * depth);
-      }
-    });
-    data_ = out;
-  }
-
-  int64_t count() const { return count_; }
-  int64_t depth() const { return depth_; }
-  const float* block(int64_t from) const { return data_ + from * padded_; }
-
- private:
-  static constexpr double kPackNanoseconds = 4000;
-  Floats memory_;
-  const float* data_ = nullptr;
-  int64_t count_ = 0;
-  int64_t depth_ = 0;
-  int64_t padded_ = 0;
-};
-
-// out[rows, right.count()] += left . right, on this thread. Along: rows [begin, begin + rows) of the source; else its columns.
-void multiply_block(const PanelSource& left, bool along, int64_t begin, int64_t rows, const Packed& right, float* out,
-                    int64_t stride) {
-  thread_local Floats memory;
-  const LinearKernels& kernels = linear_kernels();
-  const auto pack = along ? kernels.left.along : kernels.left.across;
-  float* panels = memory.resized(rounded_up(rows, kernels.left.size) * kDepth);
-  for (int64_t k = 0; k < right.depth(); k += kDepth) {
-    const int64_t depth = std::min(kDepth, right.depth() - k);
-    pack(left, {begin, rows, k, depth}, panels);
-    kernels.multiply(panels, rows, right.block(k), right.count(), depth, out, stride);
-  }
-}
 
 // The rows that take part.
 template <class Keep>
@@ -116,19 +32,6 @@ std::vector<int32_t> rows_where(int64_t tokens, Keep keep) {
 }
 
 bool is_masked(const LinearLogits& logits, int64_t t) { return logits.mask != nullptr && logits.mask[t] == 0; }
-
-// Blocks of rows, each on one thread: body(begin, count). Of panels as even as can be, and as many blocks for each thread.
-template <class Body>
-void for_blocks(int64_t count, CancelFlag cancel, Body body) {
-  const int64_t size = linear_kernels().left.size;
-  const int64_t panels = rounded_up(count, size) / size;
-  const int64_t fewest = rounded_up(panels, kRowPanels) / kRowPanels;
-  const int64_t blocks = std::min(rounded_up(fewest, thread_count()), panels);
-  const auto start = [&](int64_t block) { return std::min(block * panels / blocks * size, count); };
-  parallel_for(blocks, kAlone, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last && !cancelled(cancel); ++i) body(start(i), start(i + 1) - start(i));
-  });
-}
 
 // Columns [begin, begin + count) of the logits of some rows.
 class Tile {
@@ -416,42 +319,6 @@ void linear_log_probs_backward(const LinearLogProbsBackward& op) {
   } catch (const std::bad_alloc&) {
     op.bad_rows[0] = -2;
   }
-}
-
-double multiply_add(int64_t steps) {
-  constexpr double kStepNanoseconds = 0.5;  // less than it takes: a block is long enough for its start not to count
-  const LinearKernels& kernels = linear_kernels();
-  parallel_for(steps, kStepNanoseconds, [&](int64_t first, int64_t last) { kernels.multiply_add(last - first); });
-  return 2.0 * kernels.multiply_add_lanes * static_cast<double>(steps);
-}
-
-bool matrix_product(const MatrixProduct& op) {
-  if (op.rows == 0 || op.columns == 0) return true;
-  const bool along = op.right_transposed;
-  const int64_t tiled = along ? op.columns : op.depth;
-  const int64_t tile = tile_columns(along ? op.depth : op.columns);
-  const InputMatrix right{op.right, DType::kF32, along ? op.depth : op.columns};
-  const int64_t left_stride = op.left_transposed ? op.rows : op.depth;
-  try {
-    Packed packed;
-    for (int64_t begin = 0; begin == 0 || begin < tiled; begin += tile) {
-      const int64_t count = std::min(tile, tiled - begin);
-      const int64_t from = along ? 0 : begin;
-      packed.pack({right, nullptr}, along,
-                  along ? PanelBlock{begin, count, 0, op.depth} : PanelBlock{0, op.columns, begin, count});
-      const float* left = op.left + (op.left_transposed ? from * left_stride : from);
-      for_blocks(op.rows, nullptr, [&](int64_t first, int64_t rows) {
-        float* out = op.out + first * op.columns + (along ? begin : 0);
-        for (int64_t i = 0; i < rows && from == 0; ++i)
-          std::memset(out + i * op.columns, 0, static_cast<size_t>(packed.count()) * sizeof(float));
-        multiply_block({{left, DType::kF32, left_stride}, nullptr}, !op.left_transposed, first, rows, packed, out,
-                       op.columns);
-      });
-    }
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
-  return true;
 }
 
 }  // namespace cpu

@@ -1,0 +1,72 @@
+// Matrix products on all threads: the right factor is packed once, blocks of the left one's rows are handed to threads.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "cpu/linear_log_probs_simd.h"
+#include "cpu/thread_pool.h"
+#include "ops/common.h"
+
+namespace rlvr {
+
+// Those of this process's instruction set.
+const LinearKernels& linear_kernels();
+
+constexpr int64_t kDepth = 256;    // products summed in registers: a panel of the right factor then stays in L1
+constexpr int64_t kRowPanels = 8;  // panels of rows that a thread takes at a time, at most: they stay in L2
+constexpr double kAlone = 1e9;     // for parallel_for: an index is worth a thread
+
+// Columns of the logits at a time: the packed part of the weight is to stay in a cache that threads share.
+inline int64_t tile_columns(int64_t width) { return width <= 2048 ? 1024 : width <= 8192 ? 512 : 256; }
+
+inline int64_t rounded_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
+
+class Floats {
+ public:
+  float* resized(int64_t count) {
+    if (static_cast<int64_t>(memory_.size()) < count) memory_.resize(static_cast<size_t>(count));
+    return memory_.data();
+  }
+
+ private:
+  std::vector<float> memory_;
+};
+
+// The right factor in panels, in blocks of kDepth indices of the sum.
+class Packed {
+ public:
+  // On all threads. Along: the panels' indices are rows of the source; else they are columns.
+  void pack(const PanelSource& source, bool along, const PanelBlock& block);
+
+  int64_t count() const { return count_; }
+  int64_t depth() const { return depth_; }
+  const float* block(int64_t from) const { return data_ + from * padded_; }
+
+ private:
+  Floats memory_;
+  const float* data_ = nullptr;
+  int64_t count_ = 0;
+  int64_t depth_ = 0;
+  int64_t padded_ = 0;
+};
+
+// out[rows, right.count()] += left . right, on this thread. Along: rows [begin, begin + rows) of the source; else its columns.
+void multiply_block(const PanelSource& left, bool along, int64_t begin, int64_t rows, const Packed& right, float* out,
+                    int64_t stride);
+
+// Blocks of rows, each on one thread: body(begin, count). Of panels as even as can be, and as many blocks for each thread.
+template <class Body>
+void for_blocks(int64_t count, CancelFlag cancel, Body body) {
+  const int64_t size = linear_kernels().left.size;
+  const int64_t panels = rounded_up(count, size) / size;
+  const int64_t fewest = rounded_up(panels, kRowPanels) / kRowPanels;
+  const int64_t blocks = std::min(rounded_up(fewest, thread_count()), panels);
+  const auto start = [&](int64_t block) { return std::min(block * panels / blocks * size, count); };
+  parallel_for(blocks, kAlone, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last && !cancelled(cancel); ++i) body(start(i), start(i + 1) - start(i));
+  });
+}
+
+}  // namespace rlvr
