@@ -1,4 +1,4 @@
-// The instruction-set versions of what linear-log-probs does with a block of logits; linear_log_probs.cpp picks one.
+// The instruction-set versions of what linear-log-probs does with a block of logits; products.cpp picks one.
 #pragma once
 
 #include "cpu/token_log_probs_simd.h"
