@@ -77,7 +77,7 @@ function linearExperiment(
     elements: (shape.tokens + shape.vocab) * shape.width,
     rounds,
     async open() {
-      requireLinearMemory(shape, dtypes, peers.length);
+      requireLinearMemory(shape, dtypes, peers.filter((peer) => peer.linearContenders).length);
       const arena = createArena(shape, plan, backends[0]);
       const own = dtypes.flatMap((dtype) => ownContenders(arena, dtype, backends, ops));
       const theirs: Contender[] = [];

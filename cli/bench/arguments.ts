@@ -94,7 +94,10 @@ export function addBenchOptions(command: Command, { peers, losses, installPeers 
   heading('What:', [
     namesOption('--preset <names>', `shapes: ${presetNames.join(', ')}`, presetNames),
     new Option('--tokens <number>', 'rows of the logits, in place of those of the presets').argParser(count(1)),
-    new Option('--vocab <number>', `a vocabulary of your own, with --tokens (${defaultTokens})`).argParser(count(1)),
+    new Option(
+      '--vocab <number>',
+      `a vocabulary of your own, with --tokens (${defaultTokens}; linear: ${defaultLinearTokens})`,
+    ).argParser(count(1)),
     new Option('--width <number>', `of the hidden states in linear, with --vocab (${defaultWidth})`).argParser(
       count(1),
     ),

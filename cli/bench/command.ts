@@ -23,9 +23,10 @@ Sections:
   sweep       many shapes, small ones too, against the reference backend
 
 Every result is checked against float64 before and after it is timed; a wrong one ends the run with
-exit code 1. "of mem" is the share of the memory bandwidth, which is measured in the same rounds. On
-cuda a call takes logits in the device's memory and ends when its results are on the host; the
-kernels alone, and PyTorch on the same device, are timed by "npm run bench:cuda" in a checkout.`;
+exit code 1. "of mem" is the share of the memory bandwidth, which is measured in the same rounds,
+"of peak" that of multiply-adds in registers; "MiB" is the most memory that a call takes. On cuda a
+call takes logits in the device's memory and ends when its results are on the host; the kernels
+alone, and PyTorch on the same device, are timed by "npm run bench:cuda" in a checkout.`;
 
 const noExtras: BenchExtras = { peers: [], losses: {} };
 /** Where results go is not how they were made. */
