@@ -117,6 +117,9 @@ def most_memory():
 
 
 def peak(contest, op, slot):
+    """Nothing where the system does not tell."""
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        return {}
     contest.run(op, slot)  # what is made once, by the first call, is not the call's
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as clear:
