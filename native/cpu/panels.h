@@ -12,7 +12,7 @@ namespace rlvr {
 namespace {
 
 // Packs a source of elements `E` in panels of kSize. What is missing in the last panel is 0.
-template <class E, int kSize>
+template <class S, class E, int kSize>
 struct PanelReader {
   using Element = typename E::Element;
   const PanelSource& source;
@@ -24,24 +24,21 @@ struct PanelReader {
 
   // A few indices of the sum at a time: what they read and write then stays in L1, whatever the stride of the rows.
   void along(const PanelBlock& block, float* out) const {
-    constexpr int64_t kFew = 16;
+    float rows[kSize][kFew];
     for (int64_t panel = 0; panel < block.count; panel += kSize, out += kSize * block.depth) {
       const int64_t present = block.count - panel < kSize ? block.count - panel : kSize;
-      if (present < kSize) clear(out, block.depth);
+      if (present < kSize) clear(&rows[0][0], kSize * kFew);
       for (int64_t k = 0; k < block.depth; k += kFew) {
         const int64_t few = block.depth - k < kFew ? block.depth - k : kFew;
-        for (int64_t i = 0; i < present; ++i) {
-          const Element* x = row(block.begin + panel + i) + block.from + k;
-          float* to = out + k * kSize + i;
-          for (int64_t at = 0; at < few; ++at) to[at * kSize] = E::widen(x[at]);
-        }
+        for (int64_t i = 0; i < present; ++i) read(row(block.begin + panel + i) + block.from + k, few, rows[i]);
+        transpose(rows, few, out + k * kSize);
       }
     }
   }
 
   void across(const PanelBlock& block, float* out) const {
     const int64_t whole = block.count / kSize * kSize;
-    if (whole < block.count) clear(out + whole * block.depth, block.depth);
+    if (whole < block.count) clear(out + whole * block.depth, kSize * block.depth);
     for (int64_t k = 0; k < block.depth; ++k) {
       const Element* x = row(block.from + k) + block.begin;
       for (int64_t panel = 0; panel < whole; panel += kSize) {
@@ -53,8 +50,31 @@ struct PanelReader {
   }
 
  private:
-  static void clear(float* panel, int64_t depth) {
-    for (int64_t i = 0; i < kSize * depth; ++i) panel[i] = 0;
+  static constexpr int kFew = 16;
+
+  static void read(const Element* x, int64_t few, float* to) {
+    if (few < kFew) {
+      for (int64_t i = 0; i < few; ++i) to[i] = E::widen(x[i]);
+    } else {
+      for (int i = 0; i < kFew; i += S::kWidth) S::store(to + i, E::load(x + i));
+    }
+  }
+
+  // Four by four: one element at a time would take as many stores as elements.
+  static void transpose(const float (&rows)[kSize][kFew], int64_t few, float* out) {
+    constexpr int kWhole = kSize / 4 * 4;
+    int64_t k = 0;
+    for (; k + 4 <= few; k += 4) {
+      for (int i = 0; i < kWhole; i += 4) S::transpose4(&rows[i][k], kFew, out + k * kSize + i, kSize);
+      for (int i = kWhole; i < kSize; ++i)
+        for (int at = 0; at < 4; ++at) out[(k + at) * kSize + i] = rows[i][k + at];
+    }
+    for (; k < few; ++k)
+      for (int i = 0; i < kSize; ++i) out[k * kSize + i] = rows[i][k];
+  }
+
+  static void clear(float* x, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) x[i] = 0;
   }
 };
 
@@ -64,11 +84,11 @@ struct Packing {
   static void visit(const PanelSource& source, Visit visit) {
     switch (source.matrix.dtype) {
       case DType::kF32:
-        return visit(PanelReader<F32<S>, kSize>{source});
+        return visit(PanelReader<S, F32<S>, kSize>{source});
       case DType::kBF16:
-        return visit(PanelReader<Bf16<S>, kSize>{source});
+        return visit(PanelReader<S, Bf16<S>, kSize>{source});
       case DType::kF16:
-        return visit(PanelReader<F16<S>, kSize>{source});
+        return visit(PanelReader<S, F16<S>, kSize>{source});
     }
   }
 

@@ -34,6 +34,18 @@ struct Simd : FmaExp<Simd> {
   // Non-temporal, to a multiple of 32; fence() must follow before other threads read it.
   static void stream(float* p, Float x) { _mm256_stream_ps(p, x); }
   static void fence() { _mm_sfence(); }
+  // to[k][i] = from[i][k], of four rows of four each.
+  static void transpose4(const float* from, int64_t stride, float* to, int64_t to_stride) {
+    __m128 a = _mm_loadu_ps(from);
+    __m128 b = _mm_loadu_ps(from + stride);
+    __m128 c = _mm_loadu_ps(from + 2 * stride);
+    __m128 d = _mm_loadu_ps(from + 3 * stride);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(to, a);
+    _mm_storeu_ps(to + to_stride, b);
+    _mm_storeu_ps(to + 2 * to_stride, c);
+    _mm_storeu_ps(to + 3 * to_stride, d);
+  }
   static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
   static Float sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
   static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }

@@ -40,6 +40,11 @@ struct Simd {
   static void store(float* p, Float x) {
     for (int i = 0; i < kWidth; ++i) p[i] = x.lane[i];
   }
+  // to[k][i] = from[i][k], of four rows of four each.
+  static void transpose4(const float* from, int64_t stride, float* to, int64_t to_stride) {
+    for (int i = 0; i < 4; ++i)
+      for (int k = 0; k < 4; ++k) to[k * to_stride + i] = from[i * stride + k];
+  }
   static Float add(Float a, Float b) {
     return each([&](int i) { return a.lane[i] + b.lane[i]; });
   }
