@@ -3,12 +3,11 @@
 import { DeviceTensor } from './cuda/device.js';
 import { badArgument, describe, isArray, itemsOf } from './errors.js';
 import type { HostTensor } from './host-tensor.js';
-import { checkSource } from './levels/batch.js';
 import { type Logits, logitsView } from './logits.js';
 import { givenMatrix, type Matrix } from './matrices.js';
 import { newArray } from './memory.js';
 import { takeFields } from './options.js';
-import { arrayOf, type FloatArray, finiteNumber, ID_ARRAYS, objectArgument } from './validate.js';
+import { arrayOf, type FloatArray, finiteNumber, ID_ARRAYS, objectArgument, oneSource } from './validate.js';
 
 /** As {@link HostTensor}, also in a trainer's shape [B, L, V]; `rowStride` is from one token to the next in both. */
 export interface PaddedTensor extends Omit<HostTensor, 'shape'> {
@@ -161,7 +160,7 @@ function checkTokens(batch: PaddedBatch, tokens: number): void {
   if (cuSeqlens !== undefined) {
     throw badArgument('ERR_RANGE', 'cuSeqlens', 'none: padded makes them from the shape', describe(cuSeqlens));
   }
-  checkSource(batch);
+  oneSource(batch);
   arrayOf('mask', mask, ['Uint8Array'], tokens, 'B * L, one flag per token');
   if (logProbs === undefined) arrayOf('targets', targets, ID_ARRAYS, tokens, 'B * L, one id per token');
   else arrayOf('logProbs', logProbs, ['Float32Array', 'Float64Array'], tokens, 'B * L, one value per token');

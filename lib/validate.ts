@@ -251,3 +251,12 @@ export function objectArgument<T extends object>(name: string, value: T | undefi
 export function optionsArgument<O extends object>(options: O | undefined): Partial<O> {
   return options === undefined ? {} : objectArgument('options', options);
 }
+
+/** Exactly one of the three that log-probs come from. */
+export function oneSource(batch: { logits?: unknown; hidden?: unknown; logProbs?: unknown }): void {
+  const { logits, hidden, logProbs } = batch;
+  const given = Object.entries({ logits, hidden, logProbs }).filter(([, value]) => value !== undefined);
+  if (given.length === 1) return;
+  const expected = 'one of logits (with targets), hidden (with weight and targets) and logProbs';
+  throw badArgument('ERR_DTYPE', 'batch', expected, given.map(([name]) => name).join(' and ') || 'none of them');
+}

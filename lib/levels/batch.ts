@@ -1,6 +1,5 @@
 // The packed batch (spec section 1) that every loss takes, and its validation.
 
-import { badArgument } from '../errors.js';
 import { checkGroupOrder, type Groups } from '../groups.js';
 import { type Logits, logitsView } from '../logits.js';
 import type { Matrix } from '../matrices.js';
@@ -22,6 +21,7 @@ import {
   floats,
   maskedFloats,
   offsets,
+  oneSource,
   optionalMask,
   targetIds,
   typedArray,
@@ -152,7 +152,7 @@ export function* checkSequences(
   options: TokenLevelOptions,
   missing = false,
 ): Sliced<CheckedSequences> {
-  checkSource(batch);
+  oneSource(batch);
   temperatureOption(options.temperature);
   const chunkBytes = chunkBytesOption(options.chunkBytes);
   const rows = batch.logits === undefined ? undefined : yield* tokenRows(batch, options.temperature);
@@ -179,15 +179,6 @@ export function* checkSequences(
 }
 
 const LOG_PROBS = ['Float32Array', 'Float64Array'] as const;
-
-/** Exactly one of the three that log-probs come from. */
-export function checkSource(batch: { logits?: unknown; hidden?: unknown; logProbs?: unknown }): void {
-  const { logits, hidden, logProbs } = batch;
-  const given = Object.entries({ logits, hidden, logProbs }).filter(([, value]) => value !== undefined);
-  if (given.length === 1) return;
-  const expected = 'one of logits (with targets), hidden (with weight and targets) and logProbs';
-  throw badArgument('ERR_DTYPE', 'batch', expected, given.map(([name]) => name).join(' and ') || 'none of them');
-}
 
 function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefined, missing: boolean) {
   if (missing) return floats('rolloutLogProbs', value, tokens, 'T, one value per token');
