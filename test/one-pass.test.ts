@@ -140,7 +140,10 @@ describeBackends('a gradient with the forward pass', (backend) => {
         { rolloutCorrection: { level: 'sequence' as const, mode: 'mask' as const } },
         { advantage: { estimator: 'opo' as const }, entropy: true },
       ];
-      for (const more of variants) {
+      // The emulation is slow: there, each variant with every type and with every loss, but not with each pair of the two.
+      const turn = DTYPES.indexOf(dtype) + POLICY_LOSSES.findIndex((loss) => loss.name === name);
+      const own = backend === 'cuda' ? variants.filter((_, v) => (v + turn) % 3 === 0) : variants;
+      for (const more of own) {
         if (name === 'gmpo' && more.rolloutCorrection?.level === 'token') continue; // has no terms of tokens
         const batch = typedBatch(11, dtype);
         const one = runSync(batch, { ...options, ...more, backend });
