@@ -14,9 +14,9 @@ namespace rlvr {
 // Those of this process's instruction set.
 const LinearKernels& linear_kernels();
 
-constexpr int64_t kDepth = 256;    // products summed in registers: a panel of the right factor then stays in L1
-constexpr int64_t kRowPanels = 8;  // panels of rows that a thread takes at a time, at most: they stay in L2
-constexpr double kAlone = 1e9;     // for parallel_for: an index is worth a thread
+constexpr int64_t kDepth = 256;     // products summed in registers: a panel of the right factor then stays in L1
+constexpr int64_t kRowPanels = 20;  // panels of rows that a thread takes at a time, at most: they stay in L2
+constexpr double kAlone = 1e9;      // for parallel_for: an index is worth a thread
 
 // Columns of the logits at a time: the packed part of the weight is to stay in a cache that threads share.
 inline int64_t tile_columns(int64_t width) { return width <= 2048 ? 1024 : width <= 8192 ? 512 : 256; }
