@@ -9,6 +9,7 @@ export { RlvrError, type RlvrErrorCode } from './errors.js';
 export { type DenseGroups, fromDense, type GroupIds } from './groups.js';
 export type { HostTensor } from './host-tensor.js';
 export type { BackendName, DType, RatioScoreKind } from './kernels.js';
+export type { LayerPlaces, LinearGradients } from './layer.js';
 export type { Batch, SequenceBatch, TokenLevelOptions } from './levels/batch.js';
 export {
   type BackwardOptions,
@@ -19,7 +20,7 @@ export {
   forward,
   forwardSync,
 } from './levels/forward.js';
-export type { BatchGradient, GradientOf, LayerPlaces, LossGradient } from './levels/gradient.js';
+export type { BatchGradient, GradientOf, LossGradient } from './levels/gradient.js';
 export type { Score } from './levels/scores.js';
 export type { DeferredGradient, GradientOption, Logits, LossGradientOption } from './logits.js';
 export { type BnpoOptions, bnpo, bnpoSync } from './losses/bnpo.js';
@@ -70,7 +71,6 @@ export {
   type InfoNCEParameters,
 } from './ops/group-info-nce.js';
 export {
-  type LinearGradients,
   type LinearLogProbsBackwardInputs,
   type LinearLogProbsBackwardOptions,
   type LinearLogProbsInputs,

@@ -1,5 +1,6 @@
 // forward(): scores for an objective the user writes in TypeScript, and the way back from its gradient.
 
+import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
 import type { MatrixGradientOption } from '../matrices.js';
 import type { OptionNames } from '../options.js';
 import { takeFields, takeOptions } from '../options.js';
@@ -19,8 +20,6 @@ import {
   type GradientOf,
   type Gradients,
   gradientTarget,
-  LAYER_PLACES,
-  type LayerPlaces,
   type PendingGradient,
   writeGradientTask,
 } from './gradient.js';

@@ -5,6 +5,7 @@ import { checkApart, extentOf, overlap } from '../backend/extents.js';
 import { outputArray } from '../backend/outputs.js';
 import { badArgument, describe, tag } from '../errors.js';
 import type { DeviceMemory, HostArray } from '../kernels.js';
+import type { LayerPlaces, LinearGradients } from '../layer.js';
 import {
   type GradientOption,
   gradientView,
@@ -14,14 +15,12 @@ import {
   type LogitsView,
   type LossGradientOption,
 } from '../logits.js';
-import type { Matrix, MatrixGradientOption } from '../matrices.js';
+import type { Matrix } from '../matrices.js';
 import { newArray } from '../memory.js';
-import type { LinearGradients } from '../ops/linear-log-probs.js';
 import * as linear from '../ops/linear-log-probs.js';
 import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
-import { namesOf, type OptionNames } from '../options.js';
 import { finiteResults } from '../overflow.js';
 import { type MaybePending, read, type Task } from '../run/task.js';
 import { findIndex, mapped, type Sliced, slices } from '../slices.js';
@@ -89,29 +88,6 @@ export type BatchGradient<B> = 'new' | 'none' | (B extends { hidden: Matrix } ? 
 export type LossGradient<B> = 'new' | 'none' | (B extends { hidden: Matrix } ? never : LossGradientOption<ArrayOf<B>>);
 
 type ArrayOf<B> = B extends { logits: infer L extends Logits } ? L : Float32Array | Float64Array;
-
-/** Where the gradients of hidden states and their layer go: `H`, `W` and `C` are the options of the call. */
-export interface LayerPlaces<
-  H extends MatrixGradientOption = MatrixGradientOption,
-  W extends MatrixGradientOption = MatrixGradientOption,
-  C extends MatrixGradientOption = MatrixGradientOption,
-> {
-  /** From hidden states: where their gradient goes, [T, d]. Default `'new'`: in the form and dtype of `hidden`. */
-  gradHidden?: H;
-  /** Where the gradient of `weight` goes, [V, d]. Default `'new'`. `'none'` for a layer that is not trained saves its time. */
-  gradWeight?: W;
-  /** Where the gradient of `bias` goes, [V]. Default `'new'` if there is a bias. */
-  gradBias?: C;
-}
-
-const PLACE: OptionNames = { out: true, accumulate: true };
-
-/** Names of {@link LayerPlaces}. */
-export const LAYER_PLACES: OptionNames = namesOf<LayerPlaces>({
-  gradHidden: PLACE,
-  gradWeight: PLACE,
-  gradBias: PLACE,
-});
 
 /** All options that say where a gradient goes. */
 type Places = LayerPlaces & { gradient?: LossGradientOption<Logits | FloatArray> | undefined };

@@ -3,16 +3,10 @@
 
 import { badArgument, describe, isArray, isRevoked } from '../errors.js';
 import type { DeviceMemory } from '../kernels.js';
+import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
 import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
-import type {
-  GradientOf,
-  Gradients,
-  GradientTarget,
-  LayerPlaces,
-  LossGradient,
-  PendingGradient,
-} from '../levels/gradient.js';
-import { checkMultiple, gradientTarget, LAYER_PLACES, writeGradientTask } from '../levels/gradient.js';
+import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradient } from '../levels/gradient.js';
+import { checkMultiple, gradientTarget, writeGradientTask } from '../levels/gradient.js';
 import { checkScore, type Score } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
 import { knownTokens, onePassTask, ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';

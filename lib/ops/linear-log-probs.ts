@@ -1,16 +1,8 @@
 import { checkApart, type Extent, overlap } from '../backend/extents.js';
 import { badArgument, type RlvrError } from '../errors.js';
-import type { GradientArgument, HostLogits, MatrixArgument } from '../kernels.js';
-import {
-  type GradientView,
-  givenMatrix,
-  type Matrix,
-  type MatrixGradientOption,
-  type MatrixView,
-  matrixExtent,
-  matrixGradient,
-  shapedMatrix,
-} from '../matrices.js';
+import type { GradientArgument, MatrixArgument } from '../kernels.js';
+import { LAYER_PLACES, type Layer, type LayerPlaces, type LinearGradients, layerOf } from '../layer.js';
+import { type GradientView, type Matrix, type MatrixView, matrixExtent, matrixGradient } from '../matrices.js';
 import { newArray } from '../memory.js';
 import { takeFields } from '../options.js';
 import { callersArray } from '../run/own-memory.js';
@@ -78,43 +70,9 @@ export interface LinearLogProbsBackwardInputs extends LinearLogProbsInputs {
 }
 
 /** Options of {@link linearLogProbsBackward}. No gradient may share memory with an input, or with another gradient. */
-export interface LinearLogProbsBackwardOptions extends BackendOptions {
+export interface LinearLogProbsBackwardOptions extends BackendOptions, LayerPlaces {
   /** As in the forward pass. Default 1. */
   temperature?: number;
-  /** Where the gradient of `hidden` goes, [T, d]. Default `'new'`: in the form and dtype of `hidden`. */
-  gradHidden?: MatrixGradientOption;
-  /** Where the gradient of `weight` goes, [V, d]. Default `'new'`. `'none'` for a layer that is not trained saves its time. */
-  gradWeight?: MatrixGradientOption;
-  /** Where the gradient of `bias` goes, [V]. Default `'new'` if there is a bias. */
-  gradBias?: MatrixGradientOption;
-}
-
-/** The gradient of an input: what is in the option, or a matrix like the input. */
-type GradientBy<Option, Input> = Option extends { out: infer Out }
-  ? Out
-  : Option extends { accumulate: infer Sum }
-    ? Sum
-    : Option extends 'none'
-      ? undefined
-      : Input;
-
-type OptionIn<Options, Name extends string> = Options extends { [K in Name]?: infer Option } ? Option : 'new';
-
-/** Result of {@link linearLogProbsBackward}: the arrays and tensors of the options, or new ones in the form of the inputs. */
-export interface LinearGradients<Inputs, Options> {
-  /** [T, d]; absent for `'none'`. */
-  gradHidden: GradientBy<OptionIn<Options, 'gradHidden'>, Inputs extends { hidden: infer H } ? H : never>;
-  /** [V, d]; absent for `'none'`. */
-  gradWeight: GradientBy<OptionIn<Options, 'gradWeight'>, Inputs extends { weight: infer W } ? W : never>;
-  /** [V]; absent for `'none'`, and without a bias. */
-  gradBias: GradientBy<OptionIn<Options, 'gradBias'>, Inputs extends { bias?: infer B } ? B : undefined>;
-}
-
-/** The last layer, checked. */
-interface Layer {
-  hidden: MatrixView; // [T, d]
-  weight: MatrixView; // [V, d]
-  bias: MatrixView | undefined; // [1, V]
 }
 
 /** Checked rows. */
@@ -122,38 +80,6 @@ export interface LinearRows extends Layer {
   targets: Int32Array;
   mask: Uint8Array | undefined;
   temperature: number;
-}
-
-/** T is the length of `targets`; V and d are found in whichever array has a shape, or else by division. */
-function layerOf(inputs: LinearLogProbsInputs, tokens: number): Layer {
-  const hidden = givenMatrix('hidden', inputs.hidden, '[T, d]');
-  const weight = givenMatrix('weight', inputs.weight, '[V, d]');
-  const bias = inputs.bias === undefined ? undefined : givenMatrix('bias', inputs.bias, '[1, V]');
-  const known = ('width' in hidden && hidden.width) || ('width' in weight && weight.width);
-  const width = known || (tokens > 0 ? quotient('hidden', hidden, tokens, 'T * d') : anyWidth(weight, bias));
-  const vocab = 'rows' in weight ? weight.rows : quotient('weight', weight, width, 'V * d', tokens === 0);
-  if (tokens > 0 && vocab === 0) throw badArgument('ERR_SHAPE', 'weight', 'at least one row, [V, d]', 'none');
-  return {
-    hidden: shapedMatrix('hidden', hidden, [tokens, width], '[T, d]'),
-    weight: shapedMatrix('weight', weight, [vocab, width], '[V, d]'),
-    bias: bias && shapedMatrix('bias', bias, [1, vocab], '[1, V]'),
-  };
-}
-
-/**
- * Without tokens or shapes any V and d will do whose product is the length of the weight, as there is nothing but zeros; a bias has
- * its V.
- */
-function anyWidth(weight: { data: HostLogits }, bias: { data: HostLogits; width?: number } | undefined): number {
-  const vocab = bias && (bias.width ?? bias.data.length);
-  return (vocab && quotient('weight', weight, vocab, 'V * d', true)) || 1;
-}
-
-/** How many elements of an array each of `parts` has; at least one, unless it may be `empty`. */
-function quotient(name: string, { data }: { data: HostLogits }, parts: number, product: string, empty = false): number {
-  const each = data.length / parts;
-  if (Number.isInteger(each) && (each > 0 || empty)) return each;
-  throw badArgument('ERR_SHAPE', name, `a multiple of ${parts} elements (${product})`, `${data.length}`);
 }
 
 /** Validates what both directions share. */
@@ -198,12 +124,9 @@ const forwardOptions = optionsOf<LinearLogProbsOptions>('linearLogProbs', {
   entropy: true,
   onNonFinite: true,
 });
-const place = { out: true, accumulate: true } as const;
 const backwardOptions = optionsOf<LinearLogProbsBackwardOptions>('linearLogProbsBackward', {
   temperature: true,
-  gradHidden: place,
-  gradWeight: place,
-  gradBias: place,
+  ...LAYER_PLACES,
 });
 
 /** Logits that a forward pass leaves to backward passes, which need not compute them again. */
@@ -269,14 +192,11 @@ function* forwardOp(
 /** Where each gradient goes. */
 export type LinearGradientViews = Partial<Record<'gradHidden' | 'gradWeight' | 'gradBias', GradientView>>;
 
-/** The options that say so. */
-export type LinearGradientOptions = Pick<LinearLogProbsBackwardOptions, keyof LinearGradientViews>;
-
 /** Where the gradients go, apart from the inputs and from each other. */
 export function linearGradientViews(
   inputs: object,
   rows: Layer,
-  { gradHidden = 'new', gradWeight = 'new', gradBias = rows.bias ? 'new' : 'none' }: LinearGradientOptions,
+  { gradHidden = 'new', gradWeight = 'new', gradBias = rows.bias ? 'new' : 'none' }: LayerPlaces,
 ): LinearGradientViews {
   if (!rows.bias && gradBias !== 'none') {
     throw badArgument('ERR_RANGE', 'gradBias', "'none', as there is no bias", 'another option');
