@@ -107,10 +107,8 @@ bool matrix_product(const MatrixProduct& op) {
       const float* left = op.left + (op.left_transposed ? from * left_stride : from);
       for_blocks(op.rows, nullptr, [&](int64_t first, int64_t rows) {
         float* out = op.out + first * op.columns + (along ? begin : 0);
-        for (int64_t i = 0; i < rows && from == 0; ++i)
-          std::memset(out + i * op.columns, 0, static_cast<size_t>(packed.count()) * sizeof(float));
-        multiply_block({{left, DType::kF32, left_stride}, nullptr}, !op.left_transposed, first, rows, packed, out,
-                       op.columns);
+        multiply_block({{left, DType::kF32, left_stride}, nullptr}, !op.left_transposed, first, rows, packed, from > 0,
+                       out, op.columns);
       });
     }
   } catch (const std::bad_alloc&) {

@@ -2,6 +2,7 @@
 // direction. Blocks of rows are handed to threads. Which rows are in a block changes no bit of them (panels.h), and how many
 // columns there are at a time depends on d alone: results do not depend on threads.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -54,13 +55,10 @@ class Tile {
 
   // Of `rows`[first, first + rows).
   void compute(const std::vector<int32_t>& rows, int64_t first, int64_t row_count, float* out, int64_t stride) {
-    for (int64_t i = 0; i < row_count; ++i) {
-      if (logits_.bias.data == nullptr)
-        std::memset(out + i * stride, 0, static_cast<size_t>(count_) * sizeof(float));
-      else
-        std::memcpy(out + i * stride, bias_.resized(count_), static_cast<size_t>(count_) * sizeof(float));
-    }
-    multiply_block({logits_.hidden, rows.data()}, true, first, row_count, weight_, out, stride);
+    const bool biased = logits_.bias.data != nullptr;
+    for (int64_t i = 0; i < row_count && biased; ++i)
+      std::memcpy(out + i * stride, bias_.resized(count_), static_cast<size_t>(count_) * sizeof(float));
+    multiply_block({logits_.hidden, rows.data()}, true, first, row_count, weight_, biased, out, stride);
   }
 
  private:
@@ -113,15 +111,12 @@ class Backward {
   }
 
   void run() {
-    grad_hidden_.assign(op_.grad_hidden.data == nullptr ? 0 : rows_.size() * width(), 0.0f);
-    const bool over_columns = op_.grad_weight.data != nullptr || op_.grad_bias.data != nullptr;
-    if (over_columns || !rows_.empty())
+    if (op_.grad_weight.data != nullptr || op_.grad_bias.data != nullptr || !rows_.empty())
       for_tiles(op_.logits, op_.cancel, [&](int64_t begin, int64_t count) { add_tile(begin, count); });
     finish();
   }
 
  private:
-  size_t width() const { return static_cast<size_t>(op_.logits.width); }
   int64_t row_count() const { return static_cast<int64_t>(rows_.size()); }
 
   bool takes_part(int64_t t) const {
@@ -147,21 +142,23 @@ class Backward {
 
   // Columns [begin, begin + count) of the logits.
   void add_tile(int64_t begin, int64_t count) {
-    grad_weight_.assign(op_.grad_weight.data == nullptr ? 0 : static_cast<size_t>(count) * width(), 0.0f);
+    tile_.open(begin, count);
     grad_bias_.assign(op_.grad_bias.data == nullptr ? 0 : static_cast<size_t>(count), 0.0);
     if (!rows_.empty()) {
-      tile_.open(begin, count);
       if (!kept_.hold(begin)) tile_.pack();
       if (op_.grad_hidden.data != nullptr)
         weight_.pack({op_.logits.weight, nullptr}, false, {0, op_.logits.width, begin, count});
     }
-    for (int64_t first = 0; first < row_count() && !cancelled(op_.cancel); first += kChunkRows)
+    // Without rows there is one chunk of none of them, which gives zeros.
+    for (int64_t first = 0; (first == 0 || first < row_count()) && !cancelled(op_.cancel); first += kChunkRows)
       add_chunk(first, std::min(kChunkRows, row_count() - first));
-    if (!cancelled(op_.cancel)) write_tile(begin, count);
+    if (op_.grad_bias.data != nullptr && !cancelled(op_.cancel)) write_bias();
   }
 
   // rows_[first, first + count).
   void add_chunk(int64_t first, int64_t count) {
+    float* grad_hidden =
+        op_.grad_hidden.data == nullptr ? nullptr : grad_hidden_.resized(row_count() * op_.logits.width);
     float* gradient = logits_gradient_.resized(kChunkRows * columns_);
     for_blocks(count, op_.cancel, [&](int64_t begin, int64_t rows) {
       float* block = gradient + begin * columns_;
@@ -171,21 +168,34 @@ class Backward {
         linear_kernels().gradient(block + i * columns_, tile_.begin(), tile_.count(), op_.logits.targets[t],
                                   upstream(t));
       }
-      if (op_.grad_hidden.data == nullptr) return;
-      multiply_block(of_gradient(block), true, 0, rows, weight_,
-                     grad_hidden_.data() + static_cast<size_t>(first + begin) * width(), op_.logits.width);
+      if (grad_hidden == nullptr) return;
+      multiply_block(of_gradient(block), true, 0, rows, weight_, tile_.begin() > 0,
+                     grad_hidden + (first + begin) * op_.logits.width, op_.logits.width);
     });
-    if (op_.grad_weight.data != nullptr)
+    float* weight_sums = nullptr;
+    if (op_.grad_weight.data != nullptr) {
       hidden_.pack({op_.logits.hidden, rows_.data()}, false, {0, op_.logits.width, first, count});
+      weight_sums = grad_weight_.resized(tile_.count() * op_.logits.width);
+    }
     for_blocks(tile_.count(), op_.cancel, [&](int64_t begin, int64_t columns) {
-      if (op_.grad_weight.data != nullptr)
-        multiply_block(of_gradient(gradient), false, begin, columns, hidden_,
-                       grad_weight_.data() + static_cast<size_t>(begin) * width(), op_.logits.width);
+      if (weight_sums != nullptr) add_to_weight(gradient, first, begin, columns, weight_sums);
       if (op_.grad_bias.data == nullptr) return;
       for (int64_t t = 0; t < count; ++t)
         for (int64_t v = begin; v < begin + columns; ++v)
           grad_bias_[static_cast<size_t>(v)] += static_cast<double>(gradient[t * columns_ + v]);
     });
+  }
+
+  // Adds what the chunk of rows from `first` on gives to rows [begin, begin + count) of the tile's part of grad_weight, which
+  // the last chunk writes.
+  void add_to_weight(const float* gradient, int64_t first, int64_t begin, int64_t count, float* sums) {
+    const int64_t width = op_.logits.width;
+    multiply_block(of_gradient(gradient), false, begin, count, hidden_, first > 0, sums + begin * width, width);
+    if (first + kChunkRows < row_count()) return;
+    const int64_t end = begin + count;
+    const int64_t bad = write_rows(op_.grad_weight, width, tile_.begin(), begin, end,
+                                   [&](int64_t v) { return sums + v * width; });
+    if (bad < end) lower(bad_weight_row_, tile_.begin() + bad);
   }
 
   // Of rows_[first, first + count), in the tile.
@@ -200,38 +210,42 @@ class Backward {
 
   PanelSource of_gradient(const float* gradient) const { return {{gradient, DType::kF32, columns_}, nullptr}; }
 
-  void write_tile(int64_t begin, int64_t count) {
-    if (op_.grad_weight.data != nullptr)
-      write(op_.grad_weight, begin, count, op_.logits.width, op_.bad_rows[2],
-            [&](int64_t v) { return grad_weight_.data() + static_cast<size_t>(v) * width(); });
-    if (op_.grad_bias.data == nullptr) return;
-    // As rows of one entry each: the first that is not finite has a name.
+  // As rows of one entry each: the first that is not finite has a name.
+  void write_bias() {
     const GradientMatrix bias{op_.grad_bias.data, op_.grad_bias.dtype, 1, op_.grad_bias.accumulate};
     std::vector<float> rounded(grad_bias_.size());
     for (size_t v = 0; v < rounded.size(); ++v) rounded[v] = static_cast<float>(grad_bias_[v]);
-    write(bias, begin, count, 1, op_.bad_rows[3], [&](int64_t v) { return rounded.data() + v; });
-  }
-
-  // Rows [first, first + count) of `out`; row i is at row_of(i).
-  template <class RowOf>
-  void write(const GradientMatrix& out, int64_t first, int64_t count, int64_t width, int32_t& bad, RowOf row_of) {
-    const int32_t row = first_bad_row(count, 20 + 0.25 * static_cast<double>(width), [&](int64_t begin, int64_t end) {
-      int64_t bad_row = end;
-      for (int64_t i = begin; i < end; ++i)
-        if (!linear_kernels().write(row_of(i), width, out, first + i) && bad_row == end) bad_row = i;
-      return bad_row;
+    const int32_t bad = first_bad_row(tile_.count(), 20, [&](int64_t begin, int64_t end) {
+      return write_rows(bias, 1, tile_.begin(), begin, end, [&](int64_t v) { return rounded.data() + v; });
     });
-    if (bad < 0 && row >= 0) bad = static_cast<int32_t>(first) + row;
+    if (op_.bad_rows[3] < 0 && bad >= 0) op_.bad_rows[3] = static_cast<int32_t>(tile_.begin()) + bad;
   }
 
-  // grad_hidden, with zeros for rows that take no part.
+  // Rows first + [begin, end) of `out`, of which row first + i is at row_of(i). The first i of a bad one, or `end`.
+  template <class RowOf>
+  static int64_t write_rows(const GradientMatrix& out, int64_t width, int64_t first, int64_t begin, int64_t end,
+                            RowOf row_of) {
+    int64_t bad = end;
+    for (int64_t i = begin; i < end; ++i)
+      if (!linear_kernels().write(row_of(i), width, out, first + i) && bad == end) bad = i;
+    return bad;
+  }
+
+  // grad_hidden, with zeros for rows that take no part; and the first bad row of grad_weight.
   void finish() {
-    if (op_.grad_hidden.data == nullptr || cancelled(op_.cancel)) return;
-    const std::vector<float> zeros(width(), 0.0f);
+    if (cancelled(op_.cancel)) return;
+    if (bad_weight_row_ < op_.logits.vocab) op_.bad_rows[2] = static_cast<int32_t>(bad_weight_row_);
+    if (op_.grad_hidden.data == nullptr) return;
+    const float* grad_hidden = grad_hidden_.resized(row_count() * op_.logits.width);
+    const std::vector<float> zeros(static_cast<size_t>(op_.logits.width), 0.0f);
     std::vector<const float*> rows(static_cast<size_t>(op_.logits.tokens), zeros.data());
-    for (size_t i = 0; i < rows_.size(); ++i) rows[static_cast<size_t>(rows_[i])] = grad_hidden_.data() + i * width();
-    write(op_.grad_hidden, 0, op_.logits.tokens, op_.logits.width, op_.bad_rows[1],
-          [&](int64_t t) { return rows[static_cast<size_t>(t)]; });
+    for (int64_t i = 0; i < row_count(); ++i)
+      rows[static_cast<size_t>(rows_[static_cast<size_t>(i)])] = grad_hidden + i * op_.logits.width;
+    const double nanoseconds = 20 + 0.25 * static_cast<double>(op_.logits.width);
+    op_.bad_rows[1] = first_bad_row(op_.logits.tokens, nanoseconds, [&](int64_t begin, int64_t end) {
+      return write_rows(op_.grad_hidden, op_.logits.width, 0, begin, end,
+                        [&](int64_t t) { return rows[static_cast<size_t>(t)]; });
+    });
   }
 
   const LinearLogProbsBackward& op_;
@@ -243,9 +257,10 @@ class Backward {
   Packed weight_;
   Packed hidden_;
   Floats logits_gradient_;
-  std::vector<float> grad_hidden_;  // [rows that take part, d]
-  std::vector<float> grad_weight_;  // [columns of a tile, d]
+  Floats grad_hidden_;              // [rows that take part, d]
+  Floats grad_weight_;              // [columns of a tile, d]
   std::vector<double> grad_bias_;   // [columns of a tile]
+  std::atomic<int64_t> bad_weight_row_{std::numeric_limits<int64_t>::max()};
 };
 
 int32_t first_overflow(const LinearLogProbsBackward& op) {

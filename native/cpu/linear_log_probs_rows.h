@@ -135,9 +135,9 @@ bool write_row(const float* x, int64_t count, const GradientMatrix& out, int64_t
   return false;
 }
 
-template <class S>
+template <class S, int kRows>
 void read_row(const InputMatrix& matrix, int64_t row, int64_t begin, int64_t count, float* out) {
-  Packing<S, 1>::across({matrix, nullptr}, {begin, count, row, 1}, out);
+  Packing<S, kRows>::visit({matrix, nullptr}, [&](const auto& reader) { reader.read(row, begin, count, out); });
 }
 
 template <class S, int kRows>
@@ -148,7 +148,7 @@ constexpr LinearKernels make_linear_kernels() {
           Panels::multiply,
           Panels::multiply_add,
           Panels::kChains * S::kWidth,
-          read_row<S>,
+          read_row<S, kRows>,
           LinearRows<S>::add_columns,
           LinearRows<S>::gradient,
           write_row<S>};

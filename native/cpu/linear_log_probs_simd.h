@@ -24,6 +24,7 @@ struct PanelBlock {
 // panel, all that belongs to one index of the sum lies together. The last panel is filled up with zeros.
 struct PanelPacking {
   int size;
+  int overhang;  // floats that are written past the last panel
   void (*along)(const PanelSource& source, const PanelBlock& block, float* out);   // a panel's indices are rows of the source
   void (*across)(const PanelSource& source, const PanelBlock& block, float* out);  // they are columns
 };
@@ -40,8 +41,8 @@ struct RowSums {
 struct LinearKernels {
   PanelPacking left;
   PanelPacking right;
-  // out[m, n] += left . right, of `depth` products each, summed from the first to the last and then added.
-  void (*multiply)(const float* left, int64_t m, const float* right, int64_t n, int64_t depth, float* out,
+  // out[m, n] = left . right, of `depth` products each, summed from the first to the last; add: that is added to `out`.
+  void (*multiply)(const float* left, int64_t m, const float* right, int64_t n, int64_t depth, bool add, float* out,
                    int64_t stride);
   // The yardstick of multiply(): `steps` times as many products and sums as multiply_add_lanes, in registers alone.
   double (*multiply_add)(int64_t steps);

@@ -11,10 +11,13 @@
 namespace rlvr {
 namespace {
 
-// Packs a source of elements `E` in panels of kSize. What is missing in the last panel is 0.
+// Packs a source of elements `E` in panels of kSize. What is missing in the last panel is 0. Vectors are stored from the first
+// to the last, and a panel may be narrower than one: what is written past its end is written over, or is the overhang.
 template <class S, class E, int kSize>
 struct PanelReader {
   using Element = typename E::Element;
+  static constexpr int kOverhang = (S::kWidth - kSize % S::kWidth) % S::kWidth;
+  static_assert(kOverhang == 0 || kSize < S::kWidth);
   const PanelSource& source;
 
   const Element* row(int64_t r) const {
@@ -22,59 +25,71 @@ struct PanelReader {
     return static_cast<const Element*>(source.matrix.data) + row * source.matrix.stride;
   }
 
-  // A few indices of the sum at a time: what they read and write then stays in L1, whatever the stride of the rows.
+  void read(int64_t r, int64_t begin, int64_t count, float* out) const { widen(row(r) + begin, count, out); }
+
+  // A vector of indices of the sum at a time, transposed in registers.
   void along(const PanelBlock& block, float* out) const {
-    float rows[kSize][kFew];
     for (int64_t panel = 0; panel < block.count; panel += kSize, out += kSize * block.depth) {
       const int64_t present = block.count - panel < kSize ? block.count - panel : kSize;
-      if (present < kSize) clear(&rows[0][0], kSize * kFew);
-      for (int64_t k = 0; k < block.depth; k += kFew) {
-        const int64_t few = block.depth - k < kFew ? block.depth - k : kFew;
-        for (int64_t i = 0; i < present; ++i) read(row(block.begin + panel + i) + block.from + k, few, rows[i]);
-        transpose(rows, few, out + k * kSize);
+      const Element* rows[kSize];
+      for (int64_t i = 0; i < present; ++i) rows[i] = row(block.begin + panel + i) + block.from;
+      int64_t k = 0;
+      if (present == kSize)
+        for (; k + S::kWidth <= block.depth; k += S::kWidth) transpose<true>(rows, kSize, k, S::kWidth, out);
+      for (; k < block.depth; k += S::kWidth) {
+        const int64_t left = block.depth - k;
+        transpose<false>(rows, present, k, left < S::kWidth ? left : S::kWidth, out);
       }
     }
   }
 
+  // A few rows at a time, so that both what is read and what is written lies together; but not of panels with an overhang.
   void across(const PanelBlock& block, float* out) const {
-    const int64_t whole = block.count / kSize * kSize;
-    if (whole < block.count) clear(out + whole * block.depth, kSize * block.depth);
-    for (int64_t k = 0; k < block.depth; ++k) {
-      const Element* x = row(block.from + k) + block.begin;
-      for (int64_t panel = 0; panel < whole; panel += kSize) {
-        float* to = out + panel * block.depth + k * kSize;
-        for (int i = 0; i < kSize; ++i) to[i] = E::widen(x[panel + i]);
-      }
-      for (int64_t i = whole; i < block.count; ++i) out[whole * block.depth + k * kSize + i - whole] = E::widen(x[i]);
+    const int64_t few = kOverhang == 0 ? 16 : block.depth;
+    for (int64_t first = 0; first < block.depth; first += few) {
+      const int64_t end = block.depth - first < few ? block.depth : first + few;
+      for (int64_t panel = 0; panel < block.count; panel += kSize)
+        for (int64_t k = first; k < end; ++k)
+          copy(row(block.from + k) + block.begin + panel, block.count - panel, out + panel * block.depth + k * kSize);
     }
   }
 
  private:
-  static constexpr int kFew = 16;
+  using Float = typename S::Float;
 
-  static void read(const Element* x, int64_t few, float* to) {
-    if (few < kFew) {
-      for (int64_t i = 0; i < few; ++i) to[i] = E::widen(x[i]);
-    } else {
-      for (int i = 0; i < kFew; i += S::kWidth) S::store(to + i, E::load(x + i));
+  static void widen(const Element* x, int64_t count, float* out) {
+    for (int64_t i = 0; i < count; ++i) out[i] = E::widen(x[i]);
+  }
+
+  static Float load(const Element* x, int64_t count) {
+    float padded[S::kWidth] = {};
+    widen(x, count, padded);
+    return S::load(padded);
+  }
+
+  // Indices [k, k + few) of the sum of a panel. Whole: it has all rows, and `few` is a vector.
+  template <bool kWhole>
+  static void transpose(const Element* const (&rows)[kSize], int64_t present, int64_t k, int64_t few, float* out) {
+    for (int first = 0; first < kSize; first += S::kWidth) {
+      Float x[S::kWidth];
+#pragma GCC unroll 16
+      for (int i = 0; i < S::kWidth; ++i) {
+        if (first + i >= (kWhole ? kSize : present))
+          x[i] = S::set(0.0f);
+        else
+          x[i] = kWhole ? E::load(rows[first + i] + k) : load(rows[first + i] + k, few);
+      }
+      S::transpose(x);
+#pragma GCC unroll 16
+      for (int i = 0; i < S::kWidth; ++i)
+        if (kWhole || i < few) S::store(out + (k + i) * kSize + first, x[i]);
     }
   }
 
-  // Four by four: one element at a time would take as many stores as elements.
-  static void transpose(const float (&rows)[kSize][kFew], int64_t few, float* out) {
-    constexpr int kWhole = kSize / 4 * 4;
-    int64_t k = 0;
-    for (; k + 4 <= few; k += 4) {
-      for (int i = 0; i < kWhole; i += 4) S::transpose4(&rows[i][k], kFew, out + k * kSize + i, kSize);
-      for (int i = kWhole; i < kSize; ++i)
-        for (int at = 0; at < 4; ++at) out[(k + at) * kSize + i] = rows[i][k + at];
-    }
-    for (; k < few; ++k)
-      for (int i = 0; i < kSize; ++i) out[k * kSize + i] = rows[i][k];
-  }
-
-  static void clear(float* x, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) x[i] = 0;
+  // One index of the sum of a panel: elements of a row, of which `count` are there.
+  static void copy(const Element* x, int64_t count, float* out) {
+    for (int i = 0; i < kSize; i += S::kWidth, count -= S::kWidth)
+      S::store(out + i, count >= S::kWidth ? E::load(x + i) : load(x + i, count));
   }
 };
 
@@ -100,7 +115,7 @@ struct Packing {
     visit(source, [&](const auto& reader) { reader.across(block, out); });
   }
 
-  static constexpr PanelPacking functions() { return {kSize, along, across}; }
+  static constexpr PanelPacking functions() { return {kSize, PanelReader<S, F32<S>, kSize>::kOverhang, along, across}; }
 };
 
 // Panels of kRows by panels of two vectors: as many sums as registers hold.
@@ -110,7 +125,8 @@ struct Product {
   static constexpr int kWidth = S::kWidth;
   static constexpr int kColumns = 2 * kWidth;
 
-  // out += left . right of one panel each.
+  // out = left . right of one panel each; add: out += that.
+  template <bool kAdd>
   [[gnu::noinline]] static void panels(const float* left, const float* right, int64_t depth, float* out,
                                        int64_t stride) {
     Float sum[kRows][2];
@@ -128,8 +144,8 @@ struct Product {
     }
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i, out += stride) {
-      S::store(out, S::add(S::load(out), sum[i][0]));
-      S::store(out + kWidth, S::add(S::load(out + kWidth), sum[i][1]));
+      S::store(out, kAdd ? S::add(S::load(out), sum[i][0]) : sum[i][0]);
+      S::store(out + kWidth, kAdd ? S::add(S::load(out + kWidth), sum[i][1]) : sum[i][1]);
     }
   }
 
@@ -153,16 +169,19 @@ struct Product {
   }
 
   // As panels(), of which only `rows` and `columns` count.
+  template <bool kAdd>
   static void part(const float* left, const float* right, int64_t depth, int64_t rows, int64_t columns, float* out,
                    int64_t stride) {
-    float whole[kRows * kColumns] = {};
-    panels(left, right, depth, whole, kColumns);
+    float whole[kRows * kColumns];
+    panels<false>(left, right, depth, whole, kColumns);
     for (int64_t i = 0; i < rows; ++i)
-      for (int64_t k = 0; k < columns; ++k) out[i * stride + k] += whole[i * kColumns + k];
+      for (int64_t k = 0; k < columns; ++k)
+        out[i * stride + k] = whole[i * kColumns + k] + (kAdd ? out[i * stride + k] : 0.0f);
   }
 
-  static void multiply(const float* left, int64_t m, const float* right, int64_t n, int64_t depth, float* out,
-                       int64_t stride) {
+  template <bool kAdd>
+  static void all(const float* left, int64_t m, const float* right, int64_t n, int64_t depth, float* out,
+                  int64_t stride) {
     for (int64_t j = 0; j < n; j += kColumns) {
       const int64_t columns = n - j < kColumns ? n - j : kColumns;
       for (int64_t i = 0; i < m; i += kRows) {
@@ -171,11 +190,16 @@ struct Product {
         const float* b = right + j * depth;
         float* to = out + i * stride + j;
         if (rows == kRows && columns == kColumns)
-          panels(a, b, depth, to, stride);
+          panels<kAdd>(a, b, depth, to, stride);
         else
-          part(a, b, depth, rows, columns, to, stride);
+          part<kAdd>(a, b, depth, rows, columns, to, stride);
       }
     }
+  }
+
+  static void multiply(const float* left, int64_t m, const float* right, int64_t n, int64_t depth, bool add, float* out,
+                       int64_t stride) {
+    (add ? all<true> : all<false>)(left, m, right, n, depth, out, stride);
   }
 };
 

@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
+#include <memory>
+#include <new>
 
 #include "cpu/linear_log_probs_simd.h"
 #include "cpu/thread_pool.h"
@@ -23,15 +24,30 @@ inline int64_t tile_columns(int64_t width) { return width <= 2048 ? 1024 : width
 
 inline int64_t rounded_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
 
+// Memory to work in, at an address that vectors like.
 class Floats {
  public:
+  // At least `count` of them; what was in them is lost if there were fewer.
   float* resized(int64_t count) {
-    if (static_cast<int64_t>(memory_.size()) < count) memory_.resize(static_cast<size_t>(count));
-    return memory_.data();
+    if (count > count_) {
+      count_ = 0;
+      memory_.reset();
+      memory_.reset(allocate(count));
+      count_ = count;
+    }
+    return memory_.get();
   }
 
  private:
-  std::vector<float> memory_;
+  static constexpr std::align_val_t kAlignment{64};
+  struct Delete {
+    void operator()(float* memory) const { ::operator delete(memory, kAlignment); }
+  };
+
+  static float* allocate(int64_t count);
+
+  std::unique_ptr<float, Delete> memory_;
+  int64_t count_ = 0;
 };
 
 // The right factor in panels, in blocks of kDepth indices of the sum.
@@ -52,9 +68,10 @@ class Packed {
   int64_t padded_ = 0;
 };
 
-// out[rows, right.count()] += left . right, on this thread. Along: rows [begin, begin + rows) of the source; else its columns.
-void multiply_block(const PanelSource& left, bool along, int64_t begin, int64_t rows, const Packed& right, float* out,
-                    int64_t stride);
+// out[rows, right.count()] = left . right, on this thread; add: that is added to `out`. Along: rows [begin, begin + rows) of the
+// source; else its columns.
+void multiply_block(const PanelSource& left, bool along, int64_t begin, int64_t rows, const Packed& right, bool add,
+                    float* out, int64_t stride);
 
 // Blocks of rows, each on one thread: body(begin, count). Of panels as even as can be, and as many blocks for each thread.
 template <class Body>

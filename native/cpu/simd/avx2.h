@@ -34,17 +34,27 @@ struct Simd : FmaExp<Simd> {
   // Non-temporal, to a multiple of 32; fence() must follow before other threads read it.
   static void stream(float* p, Float x) { _mm256_stream_ps(p, x); }
   static void fence() { _mm_sfence(); }
-  // to[k][i] = from[i][k], of four rows of four each.
-  static void transpose4(const float* from, int64_t stride, float* to, int64_t to_stride) {
-    __m128 a = _mm_loadu_ps(from);
-    __m128 b = _mm_loadu_ps(from + stride);
-    __m128 c = _mm_loadu_ps(from + 2 * stride);
-    __m128 d = _mm_loadu_ps(from + 3 * stride);
-    _MM_TRANSPOSE4_PS(a, b, c, d);
-    _mm_storeu_ps(to, a);
-    _mm_storeu_ps(to + to_stride, b);
-    _mm_storeu_ps(to + 2 * to_stride, c);
-    _mm_storeu_ps(to + 3 * to_stride, d);
+  // Lane k of x[i] changes places with lane i of x[k].
+  static void transpose(Float (&x)[kWidth]) {
+    Float pairs[kWidth];
+#pragma GCC unroll 8
+    for (int i = 0; i < kWidth; i += 2) {
+      pairs[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+      pairs[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
+    Float fours[kWidth];  // fours[4g + c]: columns c and c + 4 of rows 4g to 4g + 3
+#pragma GCC unroll 8
+    for (int i = 0; i < kWidth; ++i) {
+      const int at = i / 4 * 4 + i % 4 / 2;
+      const __m256d a = _mm256_castps_pd(pairs[at]);
+      const __m256d b = _mm256_castps_pd(pairs[at + 2]);
+      fours[i] = _mm256_castpd_ps(i % 2 == 0 ? _mm256_unpacklo_pd(a, b) : _mm256_unpackhi_pd(a, b));
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      x[c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x20);
+      x[4 + c] = _mm256_permute2f128_ps(fours[c], fours[4 + c], 0x31);
+    }
   }
   static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
   static Float sub(Float a, Float b) { return _mm256_sub_ps(a, b); }

@@ -37,16 +37,34 @@ struct Simd : FmaExp<Simd> {
   static void store(float* p, Float x) { _mm512_storeu_ps(p, x); }
   static void stream(float* p, Float x) { _mm512_stream_ps(p, x); }
   static void fence() { _mm_sfence(); }
-  static void transpose4(const float* from, int64_t stride, float* to, int64_t to_stride) {
-    __m128 a = _mm_loadu_ps(from);
-    __m128 b = _mm_loadu_ps(from + stride);
-    __m128 c = _mm_loadu_ps(from + 2 * stride);
-    __m128 d = _mm_loadu_ps(from + 3 * stride);
-    _MM_TRANSPOSE4_PS(a, b, c, d);
-    _mm_storeu_ps(to, a);
-    _mm_storeu_ps(to + to_stride, b);
-    _mm_storeu_ps(to + 2 * to_stride, c);
-    _mm_storeu_ps(to + 3 * to_stride, d);
+  static void transpose(Float (&x)[kWidth]) {
+    Float pairs[kWidth];
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; i += 2) {
+      pairs[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+      pairs[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    }
+    Float fours[kWidth];  // fours[4g + c]: columns c, c + 4, c + 8, c + 12 of rows 4g to 4g + 3
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; ++i) {
+      const int at = i / 4 * 4 + i % 4 / 2;
+      const __m512d a = _mm512_castps_pd(pairs[at]);
+      const __m512d b = _mm512_castps_pd(pairs[at + 2]);
+      fours[i] = _mm512_castpd_ps(i % 2 == 0 ? _mm512_unpacklo_pd(a, b) : _mm512_unpackhi_pd(a, b));
+    }
+    constexpr int kEven = 0x88;  // lanes 0 and 2 of either
+    constexpr int kOdd = 0xdd;
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      const Float even_upper = _mm512_shuffle_f32x4(fours[c], fours[4 + c], kEven);
+      const Float even_lower = _mm512_shuffle_f32x4(fours[8 + c], fours[12 + c], kEven);
+      const Float odd_upper = _mm512_shuffle_f32x4(fours[c], fours[4 + c], kOdd);
+      const Float odd_lower = _mm512_shuffle_f32x4(fours[8 + c], fours[12 + c], kOdd);
+      x[c] = _mm512_shuffle_f32x4(even_upper, even_lower, kEven);
+      x[8 + c] = _mm512_shuffle_f32x4(even_upper, even_lower, kOdd);
+      x[4 + c] = _mm512_shuffle_f32x4(odd_upper, odd_lower, kEven);
+      x[12 + c] = _mm512_shuffle_f32x4(odd_upper, odd_lower, kOdd);
+    }
   }
   static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
   static Float sub(Float a, Float b) { return _mm512_sub_ps(a, b); }

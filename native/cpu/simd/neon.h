@@ -23,13 +23,12 @@ struct Simd : FmaExp<Simd> {
   static Float set(float x) { return vdupq_n_f32(x); }
   static Float load(const float* p) { return vld1q_f32(p); }
   static void store(float* p, Float x) { vst1q_f32(p, x); }
-  // to[k][i] = from[i][k], of four rows of four each.
-  static void transpose4(const float* from, int64_t stride, float* to, int64_t to_stride) {
-    const float32x4x2_t upper = vtrnq_f32(load(from), load(from + stride));
-    const float32x4x2_t lower = vtrnq_f32(load(from + 2 * stride), load(from + 3 * stride));
+  static void transpose(Float (&x)[kWidth]) {
+    const float32x4x2_t upper = vtrnq_f32(x[0], x[1]);
+    const float32x4x2_t lower = vtrnq_f32(x[2], x[3]);
     for (int k = 0; k < 2; ++k) {
-      store(to + k * to_stride, vcombine_f32(vget_low_f32(upper.val[k]), vget_low_f32(lower.val[k])));
-      store(to + (k + 2) * to_stride, vcombine_f32(vget_high_f32(upper.val[k]), vget_high_f32(lower.val[k])));
+      x[k] = vcombine_f32(vget_low_f32(upper.val[k]), vget_low_f32(lower.val[k]));
+      x[k + 2] = vcombine_f32(vget_high_f32(upper.val[k]), vget_high_f32(lower.val[k]));
     }
   }
   static Float add(Float a, Float b) { return vaddq_f32(a, b); }

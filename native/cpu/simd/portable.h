@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 
 #include "cpu/float16.h"
 #include "cpu/simd/exp2_polynomial.h"
@@ -40,10 +41,9 @@ struct Simd {
   static void store(float* p, Float x) {
     for (int i = 0; i < kWidth; ++i) p[i] = x.lane[i];
   }
-  // to[k][i] = from[i][k], of four rows of four each.
-  static void transpose4(const float* from, int64_t stride, float* to, int64_t to_stride) {
-    for (int i = 0; i < 4; ++i)
-      for (int k = 0; k < 4; ++k) to[k * to_stride + i] = from[i * stride + k];
+  static void transpose(Float (&x)[kWidth]) {
+    for (int i = 0; i < kWidth; ++i)
+      for (int k = 0; k < i; ++k) std::swap(x[i].lane[k], x[k].lane[i]);
   }
   static Float add(Float a, Float b) {
     return each([&](int i) { return a.lane[i] + b.lane[i]; });
