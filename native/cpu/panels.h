@@ -131,7 +131,11 @@ struct Product {
                                        int64_t stride) {
     Float sum[kRows][2];
 #pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) sum[i][0] = sum[i][1] = S::set(0.0f);
+    for (int i = 0; i < kRows; ++i) {
+      __builtin_prefetch(out + i * stride, 1);
+      __builtin_prefetch(out + i * stride + kWidth, 1);
+      sum[i][0] = sum[i][1] = S::set(0.0f);
+    }
     for (int64_t k = 0; k < depth; ++k, left += kRows, right += kColumns) {
       const Float a = S::load(right);
       const Float b = S::load(right + kWidth);
