@@ -102,8 +102,10 @@ bool matrix_product(const MatrixProduct& op) {
     for (int64_t begin = 0; begin == 0 || begin < tiled; begin += tile) {
       const int64_t count = std::min(tile, tiled - begin);
       const int64_t from = along ? 0 : begin;
-      packed.pack({right, nullptr}, along,
-                  along ? PanelBlock{begin, count, 0, op.depth} : PanelBlock{0, op.columns, begin, count});
+      if (along)
+        packed.pack({right, nullptr}, true, begin, count, 0, op.depth);
+      else
+        packed.pack({right, nullptr}, false, 0, op.columns, begin, count);
       const float* left = op.left + (op.left_transposed ? from * left_stride : from);
       for_blocks(op.rows, nullptr, [&](int64_t first, int64_t rows) {
         float* out = op.out + first * op.columns + (along ? begin : 0);

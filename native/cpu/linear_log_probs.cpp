@@ -46,7 +46,7 @@ class Tile {
 
   // What compute() needs.
   void pack() {
-    weight_.pack({logits_.weight, nullptr}, true, {begin_, count_, 0, logits_.width});
+    weight_.pack({logits_.weight, nullptr}, true, begin_, count_, 0, logits_.width);
     if (logits_.bias.data != nullptr) linear_kernels().read(logits_.bias, 0, begin_, count_, bias_.resized(count_));
   }
 
@@ -147,7 +147,7 @@ class Backward {
     if (!rows_.empty()) {
       if (!kept_.hold(begin)) tile_.pack();
       if (op_.grad_hidden.data != nullptr)
-        weight_.pack({op_.logits.weight, nullptr}, false, {0, op_.logits.width, begin, count});
+        weight_.pack({op_.logits.weight, nullptr}, false, 0, op_.logits.width, begin, count);
     }
     // Without rows there is one chunk of none of them, which gives zeros.
     for (int64_t first = 0; (first == 0 || first < row_count()) && !cancelled(op_.cancel); first += kChunkRows)
@@ -174,7 +174,7 @@ class Backward {
     });
     float* weight_sums = nullptr;
     if (op_.grad_weight.data != nullptr) {
-      hidden_.pack({op_.logits.hidden, rows_.data()}, false, {0, op_.logits.width, first, count});
+      hidden_.pack({op_.logits.hidden, rows_.data()}, false, 0, op_.logits.width, first, count);
       weight_sums = grad_weight_.resized(tile_.count() * op_.logits.width);
     }
     for_blocks(tile_.count(), op_.cancel, [&](int64_t begin, int64_t columns) {

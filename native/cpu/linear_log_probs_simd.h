@@ -18,6 +18,7 @@ struct PanelBlock {
   int64_t count;
   int64_t from;   // the first index of the sum
   int64_t depth;
+  int64_t panel_depth;  // of the panels, of which this may be a part
 };
 
 // A product's left factor is packed in panels of some of its rows, the right one in panels of some of its columns; within a

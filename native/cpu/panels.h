@@ -29,7 +29,7 @@ struct PanelReader {
 
   // A vector of indices of the sum at a time, transposed in registers.
   void along(const PanelBlock& block, float* out) const {
-    for (int64_t panel = 0; panel < block.count; panel += kSize, out += kSize * block.depth) {
+    for (int64_t panel = 0; panel < block.count; panel += kSize, out += kSize * block.panel_depth) {
       const int64_t present = block.count - panel < kSize ? block.count - panel : kSize;
       const Element* rows[kSize];
       for (int64_t i = 0; i < present; ++i) rows[i] = row(block.begin + panel + i) + block.from;
@@ -43,15 +43,11 @@ struct PanelReader {
     }
   }
 
-  // A few rows at a time, so that both what is read and what is written lies together; but not of panels with an overhang.
   void across(const PanelBlock& block, float* out) const {
-    const int64_t few = kOverhang == 0 ? 16 : block.depth;
-    for (int64_t first = 0; first < block.depth; first += few) {
-      const int64_t end = block.depth - first < few ? block.depth : first + few;
-      for (int64_t panel = 0; panel < block.count; panel += kSize)
-        for (int64_t k = first; k < end; ++k)
-          copy(row(block.from + k) + block.begin + panel, block.count - panel, out + panel * block.depth + k * kSize);
-    }
+    for (int64_t panel = 0; panel < block.count; panel += kSize)
+      for (int64_t k = 0; k < block.depth; ++k)
+        copy(row(block.from + k) + block.begin + panel, block.count - panel,
+             out + panel * block.panel_depth + k * kSize);
   }
 
  private:

@@ -7,6 +7,8 @@ namespace rlvr {
 namespace {
 
 constexpr double kPackNanoseconds = 4000;
+constexpr int64_t kFewRows = 16;
+static_assert(kDepth % kFewRows == 0);
 
 }  // namespace
 
@@ -28,24 +30,34 @@ float* Floats::allocate(int64_t count) {
   return static_cast<float*>(memory);
 }
 
-void Packed::pack(const PanelSource& source, bool along, const PanelBlock& block) {
+void Packed::pack(const PanelSource& source, bool along, int64_t begin, int64_t count, int64_t from, int64_t depth) {
   const PanelPacking& right = linear_kernels().right;
-  const auto pack = along ? right.along : right.across;
-  count_ = block.count;
-  depth_ = block.depth;
-  padded_ = rounded_up(block.count, right.size);
+  count_ = count;
+  depth_ = depth;
+  padded_ = rounded_up(count, right.size);
   const int64_t panels = padded_ / right.size;
-  float* out = memory_.resized(padded_ * block.depth);  // these panels are whole vectors: no overhang
-  parallel_for(panels * rounded_up(block.depth, kDepth) / kDepth, kPackNanoseconds, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) {
-      const int64_t from = i / panels * kDepth;
-      const int64_t at = i % panels * right.size;
-      const int64_t depth = std::min(kDepth, block.depth - from);
-      const int64_t count = std::min<int64_t>(right.size, block.count - at);
-      pack(source, {block.begin + at, count, block.from + from, depth}, out + from * padded_ + at * depth);
-    }
-  });
+  float* out = memory_.resized(padded_ * depth);  // these panels are whole vectors: no overhang
   data_ = out;
+  // Indices [k, k + few) of the sum, of a block of them, in the panels of columns [at, at + some).
+  const auto pack = [&](int64_t k, int64_t few, int64_t at, int64_t some) {
+    const int64_t block = k / kDepth * kDepth;
+    const int64_t panel_depth = std::min(kDepth, depth - block);
+    float* to = out + block * padded_ + at * panel_depth + (k - block) * right.size;
+    (along ? right.along : right.across)(source, {begin + at, some, from + k, few, panel_depth}, to);
+  };
+  // What a thread packs at a time lies together in the source.
+  if (along) {
+    parallel_for(panels, kPackNanoseconds, [&](int64_t first, int64_t last) {
+      for (int64_t i = first * right.size; i < std::min(last * right.size, count); i += right.size)
+        for (int64_t k = 0; k < depth; k += kDepth)
+          pack(k, std::min(kDepth, depth - k), i, std::min<int64_t>(right.size, count - i));
+    });
+  } else {
+    parallel_for(rounded_up(depth, kFewRows) / kFewRows, kPackNanoseconds, [&](int64_t first, int64_t last) {
+      for (int64_t k = first * kFewRows; k < std::min(last * kFewRows, depth); k += kFewRows)
+        pack(k, std::min(kFewRows, depth - k), 0, count);
+    });
+  }
 }
 
 void multiply_block(const PanelSource& left, bool along, int64_t begin, int64_t rows, const Packed& right, bool add,
@@ -56,7 +68,7 @@ void multiply_block(const PanelSource& left, bool along, int64_t begin, int64_t 
   float* panels = memory.resized(rounded_up(rows, kernels.left.size) * kDepth + kernels.left.overhang);
   for (int64_t k = 0; k == 0 || k < right.depth(); k += kDepth) {
     const int64_t depth = std::min(kDepth, right.depth() - k);
-    pack(left, {begin, rows, k, depth}, panels);
+    pack(left, {begin, rows, k, depth, depth}, panels);
     kernels.multiply(panels, rows, right.block(k), right.count(), depth, add || k > 0, out, stride);
   }
 }

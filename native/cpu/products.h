@@ -53,8 +53,9 @@ class Floats {
 // The right factor in panels, in blocks of kDepth indices of the sum.
 class Packed {
  public:
-  // On all threads. Along: the panels' indices are rows of the source; else they are columns.
-  void pack(const PanelSource& source, bool along, const PanelBlock& block);
+  // `count` indices of the panels from `begin` on, `depth` of the sum from `from` on; on all threads. Along: the panels' indices
+  // are rows of the source; else they are columns.
+  void pack(const PanelSource& source, bool along, int64_t begin, int64_t count, int64_t from, int64_t depth);
 
   int64_t count() const { return count_; }
   int64_t depth() const { return depth_; }
