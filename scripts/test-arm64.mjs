@@ -15,7 +15,7 @@ import { onPath } from '../install/toolchain.mjs';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const addon = join(root, 'prebuilds', 'linux-arm64', 'rlvr_kernels.glibc.node');
 const SYSROOT = '/usr/aarch64-linux-gnu';
-const TESTS = ['simd-exp', 'conspo', 'token-log-probs'].map((name) => `test/${name}.test.ts`);
+const TESTS = ['simd-exp', 'conspo', 'token-log-probs', 'matrix-product'].map((name) => `test/${name}.test.ts`);
 
 /** Of the same major version as this one: the two exchange serialized values. @param {string} folder @returns {string} */
 function arm64Node(folder) {
