@@ -64,6 +64,8 @@ const SANITIZERS = {
     'detect_leaks=0:halt_on_error=1:abort_on_error=1:detect_stack_use_after_return=1:allocator_may_return_null=1',
   UBSAN_OPTIONS: 'halt_on_error=1:abort_on_error=1:print_stacktrace=1',
 };
+/** The reference runs nothing in the addon. */
+const CPU_ONLY = { TEST_BACKENDS: 'cpu', REQUIRE_BACKENDS: 'cpu' };
 const CUDA_ONLY = { TEST_BACKENDS: 'cuda', REQUIRE_BACKENDS: 'cuda' };
 /** What runs in the addon. */
 const NATIVE_SUBJECTS = ['--subject', 'api', '--subject', 'addon'];
@@ -172,5 +174,5 @@ if (emulated) {
   const native = top.filter((name) => !withoutAddon.includes(name.replace('.test.ts', '')));
   const all = [...native.map((name) => `test/${name}`), ...boundary];
   if (given[0] === '--fuzz') sanitized(['dist/cli/dev/fuzz.js', ...NATIVE_SUBJECTS, ...given.slice(1)], {});
-  else runTests(given.length > 0 ? given : all, { REQUIRE_BACKENDS: 'cpu' });
+  else runTests(given.length > 0 ? given : all, CPU_ONLY);
 }
