@@ -298,6 +298,27 @@ describeDevices('hidden states on a device', () => {
   });
 });
 
+describeDevices(
+  'hidden states on a second device',
+  () => {
+    test('the bits of the first', () => {
+      const batch = linearBatch(11, { tokens: 7, vocab: 40, width: 5 });
+      const [first, second] = [0, 1].map((index) => {
+        const device = openDevice(index);
+        const [hidden, weight] = [device.uploadSync(batch.hidden), device.uploadSync(batch.weight)];
+        const inputs = { ...batch, bias: undefined, gradEntropy: undefined, hidden, weight };
+        const { logSumExp } = linearLogProbsSync(inputs);
+        const { gradHidden, gradWeight } = linearLogProbsBackwardSync({ ...inputs, logSumExp });
+        const bits = [logSumExp, gradHidden.downloadSync(), gradWeight.downloadSync()];
+        device.dispose();
+        return bits;
+      });
+      expect(second).toEqual(first);
+    });
+  },
+  2,
+);
+
 test.runIf(emulation)('without cuBLASLt: what was looked for, and what to install', async () => {
   const source = `
     const batch = { hidden: Float32Array.of(1, 2), weight: Float32Array.of(1, 2), targets: Int32Array.of(0) };

@@ -25,14 +25,20 @@ __device__ void for_elements(int64_t rows, int64_t width, int64_t tiles, Each ea
 
 __device__ bool left_out(const uint8_t* part, int64_t row) { return part != nullptr && part[row] == 0; }
 
+// 16 bits of either type, as they are.
+struct Bits {
+  using Element = uint16_t;
+  __device__ static uint16_t widen(uint16_t bits) { return bits; }
+  __device__ static uint16_t narrow(uint16_t bits) { return bits; }
+};
+
 template <class From, class To>
 __global__ __launch_bounds__(kRowThreads) void convert_kernel(RowsConverted op, int64_t tiles) {
   const auto* from = static_cast<const typename From::Element*>(op.from.data);
   auto* to = static_cast<typename To::Element*>(op.to);
   for_elements(op.rows, op.width, tiles, [&](int64_t row, int64_t column) {
-    float value = 0;
-    if (!left_out(op.part, row)) value = From::widen(from[row * op.from.stride + column]);
-    to[row * op.to_stride + column] = To::narrow(value);
+    const bool zero = left_out(op.part, row);
+    to[row * op.to_stride + column] = To::narrow(zero ? 0 : From::widen(from[row * op.from.stride + column]));
   });
 }
 
@@ -90,12 +96,12 @@ int64_t blocks_for(int64_t threads) { return (threads + kRowThreads - 1) / kRowT
 cudaError_t convert_rows(const RowsConverted& op, cudaStream_t stream) {
   if (op.rows == 0 || op.width == 0) return cudaSuccess;
   const DType from = op.from.dtype;
-  if (op.to_dtype == DType::kF32 && from == DType::kF32) return launch_convert<F32, F32>(op, stream);
-  if (op.to_dtype == DType::kF32 && from == DType::kBF16) return launch_convert<Bf16, F32>(op, stream);
-  if (op.to_dtype == DType::kF32) return launch_convert<F16, F32>(op, stream);
-  if (op.to_dtype == DType::kBF16 && from == DType::kF32) return launch_convert<F32, Bf16>(op, stream);
-  if (op.to_dtype == DType::kBF16 && from == DType::kBF16) return launch_convert<Bf16, Bf16>(op, stream);
-  if (op.to_dtype == DType::kF16 && from == DType::kF16) return launch_convert<F16, F16>(op, stream);
+  const DType to = op.to_dtype;
+  if (to == from)
+    return to == DType::kF32 ? launch_convert<F32, F32>(op, stream) : launch_convert<Bits, Bits>(op, stream);
+  if (to == DType::kF32 && from == DType::kBF16) return launch_convert<Bf16, F32>(op, stream);
+  if (to == DType::kF32) return launch_convert<F16, F32>(op, stream);
+  if (to == DType::kBF16 && from == DType::kF32) return launch_convert<F32, Bf16>(op, stream);
   return cudaErrorInvalidValue;
 }
 
