@@ -124,9 +124,9 @@ export interface TokenLogProbsOnePassArguments extends TokenLogProbsForwardArgum
   badRows: Int32Array; // [2] -1; out, as of the backward pass
 }
 
-/** A matrix in host memory, row r at element r * rowStride. */
+/** A matrix, row r at element r * rowStride. */
 export interface MatrixArgument {
-  data: HostLogits;
+  data: LogitsData;
   dtype: DTypeCode;
   rowStride: number;
 }
@@ -142,11 +142,12 @@ interface LinearRows extends Omit<TokenRows, 'logits' | 'dtype' | 'rowStride'> {
   weight: MatrixArgument; // [V, d]
   bias: MatrixArgument | undefined; // [1, V]
   width: number; // d
+  chunkBytes: number; // of CUDA: of logits that are held at a time, at least a row's
 }
 
 /**
- * What the forward pass leaves to the backward pass, which then need not compute it again; both or neither. The reference leaves
- * and reads nothing.
+ * What the forward pass leaves to the backward pass, which then need not compute it again; both or neither. On CUDA `keptRows` alone,
+ * which stands for all logits, left on the device until the call ends. The reference leaves and reads nothing.
  */
 interface KeptLogits {
   keptLogits: Float32Array | undefined; // of any length: those logits that fit, of T * V without the masked rows
@@ -272,9 +273,6 @@ export interface KernelArguments {
 }
 
 export type KernelName = keyof KernelArguments;
-
-/** Kernels that the cuda backend does not have. */
-export type HostKernelName = 'linearLogProbsForward' | 'linearLogProbsBackward';
 
 /** One kernel with its arguments: what a task yields and a backend runs. */
 export type KernelCall = { [K in KernelName]: { kernel: K; args: KernelArguments[K] } }[KernelName];

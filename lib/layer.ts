@@ -1,9 +1,12 @@
 // The last layer of a model as users hand it over, with its input, and where its gradients go.
 
+import { DeviceTensor } from './cuda/device.js';
 import { badArgument } from './errors.js';
-import type { HostLogits } from './kernels.js';
+import type { BackendName } from './kernels.js';
 import { givenMatrix, type Matrix, type MatrixGradientOption, type MatrixView, shapedMatrix } from './matrices.js';
+import { newArray } from './memory.js';
 import { namesOf, type OptionNames } from './options.js';
+import { finiteNumber } from './validate.js';
 
 /** Where the gradients of hidden states and their layer go: `H`, `W` and `C` are the options of the call. */
 export interface LayerPlaces<
@@ -56,6 +59,43 @@ export interface Layer {
   bias: MatrixView | undefined; // [1, V]
 }
 
+/** How many of the logits there are at a time. */
+export interface Chunks {
+  chunkBytes: number;
+  keepOn?: BackendName | undefined; // where a backward pass will follow in the same call, or on the host in any
+}
+
+export const DEFAULT_CHUNK_BYTES = 2 ** 26;
+
+/** The bytes of logits that a forward pass may keep, and that CUDA holds at a time. */
+export function chunkBytesOption(value: unknown): number {
+  return finiteNumber('chunkBytes', value ?? DEFAULT_CHUNK_BYTES, { min: 0, max: 2 ** 40, integer: true });
+}
+
+/** What a forward pass leaves of the logits. */
+interface KeptArrays {
+  keptLogits: Float32Array | undefined; // some columns of the rows that the mask leaves; on CUDA all stay on the device
+  keptRows: Int32Array; // [T] which of those rows is row t
+}
+
+/** Memory for as many of the logits as fit in `chunkBytes`; on CUDA all or none. */
+export function keptArrays(
+  { hidden, weight }: Layer,
+  mask: Uint8Array | undefined,
+  { chunkBytes, keepOn }: Chunks,
+): KeptArrays | undefined {
+  if (chunkBytes === 0 || keepOn === undefined) return undefined;
+  const [tokens, vocab] = [hidden.rows, weight.rows];
+  if (keepOn === 'cuda' && 4 * tokens * vocab > chunkBytes) return undefined;
+  const keptRows = newArray('targets', Int32Array, tokens);
+  if (keepOn === 'cuda') return { keptLogits: undefined, keptRows };
+  const rows = mask ? mask.reduce((count, keeps) => count + (keeps === 0 ? 0 : 1), 0) : tokens;
+  const length = Math.min(rows * vocab, Math.floor(chunkBytes / 4));
+  return { keptLogits: newArray('chunkBytes', Float32Array, length), keptRows };
+}
+
+type Given = ReturnType<typeof givenMatrix>;
+
 /** T is the length of `targets`; V and d are found in whichever array has a shape, or else by division. */
 export function layerOf(inputs: { hidden: Matrix; weight: Matrix; bias?: Matrix }, tokens: number): Layer {
   const hidden = givenMatrix('hidden', inputs.hidden, '[T, d]');
@@ -65,6 +105,7 @@ export function layerOf(inputs: { hidden: Matrix; weight: Matrix; bias?: Matrix 
   const width = known || (tokens > 0 ? quotient('hidden', hidden, tokens, 'T * d') : anyWidth(weight, bias));
   const vocab = 'rows' in weight ? weight.rows : quotient('weight', weight, width, 'V * d', tokens === 0);
   if (tokens > 0 && vocab === 0) throw badArgument('ERR_SHAPE', 'weight', 'at least one row, [V, d]', 'none');
+  checkOneDevice(inputs);
   return {
     hidden: shapedMatrix('hidden', hidden, [tokens, width], '[T, d]'),
     weight: shapedMatrix('weight', weight, [vocab, width], '[V, d]'),
@@ -76,14 +117,27 @@ export function layerOf(inputs: { hidden: Matrix; weight: Matrix; bias?: Matrix 
  * Without tokens or shapes any V and d will do whose product is the length of the weight, as there is nothing but zeros; a bias has
  * its V.
  */
-function anyWidth(weight: { data: HostLogits }, bias: { data: HostLogits; width?: number } | undefined): number {
-  const vocab = bias && (bias.width ?? bias.data.length);
+function anyWidth(weight: Given, bias: Given | undefined): number {
+  const vocab = bias && ('width' in bias ? bias.width : bias.data.length);
   return (vocab && quotient('weight', weight, vocab, 'V * d', true)) || 1;
 }
 
 /** How many elements of an array each of `parts` has; at least one, unless it may be `empty`. */
-function quotient(name: string, { data }: { data: HostLogits }, parts: number, product: string, empty = false): number {
-  const each = data.length / parts;
+function quotient(name: string, given: Given, parts: number, product: string, empty = false): number {
+  const length = 'rows' in given ? given.rows * given.width : given.data.length;
+  const each = length / parts;
   if (Number.isInteger(each) && (each > 0 || empty)) return each;
-  throw badArgument('ERR_SHAPE', name, `a multiple of ${parts} elements (${product})`, `${data.length}`);
+  throw badArgument('ERR_SHAPE', name, `a multiple of ${parts} elements (${product})`, `${length}`);
+}
+
+/** What is on a device must be on the device of the others that are. */
+function checkOneDevice(inputs: object): void {
+  let first: [name: string, tensor: DeviceTensor] | undefined;
+  for (const name of ['hidden', 'weight', 'bias']) {
+    const tensor = (inputs as Record<string, unknown>)[name];
+    if (!(tensor instanceof DeviceTensor)) continue;
+    first ??= [name, tensor];
+    if (tensor.device === first[1].device) continue;
+    throw badArgument('ERR_BACKEND', name, `a tensor of the device of ${first[0]}`, 'one of another Device');
+  }
 }

@@ -4,8 +4,8 @@ import { checkApart, type Extent, overlap } from './backend/extents.js';
 import { DeviceTensor, memoryOf } from './cuda/device.js';
 import { badArgument, describe } from './errors.js';
 import { type HostTensor, hostView } from './host-tensor.js';
-import { DTYPE_CODES, type DTypeCode, type HostLogits, type LogitsData } from './kernels.js';
-import { contiguous, matrixBytes, matrixExtent, newMatrix } from './matrices.js';
+import { DTYPE_CODES, type DTypeCode, type LogitsData } from './kernels.js';
+import { contiguous, matrixExtent, newMatrix, samePlace } from './matrices.js';
 
 /** Logits of any supported form: a contiguous `Float32Array` of T * V, or a tensor with its shape, here or on a GPU. */
 export type Logits = Float32Array | HostTensor | DeviceTensor;
@@ -99,7 +99,7 @@ export function gradientView(
     throw badArgument('ERR_RANGE', 'gradient', "'new', 'in-place', 'none' or { out }", describe(option));
   }
   const out = logitsView('gradient.out', option.out, logits.tokens);
-  samePlace(out.source, logits.source);
+  samePlace('gradient.out', out.source, 'the logits', logits.source);
   if (out.dtype !== logits.dtype) throw badArgument('ERR_DTYPE', 'gradient.out', 'the dtype of the logits', 'another');
   if (out.vocab !== logits.vocab) throw badArgument('ERR_SHAPE', 'gradient.out', `V = ${logits.vocab}`, `${out.vocab}`);
   const [to, from] = [extent(out), extent(logits)];
@@ -116,28 +116,12 @@ export function gradientView(
   return out;
 }
 
-/** The gradient is written where the logits are. */
-function samePlace(out: Logits, logits: Logits): void {
-  const name = 'gradient.out';
-  if (!(logits instanceof DeviceTensor)) {
-    if (out instanceof DeviceTensor) throw badArgument('ERR_DTYPE', name, 'host memory, as the logits', describe(out));
-  } else if (!(out instanceof DeviceTensor)) {
-    throw badArgument('ERR_DTYPE', name, 'a DeviceTensor, as the logits', describe(out));
-  } else if (out.device !== logits.device) {
-    throw badArgument('ERR_BACKEND', name, "a tensor of the logits' device", 'one of another Device');
-  }
-}
-
 /** The memory from a view's first element to its last. */
-function extent({ data, tokens: rows, vocab: width, ...view }: LogitsView): Extent {
-  if (ArrayBuffer.isView(data)) return matrixExtent({ ...view, data, rows, width });
-  return { of: 'device', start: Number(data.pointer), bytes: matrixBytes({ ...view, rows, width }) };
+function extent({ tokens: rows, vocab: width, ...view }: LogitsView): Extent {
+  return matrixExtent({ ...view, rows, width });
 }
 
-function newGradient({ data, source, dtype, tokens, vocab }: LogitsView): LogitsView {
-  if (source instanceof DeviceTensor) {
-    return deviceView('gradient', source.device.empty([tokens, vocab], source.dtype));
-  }
-  const fresh = newMatrix('gradient', { data: data as HostLogits, source, dtype }, tokens, vocab);
+function newGradient({ tokens, vocab, ...view }: LogitsView): LogitsView {
+  const fresh = newMatrix('gradient', { ...view, rows: tokens, width: vocab }, tokens, vocab);
   return { ...fresh, tokens, vocab };
 }

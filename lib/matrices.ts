@@ -1,15 +1,15 @@
-// Matrices in host memory, in each of the forms that users hand over, as one view.
+// Matrices, in each of the forms that users hand over, as one view.
 
 import { type Extent, extentOf } from './backend/extents.js';
 import { preparedForWriting } from './backend/outputs.js';
-import { DeviceTensor } from './cuda/device.js';
+import { DeviceTensor, memoryOf } from './cuda/device.js';
 import { badArgument, describe, tag } from './errors.js';
 import { HALF_ARRAY, type HostTensor, hostView, tensorData } from './host-tensor.js';
-import { DTYPE_CODES, type DType, type DTypeCode, type HostLogits } from './kernels.js';
+import { DTYPE_CODES, type DType, type DTypeCode, type HostLogits, type LogitsData } from './kernels.js';
 import { newArray } from './memory.js';
 
-/** A matrix in host memory: a contiguous `Float32Array`, or a tensor with its shape, which may be bf16 or f16 and padded. */
-export type Matrix = Float32Array | HostTensor;
+/** A matrix: a contiguous `Float32Array`, or a tensor with its shape, which may be bf16 or f16 and padded, here or on a GPU. */
+export type Matrix = Float32Array | HostTensor | DeviceTensor;
 
 /** Where a gradient goes: `{ out }` is overwritten, `{ accumulate }` added to. */
 export type MatrixGradientOption = 'new' | 'none' | { out: Matrix } | { accumulate: Matrix };
@@ -18,11 +18,14 @@ export type MatrixGradientOption = 'new' | 'none' | { out: Matrix } | { accumula
 interface FlatMatrix {
   data: HostLogits;
   dtype: DTypeCode;
-  source: Matrix; // what the user gave
+  source: Float32Array | HostTensor; // what the user gave
 }
 
 /** A validated matrix, row r at element r * rowStride. */
-export interface MatrixView extends FlatMatrix {
+export interface MatrixView {
+  data: LogitsData;
+  dtype: DTypeCode;
+  source: Matrix; // what the user gave
   rows: number;
   width: number;
   rowStride: number;
@@ -44,13 +47,28 @@ export function contiguous(name: string, value: ArrayBufferView): FlatMatrix {
 
 /** Checks an argument by itself; `dimensions` names those of a tensor, such as `[T, d]`. */
 export function givenMatrix(name: string, value: unknown, dimensions: string): FlatMatrix | MatrixView {
-  if (value instanceof DeviceTensor) {
-    throw badArgument('ERR_BACKEND', name, 'an array in host memory: it has no CUDA kernels yet', 'a DeviceTensor');
-  }
+  if (value instanceof DeviceTensor) return onDevice(name, value);
   if (ArrayBuffer.isView(value)) return contiguous(name, value);
   if (Array.isArray(value)) throw badArgument('ERR_DTYPE', name, 'a Float32Array or { data, shape }', describe(value));
   const { data, dtype, tokens: rows, vocab: width, rowStride, source } = hostView(name, value, dimensions);
   return { data, dtype, rows, width, rowStride, source };
+}
+
+function onDevice(name: string, tensor: DeviceTensor): MatrixView {
+  const { dtype, rowStride, shape } = tensor;
+  const [rows, width] = shape;
+  return { data: memoryOf(name, tensor), dtype: DTYPE_CODES[dtype], rows, width, rowStride, source: tensor };
+}
+
+/** What is written must be where `input`, called `of`, is: here, or on its device. */
+export function samePlace(name: string, out: unknown, of: string, input: unknown): void {
+  if (!(input instanceof DeviceTensor)) {
+    if (out instanceof DeviceTensor) throw badArgument('ERR_DTYPE', name, `host memory, as ${of}`, describe(out));
+  } else if (!(out instanceof DeviceTensor)) {
+    throw badArgument('ERR_DTYPE', name, `a DeviceTensor, as ${of}`, describe(out));
+  } else if (out.device !== input.device) {
+    throw badArgument('ERR_BACKEND', name, `a tensor of the device of ${of}`, 'one of another Device');
+  }
 }
 
 /** The matrix with its shape, which must be this one. */
@@ -75,10 +93,11 @@ export function shapedMatrix(
   throw badArgument('ERR_SHAPE', `${name}.shape`, `${dimensions} = [${rows}, ${width}]`, got);
 }
 
-/** Where the gradient of a matrix goes; undefined for 'none'. */
+/** Where the gradient of a matrix, called `input`, goes; undefined for 'none'. */
 export function matrixGradient(
   name: string,
   option: unknown,
+  input: string,
   of: MatrixView,
   dimensions: string,
 ): GradientView | undefined {
@@ -90,6 +109,7 @@ export function matrixGradient(
   }
   const path = `${name}.${out === undefined ? 'accumulate' : 'out'}`;
   const view = shapedMatrix(path, givenMatrix(path, out ?? accumulate, dimensions), [of.rows, of.width], dimensions);
+  samePlace(path, view.source, input, of.source);
   return { ...view, accumulate: out === undefined };
 }
 
@@ -100,13 +120,18 @@ export function matrixBytes({ dtype, rows, width, rowStride }: Omit<MatrixView, 
 }
 
 /** The memory from the first element of a matrix to its last, in `memory` or where its data is. */
-export function matrixExtent(view: Omit<MatrixView, 'source'>, memory: ArrayBufferView = view.data): Extent {
-  return extentOf(memory, matrixBytes(view));
+export function matrixExtent(
+  view: Omit<MatrixView, 'source'>,
+  memory: ArrayBufferView | LogitsData = view.data,
+): Extent {
+  if (ArrayBuffer.isView(memory)) return extentOf(memory, matrixBytes(view));
+  return { of: 'device', start: Number(memory.pointer), bytes: matrixBytes(view) };
 }
 
 /** A new matrix, in the form and dtype of another. */
-export function newMatrix(name: string, like: FlatMatrix, rows: number, width: number): MatrixView {
+export function newMatrix(name: string, like: FlatMatrix | MatrixView, rows: number, width: number): MatrixView {
   const { data, source, dtype } = like;
+  if (source instanceof DeviceTensor) return onDevice(name, source.device.empty([rows, width], source.dtype));
   const fresh = preparedForWriting(
     tag(data) === 'Float32Array'
       ? newArray(name, Float32Array, rows * width)

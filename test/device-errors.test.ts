@@ -153,7 +153,7 @@ describeDevices('device errors', () => {
         'another Device object',
         () => into(openDevice().empty([T, VOCAB])),
         'ERR_BACKEND',
-        /^gradient\.out: expected a tensor of the logits' device, got one of another Device$/,
+        /^gradient\.out: expected a tensor of the device of the logits, got one of another Device$/,
       ],
     ])('%s', async (_name, call, code, message) => {
       await expectError(call, code, message);

@@ -4,8 +4,17 @@ import { type Device, type DeviceTensor, openDevice } from '../lib/cuda/index.js
 import { conspo, conspoSync, disco, forward, grpoSync, tokenLogProbs } from '../lib/index.js';
 import { collectUntil, DEVICES, emulation, roundedBatch } from './support/device.js';
 import { failureOf, rlvrError } from './support/errors.js';
+import { linearBatch } from './support/linear-rows.js';
 
 const { host, batch } = roundedBatch(51, { vocab: 12 });
+
+/** The same rollouts, from hidden states of bf16. */
+function hiddenBatch(device: Device) {
+  const { logits: _, ...rollouts } = batch;
+  const shape = { tokens: batch.targets.length, vocab: 12, width: 5 };
+  const { hidden, weight } = linearBatch(52, shape, { dtypes: ['bf16', 'bf16', 'f32'] });
+  return { ...rollouts, hidden: device.uploadSync(hidden), weight: device.uploadSync(weight) };
+}
 
 type Job = (device: Device) => Promise<unknown> | unknown;
 
@@ -57,6 +66,8 @@ describe.runIf(emulation && DEVICES > 0)('out of memory', () => {
         return backward(scores);
       }),
     ],
+    ['conspo from hidden states', 9, (device) => conspo(hiddenBatch(device))],
+    ['grpoSync from hidden states, a row at a time', 9, (device) => grpoSync(hiddenBatch(device), { chunkBytes: 0 })],
     ['conspo on host arrays', 3, () => conspo(batch, { backend: 'cuda' })],
     ['conspoSync on host arrays', 3, () => conspoSync(batch, { backend: 'cuda' })],
   ])('%s: an error each time, nothing leaks, and the next call works', async (_name, least, job) => {

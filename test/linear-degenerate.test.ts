@@ -1,6 +1,5 @@
 // Hidden states that are degenerate, and calls from hidden states that are refused or cut short.
 import { describe, expect, test } from 'vitest';
-import { openDevice } from '../lib/cuda/index.js';
 import {
   type BackendName,
   type HostTensor,
@@ -10,9 +9,9 @@ import {
   linearLogProbsSync,
 } from '../lib/index.js';
 import { childJson } from './boundary/child.js';
-import { BACKENDS, describeHostBackends } from './support/backends.js';
+import { describeBackends } from './support/backends.js';
 import { expectClose } from './support/compare.js';
-import { failureOf, rlvrError } from './support/errors.js';
+import { rlvrError } from './support/errors.js';
 import { linearBatch, linearOracle } from './support/linear-rows.js';
 import { type Call, expectRefusal } from './support/refusals.js';
 import { DTYPES, hostTensor } from './support/tensors.js';
@@ -41,7 +40,7 @@ const put = (array: Float32Array, at: number, value: number) => {
   array[at] = value;
 };
 
-describeHostBackends('hidden states', (backend) => {
+describeBackends('hidden states', (backend) => {
   describe('that are degenerate', () => {
     test('a bias of -Infinity bans tokens: p = 0, and no gradient', () => {
       const batch = linearBatch(2, SHAPE);
@@ -458,31 +457,6 @@ describeHostBackends('hidden states', (backend) => {
         await expect(copied).rejects.toEqual(gone(`${name}.${key}`));
       }
     });
-  });
-});
-
-describe('on a GPU', () => {
-  const inputs = () => ({ ...plainBatch(), logSumExp: new Float64Array(6), entropy: new Float64Array(6) });
-  const calls = [linearLogProbsSync, linearLogProbs, linearLogProbsBackwardSync, linearLogProbsBackward] as Call[];
-
-  test('refused where it is asked for', async () => {
-    for (const call of calls) {
-      const error = await failureOf(() => call(inputs(), { backend: 'cuda' }));
-      const why = BACKENDS.includes('cuda') ? 'no CUDA kernels yet' : 'an available backend';
-      expect(error).toEqual(rlvrError('ERR_BACKEND', new RegExp(`^backend: expected .*${why}.*, got 'cuda'`)));
-    }
-  });
-
-  test.skipIf(!BACKENDS.includes('cuda'))('refused in a DeviceTensor', async () => {
-    const device = openDevice();
-    const hidden = device.empty([6, 4], 'f32');
-    for (const call of calls) {
-      const error = await failureOf(() => call({ ...inputs(), hidden }));
-      expect(error).toEqual(
-        rlvrError('ERR_BACKEND', /^hidden: expected an array in host memory.*, got a DeviceTensor$/),
-      );
-    }
-    device.dispose();
   });
 });
 

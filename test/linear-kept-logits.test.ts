@@ -31,7 +31,7 @@ function matrix({ data, shape, dtype = 'f32', rowStride = shape[1] }: HostTensor
 function layer({ hidden, weight, bias, targets, mask }: LinearBatch) {
   const [[tokens, width], [vocab]] = [hidden.shape, weight.shape];
   const matrices = { hidden: matrix(hidden), weight: matrix(weight), bias: bias && matrix(bias) };
-  return { ...matrices, tokens, vocab, width, targets, mask, temperature: 0.8 };
+  return { ...matrices, tokens, vocab, width, targets, mask, temperature: 0.8, chunkBytes: 0 };
 }
 
 function forward(batch: LinearBatch, kept = NONE) {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { TOKEN_TOLERANCE } from '../bench/problems/tolerances.js';
 import {
+  type BackendName,
   conspoSync,
   type DType,
   grpoSync,
@@ -10,7 +11,7 @@ import {
   tokenLogProbsBackwardSync,
   tokenLogProbsSync,
 } from '../lib/index.js';
-import { describeHostBackends } from './support/backends.js';
+import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import { linearGoldenCases, sequenceFields } from './support/golden.js';
 import { type LinearBatch, linearBatch, linearOracle, valuesOf } from './support/linear-rows.js';
@@ -44,16 +45,14 @@ function expectGradients(actual: Partial<Gradients>, expected: ReturnType<typeof
 }
 
 /** Both passes of a batch. */
-function bothPasses(batch: LinearBatch, backend: 'reference' | 'cpu', temperature = 1, options = {}) {
+function bothPasses(batch: LinearBatch, backend: BackendName, temperature = 1, options = {}) {
   const forward = linearLogProbsSync(batch, { temperature, entropy: true, backend });
   const { logSumExp, entropy } = forward;
   const gradients = linearLogProbsBackwardSync({ ...batch, logSumExp, entropy }, { temperature, backend, ...options });
   return { forward, gradients: gradients as Gradients };
 }
 
-describeHostBackends('linear-log-probs', (name) => {
-  const backend = name as 'reference' | 'cpu';
-
+describeBackends('linear-log-probs', (backend) => {
   describe('golden cases', () => {
     const losses = { 'linear/conspo': conspoSync, 'linear/grpo': grpoSync } as unknown as Record<
       string,

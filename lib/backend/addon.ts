@@ -2,15 +2,7 @@
 import { createRequire } from 'node:module';
 import { relative, resolve } from 'node:path';
 import { describe } from '../errors.js';
-import type {
-  Backend,
-  DeviceMemory,
-  HostArray,
-  HostKernelName,
-  HostMatrix,
-  KernelArguments,
-  KernelName,
-} from '../kernels.js';
+import type { Backend, DeviceMemory, HostArray, HostMatrix, KernelArguments, KernelName } from '../kernels.js';
 import { packageRoot, packageVersion } from '../version.js';
 import { damage } from './addon-file.js';
 import { addonThatCrashed, installReport, whyNoAddon } from './install-report.js';
@@ -63,12 +55,14 @@ export interface NativeDevice {
 }
 
 type Enqueue = {
-  [K in Exclude<KernelName, HostKernelName>]: (session: NativeSession, args: KernelArguments[K]) => void;
+  [K in KernelName]: (session: NativeSession, args: KernelArguments[K]) => void;
 };
 
 /** The addon's `cuda` table. */
 export interface NativeCuda extends Enqueue {
   info(index: number): CudaInfo;
+  /** Looks for cuBLASLt: why there is none, or an empty string. */
+  findProducts(): string;
   Device: new (index: number, stream: bigint | undefined, owner?: unknown) => NativeDevice;
 }
 

@@ -1,7 +1,18 @@
 // The CUDA backend: each call of the package is a session on a device (native/cuda/session.h). Kernels are enqueued when
 // something is to be read, all at once; only reading waits.
 import { badArgument, RlvrError } from '../errors.js';
-import type { Backend, Cancel, HostArray, HostMatrix, KernelCall, LogitsData, Run } from '../kernels.js';
+import type {
+  Backend,
+  Cancel,
+  GradientArgument,
+  HostArray,
+  HostMatrix,
+  KernelArguments,
+  KernelCall,
+  LogitsData,
+  MatrixArgument,
+  Run,
+} from '../kernels.js';
 import {
   type Absent,
   type CudaInfo,
@@ -39,6 +50,18 @@ function findCuda(native: NativeCuda | Absent): Present<CudaInfo> | Absent {
   return { backend: deviceBackend(native, () => new native.Device(0, undefined)), info };
 }
 
+/** Throws unless there is the library for what starts from hidden states. */
+export function checkProducts(): void {
+  const native = nativeCuda();
+  const reason = 'reason' in native ? native.reason : native.findProducts();
+  if (reason === '') return;
+  const expected = 'cuBLASLt 12 or 13, which multiplies matrices where a batch has hidden states';
+  const install =
+    'Install it (Debian, Ubuntu: apt-get install libcublas-13-0 from the NVIDIA repository; pip install nvidia-cublas), ' +
+    'and set RLVR_CUBLASLT to its file if the system does not find it there';
+  throw new RlvrError('ERR_BACKEND', `backend: expected ${expected}, got ${reason}. ${install}`);
+}
+
 /** The backend of a device, which is opened at the first call. */
 export function deviceBackend(native: NativeCuda, open: () => NativeDevice): Backend {
   let device: NativeDevice | undefined;
@@ -65,8 +88,7 @@ class DeviceRun implements Run {
   kernel(call: KernelCall): void {
     cudaCall(() => {
       checkDeviceMemory(call);
-      const matrix = hostMatrix(call);
-      if (matrix) this.#session.upload(matrix);
+      for (const matrix of hostMatrices(call)) this.#session.upload(matrix);
       this.#add(call);
     });
   }
@@ -74,8 +96,7 @@ class DeviceRun implements Run {
   kernelAsync(call: KernelCall, cancel: Cancel): Promise<void> | undefined {
     return cudaCall(() => {
       checkDeviceMemory(call);
-      const matrix = hostMatrix(call);
-      const uploaded = matrix && onThread(() => this.#session.uploadAsync(matrix), cancel);
+      const uploaded = this.#uploadAll(hostMatrices(call), cancel);
       const enqueue = () => {
         if (cancel.flag[0] === 0) this.#add(call);
       };
@@ -83,6 +104,13 @@ class DeviceRun implements Run {
       enqueue();
       return undefined;
     });
+  }
+
+  /** One after the other. Undefined where there is nothing to wait for. */
+  #uploadAll([matrix, ...others]: HostMatrix[], cancel: Cancel): Promise<void> | undefined {
+    const first = matrix && onThread(() => this.#session.uploadAsync(matrix), cancel);
+    if (others.length === 0) return first;
+    return first ? first.then(() => this.#uploadAll(others, cancel)) : this.#uploadAll(others, cancel);
   }
 
   #add(call: KernelCall): void {
@@ -126,20 +154,50 @@ export function checkNotCapturing(name: string, device: NativeDevice): void {
   throw badArgument('ERR_CUDA', name, expected, 'one under capture');
 }
 
-/** The logits of a call that are in host memory. They are uploaded separately: too large for the staging of small arrays. */
-function hostMatrix({ args }: KernelCall): HostMatrix | undefined {
-  if (!('logits' in args) || !ArrayBuffer.isView(args.logits)) return undefined;
+/** What a call reads of matrices in host memory. They are uploaded separately: too large for the staging of small arrays. */
+function hostMatrices({ args }: KernelCall): HostMatrix[] {
+  if ('hidden' in args) return layerMatrices(args);
+  if (!('logits' in args) || !ArrayBuffer.isView(args.logits)) return [];
   const { logits: array, dtype, tokens: rows, vocab: width, rowStride: stride } = args;
-  return { array, dtype, rows, width, stride };
+  return [{ array, dtype, rows, width, stride }];
+}
+
+type LayerArguments = KernelArguments['linearLogProbsForward'] | KernelArguments['linearLogProbsBackward'];
+
+function layerMatrices(args: LayerArguments): HostMatrix[] {
+  const { tokens, vocab, width } = args;
+  const matrices: HostMatrix[] = [];
+  const add = (matrix: MatrixArgument | undefined, rows: number, columns: number) => {
+    if (!matrix || !ArrayBuffer.isView(matrix.data)) return;
+    matrices.push({ array: matrix.data, dtype: matrix.dtype, rows, width: columns, stride: matrix.rowStride });
+  };
+  const addSum = (gradient: GradientArgument | undefined, rows: number, columns: number) => {
+    if (gradient?.accumulate) add(gradient, rows, columns);
+  };
+  add(args.hidden, tokens, width);
+  add(args.weight, vocab, width);
+  add(args.bias, 1, vocab);
+  if (!('gradHidden' in args)) return matrices;
+  addSum(args.gradHidden, tokens, width);
+  addSum(args.gradWeight, vocab, width);
+  addSum(args.gradBias, 1, vocab);
+  return matrices;
 }
 
 /** A tensor may have been disposed of while a call on it waited for a read. */
 function checkDeviceMemory({ args }: KernelCall): void {
   const { logits, gradLogits } = args as { logits?: LogitsData; gradLogits?: LogitsData };
-  for (const [name, data] of Object.entries({ logits, gradient: gradLogits })) {
-    if (data === undefined || ArrayBuffer.isView(data) || data.pointer !== 0n) continue;
-    throw badArgument('ERR_DISPOSED', name, 'a DeviceTensor with its memory', 'a disposed one');
+  checkLive('logits', logits);
+  checkLive('gradient', gradLogits);
+  if (!('hidden' in args)) return;
+  for (const name of ['hidden', 'weight', 'bias', 'gradHidden', 'gradWeight', 'gradBias'] as const) {
+    checkLive(name, (args as Partial<Record<typeof name, MatrixArgument>>)[name]?.data);
   }
+}
+
+function checkLive(name: string, data: LogitsData | undefined): void {
+  if (data === undefined || ArrayBuffer.isView(data) || data.pointer !== 0n) return;
+  throw badArgument('ERR_DISPOSED', name, 'a DeviceTensor with its memory', 'a disposed one');
 }
 
 /** Runs `call`; errors of the CUDA runtime become errors of this package. */

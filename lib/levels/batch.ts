@@ -1,9 +1,10 @@
 // The packed batch (spec section 1) that every loss takes, and its validation.
 
 import { checkGroupOrder, type Groups } from '../groups.js';
+import { chunkBytesOption } from '../layer.js';
 import { type Logits, logitsView } from '../logits.js';
 import type { Matrix } from '../matrices.js';
-import { chunkBytesOption, type LinearLogProbsInputs, type LinearRows, linearRows } from '../ops/linear-log-probs.js';
+import { type LinearLogProbsInputs, type LinearRows, linearRows } from '../ops/linear-log-probs.js';
 import {
   type NonFiniteRule,
   nonFiniteError,
@@ -134,7 +135,8 @@ export interface TokenLevelOptions {
   onNonFinite?: NonFiniteRule;
   /**
    * From hidden states: the bytes of logits, in float32, that are kept from the forward to the backward pass, which computes the others
-   * again. Any number gives the same bits. Default 2^26, 64 MiB; 4 * T * V keeps all.
+   * again. Any number gives the same bits. Default 2^26, 64 MiB; 4 * T * V keeps all. On CUDA it is also how many there are at a time,
+   * and the last bits may depend on it; more is faster there.
    */
   chunkBytes?: number;
 }

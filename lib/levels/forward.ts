@@ -1,5 +1,6 @@
 // forward(): scores for an objective the user writes in TypeScript, and the way back from its gradient.
 
+import type { Backend } from '../kernels.js';
 import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
 import type { MatrixGradientOption } from '../matrices.js';
 import type { OptionNames } from '../options.js';
@@ -87,13 +88,19 @@ interface State {
   result: ForwardResult;
 }
 
-function* forwardTask(batch: SequenceBatch, score: Score, options: Partial<ForwardOptions>): Task<State> {
+function* forwardTask(
+  batch: SequenceBatch,
+  score: Score,
+  options: Partial<ForwardOptions>,
+  backend: Backend,
+): Task<State> {
   const checkedScore = checkScore(score); // before the arrays are checked: a getter of it may do anything to them
   const checked = yield* checkSequences(batch, options);
   const sides = yield* ifGiven(options.sides, (s) =>
     finiteFloats('sides', s, checked.sequences, 'N, one value per sequence'),
   );
-  const level = yield* tokenLevelTask(checked, options.entropy === true, true);
+  const keepOn = backend.name === 'cuda' ? undefined : backend.name; // a device keeps nothing beyond a call
+  const level = yield* tokenLevelTask(checked, options.entropy === true, keepOn);
   const channel = yield* scoreTask(level, checkedScore, { sides });
   const { logSumExp, mask } = level; // what the backward pass will send again, as scoreGrads
   const { logProbs, entropy, nonFinite } = level;
@@ -157,7 +164,7 @@ export async function forward<B extends SequenceBatch>(
   options?: ForwardOptions & AsyncOptions,
 ): Promise<Forward<B>> {
   const own: ForwardOptions & AsyncOptions = forwardOptions.async(options);
-  const op = (fields: B, options: ForwardOptions) => forwardTask(fields, score, options);
+  const op = (fields: B, options: ForwardOptions, on: Backend) => forwardTask(fields, score, options, on);
   const state = await runAsync(op, takeFields('batch', batch), own);
   return {
     ...state.result,
@@ -174,7 +181,7 @@ export async function forward<B extends SequenceBatch>(
 /** {@link forward}, blocking. */
 export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, options?: ForwardOptions): ForwardSync<B> {
   const own: ForwardOptions = forwardOptions.sync(options);
-  const op = (fields: B, options: ForwardOptions) => forwardTask(fields, score, options);
+  const op = (fields: B, options: ForwardOptions, on: Backend) => forwardTask(fields, score, options, on);
   const state = runSync(op, takeFields('batch', batch), own);
   return {
     ...state.result,

@@ -187,12 +187,15 @@ export interface Gradients extends ReturnType<typeof linear.gradientsIn> {
 
 /** A gradient in progress: read `badRows` for `checkRows`, then the others, and pass those to `finish`. */
 export interface PendingGradient {
-  array: MaybePending<HostArray> | DeviceMemory | undefined;
+  array: MaybePending<HostArray> | readonly HostArray[] | DeviceMemory | undefined; // several from hidden states
   badRows?: MaybePending<Int32Array>;
   /** Throws if a row has no finite gradient. Before that is read: where a device wrote nothing there is nothing to read. */
   checkRows?: (badRows: Int32Array) => void;
   upstream?: MaybePending<Float64Array> | undefined; // [T] dL/dlogProbs, where the scale is deferred
-  finish(array: HostArray | DeviceMemory | undefined, upstream?: Float64Array): Sliced<Gradients>;
+  finish(
+    array: HostArray | readonly HostArray[] | DeviceMemory | undefined,
+    upstream?: Float64Array,
+  ): Sliced<Gradients>;
 }
 
 /** `watch`: the logits may have changed since the forward pass. */
@@ -211,7 +214,7 @@ export function* writeGradientTask(
   }
   const gradLogProbs = yield* tokenGradientTask(level, terms, 'logProbs', into);
   if (target.kind === 'logProbs') {
-    const finish = function* (array: HostArray | DeviceMemory | undefined): Sliced<Gradients> {
+    const finish = function* (array: unknown): Sliced<Gradients> {
       const values = array as Float64Array;
       const { out } = target;
       yield* checkLogProbGradient(values, out?.own);
@@ -264,9 +267,9 @@ function* layerGradientTask(
   if (nonFinite[0] !== 0 && checked.onNonFinite === 'error') return { array: undefined, finish: () => done({}) };
   const gradEntropy = yield* entropyGradientTask(level, terms);
   const upstream = { logSumExp: logSumExp!, gradLogProbs, entropy: gradEntropy && entropy, gradEntropy };
-  const badRows = yield* linear.backwardTask({ ...layer, mask }, views, upstream, keptLogits);
+  const badRows = yield* linear.backwardTask({ ...layer, mask }, views, upstream, keptLogits, checked.chunkBytes);
   return {
-    array: undefined,
+    array: linear.hostGradients(views),
     badRows,
     checkRows: (bad) => linear.checkLinearGradients(bad, layer, 'gradient', CAUSES),
     finish: () => done(linear.gradientsIn(views)),

@@ -1,5 +1,5 @@
 // The token level of a batch: log-probs from logits or hidden states, or as given.
-import type { TokenTerms } from '../kernels.js';
+import type { BackendName, TokenTerms } from '../kernels.js';
 import type { LogitsView } from '../logits.js';
 import * as linear from '../ops/linear-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
@@ -45,11 +45,15 @@ export function* onePassTask(
   return { checked, given: undefined, ...arrays, mask, written: { gradLogits, badRows } };
 }
 
-/** A batch's token level; `gradient`: a backward pass will follow. */
-export function* tokenLevelTask(checked: CheckedSequences, entropy: boolean, gradient: boolean): Task<TokenLevel> {
+/** A batch's token level; `keepOn`: where a backward pass will follow, in the same call if that is a device. */
+export function* tokenLevelTask(
+  checked: CheckedSequences,
+  entropy: boolean,
+  keepOn: BackendName | undefined,
+): Task<TokenLevel> {
   const { rows, layer } = checked;
   if (layer) {
-    const arrays = yield* linear.forwardTask(layer, entropy, gradient ? checked.chunkBytes : 0);
+    const arrays = yield* linear.forwardTask(layer, entropy, { chunkBytes: checked.chunkBytes, keepOn });
     const { kept: mask, logits: keptLogits, ...others } = arrays;
     return { checked, given: undefined, ...others, mask, keptLogits };
   }

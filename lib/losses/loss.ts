@@ -2,7 +2,7 @@
 // the async function and its sync twin) is the same for all, and here.
 
 import { badArgument, describe, isArray, isRevoked } from '../errors.js';
-import type { DeviceMemory } from '../kernels.js';
+import type { Backend, DeviceMemory } from '../kernels.js';
 import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
 import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
 import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradient } from '../levels/gradient.js';
@@ -219,7 +219,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
   take: TakeOptions,
   ours: boolean, // the objective
 ): Loss<P, I, Always> {
-  function* task(batch: LossBatch<I>, options: OptionsOf<P>): Task<LossValue> {
+  function* task(batch: LossBatch<I>, options: OptionsOf<P>, backend: Backend): Task<LossValue> {
     // Before the arrays are checked: a score of the caller's may have getters, which may do anything to them.
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
     const { rolloutCorrection } = options as RolloutParameters;
@@ -239,7 +239,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const inOnePass = yield* onePassGradient(checked, target, prepared);
     const level = yield* inOnePass
       ? onePassTask(checked, withEntropy, inOnePass.view, inOnePass.terms)
-      : tokenLevelTask(checked, withEntropy, target.kind !== 'none');
+      : tokenLevelTask(checked, withEntropy, target.kind === 'none' ? undefined : backend.name);
     const outcome = yield* evaluate(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms, false);
     const results = yield* readResults(level, outcomeArrays(outcome, level, gradient, options.logProbs === true));
@@ -359,5 +359,5 @@ function outcomeArrays(
 }
 
 function isOnDevice(array: PendingGradient['array']): array is DeviceMemory {
-  return array !== undefined && !ArrayBuffer.isView(array);
+  return array !== undefined && !ArrayBuffer.isView(array) && !isArray(array);
 }

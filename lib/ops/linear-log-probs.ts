@@ -1,7 +1,16 @@
 import { checkApart, type Extent, overlap } from '../backend/extents.js';
 import { badArgument, type RlvrError } from '../errors.js';
-import type { GradientArgument, MatrixArgument } from '../kernels.js';
-import { LAYER_PLACES, type Layer, type LayerPlaces, type LinearGradients, layerOf } from '../layer.js';
+import type { GradientArgument, HostArray, MatrixArgument } from '../kernels.js';
+import {
+  type Chunks,
+  DEFAULT_CHUNK_BYTES,
+  keptArrays,
+  LAYER_PLACES,
+  type Layer,
+  type LayerPlaces,
+  type LinearGradients,
+  layerOf,
+} from '../layer.js';
 import { type GradientView, type Matrix, type MatrixView, matrixExtent, matrixGradient } from '../matrices.js';
 import { newArray } from '../memory.js';
 import { takeFields } from '../options.js';
@@ -20,7 +29,7 @@ import {
   type Task,
 } from '../run/task.js';
 import type { Sliced } from '../slices.js';
-import { type FloatArray, finiteNumber, ID_ARRAYS, optionalMask, targetIds, typedArray } from '../validate.js';
+import { type FloatArray, ID_ARRAYS, optionalMask, targetIds, typedArray } from '../validate.js';
 import {
   checkFinite,
   type ForwardArrays,
@@ -129,9 +138,9 @@ const backwardOptions = optionsOf<LinearLogProbsBackwardOptions>('linearLogProbs
   ...LAYER_PLACES,
 });
 
-/** Logits that a forward pass leaves to backward passes, which need not compute them again. */
+/** Logits that a forward pass leaves to a backward pass, which need not compute them again. */
 export interface KeptLogits {
-  keptLogits: Pending<Float32Array>; // some columns of the rows that the mask leaves
+  keptLogits: Pending<Float32Array> | undefined; // some columns of the rows that the mask leaves; on CUDA they stay on the device
   keptRows: Pending<Int32Array>; // [T] which of those rows is row t
 }
 
@@ -140,29 +149,12 @@ export interface LinearForwardArrays extends ForwardArrays {
   logits: KeptLogits | undefined;
 }
 
-const DEFAULT_CHUNK_BYTES = 2 ** 26;
-
-/** The bytes of logits that a forward pass may keep. */
-export function chunkBytesOption(value: unknown): number {
-  return finiteNumber('chunkBytes', value ?? DEFAULT_CHUNK_BYTES, { min: 0, max: 2 ** 40, integer: true });
-}
-
-/** Memory for as many of the logits as fit in `chunkBytes`. */
-function keptArrays({ mask, hidden, weight }: LinearRows, chunkBytes: number) {
-  if (chunkBytes === 0) return undefined;
-  const rows = mask ? mask.reduce((count, keeps) => count + (keeps === 0 ? 0 : 1), 0) : hidden.rows;
-  return {
-    keptLogits: newArray('chunkBytes', Float32Array, Math.min(rows * weight.rows, Math.floor(chunkBytes / 4))),
-    keptRows: newArray('targets', Int32Array, hidden.rows),
-  };
-}
-
-/** The forward pass on validated rows; it keeps up to `chunkBytes` of the logits. */
-export function* forwardTask(rows: LinearRows, entropy: boolean, chunkBytes: number): Task<LinearForwardArrays> {
+/** The forward pass on validated rows; it may keep up to `chunkBytes` of the logits. */
+export function* forwardTask(rows: LinearRows, entropy: boolean, chunks: Chunks): Task<LinearForwardArrays> {
   const outputs = forwardOutputs(rows.hidden.rows, entropy);
-  const kept = keptArrays(rows, chunkBytes);
-  const { keptLogits, keptRows } = kept ?? {};
-  yield kernel('linearLogProbsForward', { ...outputs, keptLogits, keptRows, ...kernelRows(rows) });
+  const kept = keptArrays(rows, rows.mask, chunks);
+  const args = { keptLogits: undefined, keptRows: undefined, ...kept, chunkBytes: chunks.chunkBytes };
+  yield kernel('linearLogProbsForward', { ...outputs, ...args, ...kernelRows(rows) });
   return { ...pending(outputs), logits: kept && pending(kept) };
 }
 
@@ -183,7 +175,7 @@ function* forwardOp(
 ): Task<TokenLogProbs> {
   const rows = yield* linearRows(inputs, temperature);
   const rule = nonFiniteRule(onNonFinite);
-  const arrays = yield* forwardTask(rows, entropy === true, 0);
+  const arrays = yield* forwardTask(rows, entropy === true, { chunkBytes: DEFAULT_CHUNK_BYTES });
   const [nonFinite] = yield* read(arrays.nonFinite);
   yield* checkForward(rows, nonFinite[0], arrays.kept, rule);
   return yield* forwardResult(arrays, rows, rule, 'hidden');
@@ -202,9 +194,9 @@ export function linearGradientViews(
     throw badArgument('ERR_RANGE', 'gradBias', "'none', as there is no bias", 'another option');
   }
   const views = {
-    gradHidden: matrixGradient('gradHidden', gradHidden, rows.hidden, '[T, d]'),
-    gradWeight: matrixGradient('gradWeight', gradWeight, rows.weight, '[V, d]'),
-    gradBias: rows.bias && matrixGradient('gradBias', gradBias, rows.bias, '[1, V]'),
+    gradHidden: matrixGradient('gradHidden', gradHidden, 'hidden', rows.hidden, '[T, d]'),
+    gradWeight: matrixGradient('gradWeight', gradWeight, 'weight', rows.weight, '[V, d]'),
+    gradBias: rows.bias && matrixGradient('gradBias', gradBias, 'bias', rows.bias, '[1, V]'),
   };
   checkAllApart(views, inputs, rows);
   return views;
@@ -239,6 +231,7 @@ export function* backwardTask(
   views: LinearGradientViews,
   upstream: LinearUpstream,
   kept: KeptLogits | undefined,
+  chunkBytes: number,
 ): Task<Pending<Int32Array>> {
   const badRows = newArray('badRows', Int32Array, 4).fill(-1);
   const { keptLogits, keptRows } = kept ?? {};
@@ -250,9 +243,15 @@ export function* backwardTask(
     badRows,
     keptLogits,
     keptRows,
+    chunkBytes,
     ...kernelRows(rows),
   });
   return pending({ badRows }).badRows;
+}
+
+/** The gradients in host memory, to be read once the backward pass has gone well. */
+export function hostGradients(views: LinearGradientViews): HostArray[] {
+  return Object.values(views).flatMap((view) => (view && ArrayBuffer.isView(view.data) ? [view.data] : []));
 }
 
 /** The gradients that are wanted, as the caller has them. */
@@ -268,8 +267,10 @@ function* backwardOp(
   const rows = yield* linearRows(inputs, options.temperature);
   const upstream = yield* upstreamFloats(inputs, rows.hidden.rows);
   const views = linearGradientViews(inputs, rows, options);
-  const [badRows] = yield* read(yield* backwardTask(rows, views, upstream, undefined));
+  const task = backwardTask(rows, views, upstream, undefined, DEFAULT_CHUNK_BYTES);
+  const [badRows] = yield* read(yield* task);
   checkLinearGradients(badRows, rows, 'gradLogProbs', 'gradLogProbs or gradEntropy are too large');
+  yield* read(hostGradients(views));
   return gradientsIn(views);
 }
 
@@ -320,8 +321,8 @@ export function checkLinearGradients(
  * console.log(logProbs, logSumExp); // => Float64Array(2) [ -0.551, -0.408 ] Float64Array(2) [ 1.551, 2.408 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE` for bad arguments; `ERR_BACKEND` for CUDA; `ERR_NONFINITE` naming the first
- * row of `hidden` without a finite log-prob, unless `onNonFinite` is `'skip'`; `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE` for bad arguments; `ERR_BACKEND` for CUDA without cuBLASLt; `ERR_NONFINITE`
+ * naming the first row of `hidden` without a finite log-prob, unless `onNonFinite` is `'skip'`; `ERR_ABORTED`.
  */
 export async function linearLogProbs(
   inputs: LinearLogProbsInputs,
@@ -364,9 +365,9 @@ export function linearLogProbsSync(inputs: LinearLogProbsInputs, options?: Linea
  * console.log(sum); // => Float32Array(6) [ 0.667, -2, -0.333, 4, -0.333, -2 ]
  * ```
  *
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_BACKEND` for CUDA;
- * `ERR_NONFINITE` naming the first row of a gradient that is not finite: that is found as it is written, and what the memory of all
- * gradients holds is then unspecified, sums included. `ERR_ABORTED`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_NONFINITE`, `ERR_OPTION` for bad arguments; `ERR_BACKEND` for CUDA
+ * without cuBLASLt; `ERR_NONFINITE` naming the first row of a gradient that is not finite: that is found as it is written, and what the
+ * memory of all gradients holds is then unspecified, sums included. `ERR_ABORTED`.
  */
 export async function linearLogProbsBackward<
   I extends LinearLogProbsBackwardInputs,

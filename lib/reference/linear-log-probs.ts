@@ -2,6 +2,7 @@
 // native/ops/linear_log_probs.h. Holds the weight in float64, and so the gradient of the weight.
 import type {
   GradientArgument,
+  HostLogits,
   LinearLogProbsBackwardArguments,
   LinearLogProbsForwardArguments,
   MatrixArgument,
@@ -64,7 +65,7 @@ function startsSlice(r: number, width: number): boolean {
 function rowOf({ data, dtype, rowStride }: MatrixArgument, r: number, width: number): Float64Array {
   const read = READERS[dtype];
   const row = newArray('row', Float64Array, width);
-  for (let k = 0; k < width; k++) row[k] = read(data, r * rowStride + k);
+  for (let k = 0; k < width; k++) row[k] = read(data as HostLogits, r * rowStride + k);
   return row;
 }
 
@@ -134,11 +135,12 @@ function* addRow(
 function writeRow(to: GradientArgument | undefined, r: number, row: Float64Array): boolean | undefined {
   if (!to) return undefined;
   const [read, round] = [READERS[to.dtype], ROUNDERS[to.dtype]];
+  const data = to.data as HostLogits;
   let finite = true;
   for (let k = 0; k < row.length; k++) {
     const at = r * to.rowStride + k;
-    to.data[at] = round(to.accumulate ? read(to.data, at) + row[k] : row[k]);
-    finite = finite && Number.isFinite(read(to.data, at));
+    data[at] = round(to.accumulate ? read(data, at) + row[k] : row[k]);
+    finite = finite && Number.isFinite(read(data, at));
   }
   return finite;
 }

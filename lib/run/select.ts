@@ -65,10 +65,10 @@ function describeBackend(name: BackendName, found: { info: object } | { reason: 
  * A DeviceTensor runs on its device; host arrays on the backend asked for, else `RLVR_BACKEND`, else cpu, else
  * reference, unless it is a variable such as `RLVR_THREADS` that keeps cpu away.
  */
-export function selectBackend(wanted?: BackendName, logits?: unknown): Backend {
-  if (logits instanceof DeviceTensor) {
-    if (wanted === undefined || wanted === 'cuda') return deviceBackendOf(logits.device);
-    throw badArgument('ERR_BACKEND', 'backend', "'cuda' for logits in a DeviceTensor", describe(wanted));
+export function selectBackend(wanted?: BackendName, data?: unknown, name = 'logits'): Backend {
+  if (data instanceof DeviceTensor) {
+    if (wanted === undefined || wanted === 'cuda') return deviceBackendOf(data.device);
+    throw badArgument('ERR_BACKEND', 'backend', `'cuda' for ${name} in a DeviceTensor`, describe(wanted));
   }
   if (wanted !== undefined) return named('backend', wanted);
   const fromEnvironment = process.env.RLVR_BACKEND;

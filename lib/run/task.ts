@@ -5,6 +5,8 @@
 // change an array that it gave to a kernel. Loops over arrays on the host pause (slices.ts): an async call then gives the
 // event loop a turn.
 
+import { checkProducts } from '../backend/cuda.js';
+import { DeviceTensor } from '../cuda/device.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
 import type { Backend, BackendName, HostArray, KernelArguments, KernelCall, KernelName } from '../kernels.js';
 import type { NamesOf, OptionNames } from '../options.js';
@@ -111,12 +113,15 @@ export function optionsOf<O extends BackendOptions>(of: string, own: NamesOf<Omi
   return { sync: checked({ ...SYNC_OPTIONS, ...own }), async: checked({ ...ASYNC_OPTIONS, ...own }) };
 }
 
+/** Inputs that may be on a device. */
+const ON_DEVICES = ['logits', 'hidden', 'weight', 'bias'];
+
 function backendOf(fields: object, options: BackendOptions): Backend {
-  const { logits, hidden } = fields as { logits?: unknown; hidden?: unknown };
-  const backend = selectBackend(options.backend, logits);
-  if (hidden === undefined || backend.name !== 'cuda') return backend;
-  const expected = "'cpu' or 'reference': hidden states have no CUDA kernels yet";
-  throw badArgument('ERR_BACKEND', 'backend', expected, "'cuda'");
+  const values = fields as Record<string, unknown>;
+  const name = ON_DEVICES.find((field) => values[field] instanceof DeviceTensor) ?? 'logits';
+  const backend = selectBackend(options.backend, values[name], name);
+  if (values.hidden !== undefined && backend.name === 'cuda') checkProducts();
+  return backend;
 }
 
 /** Runs an op on a call's own fields and options, on the backend for its logits, if it has any. */

@@ -46,7 +46,7 @@ const MATRICES: ReadonlySet<string> = new Set<keyof LinearLogProbsBackwardArgume
 function checkMatrix(name: string, matrix: MatrixArgument | GradientArgument | undefined): void {
   if (!matrix) return;
   const key = 'accumulate' in matrix ? (matrix.accumulate ? '.accumulate' : '.out') : '';
-  checkAttached(`${name}${key}`, matrix.data);
+  if (ArrayBuffer.isView(matrix.data)) checkAttached(`${name}${key}`, matrix.data);
 }
 
 /** Throws if one of the arrays, or of those that a kernel was given, has lost its memory. */

@@ -120,11 +120,15 @@ class Arguments {
     return host.data == nullptr ? &empty : host.data;
   }
 
-  // Memory of the op's own, where its arrays are placed; null in host memory. `name` is an array of bytes that this op
-  // alone writes.
+  // Whether arrays are placed elsewhere than in host memory.
+  bool is_placed() const { return placement_ != nullptr; }
+
+  // Memory of the op's own, where its arrays are placed; null in host memory. `name` is an array that no other op has such
+  // memory for, unless it is to be the same.
+  template <class T = uint8_t>
   void* scratch(const char* name, int64_t bytes, int64_t zeros) {
     if (placement_ == nullptr || bytes == 0) return nullptr;
-    const void* host = typed<uint8_t>(name, get(name), 0).data;
+    const void* host = typed<T>(name, get(name), 0).data;
     return ok_ ? placement_->scratch(host, bytes, zeros) : nullptr;
   }
 

@@ -1,10 +1,11 @@
-// The addon's CUDA exports: cuda.info() and cuda.openDevice(), in builds with CUDA.
+// The addon's CUDA exports beside the ops: cuda.info(), cuda.findProducts() and cuda.Device, in builds with CUDA.
 #include "binding/exports.h"
 
 #ifdef RLVR_HAVE_CUDA
 #include "binding/background.h"
 #include "binding/cuda_session.h"
 #include "binding/emulation_controls.h"
+#include "cuda/cublaslt_library.h"
 #include "cuda/device.h"
 #include "cuda/timing.h"
 
@@ -174,6 +175,12 @@ Napi::Value cuda_info(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// Looks for the library that hidden states need: why there is none, or an empty string.
+Napi::Value find_products(const Napi::CallbackInfo& info) {
+  std::string failure;
+  return Napi::String::New(info.Env(), cuda::lt::find_library(failure) == nullptr ? failure : "");
+}
+
 }  // namespace
 
 void export_cuda_device(Napi::Env env, const Exports& exports) {
@@ -183,6 +190,7 @@ void export_cuda_device(Napi::Env env, const Exports& exports) {
   classes->session = Napi::Persistent(CudaSession::define(env));
   env.SetInstanceData(classes);
   exports.cuda.Set("info", Napi::Function::New<cuda_info>(env, "info"));
+  exports.cuda.Set("findProducts", Napi::Function::New<find_products>(env, "findProducts"));
   exports.cuda.Set("Device", classes->device.Value());
 #ifdef RLVR_CUDA_EMULATION
   exports.cuda.Set("emulation", emulation_controls(env));

@@ -72,7 +72,7 @@ Napi::Value CudaSession::upload(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   cuda::HostMatrix host{};
   if (from(info.This()) == nullptr || !host_matrix(info, host)) return env.Undefined();
-  if (session_->has(host.data)) return env.Undefined();
+  if (session_->has(host)) return env.Undefined();
   held_.push_back(Napi::Persistent(info[0].As<Napi::Object>()));
   session_->mirror(host);
   const auto work = [session = session_, host] { return cuda::describe(session->upload(host)); };

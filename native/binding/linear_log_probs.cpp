@@ -33,12 +33,23 @@ LinearLogits read_logits(Arguments& a) {
   logits.targets = a.array<const int32_t>("targets", logits.tokens);
   logits.mask = a.optional_array<const uint8_t>("mask", logits.tokens);
   logits.temperature = a.number("temperature");
+  logits.chunk_bytes = a.is_placed() ? a.integer("chunkBytes") : 0;
   return logits;
 }
 
-// Both arrays, or neither.
+// Both arrays, or neither. Where arrays are placed on a device keptRows stands for what is kept there, in memory of the
+// session.
 template <class Float, class Index>
-void read_kept(Arguments& a, int64_t tokens, KeptLogits<Float, Index>& kept) {
+void read_kept(Arguments& a, [[maybe_unused]] const LinearLogits& logits, KeptLogits<Float, Index>& kept) {
+  const int64_t tokens = logits.tokens;
+#ifdef RLVR_HAVE_CUDA
+  if (a.is_placed()) {
+    if (a.optional_host_array<Index>("keptRows", tokens) != nullptr)
+      kept.data =
+          static_cast<Float*>(a.scratch<std::remove_const_t<Index>>("keptRows", cuda::kept_logits_bytes(logits), 0));
+    return;
+  }
+#endif
   kept.data = a.optional_whole_array<Float>("keptLogits", kept.length);
   kept.rows = a.optional_array<Index>("keptRows", tokens);
   if ((kept.data == nullptr) != (kept.rows == nullptr)) a.fail("keptRows", "to be there, and keptLogits too");
@@ -52,8 +63,8 @@ LinearLogProbsForward read_forward(Arguments& a) {
   op.log_sum_exp = a.array<double>("logSumExp", tokens);
   op.entropy = a.optional_array<double>("entropy", tokens);
   op.kept = a.array<uint8_t>("kept", tokens);
-  op.non_finite = a.array<int32_t>("nonFinite", 1);
-  read_kept(a, tokens, op.kept_logits);
+  op.non_finite = a.in_out<int32_t>("nonFinite", 1);
+  read_kept(a, op.logits, op.kept_logits);
   op.cancel = a.cancel_flag();
   return op;
 }
@@ -67,11 +78,11 @@ LinearLogProbsBackward read_backward(Arguments& a) {
   op.grad_log_probs = a.array<const double>("gradLogProbs", tokens);
   op.grad_entropy = a.optional_array<const double>("gradEntropy", tokens);
   if (op.grad_entropy != nullptr) op.entropy = a.array<const double>("entropy", tokens);
-  read_kept(a, tokens, op.kept_logits);
+  read_kept(a, logits, op.kept_logits);
   read_gradient(a, "gradHidden", tokens, logits.width, op.grad_hidden);
   read_gradient(a, "gradWeight", logits.vocab, logits.width, op.grad_weight);
   read_gradient(a, "gradBias", 1, logits.vocab, op.grad_bias);
-  op.bad_rows = a.array<int32_t>("badRows", 4);
+  op.bad_rows = a.in_out<int32_t>("badRows", 4);
   op.cancel = a.cancel_flag();
   return op;
 }
@@ -79,10 +90,10 @@ LinearLogProbsBackward read_backward(Arguments& a) {
 }  // namespace
 
 void export_linear_log_probs(Napi::Env env, const Exports& exports) {
-  export_cpu_op<LinearLogProbsForward, read_forward, cpu::linear_log_probs_forward>(env, exports,
-                                                                                   "linearLogProbsForward");
-  export_cpu_op<LinearLogProbsBackward, read_backward, cpu::linear_log_probs_backward>(env, exports,
-                                                                                      "linearLogProbsBackward");
+  export_op<LinearLogProbsForward, read_forward, cpu::linear_log_probs_forward, RLVR_ON_CUDA(linear_log_probs_forward)>(
+      env, exports, "linearLogProbsForward");
+  export_op<LinearLogProbsBackward, read_backward, cpu::linear_log_probs_backward,
+            RLVR_ON_CUDA(linear_log_probs_backward)>(env, exports, "linearLogProbsBackward");
 }
 
 }  // namespace rlvr::binding

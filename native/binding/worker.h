@@ -112,7 +112,7 @@ Napi::Value time(const Napi::CallbackInfo& info) {
   const bool as_graph = info[3].IsBoolean() && info[3].As<Napi::Boolean>().Value();
   cuda::DeviceContext& context = session->get().context();
   const auto run = [&] {
-    cuda::PhaseQueue queue(context.stream());
+    cuda::PhaseQueue queue(context);
     const cudaError_t error = kEnqueue(op, queue);
     return error == cudaSuccess ? queue.flush() : error;
   };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda/phase_queue.h"
+#include "ops/linear_log_probs.h"
 
 namespace rlvr::cuda {
 
@@ -15,6 +16,8 @@ struct ScratchBytes {
 
 ScratchBytes token_log_probs_scratch(const TokenLogProbsForward& op);
 cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, PhaseQueue& queue);
+// Looks for rows whose upstream gradient is beyond float32.
+cudaError_t check_upstream(const TokenLogProbsBackward& op, PhaseQueue& queue);
 cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, PhaseQueue& queue);
 cudaError_t token_log_probs_one_pass(const TokenLogProbsOnePass& op, PhaseQueue& queue);
 cudaError_t zero_rows(const ZeroRows& op, PhaseQueue& queue);
@@ -24,5 +27,10 @@ cudaError_t ratio_scores_forward(const RatioScoresForward& op, PhaseQueue& queue
 cudaError_t ratio_scores_backward(const RatioScoresBackward& op, PhaseQueue& queue);
 cudaError_t group_info_nce(const GroupInfoNce& op, PhaseQueue& queue);
 cudaError_t advantage_objective(const AdvantageObjective& op, PhaseQueue& queue);
+// These take memory for what they work with, and give it back, in the stream's order. cuBLASLt must have been found.
+// The bytes of logits that a forward pass keeps for a backward pass.
+int64_t kept_logits_bytes(const LinearLogits& logits);
+cudaError_t linear_log_probs_forward(const LinearLogProbsForward& op, PhaseQueue& queue);
+cudaError_t linear_log_probs_backward(const LinearLogProbsBackward& op, PhaseQueue& queue);
 
 }  // namespace rlvr::cuda

@@ -50,7 +50,7 @@ cudaError_t PhaseQueue::add(const Phase& phase) {
 
 cudaError_t PhaseQueue::flush() {
   if (waiting_.count == 0) return cudaSuccess;
-  const cudaError_t error = launch(phases_kernel, 1, kPhaseThreads, stream_, waiting_);
+  const cudaError_t error = launch(phases_kernel, 1, kPhaseThreads, stream(), waiting_);
   waiting_.count = 0;
   return error;
 }

@@ -1,22 +1,23 @@
-// A stream, and the phases that wait for those that follow them, to be launched together.
+// The stream of a device, and the phases that wait for those that follow them, to be launched together.
 #pragma once
 
+#include "cuda/device_context.h"
 #include "cuda/phases.h"
-#include "cuda/runtime.h"
 
 namespace rlvr::cuda {
 
 class PhaseQueue {
  public:
-  explicit PhaseQueue(cudaStream_t stream) : stream_(stream) {}
+  explicit PhaseQueue(DeviceContext& context) : context_(context) {}
 
   cudaError_t add(const Phase& phase);
   // Launches those that wait. To be called before anything else is enqueued.
   cudaError_t flush();
-  cudaStream_t stream() const { return stream_; }
+  cudaStream_t stream() const { return context_.stream(); }
+  DeviceContext& context() const { return context_; }
 
  private:
-  cudaStream_t stream_;
+  DeviceContext& context_;
   Phases waiting_{};
 };
 

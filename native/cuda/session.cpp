@@ -20,7 +20,7 @@ int64_t room_for(int64_t bytes) { return (bytes / kPieceAlignment + 1) * kPieceA
 }  // namespace
 
 Session::Session(std::shared_ptr<DeviceContext> context)
-    : context_(std::move(context)), queue_(context_->stream()), completion_(*context_) {}
+    : context_(std::move(context)), queue_(*context_), completion_(*context_) {}
 
 Session::~Session() {
   for (const Piece& piece : pieces_) context_->release(piece.memory, piece.bytes);
@@ -40,8 +40,9 @@ const Session::Mirror* Session::find(const void* host, int64_t bytes) const {
   return found == mirrors_.end() ? nullptr : &*found;
 }
 
-const Session::Mirror* Session::find_matrix(const void* host) const {
-  const auto same = [&](const Mirror& mirror) { return mirror.host == host && mirror.matrix.data != nullptr; };
+// By its shape too: matrices may begin at the same address.
+const Session::Mirror* Session::find_matrix(const HostMatrix& host) const {
+  const auto same = [&](const Mirror& mirror) { return mirror.matrix.data != nullptr && mirror.matrix == host; };
   const auto found = std::find_if(mirrors_.begin(), mirrors_.end(), same);
   return found == mirrors_.end() ? nullptr : &*found;
 }
@@ -73,7 +74,7 @@ void* Session::mirror(const void* host, int64_t bytes) const {
 void* Session::mirror(const HostMatrix& host) {
   const int64_t bytes = host.rows * host.width * host.size;
   if (bytes == 0) return mirror(host.data, 0);
-  if (const Mirror* known = find_matrix(host.data); known != nullptr) return known->device;
+  if (const Mirror* known = find_matrix(host); known != nullptr) return known->device;
   void* device = take(bytes);
   if (device != nullptr) mirrors_.insert(mirrors_.begin(), {host.data, bytes, host, false, 0, device});
   if (device != nullptr) ++placed_;
@@ -128,7 +129,7 @@ cudaError_t Session::copy(const Mirror& mirror, cudaMemcpyKind kind) {
 
 cudaError_t Session::upload(const HostMatrix& host) {
   const DeviceScope scope(context_->device());
-  const Mirror* known = find_matrix(host.data);
+  const Mirror* known = find_matrix(host);
   if (known == nullptr || note(context_->ready()) != cudaSuccess) return error_;
   return note(copy(*known, cudaMemcpyHostToDevice));
 }

@@ -22,6 +22,7 @@ struct HostMatrix {
   int64_t width;
   int64_t stride;
   int64_t size;
+  bool operator==(const HostMatrix&) const = default;
 };
 
 class Session {
@@ -43,7 +44,7 @@ class Session {
   void* mirror(const void* host, int64_t bytes) const;
   // The mirror of a matrix, without its padding, in memory of its own: upload() fills it. Null when there is none.
   void* mirror(const HostMatrix& host);
-  bool has(const void* host) const { return find_matrix(host) != nullptr; }
+  bool has(const HostMatrix& host) const { return find_matrix(host) != nullptr; }
   // Copies a mirrored matrix to the device. Blocks, for as long as the host memory is read; for any thread.
   cudaError_t upload(const HostMatrix& host);
 
@@ -87,7 +88,7 @@ class Session {
   };
 
   const Mirror* find(const void* host, int64_t bytes) const;
-  const Mirror* find_matrix(const void* host) const;
+  const Mirror* find_matrix(const HostMatrix& host) const;
   void* take(int64_t bytes);
   cudaError_t send(size_t first);
   cudaError_t transfer_all(const std::vector<Transfer>& items);

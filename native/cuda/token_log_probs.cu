@@ -130,12 +130,6 @@ cudaError_t launch_forward(const TokenLogProbsForward& op, cudaStream_t stream) 
   return launch(kernel, tasks < blocks ? tasks : blocks, kRowThreads, stream, op, scale, deal);
 }
 
-cudaError_t check_upstream(const TokenLogProbsBackward& op, PhaseQueue& queue) {
-  const UpstreamCheck check{op};
-  if (op.tokens > kSmallTokens) return launch_phase(upstream_kernel, check, (op.tokens + kWarp - 1) / kWarp, queue);
-  return queue.add({Phase::Kind::kUpstreamCheck, {.upstream_check = check}});
-}
-
 template <class E>
 cudaError_t launch_backward(const TokenLogProbsBackward& op, cudaStream_t stream) {
   const auto tiles = static_cast<unsigned>((op.vocab + kTile<E> - 1) / kTile<E>);
@@ -166,6 +160,12 @@ cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, PhaseQueue& 
       return launch_forward<F16>(op, queue.stream());
   }
   return cudaErrorInvalidValue;
+}
+
+cudaError_t check_upstream(const TokenLogProbsBackward& op, PhaseQueue& queue) {
+  const UpstreamCheck check{op};
+  if (op.tokens > kSmallTokens) return launch_phase(upstream_kernel, check, (op.tokens + kWarp - 1) / kWarp, queue);
+  return queue.add({Phase::Kind::kUpstreamCheck, {.upstream_check = check}});
 }
 
 cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, PhaseQueue& queue) {

@@ -33,10 +33,12 @@ struct LinearLogits {
   const int32_t* targets;  // [T], 0 <= id < V wherever the mask is not 0
   const uint8_t* mask;     // [T] or null: 0 drops the token, whose hidden state is then not read
   double temperature;      // > 0
+  int64_t chunk_bytes;     // of CUDA: of logits that are held at a time, at least a row's
 };
 
 // Logits that the forward pass leaves to the backward pass, which then does not compute them again: those of all rows that the
 // forward pass does not drop, in as many tiles of columns as fit; all of them are rows * V floats. The backward pass only reads.
+// On CUDA all or none: `data` has room for those of every row, `rows` is null, and the backward pass writes over them.
 template <class Float, class Index>
 struct KeptLogits {
   Float* data;     // null: none
@@ -51,7 +53,7 @@ struct LinearLogProbsForward {
   double* log_sum_exp;  // [T] out, of the scaled logits
   double* entropy;      // [T] out, nats; null: not computed
   uint8_t* kept;        // [T] out: 1, or 0 for masked and non-finite rows
-  int32_t* non_finite;  // [1] out: number of non-finite rows; -1: there was no memory to work in
+  int32_t* non_finite;  // [1] in: 0; out: number of non-finite rows; -1: there was no memory to work in
   KeptLogits<float, int32_t> kept_logits;  // out
   CancelFlag cancel;
 };
@@ -68,7 +70,7 @@ struct LinearLogProbsBackward {
   GradientMatrix grad_hidden;    // [T, d]
   GradientMatrix grad_weight;    // [V, d]
   GradientMatrix grad_bias;      // [1, V]
-  // [4] out, -1 for none: the first row with an upstream gradient beyond the range of float32 (then nothing is written; -2:
+  // [4] in: -1; out, -1 for none: the first row with an upstream gradient beyond the range of float32 (then nothing is written; -2:
   // there was no memory to work in); the first row of grad_hidden, and of grad_weight, and the first entry of grad_bias, that
   // is not finite, found as it is written.
   int32_t* bad_rows;

@@ -22,8 +22,3 @@ export function describeBackends(
   }
   describe.each(BACKENDS.filter(has))(`${name} on %s`, suite);
 }
-
-/** As describeBackends, for what the cuda backend does not have. */
-export function describeHostBackends(name: string, suite: (backend: BackendName) => void): void {
-  describeBackends(name, suite, (backend) => backend !== 'cuda');
-}

@@ -1,6 +1,6 @@
 // The addon's own functions with valid arguments, and what each of them may write.
 import { nativeAddon } from '../../../lib/backend/addon.js';
-import { DTYPE_CODES, type HostKernelName } from '../../../lib/kernels.js';
+import { DTYPE_CODES } from '../../../lib/kernels.js';
 import { Fields } from './data.js';
 import type { Plan } from './plan.js';
 
@@ -79,6 +79,7 @@ function layer(fields: Fields, { variant }: Plan): Record_ {
     targets: Int32Array.from(fields.targets() as Int32Array, Number),
     mask: variant % 2 === 0 ? fields.mask() : undefined,
     temperature: 1,
+    chunkBytes: 99 * variant,
     logSumExp: doubles(tokens),
   };
 }
@@ -242,10 +243,6 @@ const KERNELS: Readonly<Record<string, Form>> = {
       loss: doubles(1),
     }),
   },
-};
-
-/** Kernels that the cuda backend does not have. */
-const HOST_KERNELS: Readonly<Record<HostKernelName, Form>> = {
   linearLogProbsForward: {
     outputs: ['logProbs', 'logSumExp', 'entropy', 'kept', 'nonFinite', 'keptLogits', 'keptRows'],
     make: (fields, plan) => ({
@@ -317,7 +314,7 @@ function loaded(): Record_ {
 }
 
 function cpuCalls(addon: Record_): AddonCall[] {
-  const kernels = Object.entries({ ...KERNELS, ...HOST_KERNELS }).flatMap(([name, { make, outputs }]) => [
+  const kernels = Object.entries(KERNELS).flatMap(([name, { make, outputs }]) => [
     { name, outputs, call: addon[name] as Call, args: (plan: Plan) => [make(new Fields(plan.batch), plan)] },
     {
       name: `${name}Async`,
@@ -351,6 +348,7 @@ function cudaCalls(cuda: Record_): AddonCall[] {
   return [
     ...kernels,
     { name: 'cuda.info', outputs: [], call: cuda.info as Call, args: ({ variant }) => [variant % 3] },
+    { name: 'cuda.findProducts', outputs: [], call: cuda.findProducts as Call, args: () => [{}] },
     {
       name: 'cuda.Device',
       outputs: [],
