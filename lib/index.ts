@@ -3,9 +3,10 @@
  * @module rlvr-kernels
  */
 
-export { type AdvantageEstimator, type AdvantagesInputs, type AdvantagesOptions, advantages } from './advantages.js';
+export { type AdvantagesInputs, advantages } from './advantages.js';
 export type { DeviceTensor } from './cuda/device.js';
 export { RlvrError, type RlvrErrorCode } from './errors.js';
+export type { AdvantageEstimator, AdvantagesOptions } from './estimators.js';
 export { type DenseGroups, fromDense, type GroupIds } from './groups.js';
 export type { HostTensor } from './host-tensor.js';
 export type { BackendName, DType, RatioScoreKind } from './kernels.js';

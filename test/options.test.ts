@@ -64,7 +64,7 @@ test.each([
   ['grpo', { kl_loss_coef: 0.1 }, 'did you mean klCoef?'],
   ['grpo', { loss_agg_mode: 'token-mean' }, 'did you mean aggregation?'],
   ['grpo', { max_completion_length: 8 }, 'did you mean maxLength?'],
-  ['grpo', { scale_rewards: false }, 'did you mean advantage.estimator?'],
+  ['grpo', { scale_rewards: false }, 'did you mean advantage.scale?'],
   ['grpo', { eps: 1e-6 }, 'did you mean advantage.eps?'],
   ['grpo', { agregation: 'token-mean' }, 'did you mean aggregation?'],
   ['grpo', { tau: 0.1 }, 'tau: no such option of grpo; it has '],

@@ -26,6 +26,19 @@ function word<const W extends string>(words: readonly W[], description: string, 
   return { argument: '<name>', description: `${words.join(', ')}: ${description}`, parse, needs };
 }
 
+/** Those of one reward per rollout. */
+const ESTIMATORS = [
+  'grpo',
+  'drGrpo',
+  'rloo',
+  'opo',
+  'maxRl',
+  'passK',
+  'gpg',
+  'reinforcePlusPlus',
+  'reinforcePlusPlusBaseline',
+] as const;
+
 function temperatureOrNone(text: string): number | 'none' {
   return text === 'none' ? text : numberWithin({ above: 0 })(text);
 }
@@ -34,12 +47,16 @@ function temperatureOrNone(text: string): number | 'none' {
 export const flagTable = {
   positiveThreshold: number('a rollout is positive if its reward is above this (default 0)'),
   normalizer: number("replaces the objective's whole denominator, for micro-batches", { above: 0 }),
-  advantage: word(['grpo', 'drGrpo', 'rloo', 'opo'], 'how rewards become advantages (default grpo)'),
+  advantage: word(ESTIMATORS, 'how rewards become advantages (default grpo)'),
   ddof: number('standard deviation: 1 of a sample (default), 0 of a population', { min: 0, max: 1, integer: true }, [
     'advantage',
     'grpo',
   ]),
   advantageEps: number('added to the standard deviation (default 1e-4)', { min: 0 }, ['advantage', 'grpo']),
+  advantageScale: word(['group', 'batch', 'none'], 'whose standard deviation divides (default group)', [
+    'advantage',
+    'grpo',
+  ]),
   aggregation: word(['sequence-mean', 'token-mean', 'constant-length'], 'how sequences are weighted'),
   maxLength: number('tokens that constant-length divides by; drGrpo must have it', { min: 1, integer: true }, [
     'aggregation',
@@ -99,6 +116,7 @@ export function libraryOptions({
   advantage,
   ddof,
   advantageEps,
+  advantageScale,
   rolloutCorrection,
   rolloutMode,
   rolloutMin,
@@ -112,7 +130,12 @@ export function libraryOptions({
   return {
     ...others,
     tau: tau === 'none' ? null : tau,
-    advantage: advantage && { estimator: advantage, ddof: ddof as 0 | 1 | undefined, eps: advantageEps },
+    advantage: advantage && {
+      estimator: advantage,
+      ddof: ddof as 0 | 1 | undefined,
+      eps: advantageEps,
+      scale: advantageScale,
+    },
     rolloutCorrection: rolloutCorrection && {
       level: rolloutCorrection,
       mode: rolloutMode,

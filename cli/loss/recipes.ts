@@ -36,7 +36,7 @@ function defaultsOf(name: LossName): LossFlags {
   const { parameters, defaults } = LOSSES[name];
   if (!('advantage' in parameters)) return {};
   const { aggregation, advantage }: AdvantageParameters = defaults;
-  return { advantage: advantage?.estimator ?? 'grpo', aggregation };
+  return { advantage: (advantage?.estimator ?? 'grpo') as LossFlags['advantage'], aggregation };
 }
 
 /** Flags of parts that GRPO's discriminative form does not have. */
@@ -79,6 +79,8 @@ export function requireInputs(given: LossFlags, batch: PackedRollouts['batch']):
     new UsageError(`${spell(flag)}: expected "${key}" on every line, got lines without`);
   if (given.klCoef && !batch.refLogProbs) throw lacks('klCoef', 'ref_logprobs');
   if (given.rolloutCorrection && !batch.rolloutLogProbs) throw lacks('rolloutCorrection', 'rollout_logprobs');
-  const estimating = (['advantage', 'ddof', 'advantageEps'] as const).find((flag) => given[flag] !== undefined);
+  const estimating = (['advantage', 'ddof', 'advantageEps', 'advantageScale'] as const).find(
+    (flag) => given[flag] !== undefined,
+  );
   if (estimating && batch.advantages) throw misplaced(estimating, 'lines that have no "advantage"');
 }

@@ -1,10 +1,11 @@
 // The token level of a batch: log-probs from logits or hidden states, or as given.
+import { countTokens } from '../groups.js';
 import type { TokenTerms } from '../kernels.js';
 import type { LogitsView } from '../logits.js';
 import * as linear from '../ops/linear-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
 import { type MaybePending, type OpenedAll, type Pending, read, readAll, type Task } from '../run/task.js';
-import { mapped, raggedSlices, type Sliced } from '../slices.js';
+import { mapped, type Sliced } from '../slices.js';
 import { type CheckedSequences, type GivenLogProbs, givenLogProbs } from './batch.js';
 
 /** The token level of a batch, computed. */
@@ -95,12 +96,5 @@ export function* maskTask({ checked, given, mask }: KnownTokens): Task<Uint8Arra
 
 /** Tokens that count in each sequence, where the host needs them before there is a score. [N] */
 export function* tokenCountsTask(level: KnownTokens): Task<Float64Array> {
-  const { cuSeqlens, sequences } = level.checked;
-  const counts = new Float64Array(sequences);
-  const mask = yield* maskTask(level);
-  yield* raggedSlices(cuSeqlens, (i, begin, end) => {
-    if (!mask) counts[i] += end - begin;
-    else for (let t = begin; t < end; t++) counts[i] += mask[t] === 0 ? 0 : 1;
-  });
-  return counts;
+  return yield* countTokens(level.checked.cuSeqlens, yield* maskTask(level));
 }

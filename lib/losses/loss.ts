@@ -11,6 +11,7 @@ import { checkScore, type Score } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
 import { knownTokens, onePassTask, ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
 import type { Matrix, MatrixGradientOption } from '../matrices.js';
+import type { AdvantageParameters } from '../objectives/advantage-weighted.js';
 import type {
   CheckedBatch,
   LossBatch,
@@ -20,7 +21,6 @@ import type {
   PreparedObjective,
 } from '../objectives/objective.js';
 import { LOSS_OPTIONS, parametersOf } from '../objectives/objective.js';
-import type { RolloutParameters } from '../objectives/rollout-correction.js';
 import { rolloutDifferences } from '../objectives/rollout-correction.js';
 import type { NamesOf, OptionNames, Taken } from '../options.js';
 import { takeFields, takeOptions, takeSpelledOptions } from '../options.js';
@@ -65,7 +65,7 @@ export interface LossValue {
   scores: Float64Array;
   /** [G] loss of each group, for objectives that have one. */
   groupLosses?: Float64Array;
-  /** [N] advantages (or [T], where the batch has them per token), for objectives that have them. */
+  /** [N] advantages (or [T], where they are per token), for objectives that have them. */
   advantages?: Float64Array;
   /** [T] log-probs, on request. */
   logProbs?: Float64Array;
@@ -222,12 +222,12 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
   function* task(batch: LossBatch<I>, options: OptionsOf<P>): Task<LossValue> {
     // Before the arrays are checked: a score of the caller's may have getters, which may do anything to them.
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
-    const { rolloutCorrection } = options as RolloutParameters;
+    const { rolloutCorrection, advantage } = options as AdvantageParameters;
     const sequences = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one');
     const target = gradientTarget(sequences, options, batch); // may have getters too, so before rewards are used
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     // Here and below without spreads in literals, which take V8 microseconds.
-    const groups = yield* checkGroups(batch, sequences.sequences);
+    const groups = yield* checkGroups(batch, sequences.sequences, advantage);
     const checked: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
     const preparing = objective(checkedScore, batch, checked, options);
     checkMethod(preparing, 'next', 'a generator function');

@@ -1,11 +1,11 @@
 // The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i, with its usual additions.
 
-import { ADVANTAGES_OPTIONS, type AdvantagesOptions, advantageRule, estimateAdvantages } from '../advantages.js';
-import { gather, scatter } from '../groups.js';
+import { ADVANTAGES_OPTIONS, type AdvantagesOptions, advantageRule, estimateAdvantages } from '../estimators.js';
+import { spreadOverTokens } from '../groups.js';
 import type { TokenTerm } from '../kernels.js';
 import { requireGroups } from '../levels/batch.js';
 import { type Score, type ScoreInputs, scoreTask, tokenRules } from '../levels/scores.js';
-import { type KnownTokens, type TokenLevel, tokenCountsTask } from '../levels/token-level.js';
+import { type KnownTokens, maskTask, type TokenLevel, tokenCountsTask } from '../levels/token-level.js';
 import {
   AGGREGATION_PARAMETERS,
   type AggregationParameters,
@@ -49,6 +49,8 @@ export const ADVANTAGE_PARAMETERS = namesOf<AdvantageParameters>({
 interface AdvantageSource {
   perToken: boolean;
   task(tokens: KnownTokens): Task<Float64Array>;
+  /** Those of the task as the result has them: [T] for an estimator that is per token. */
+  report(advantages: Float64Array, tokens: KnownTokens): Task<Float64Array>;
 }
 
 /**
@@ -115,7 +117,7 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
         let result: ObjectiveResult = {
           losses: [loss],
           channel,
-          advantages,
+          advantages: yield* source.report(advantages, level),
           terms: [{ of: 'logProbs', channel, gradScores }],
         };
         for (const extension of extensions) result = yield* extension.extend(level, result);
@@ -134,12 +136,15 @@ function* advantageSource(
   const rule = advantageRule(objectArgument('advantage', advantage ?? {}));
   if (advantages !== undefined) return yield* givenAdvantages(advantages, checked);
   const { rewards, cuGroups, groupOrder } = requireGroups(checked);
+  const { rewardColumns, cuSeqlens } = checked;
   return {
     perToken: false,
     *task(tokens) {
-      const counts = rule.needsTokenCounts ? yield* gather(yield* tokenCountsTask(tokens), groupOrder) : undefined;
-      const ordered = yield* estimateAdvantages(rule, yield* gather(rewards, groupOrder), counts, cuGroups);
-      return yield* scatter(ordered, groupOrder);
+      const counts = rule.needsTokenCounts ? yield* tokenCountsTask(tokens) : undefined;
+      return yield* estimateAdvantages(rule, rewardColumns ?? rewards, counts, { cuGroups, groupOrder });
+    },
+    *report(values, tokens) {
+      return rule.whitens ? yield* spreadOverTokens(values, cuSeqlens, yield* maskTask(tokens)) : values;
     },
   };
 }
@@ -155,6 +160,10 @@ function* givenAdvantages(advantages: FloatArray, { sequences, tokens, mask }: C
     // biome-ignore lint/correctness/useYield: a task without a kernel
     *task() {
       return values;
+    },
+    // biome-ignore lint/correctness/useYield: as they are
+    *report(advantages) {
+      return advantages;
     },
   };
 }

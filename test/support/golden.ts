@@ -68,6 +68,19 @@ export function goldenCases(...kinds: string[]): [name: string, golden: GoldenCa
   return named(cases, kinds);
 }
 
+/** Cases of advantages; `rewards` [N] or [N, K]. */
+export interface EstimatorGoldenCase {
+  kind: string;
+  input: Record<'cuSeqlens' | 'cuGroups' | 'mask' | 'rewards', Numbers> & { vocabSize?: number };
+  options: { estimator: string; eps: number; weights?: Numbers };
+  expected: { advantages: Numbers; per: 'sequence' | 'token' };
+}
+
+export function estimatorGoldenCases(): [name: string, golden: EstimatorGoldenCase][] {
+  const cases = casesIn<EstimatorGoldenCase>('more.json');
+  return named(cases, ['estimator']).map(([name, golden]) => [`${name} ${golden.options.estimator}`, golden]);
+}
+
 export function linearGoldenCases(...kinds: string[]): [name: string, golden: LinearGoldenCase][] {
   return named(casesIn<LinearGoldenCase>('more.json'), kinds);
 }

@@ -71,6 +71,12 @@ const WIDTH = mostly([0.2, 0, 0.05, 0.4, 1, 25], [Infinity, 1e9, 5e-324, 1e300],
 const COEFFICIENT = mostly([0, 0.01, 0.1, 1], [5e-324, 1e300], 12);
 const ANY = mostly([0, 0.1, -0.3, 0.5, 1], [-0, 1e300, -1e300, 5e-324], 12);
 
+const ESTIMATOR = fc.constantFrom(
+  ...(['grpo', 'drGrpo', 'rloo', 'opo', 'maxRl', 'passK', 'gpg'] as const),
+  ...(['gdpo', 'reinforcePlusPlus', 'reinforcePlusPlusBaseline'] as const),
+);
+const DEVIATION = { ddof: fc.constantFrom(0, 1), eps: mostly([0, 1e-6, 1e-4], [5e-324, 1e300], 4) };
+
 /** Valid values of options, common and extreme. */
 const OPTION_VALUES: Record<string, fc.Arbitrary<unknown>> = {
   temperature: mostly([1, 0.5, 2], [1e-6, 1e6, 1e-3], 4),
@@ -106,15 +112,18 @@ const OPTION_VALUES: Record<string, fc.Arbitrary<unknown>> = {
     },
     { requiredKeys: [], noNullPrototype: true },
   ),
-  advantage: fc.record(
-    {
-      estimator: fc.constantFrom('grpo', 'drGrpo', 'rloo', 'opo'),
-      ddof: fc.constantFrom(0, 1),
-      eps: mostly([0, 1e-6, 1e-4], [5e-324, 1e300], 4),
-    },
-    { requiredKeys: [], noNullPrototype: true },
+  advantage: fc.oneof(
+    fc.record({ ...DEVIATION, estimator: ESTIMATOR }, { requiredKeys: [], noNullPrototype: true }),
+    fc.record(
+      {
+        ...DEVIATION,
+        estimator: fc.constantFrom('grpo', 'passK', 'gdpo'),
+        scale: fc.constantFrom('group', 'batch', 'none'),
+      },
+      { requiredKeys: ['estimator'], noNullPrototype: true },
+    ),
   ),
-  estimator: fc.constantFrom('grpo', 'drGrpo', 'rloo', 'opo'),
+  estimator: ESTIMATOR,
   ddof: fc.constantFrom(0, 1),
   eps: mostly([0, 1e-6, 1e-4], [5e-324, 1e300], 4),
   form: fc.constantFrom('advantage', 'discriminative'),

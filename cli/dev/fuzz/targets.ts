@@ -62,7 +62,7 @@ function fieldOf(name: string, fields: Fields): unknown {
   }
 }
 
-function pick(fields: Fields, names: readonly string[]): Record<string, unknown> {
+export function pick(fields: Fields, names: readonly string[]): Record<string, unknown> {
   return Object.fromEntries(names.map((name) => [name, fieldOf(name, fields)]));
 }
 
