@@ -45,6 +45,7 @@ export type { Metrics } from './losses/metrics.js';
 export type { ClipParameters, ClippedRatioParameters, PolicyBatch, PolicyOptions } from './losses/policy.js';
 export { type SapoOptions, type SapoParameters, sapo, sapoSync } from './losses/sapo.js';
 export type { Matrix, MatrixGradientOption } from './matrices.js';
+export type { SourceInputs, SourceParameters } from './objectives/advantage-source.js';
 export { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from './objectives/advantage-weighted.js';
 export { type DiscoParameters, disco as discoObjective } from './objectives/disco.js';
 export { type DiscriminativeParameters, discriminative } from './objectives/discriminative.js';
@@ -52,6 +53,7 @@ export type { EntropyParameters } from './objectives/entropy-bonus.js';
 export { infoNCE } from './objectives/info-nce.js';
 export type { KlInputs, KlParameters } from './objectives/kl-penalty.js';
 export type { LossBatch, LossOptions, Objective } from './objectives/objective.js';
+export type { MaskParameters, TokenWeightInputs } from './objectives/policy-factors.js';
 export type { RolloutCorrection, RolloutParameters } from './objectives/rollout-correction.js';
 export { type ObjectiveValue, type ScoredBatch, scoreObjective } from './objectives/score-objective.js';
 export {

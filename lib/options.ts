@@ -45,7 +45,9 @@ const OPTIONS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   sapotemperatureneg: ['tauNeg'],
   sapotemperaturepos: ['tauPos'],
   scalerewards: ['advantage.scale', 'scale'],
+  offpolicymaskthreshold: ['offPolicyMask.delta'],
   tisimpratiocap: ['rolloutCorrection.max'],
+  topentropyquantile: ['entropyQuantile'],
   vllmimportancesamplingcap: ['rolloutCorrection.max'],
   vllmimportancesamplingcorrection: ['rolloutCorrection'],
 };
@@ -67,6 +69,8 @@ const BATCH_FIELDS = [
   'oldLogProbs',
   'refLogProbs',
   'rolloutLogProbs',
+  'teacherLogProbs',
+  'tokenWeights',
 ] as const;
 
 /** Those, and the inputs of every op. */
@@ -77,7 +81,6 @@ const FIELDS = [
   'gradScores',
   'scoreGrads',
   'sides',
-  'tokenWeights',
   'logSumExp',
   'gradLogProbs',
   'entropy',
@@ -97,6 +100,7 @@ const FIELDS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   responsemask: ['mask'],
   samplinglogprobs: ['rolloutLogProbs'],
   samplingpertokenlogps: ['rolloutLogProbs'],
+  teacherlogps: ['teacherLogProbs'],
 };
 
 /** What has been read of an object, each name once. */

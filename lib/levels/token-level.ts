@@ -24,6 +24,9 @@ export interface TokenLevel {
 /** What is known of the tokens before their log-probs are. */
 export type KnownTokens = Pick<TokenLevel, 'checked' | 'given' | 'mask'>;
 
+/** Those, and where they have been computed already log-probs and entropies. */
+export type TokensSoFar = KnownTokens & Partial<Pick<TokenLevel, 'logProbs' | 'entropy'>>;
+
 /** Those of a batch from logits, as long as none of its rows is dropped. */
 export function knownTokens(checked: CheckedSequences): KnownTokens {
   return { checked, given: undefined, mask: checked.mask };

@@ -233,8 +233,8 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     checkMethod(preparing, 'next', 'a generator function');
     const prepared = yield* preparing;
     checkMethod(prepared, 'evaluate', 'a generator of { evaluate }');
-    const { needsEntropy, evaluate } = prepared;
-    checkMultiple(target, needsEntropy === true);
+    const { needsEntropy, hasEntropyTerm, evaluate } = prepared;
+    checkMultiple(target, hasEntropyTerm === true);
     const withEntropy = options.entropy === true || needsEntropy === true;
     const inOnePass = yield* onePassGradient(checked, target, prepared);
     const level = yield* inOnePass

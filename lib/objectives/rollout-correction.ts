@@ -3,11 +3,12 @@
 
 import { badArgument } from '../errors.js';
 import type { CheckedSequences } from '../levels/batch.js';
-import { type KnownTokens, maskTask, type TokenLevel } from '../levels/token-level.js';
+import { maskTask, type TokensSoFar } from '../levels/token-level.js';
 import { namesOf } from '../options.js';
 import { read, type Task } from '../run/task.js';
 import { mapped, raggedSlices, type Sliced, slices } from '../slices.js';
 import { finiteNumber, objectArgument, oneOf } from '../validate.js';
+import type { PolicyFactor } from './policy-factors.js';
 
 /**
  * Importance weights rho = exp(oldLogProbs - rolloutLogProbs), constants that multiply the policy term (not the KL penalty, nor the
@@ -40,20 +41,13 @@ export const ROLLOUT_PARAMETERS = namesOf<RolloutParameters>({
   rolloutCorrection: namesOf<RolloutCorrection>({ level: true, mode: true, min: true, max: true, missing: true }),
 });
 
-/** A checked correction: importance weights [T] if per token, else [N]. */
-export interface RolloutWeights {
-  perToken: boolean;
-  /** From log-probs only where the batch has no old ones. */
-  task(level: KnownTokens & Partial<Pick<TokenLevel, 'logProbs'>>): Task<Float64Array>;
-}
-
 const LOG_RATIO_LIMIT = 20;
 
 /** The correction of the options, checked; undefined for none. */
 export function rolloutCorrection(
-  { rolloutLogProbs }: CheckedSequences,
+  { rolloutLogProbs, oldLogProbs }: CheckedSequences,
   { rolloutCorrection: given }: RolloutParameters,
-): RolloutWeights | undefined {
+): PolicyFactor | undefined {
   if (given === undefined) return undefined;
   const options = objectArgument('rolloutCorrection', given);
   const level = oneOf('rolloutCorrection.level', options.level ?? 'token', ['token', 'sequence']);
@@ -75,7 +69,9 @@ export function rolloutCorrection(
   };
   const perToken = level === 'token';
   return {
+    argument: 'rolloutCorrection',
     perToken,
+    late: !oldLogProbs, // the weights are against the log-probs themselves
     *task(tokens) {
       const differences = yield* rolloutDifferences(tokens);
       const logRatios = perToken ? differences : yield* sequenceSums(differences, tokens.checked.cuSeqlens);
@@ -98,7 +94,7 @@ export function importance(logRatio: number): number {
  * oldLogProbs (on-policy: the current ones) - rolloutLogProbs, 0 for tokens that do not count, NaN for those that the engine
  * could not score. [T]
  */
-export function* rolloutDifferences(level: KnownTokens & Partial<Pick<TokenLevel, 'logProbs'>>): Task<Float64Array> {
+export function* rolloutDifferences(level: TokensSoFar): Task<Float64Array> {
   const { oldLogProbs, rolloutLogProbs, tokens } = level.checked;
   const mask = yield* maskTask(level);
   const [old] = oldLogProbs ? [oldLogProbs] : yield* read(level.logProbs!);

@@ -13,6 +13,7 @@ interface GoldenInput {
   logits: Numbers;
   oldLogProbs?: Numbers;
   refLogProbs?: Numbers;
+  teacherLogProbs?: Numbers;
   scores: Numbers;
 }
 
@@ -81,6 +82,11 @@ export function estimatorGoldenCases(): [name: string, golden: EstimatorGoldenCa
   return named(cases, ['estimator']).map(([name, golden]) => [`${name} ${golden.options.estimator}`, golden]);
 }
 
+/** Cases of masks and distillation; their options have objects. */
+export function policyGoldenCases(...kinds: string[]): [name: string, golden: GoldenCase][] {
+  return named(casesIn<GoldenCase>('more.json'), kinds);
+}
+
 export function linearGoldenCases(...kinds: string[]): [name: string, golden: LinearGoldenCase][] {
   return named(casesIn<LinearGoldenCase>('more.json'), kinds);
 }
@@ -103,6 +109,7 @@ export function sequenceFields(input: Omit<GoldenInput, 'logits' | 'scores'>) {
     rewards: Float32Array.from(input.rewards),
     ...(input.oldLogProbs && { oldLogProbs: Float64Array.from(input.oldLogProbs) }),
     ...(input.refLogProbs && { refLogProbs: Float64Array.from(input.refLogProbs) }),
+    ...(input.teacherLogProbs && { teacherLogProbs: Float64Array.from(input.teacherLogProbs) }),
   };
 }
 
