@@ -54,7 +54,12 @@ export { infoNCE } from './objectives/info-nce.js';
 export type { KlInputs, KlParameters } from './objectives/kl-penalty.js';
 export type { LossBatch, LossOptions, Objective } from './objectives/objective.js';
 export type { MaskParameters, TokenWeightInputs } from './objectives/policy-factors.js';
-export type { RolloutCorrection, RolloutParameters } from './objectives/rollout-correction.js';
+export type {
+  RolloutCorrection,
+  RolloutInputs,
+  RolloutParameters,
+  RolloutRejection,
+} from './objectives/rollout-correction.js';
 export { type ObjectiveValue, type ScoredBatch, scoreObjective } from './objectives/score-objective.js';
 export {
   type AdvantageObjective,

@@ -41,7 +41,10 @@ const OPTIONS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   normadvbystdingrpo: ['advantage.estimator'],
   rewardweights: ['advantage.weights', 'weights'],
   rolloutis: ['rolloutCorrection.level'],
+  rolloutisbatchnormalize: ['rolloutCorrection.normalize'],
   rolloutisthreshold: ['rolloutCorrection.max'],
+  rolloutrs: ['rolloutCorrection.reject'],
+  rolloutrsthreshold: ['rolloutCorrection.reject.max'],
   sapotemperatureneg: ['tauNeg'],
   sapotemperaturepos: ['tauPos'],
   scalerewards: ['advantage.scale', 'scale'],
@@ -69,6 +72,7 @@ const BATCH_FIELDS = [
   'oldLogProbs',
   'refLogProbs',
   'rolloutLogProbs',
+  'rolloutWeights',
   'teacherLogProbs',
   'tokenWeights',
 ] as const;
@@ -100,6 +104,7 @@ const FIELDS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   responsemask: ['mask'],
   samplinglogprobs: ['rolloutLogProbs'],
   samplingpertokenlogps: ['rolloutLogProbs'],
+  rolloutisweights: ['rolloutWeights'],
   teacherlogps: ['teacherLogProbs'],
 };
 

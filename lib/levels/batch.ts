@@ -190,6 +190,12 @@ function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefin
   return maskedFloats('rolloutLogProbs', value, tokens, mask, ", or rolloutCorrection with missing: 'one'");
 }
 
+/** Those with another mask. */
+export function withMask<C extends CheckedSequences>(checked: C, mask: Uint8Array): C {
+  const { rows, layer } = checked;
+  return { ...checked, mask, rows: rows && { ...rows, mask }, layer: layer && { ...layer, mask } };
+}
+
 /** What a backward pass reads of a batch. */
 export function backwardFields({ rows, layer, mask, logProbsSource }: CheckedSequences) {
   return {

@@ -39,7 +39,7 @@ const objective: Objective<GrpoParameters, AdvantageInputs> = function* (score, 
   if (options.klCoef) throw refuse('klCoef', options.klCoef);
   if (options.entropyCoef) throw refuse('entropyCoef', options.entropyCoef);
   for (const name of ADDITIONS) if (options[name] !== undefined) throw refuse(name, describe(options[name]));
-  for (const name of ['advantages', 'tokenWeights'] as const) {
+  for (const name of ['advantages', 'tokenWeights', 'rolloutWeights'] as const) {
     if (batch[name] !== undefined) throw refuse(name, 'an array');
   }
   return yield* discriminative(score, batch as Batch, checked, options);

@@ -4,7 +4,7 @@
 import { badArgument, describe, isArray, isRevoked } from '../errors.js';
 import type { DeviceMemory } from '../kernels.js';
 import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
-import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
+import { type Batch, checkGroups, checkSequences, withMask } from '../levels/batch.js';
 import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradient } from '../levels/gradient.js';
 import { checkMultiple, gradientTarget, writeGradientTask } from '../levels/gradient.js';
 import { checkScore, type Score } from '../levels/scores.js';
@@ -228,11 +228,12 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     // Here and below without spreads in literals, which take V8 microseconds.
     const groups = yield* checkGroups(batch, sequences.sequences, advantage);
-    const checked: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
-    const preparing = objective(checkedScore, batch, checked, options);
+    const given: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
+    const preparing = objective(checkedScore, batch, given, options);
     checkMethod(preparing, 'next', 'a generator function');
     const prepared = yield* preparing;
     checkMethod(prepared, 'evaluate', 'a generator of { evaluate }');
+    const checked = prepared.mask ? withMask(given, prepared.mask) : given;
     const { needsEntropy, hasEntropyTerm, evaluate } = prepared;
     checkMultiple(target, hasEntropyTerm === true);
     const withEntropy = options.entropy === true || needsEntropy === true;

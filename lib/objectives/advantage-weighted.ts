@@ -1,6 +1,7 @@
 // The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i, with its usual additions.
 
 import type { TokenTerm } from '../kernels.js';
+import { withMask } from '../levels/batch.js';
 import { type Score, type ScoreInputs, scoreTask, tokenRules } from '../levels/scores.js';
 import { type TokensSoFar, tokenCountsTask } from '../levels/token-level.js';
 import {
@@ -28,10 +29,16 @@ import {
   type PolicyFactor,
   type TokenWeightInputs,
 } from './policy-factors.js';
-import { ROLLOUT_PARAMETERS, type RolloutParameters, rolloutCorrection } from './rollout-correction.js';
+import {
+  ROLLOUT_PARAMETERS,
+  type RolloutInputs,
+  type RolloutParameters,
+  rejection,
+  rolloutCorrection,
+} from './rollout-correction.js';
 
 /** Further fields in the batch of the advantage-weighted losses. */
-export interface AdvantageInputs extends SourceInputs, KlInputs, TokenWeightInputs {}
+export interface AdvantageInputs extends SourceInputs, KlInputs, TokenWeightInputs, RolloutInputs {}
 
 /** Parameters of {@link advantageWeighted}. */
 export interface AdvantageParameters
@@ -80,8 +87,10 @@ export const ADVANTAGE_PARAMETERS = namesOf<AdvantageParameters>({
  */
 export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> = withParameters(
   ADVANTAGE_PARAMETERS,
-  function* (score, batch, checked, options) {
-    const weights = aggregationWeights(options, checked.sequences);
+  function* (score, batch, given, options) {
+    const weights = aggregationWeights(options, given.sequences);
+    const mask = yield* rejection(given, options);
+    const checked = mask ? withMask(given, mask) : given;
     const source = yield* advantageSource(batch, checked, options);
     if (source.perToken) requireTokenTerms(score, options.distillation ? 'distillation' : 'advantages');
     const factors = yield* policyFactors(score, batch, checked, options, source.perToken);
@@ -95,6 +104,7 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
       return { advantages, ...(yield* combine(source.perToken, advantages, factors, tokens)) };
     };
     return {
+      mask,
       needsEntropy: bonus !== undefined || options.entropyQuantile !== undefined,
       hasEntropyTerm: bonus !== undefined,
       *tokenTerms(tokens) {
@@ -134,7 +144,8 @@ function* policyFactors(
   advantagesPerToken: boolean,
 ): Sliced<PolicyFactor[]> {
   const factors = [
-    rolloutCorrection(checked, options),
+    ...rolloutCorrection(checked, options, batch.rolloutWeights),
+    yield* givenWeights('rolloutWeights', batch.rolloutWeights, checked),
     yield* givenWeights('tokenWeights', batch.tokenWeights, checked),
     offPolicyMask(checked, options, advantagesPerToken),
     entropyMask(checked, options),

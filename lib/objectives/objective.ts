@@ -87,6 +87,8 @@ export interface Extension {
 
 /** An objective whose options have been checked. */
 export interface PreparedObjective {
+  /** [T] the mask without tokens that it drops from the batch. */
+  mask?: Uint8Array | undefined;
   /** Whether it looks at `level.entropy`. */
   needsEntropy?: boolean;
   /** Whether a term of it is one of the entropies. */

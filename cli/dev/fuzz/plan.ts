@@ -104,14 +104,29 @@ const OPTION_VALUES: Record<string, fc.Arbitrary<unknown>> = {
   entropyCoef: COEFFICIENT,
   rolloutCorrection: fc.record(
     {
-      level: fc.constantFrom('token', 'sequence'),
+      level: fc.constantFrom('token', 'sequence', 'none'),
       mode: fc.constantFrom('truncate', 'mask'),
+      normalize: fc.boolean(),
+      sequenceMask: fc.record({ max: mostly([2, 1.1], [1e300]) }, { noNullPrototype: true }),
+      reject: fc.record(
+        {
+          by: fc.constantFrom('k1', 'k3'),
+          level: fc.constantFrom('token', 'sequence-mean', 'sequence-max'),
+          max: mostly([0.1, 0.5], [5e-324, 1e300]),
+        },
+        { noNullPrototype: true },
+      ),
       min: mostly([0, 0.5], [1e300]),
       max: mostly([2, 1.1], [Infinity, 1e300], 4),
       missing: fc.constantFrom('one', 'error'),
     },
     { requiredKeys: [], noNullPrototype: true },
   ),
+  offPolicyMask: fc.record({ delta: mostly([0.05, 1], [5e-324, 1e300]) }, { noNullPrototype: true }),
+  entropyQuantile: fc.constant(0), // at any other, entropies that differ by a rounding fall on either side
+  entropyAggregation: fc.constantFrom('policy', 'token-mean'),
+  entropyNormalizer: POSITIVE,
+  distillation: fc.record({ coef: COEFFICIENT }, { requiredKeys: [], noNullPrototype: true }),
   advantage: fc.oneof(
     fc.record({ ...DEVIATION, estimator: ESTIMATOR }, { requiredKeys: [], noNullPrototype: true }),
     fc.record(

@@ -47,9 +47,11 @@ function fieldOf(name: string, fields: Fields): unknown {
     case 'oldLogProbs':
     case 'refLogProbs':
     case 'rolloutLogProbs':
+    case 'teacherLogProbs':
       return fields.others(name);
     case 'scoreGrads':
     case 'tokenWeights':
+    case 'rolloutWeights':
     case 'gradLogProbs':
     case 'gradEntropy':
     case 'logSumExp':
@@ -215,7 +217,10 @@ const OPS: Target[] = [
 ];
 
 const BATCH_FIELDS = ['mask', 'oldLogProbs', 'rolloutLogProbs', 'groupOrder'];
-const POLICY_FIELDS = [...BATCH_FIELDS, 'refLogProbs', 'advantages'];
+const POLICY_FIELDS = [
+  ...BATCH_FIELDS,
+  ...['refLogProbs', 'advantages', 'teacherLogProbs', 'tokenWeights', 'rolloutWeights'],
+];
 const LOSS_OPTIONS = [...TOKEN_LEVEL, CHUNKS, 'positiveThreshold', 'logProbs', 'entropy', ...COMMON];
 
 const SOURCES = {
