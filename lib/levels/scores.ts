@@ -1,14 +1,17 @@
 // The sequence level: a score of every sequence from the log-probs of its tokens.
 
 import { badArgument, describe } from '../errors.js';
+import { spreadOverTokens } from '../groups.js';
 import type { TokenTerm } from '../kernels.js';
+import { newArray } from '../memory.js';
 import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
 import { takeSpelledOptions } from '../options.js';
-import type { MaybePending, Pending, Task } from '../run/task.js';
+import { type MaybePending, type Pending, read, type Task } from '../run/task.js';
+import { mapped, slices } from '../slices.js';
 import { objectArgument } from '../validate.js';
 import type { CheckedSequences } from './batch.js';
-import type { TokenLevel } from './token-level.js';
+import { maskTask, type TokenLevel } from './token-level.js';
 
 /** How a sequence is scored: its mean log-prob, or a score on importance ratios. */
 export type Score = 'logLikelihood' | { kind: 'logLikelihood' } | ratio.RatioScore;
@@ -52,6 +55,49 @@ export function* scoreTask(level: TokenLevel, score: Score, inputs: ScoreInputs 
 
 /** The scores that are means of terms that each depend on one token only. */
 const TOKEN_MEANS = new Set(['logLikelihood', 'ratio', 'clippedRatio', 'stoppedRatio', 'softGate', 'k1', 'k2', 'k3']);
+
+/** The scores of a sequence as a whole, in which each of its tokens has the same part. */
+const SEQUENCE_SCORES = new Set(['sequenceRatio', 'geometricRatio']);
+
+/** Refuses, by the option that asks for them, scores without terms of tokens that could be told. */
+export function requireTokenTerms(score: Score, option: string): void {
+  const kind = typeof score === 'string' ? score : score.kind;
+  if (TOKEN_MEANS.has(kind) || SEQUENCE_SCORES.has(kind)) return;
+  throw badArgument('ERR_RANGE', option, 'none with this score', kind);
+}
+
+/**
+ * [T] the terms whose means over each sequence are the scores, 0 where a token does not count. Those of a mean are the scores of a batch
+ * in which each token is a sequence; those of a sequence as a whole are equal, up to the side and weight of each token.
+ */
+export function* tokenTermsTask(level: TokenLevel, score: Score, inputs: ScoreInputs = {}): Task<Float64Array> {
+  const { checked } = level;
+  const { tokens, cuSeqlens } = checked;
+  const mask = yield* maskTask(level);
+  const kind = typeof score === 'string' ? score : score.kind;
+  const { tokenWeights } = inputs;
+  const sides = inputs.sides && (yield* spreadOverTokens(inputs.sides, cuSeqlens, undefined));
+  if (!SEQUENCE_SCORES.has(kind)) {
+    const each = newArray('tokenLosses', Int32Array, tokens + 1);
+    yield* slices(tokens + 1, (begin, end) => {
+      for (let t = begin; t < end; t++) each[t] = t;
+    });
+    const own = { ...level, checked: { ...checked, cuSeqlens: each, sequences: tokens } };
+    const [terms] = yield* read((yield* scoreTask(own, score, { sides, tokenWeights })).scores);
+    return yield* mapped(terms, (term, t) => (mask?.[t] === 0 ? 0 : term));
+  }
+  // The sign of its advantage decides which clip a token meets: the scores as if it were that of all.
+  const onSide = function* (side: number): Task<Float64Array> {
+    const all = newArray('tokenLosses', Float64Array, cuSeqlens.length - 1).fill(side);
+    const [scores] = yield* read((yield* scoreTask(level, score, { sides: all })).scores);
+    return yield* spreadOverTokens(scores, cuSeqlens, mask);
+  };
+  const [below, neither, above] = [yield* onSide(-1), yield* onSide(0), yield* onSide(1)];
+  return yield* mapped(neither, (term, t) => {
+    const side = sides ? sides[t] : (tokenWeights?.[t] ?? 0);
+    return (mask?.[t] === 0 ? 0 : (tokenWeights?.[t] ?? 1)) * (side > 0 ? above[t] : side < 0 ? below[t] : term);
+  });
+}
 
 /** What a token's part in such a score depends on besides its log-prob; undefined for other scores. */
 export function tokenRules(

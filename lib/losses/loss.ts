@@ -67,6 +67,11 @@ export interface LossValue {
   groupLosses?: Float64Array;
   /** [N] advantages (or [T], where they are per token), for objectives that have them. */
   advantages?: Float64Array;
+  /**
+   * [T] with `perToken`: the policy term of each token before any aggregation, -A times its part of the score and all weights; the
+   * weighted sum over sequences of its means is the loss without KL penalty and entropy bonus.
+   */
+  tokenLosses?: Float64Array;
   /** [T] log-probs, on request. */
   logProbs?: Float64Array;
   /** [T] entropies, on request. */
@@ -249,7 +254,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const [array] = isOnDevice(gradient.array) ? [gradient.array] : yield* read(gradient.array);
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
     const { losses, scores, groupLosses, logProbs, entropy } = results;
-    const { advantages } = outcome;
+    const { advantages, tokenLosses } = outcome;
     const value: LossValue & Gradients = {
       loss: losses.reduce((sum, [loss]) => sum + loss, 0),
       scores,
@@ -257,6 +262,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     };
     if (groupLosses) value.groupLosses = groupLosses;
     if (advantages) value.advantages = advantages;
+    if (tokenLosses) value.tokenLosses = tokenLosses;
     if (logProbs) value.logProbs = yield* ownLogProbs(level, logProbs);
     if (entropy && options.entropy === true) value.entropy = entropy;
     yield* checkValue(value, checked);
@@ -327,10 +333,13 @@ function checkMethod(given: unknown, method: string, expected: string): void {
 }
 
 /** Of finite batches and options, every number of a loss is finite, or beyond the range of a double. */
-function* checkValue({ loss, scores, groupLosses, metrics }: LossValue, checked: CheckedBatch): Sliced<void> {
+function* checkValue(
+  { loss, scores, groupLosses, tokenLosses, metrics }: LossValue,
+  checked: CheckedBatch,
+): Sliced<void> {
   const causes =
     'log-probs, rewards, advantages or coefficients are too large, or normalizer, maxLength or tau too small';
-  yield* finiteResults({ scores, groupLosses, loss }, causes);
+  yield* finiteResults({ scores, groupLosses, loss, tokenLosses }, causes);
   yield* checkMetrics(metrics, checked, causes);
 }
 

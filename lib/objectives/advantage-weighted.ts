@@ -1,9 +1,18 @@
 // The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i, with its usual additions.
 
+import { badArgument, describe } from '../errors.js';
+import { spreadOverTokens } from '../groups.js';
 import type { TokenTerm } from '../kernels.js';
 import { withMask } from '../levels/batch.js';
-import { type Score, type ScoreInputs, scoreTask, tokenRules } from '../levels/scores.js';
-import { type TokensSoFar, tokenCountsTask } from '../levels/token-level.js';
+import {
+  requireTokenTerms,
+  type Score,
+  type ScoreInputs,
+  scoreTask,
+  tokenRules,
+  tokenTermsTask,
+} from '../levels/scores.js';
+import { type TokenLevel, type TokensSoFar, tokenCountsTask } from '../levels/token-level.js';
 import {
   AGGREGATION_PARAMETERS,
   type AggregationParameters,
@@ -47,7 +56,10 @@ export interface AdvantageParameters
     KlParameters,
     EntropyParameters,
     RolloutParameters,
-    MaskParameters {}
+    MaskParameters {
+  /** Also return `tokenLosses` [T], the policy term of each token before any aggregation. Default false. */
+  perToken?: boolean;
+}
 
 /** Names of {@link AdvantageParameters}. */
 export const ADVANTAGE_PARAMETERS = namesOf<AdvantageParameters>({
@@ -57,6 +69,7 @@ export const ADVANTAGE_PARAMETERS = namesOf<AdvantageParameters>({
   ...ENTROPY_PARAMETERS,
   ...ROLLOUT_PARAMETERS,
   ...MASK_PARAMETERS,
+  perToken: true,
 });
 
 /**
@@ -92,9 +105,10 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
     const mask = yield* rejection(given, options);
     const checked = mask ? withMask(given, mask) : given;
     const source = yield* advantageSource(batch, checked, options);
-    if (source.perToken) requireTokenTerms(score, options.distillation ? 'distillation' : 'advantages');
+    if (source.perToken) requireTokenWeights(score, options.distillation ? 'distillation' : 'advantages');
     const factors = yield* policyFactors(score, batch, checked, options, source.perToken);
     const isLate = source.late || factors.some(({ late }) => late);
+    if (checkPerToken(options.perToken)) requireTokenTerms(score, 'perToken');
     const bonus = entropyBonus(checked, options);
     const extensions = [yield* klPenalty(batch, checked, options), bonus].filter(
       (extension) => extension !== undefined,
@@ -127,6 +141,7 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
           channel,
           advantages: yield* source.report(advantages, level),
           terms: [{ of: 'logProbs', channel, gradScores }],
+          tokenLosses: options.perToken ? yield* tokenLossesTask(level, score, inputs, factors) : undefined,
         };
         for (const extension of extensions) result = yield* extension.extend(level, result);
         return result;
@@ -150,11 +165,11 @@ function* policyFactors(
     offPolicyMask(checked, options, advantagesPerToken),
     entropyMask(checked, options),
   ].filter((factor) => factor !== undefined);
-  for (const { perToken, argument } of factors) if (perToken) requireTokenTerms(score, argument);
+  for (const { perToken, argument } of factors) if (perToken) requireTokenWeights(score, argument);
   return factors;
 }
 
-function requireTokenTerms(score: Score, argument: string): void {
+function requireTokenWeights(score: Score, argument: string): void {
   if (score === 'logLikelihood' || score.kind === 'logLikelihood') return;
   rejectTokenWeights(scoreParameters(score), argument);
 }
@@ -179,6 +194,23 @@ function* combine(
 
 function product(values: Float64Array, factors: Float64Array): Sliced<Float64Array> {
   return mapped(values, (value, i) => value * factors[i]);
+}
+
+function checkPerToken(perToken: unknown = false): boolean {
+  if (typeof perToken === 'boolean') return perToken;
+  throw badArgument('ERR_RANGE', 'perToken', 'true or false', describe(perToken));
+}
+
+/** [T] the policy loss of each token, before any aggregation. */
+function* tokenLossesTask(
+  level: TokenLevel,
+  score: Score,
+  inputs: ScoreInputs,
+  factors: Float64Array | undefined,
+): Task<Float64Array> {
+  const terms = yield* tokenTermsTask(level, score, inputs);
+  const ofTokens = factors && (yield* spreadOverTokens(factors, level.checked.cuSeqlens, undefined));
+  return yield* mapped(terms, (term, t) => 0 - term * (ofTokens?.[t] ?? 1));
 }
 
 /** The KL penalty as a term, if there is one. */

@@ -74,6 +74,7 @@ export interface ObjectiveResult {
   terms: readonly Term[];
   groupLosses?: MaybePending<Float64Array> | undefined; // [G]
   advantages?: Float64Array; // [N] or [T]
+  tokenLosses?: Float64Array | undefined; // [T]
   kl?: ScoreChannel; // of the penalty
 }
 

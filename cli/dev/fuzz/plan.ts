@@ -126,6 +126,7 @@ const OPTION_VALUES: Record<string, fc.Arbitrary<unknown>> = {
   entropyQuantile: fc.constant(0), // at any other, entropies that differ by a rounding fall on either side
   entropyAggregation: fc.constantFrom('policy', 'token-mean'),
   entropyNormalizer: POSITIVE,
+  perToken: fc.boolean(),
   distillation: fc.record({ coef: COEFFICIENT }, { requiredKeys: [], noNullPrototype: true }),
   advantage: fc.oneof(
     fc.record({ ...DEVIATION, estimator: ESTIMATOR }, { requiredKeys: [], noNullPrototype: true }),
