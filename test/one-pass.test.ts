@@ -139,6 +139,7 @@ describeBackends('a gradient with the forward pass', (backend) => {
         { rolloutCorrection: { level: 'token' as const, max: 1.1 } },
         { rolloutCorrection: { level: 'sequence' as const, mode: 'mask' as const } },
         { advantage: { estimator: 'opo' as const }, entropy: true },
+        { advantage: { estimator: 'reinforcePlusPlus' as const }, perToken: true },
       ];
       // The emulation is slow: there, each variant with every type and with every loss, but not with each pair of the two.
       const turn = DTYPES.indexOf(dtype) + POLICY_LOSSES.findIndex((loss) => loss.name === name);
@@ -162,7 +163,8 @@ describeBackends('a gradient with the forward pass', (backend) => {
     const advantages = Float64Array.from(batch.targets, () => random.normal());
     const reinforce = defineLoss({ score: 'logLikelihood', objective: advantageWeighted });
     for (const run of [grpoSync, reinforce.runSync] as (typeof grpoSync)[]) {
-      for (const given of [batch, { ...batch, advantages }]) {
+      const tokenWeights = advantages.map(Math.abs);
+      for (const given of [batch, { ...batch, advantages }, { ...batch, tokenWeights }]) {
         const { gradLogits, ...values } = run(given, { backend });
         const { gradLogits: expected, ...others } = run(given, { backend, onNonFinite: 'skip' });
         expect(values).toEqual(others);
