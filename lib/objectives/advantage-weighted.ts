@@ -1,6 +1,7 @@
 // The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i, with its usual additions.
 
 import { ADVANTAGES_OPTIONS, type AdvantagesOptions, advantageRule, estimateAdvantages } from '../advantages.js';
+import { badArgument } from '../errors.js';
 import { gather, scatter } from '../groups.js';
 import type { TokenTerm } from '../kernels.js';
 import { requireGroups } from '../levels/batch.js';
@@ -13,8 +14,8 @@ import {
   weightedSumGradient,
   weightedSumTask,
 } from '../ops/advantage-objective.js';
-import { rejectTokenWeights, scoreParameters } from '../ops/ratio-scores.js';
 import { namesOf } from '../options.js';
+import { rejectTokenWeights, scoreParameters } from '../ratio-score.js';
 import type { Pending, Task } from '../run/task.js';
 import { mapped, type Sliced } from '../slices.js';
 import { type FloatArray, finiteFloats, maskedFinite, objectArgument, typedArray } from '../validate.js';
@@ -83,10 +84,11 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
     const weights = aggregationWeights(options, checked.sequences);
     const source = yield* advantageSource(batch, checked, options);
     const correction = rolloutCorrection(checked, options);
+    if (correction) requireNoOwn(score);
     if (source.perToken) requireTokenTerms(score, 'advantages');
     if (correction?.perToken) requireTokenTerms(score, 'rolloutCorrection');
     const bonus = entropyBonus(checked, options);
-    const extensions = [yield* klPenalty(batch, checked, options), bonus].filter(
+    const extensions = [yield* klPenalty(batch, checked, options, score), bonus].filter(
       (extension) => extension !== undefined,
     );
     const weigh = function* (tokens: KnownTokens & Partial<Pick<TokenLevel, 'logProbs'>>) {
@@ -167,6 +169,12 @@ function* selected(values: Float64Array, mask: Uint8Array | undefined): Sliced<F
 function requireTokenTerms(score: Score, argument: string): void {
   if (score === 'logLikelihood' || score.kind === 'logLikelihood') return;
   rejectTokenWeights(scoreParameters(score), argument);
+}
+
+/** VESPO's score has the rollout log-probs in its ratio already. */
+function requireNoOwn(score: Score): void {
+  if (score === 'logLikelihood' || score.kind !== 'gammaWeight') return;
+  throw badArgument('ERR_RANGE', 'rolloutCorrection', 'none with gammaWeight, whose ratio is to the rollouts', 'one');
 }
 
 /** What multiplies a token's term, and what a sequence's score: advantages, and importance weights if there are any. */
