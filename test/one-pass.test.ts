@@ -136,6 +136,8 @@ describeBackends('a gradient with the forward pass', (backend) => {
         { temperature: 1.3 },
         { klCoef: 0.2 },
         { klCoef: 0.2, klEstimator: 'k2', aggregation: 'token-mean' as const },
+        { klCoef: 0.2, klWeight: 'ratio' as const, klMax: 0.1 },
+        { klCoef: 0.2, klEstimator: 'k1+', klReference: 'old' as const },
         { rolloutCorrection: { level: 'token' as const, max: 1.1 } },
         { rolloutCorrection: { level: 'sequence' as const, mode: 'mask' as const } },
         { advantage: { estimator: 'opo' as const }, entropy: true },

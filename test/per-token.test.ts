@@ -20,6 +20,13 @@ const reinforce = defineLoss({ score: 'logLikelihood', objective: advantageWeigh
 const unclipped = defineLoss({ score: { kind: 'ratio' }, objective: advantageWeighted });
 const LOSSES: NamedLoss[] = [
   ...POLICY_LOSSES.filter(({ name }) => name !== 'dapo' && name !== 'bnpo'), // grpo with other options
+  ...POLICY_LOSSES.filter(({ name }) => ['grpo', 'cispo', 'sapo'].includes(name)).map(
+    (loss): NamedLoss => ({
+      ...loss,
+      name: `${loss.name}, sequence`,
+      options: { ...loss.options, ratioLevel: 'sequence' } as AnyOptions,
+    }),
+  ),
   { name: 'reinforce', over: 'advantages', options: {}, run: reinforce.run, runSync: reinforce.runSync },
   { name: 'ratios', over: 'advantages', options: {}, run: unclipped.run, runSync: unclipped.runSync },
 ];

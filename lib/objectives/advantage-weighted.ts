@@ -4,14 +4,7 @@ import { badArgument, describe } from '../errors.js';
 import { spreadOverTokens } from '../groups.js';
 import type { TokenTerm } from '../kernels.js';
 import { withMask } from '../levels/batch.js';
-import {
-  requireTokenTerms,
-  type Score,
-  type ScoreInputs,
-  scoreTask,
-  tokenRules,
-  tokenTermsTask,
-} from '../levels/scores.js';
+import { type Score, type ScoreInputs, scoreTask, tokenRules, tokenTermsTask } from '../levels/scores.js';
 import { type TokenLevel, type TokensSoFar, tokenCountsTask } from '../levels/token-level.js';
 import {
   AGGREGATION_PARAMETERS,
@@ -20,8 +13,8 @@ import {
   weightedSumGradient,
   weightedSumTask,
 } from '../ops/advantage-objective.js';
-import { rejectTokenWeights, scoreParameters } from '../ops/ratio-scores.js';
 import { namesOf } from '../options.js';
+import { rejectTokenWeights, scoreParameters } from '../ratio-score.js';
 import type { Pending, Task } from '../run/task.js';
 import { mapped, type Sliced } from '../slices.js';
 import { advantageSource, SOURCE_PARAMETERS, type SourceInputs, type SourceParameters } from './advantage-source.js';
@@ -105,12 +98,13 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
     const mask = yield* rejection(given, options);
     const checked = mask ? withMask(given, mask) : given;
     const source = yield* advantageSource(batch, checked, options);
+    if (options.rolloutCorrection !== undefined || batch.rolloutWeights !== undefined) requireNoOwn(score);
     if (source.perToken) requireTokenWeights(score, options.distillation ? 'distillation' : 'advantages');
     const factors = yield* policyFactors(score, batch, checked, options, source.perToken);
     const isLate = source.late || factors.some(({ late }) => late);
-    if (checkPerToken(options.perToken)) requireTokenTerms(score, 'perToken');
+    checkPerToken(options.perToken);
     const bonus = entropyBonus(checked, options);
-    const extensions = [yield* klPenalty(batch, checked, options), bonus].filter(
+    const extensions = [yield* klPenalty(batch, checked, options, score), bonus].filter(
       (extension) => extension !== undefined,
     );
     const weigh = function* (tokens: TokensSoFar) {
@@ -174,6 +168,12 @@ function requireTokenWeights(score: Score, argument: string): void {
   rejectTokenWeights(scoreParameters(score), argument);
 }
 
+/** VESPO's score has the rollout log-probs in its ratio already. */
+function requireNoOwn(score: Score): void {
+  if (score === 'logLikelihood' || score.kind !== 'gammaWeight') return;
+  throw badArgument('ERR_RANGE', 'rolloutCorrection', 'none with gammaWeight, whose ratio is to the rollouts', 'one');
+}
+
 /** What multiplies a token's term, and what a sequence's score: advantages, and all factors of the two. */
 function* combine(
   advantagesPerToken: boolean,
@@ -196,8 +196,8 @@ function product(values: Float64Array, factors: Float64Array): Sliced<Float64Arr
   return mapped(values, (value, i) => value * factors[i]);
 }
 
-function checkPerToken(perToken: unknown = false): boolean {
-  if (typeof perToken === 'boolean') return perToken;
+function checkPerToken(perToken: unknown = false): void {
+  if (typeof perToken === 'boolean') return;
   throw badArgument('ERR_RANGE', 'perToken', 'true or false', describe(perToken));
 }
 

@@ -14,6 +14,7 @@ interface GoldenInput {
   oldLogProbs?: Numbers;
   refLogProbs?: Numbers;
   teacherLogProbs?: Numbers;
+  rolloutLogProbs?: Numbers;
   scores: Numbers;
 }
 
@@ -91,6 +92,11 @@ export function linearGoldenCases(...kinds: string[]): [name: string, golden: Li
   return named(casesIn<LinearGoldenCase>('more.json'), kinds);
 }
 
+/** Of the losses that came later. */
+export function laterGoldenCases(...kinds: string[]): [name: string, golden: GoldenCase][] {
+  return named(casesIn<GoldenCase>('more.json'), kinds);
+}
+
 /** The batch of a case. */
 export function goldenBatch({ input }: GoldenCase) {
   return {
@@ -108,6 +114,7 @@ export function sequenceFields(input: Omit<GoldenInput, 'logits' | 'scores'>) {
     mask: Uint8Array.from(input.mask),
     rewards: Float32Array.from(input.rewards),
     ...(input.oldLogProbs && { oldLogProbs: Float64Array.from(input.oldLogProbs) }),
+    ...(input.rolloutLogProbs && { rolloutLogProbs: Float64Array.from(input.rolloutLogProbs) }),
     ...(input.refLogProbs && { refLogProbs: Float64Array.from(input.refLogProbs) }),
     ...(input.teacherLogProbs && { teacherLogProbs: Float64Array.from(input.teacherLogProbs) }),
   };

@@ -97,10 +97,19 @@ const OPTION_VALUES: Record<string, fc.Arbitrary<unknown>> = {
   ratioMax: mostly([1.3, 5], [1e300, Infinity], 4),
   tauPos: POSITIVE,
   tauNeg: POSITIVE,
+  divergence: fc.constantFrom('tv', 'kl'),
+  kPos: mostly([2, 0, 1], [1e300, 5e-324]),
+  kNeg: mostly([3, 0, 1], [1e300, 5e-324]),
+  lambdaPos: POSITIVE,
+  lambdaNeg: POSITIVE,
   aggregation: fc.constantFrom('sequence-mean', 'token-mean', 'constant-length'),
   maxLength: POSITIVE,
   klCoef: COEFFICIENT,
-  klEstimator: fc.constantFrom('k1', 'k2', 'k3'),
+  klEstimator: fc.constantFrom('k1', 'k2', 'k3', 'k1+', 'k3+', 'abs'),
+  klReference: fc.constantFrom('ref', 'old'),
+  klMax: mostly([0.1, 1, 10], [5e-324, 1e300, Infinity], 4),
+  klWeight: fc.constantFrom('none', 'ratio'),
+  ratioLevel: fc.constantFrom('token', 'sequence', 'sum'),
   entropyCoef: COEFFICIENT,
   rolloutCorrection: fc.record(
     {
@@ -168,9 +177,16 @@ const SCORE_KINDS = [
   'geometricRatio',
   'stoppedRatio',
   'softGate',
+  'trustRegionTv',
+  'trustRegionKl',
+  'logRatio',
+  'gammaWeight',
   'k1',
   'k2',
   'k3',
+  'k1+',
+  'k3+',
+  'abs',
 ];
 const SCORE_PARAMETERS = [
   'epsilonLow',
@@ -181,6 +197,13 @@ const SCORE_PARAMETERS = [
   'ratioMax',
   'tauPos',
   'tauNeg',
+  'kPos',
+  'kNeg',
+  'lambdaPos',
+  'lambdaNeg',
+  'klMax',
+  'klWeight',
+  'ratioLevel',
 ] as const;
 
 const score = fc.record({

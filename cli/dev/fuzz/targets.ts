@@ -45,6 +45,7 @@ function fieldOf(name: string, fields: Fields): unknown {
     case 'logProbs':
       return fields[name]();
     case 'oldLogProbs':
+    case 'samplerLogProbs':
     case 'refLogProbs':
     case 'rolloutLogProbs':
     case 'teacherLogProbs':
@@ -196,7 +197,7 @@ const OPS: Target[] = [
   }),
   op('ratioScores', {
     needs: ['logProbs', 'cuSeqlens'],
-    fields: ['oldLogProbs', 'mask', 'sides', 'tokenWeights'],
+    fields: ['oldLogProbs', 'mask', 'sides', 'tokenWeights', 'samplerLogProbs'],
     complete(_inputs, options, plan) {
       if (plan.variant % 8 !== 0) options.score = scoreOf(plan);
     },
