@@ -1,7 +1,7 @@
 // Groups of sequences: packed side by side, or in any order with a permutation that says which belong together.
 import { badArgument, describe, isArray } from './errors.js';
 import { newArray } from './memory.js';
-import { mapped, type Sliced, slices } from './slices.js';
+import { mapped, raggedSlices, type Sliced, slices } from './slices.js';
 import { arrayOf, typedArray } from './validate.js';
 
 /** Checked groups of a batch. */
@@ -128,4 +128,27 @@ export function groupMembers({ cuGroups, groupOrder }: Groups, g: number): numbe
     const place = cuGroups[g] + k;
     return groupOrder ? groupOrder[place] : place;
   });
+}
+
+/** [N] the tokens of each sequence that the mask keeps. */
+export function* countTokens(cuSeqlens: Int32Array, mask: Uint8Array | undefined): Sliced<Float64Array> {
+  const counts = newArray('cuSeqlens', Float64Array, cuSeqlens.length - 1);
+  yield* raggedSlices(cuSeqlens, (i, begin, end) => {
+    if (!mask) counts[i] += end - begin;
+    else for (let t = begin; t < end; t++) counts[i] += mask[t] === 0 ? 0 : 1;
+  });
+  return counts;
+}
+
+/** [T] for each token that the mask keeps the value of its sequence, for others 0. */
+export function* spreadOverTokens(
+  values: Float64Array,
+  cuSeqlens: Int32Array,
+  mask: Uint8Array | undefined,
+): Sliced<Float64Array> {
+  const spread = newArray('values', Float64Array, cuSeqlens[cuSeqlens.length - 1]);
+  yield* raggedSlices(cuSeqlens, (i, begin, end) => {
+    for (let t = begin; t < end; t++) if (mask?.[t] !== 0) spread[t] = values[i];
+  });
+  return spread;
 }

@@ -3,12 +3,13 @@
  * @module rlvr-kernels
  */
 
-export { type AdvantageEstimator, type AdvantagesInputs, type AdvantagesOptions, advantages } from './advantages.js';
+export { type AdvantagesInputs, advantages } from './advantages.js';
 export type { DeviceTensor } from './cuda/device.js';
 export { RlvrError, type RlvrErrorCode } from './errors.js';
+export type { AdvantageEstimator, AdvantagesOptions } from './estimators.js';
 export { type DenseGroups, fromDense, type GroupIds } from './groups.js';
 export type { HostTensor } from './host-tensor.js';
-export type { BackendName, DType, RatioScoreKind } from './kernels.js';
+export type { BackendName, DType, RatioLevel, RatioScoreKind } from './kernels.js';
 export type { LayerPlaces, LinearGradients } from './layer.js';
 export type { Batch, SequenceBatch, TokenLevelOptions } from './levels/batch.js';
 export {
@@ -28,6 +29,7 @@ export { type CispoOptions, type CispoParameters, cispo, cispoSync } from './los
 export { type ConspoOptions, conspo, conspoSync } from './losses/conspo.js';
 export { type DapoOptions, dapo, dapoSync } from './losses/dapo.js';
 export { type DiscoLossParameters, type DiscoOptions, disco, discoSync } from './losses/disco.js';
+export { type DppoOptions, type DppoParameters, dppo, dppoSync } from './losses/dppo.js';
 export { type DrGrpoOptions, drGrpo, drGrpoSync } from './losses/dr-grpo.js';
 export { type GmpoOptions, gmpo, gmpoSync } from './losses/gmpo.js';
 export { type GrpoOptions, type GrpoParameters, grpo, grpoSync } from './losses/grpo.js';
@@ -40,10 +42,20 @@ export {
   type LossResult,
   type LossValue,
 } from './losses/loss.js';
+export { type LuspoOptions, luspo, luspoSync } from './losses/luspo.js';
 export type { Metrics } from './losses/metrics.js';
-export type { ClipParameters, ClippedRatioParameters, PolicyBatch, PolicyOptions } from './losses/policy.js';
+export type {
+  ClipParameters,
+  ClippedRatioParameters,
+  PolicyBatch,
+  PolicyOptions,
+  RatioLevelParameters,
+} from './losses/policy.js';
+export { type RealOptions, real, realSync } from './losses/real.js';
 export { type SapoOptions, type SapoParameters, sapo, sapoSync } from './losses/sapo.js';
+export { type VespoOptions, type VespoParameters, vespo, vespoSync } from './losses/vespo.js';
 export type { Matrix, MatrixGradientOption } from './matrices.js';
+export type { SourceInputs, SourceParameters } from './objectives/advantage-source.js';
 export { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from './objectives/advantage-weighted.js';
 export { type DiscoParameters, disco as discoObjective } from './objectives/disco.js';
 export { type DiscriminativeParameters, discriminative } from './objectives/discriminative.js';
@@ -51,7 +63,14 @@ export type { EntropyParameters } from './objectives/entropy-bonus.js';
 export { infoNCE } from './objectives/info-nce.js';
 export type { KlInputs, KlParameters } from './objectives/kl-penalty.js';
 export type { LossBatch, LossOptions, Objective } from './objectives/objective.js';
-export type { RolloutCorrection, RolloutParameters } from './objectives/rollout-correction.js';
+export type { MaskParameters, TokenWeightInputs } from './objectives/policy-factors.js';
+export { type RealParameters, real as realObjective } from './objectives/real.js';
+export type {
+  RolloutCorrection,
+  RolloutInputs,
+  RolloutParameters,
+  RolloutRejection,
+} from './objectives/rollout-correction.js';
 export { type ObjectiveValue, type ScoredBatch, scoreObjective } from './objectives/score-objective.js';
 export {
   type AdvantageObjective,
@@ -81,7 +100,6 @@ export {
   linearLogProbsSync,
 } from './ops/linear-log-probs.js';
 export {
-  type RatioScore,
   type RatioScores,
   type RatioScoresBackwardInputs,
   type RatioScoresInputs,
@@ -114,6 +132,7 @@ export {
   tokenLogProbsSync,
 } from './ops/token-log-probs.js';
 export { type Packed, type PaddedBatch, type PaddedLogits, type PaddedTensor, padded } from './padded.js';
+export type { KlEstimator, RatioScore } from './ratio-score.js';
 export { type BackendInfo, backends } from './run/select.js';
 export type { AsyncOptions, BackendOptions } from './run/task.js';
 export { type CosineMarginParameters, cosineMargin } from './schedules.js';

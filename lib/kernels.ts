@@ -10,26 +10,39 @@ export const DTYPE_CODES = { f32: 0, bf16: 1, f16: 2 } as const;
 export type DType = keyof typeof DTYPE_CODES;
 export type DTypeCode = (typeof DTYPE_CODES)[DType];
 
-/** Kinds of ratio score; the numbers are those of native/ops/ratio_scores.h. */
+/** Rules of ratio scores; the numbers are those of native/ops/ratio_scores.h. */
 export const RATIO_SCORE_CODES = {
   ratio: 0,
   clippedRatio: 1,
-  sequenceRatio: 2,
-  geometricRatio: 3,
-  stoppedRatio: 4,
-  softGate: 5,
-  k1: 6,
-  k2: 7,
-  k3: 8,
+  geometricRatio: 2,
+  stoppedRatio: 3,
+  softGate: 4,
+  trustRegionTv: 5,
+  trustRegionKl: 6,
+  logRatio: 7,
+  gammaWeight: 8,
+  k1: 9,
+  k2: 10,
+  k3: 11,
+  'k1+': 12,
+  'k3+': 13,
+  abs: 14,
 } as const;
 /**
  * Kinds of {@link RatioScore}.
  * @useDeclaredType
  */
-export type RatioScoreKind = keyof typeof RATIO_SCORE_CODES;
+export type RatioScoreKind = keyof typeof RATIO_SCORE_CODES | 'sequenceRatio';
 
-export const RATIO_SCORE_KINDS = Object.keys(RATIO_SCORE_CODES) as RatioScoreKind[];
+export const RATIO_SCORE_KINDS = [...Object.keys(RATIO_SCORE_CODES), 'sequenceRatio'] as RatioScoreKind[];
 
+/** What a ratio is of; the numbers are those of native/ops/ratio_scores.h. */
+export const RATIO_LEVEL_CODES = { token: 0, sequence: 1, sum: 2 } as const;
+/**
+ * What an importance ratio is of: a token, exp of the mean log-ratio of its sequence, or exp of their sum.
+ * @useDeclaredType
+ */
+export type RatioLevel = keyof typeof RATIO_LEVEL_CODES;
 /** Rows of a host array, row r at element r * stride. */
 export interface HostMatrix {
   array: HostLogits;
@@ -96,12 +109,20 @@ export interface TokenTerm<A = Float64Array>
     | 'oldLogProbs'
     | 'sides'
     | 'tokenWeights'
+    | 'samplerLogProbs'
+    | 'level'
+    | 'klWeighted'
+    | 'klMax'
     | 'epsilonLow'
     | 'epsilonHigh'
     | 'ratioMin'
     | 'ratioMax'
     | 'tauPos'
     | 'tauNeg'
+    | 'kPos'
+    | 'kNeg'
+    | 'lambdaPos'
+    | 'lambdaNeg'
   > {
   gradScores: A; // [N]
 }
@@ -198,7 +219,7 @@ export interface SequenceLogProbsBackwardArguments {
 }
 
 export interface RatioScoresForwardArguments {
-  kind: (typeof RATIO_SCORE_CODES)[RatioScoreKind];
+  kind: (typeof RATIO_SCORE_CODES)[keyof typeof RATIO_SCORE_CODES];
   logProbs: Float64Array; // [T]
   oldLogProbs: Float64Array | undefined; // [T]
   mask: Uint8Array | undefined; // [T]
@@ -206,12 +227,20 @@ export interface RatioScoresForwardArguments {
   sequences: number; // N
   sides: Float64Array | undefined; // [N]
   tokenWeights: Float64Array | undefined; // [T]
+  samplerLogProbs: Float64Array | undefined; // [T]
+  level: (typeof RATIO_LEVEL_CODES)[RatioLevel];
+  klWeighted: boolean;
+  klMax: number;
   epsilonLow: number;
   epsilonHigh: number;
   ratioMin: number;
   ratioMax: number;
   tauPos: number;
   tauNeg: number;
+  kPos: number;
+  kNeg: number;
+  lambdaPos: number;
+  lambdaNeg: number;
   scores: Float64Array; // [N] out
   tokenCounts: Float64Array; // [N] out
   scoreGrads: Float64Array; // [T] out

@@ -39,12 +39,19 @@ const OPTIONS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   maxcompletionlength: ['maxLength'],
   maxresponselength: ['maxLength'],
   normadvbystdingrpo: ['advantage.estimator'],
+  rewardweights: ['advantage.weights', 'weights'],
   rolloutis: ['rolloutCorrection.level'],
+  rolloutisbatchnormalize: ['rolloutCorrection.normalize'],
   rolloutisthreshold: ['rolloutCorrection.max'],
+  rolloutrs: ['rolloutCorrection.reject'],
+  rolloutrsthreshold: ['rolloutCorrection.reject.max'],
   sapotemperatureneg: ['tauNeg'],
   sapotemperaturepos: ['tauPos'],
-  scalerewards: ['advantage.estimator'],
+  scalerewards: ['advantage.scale', 'scale'],
+  offpolicymaskthreshold: ['offPolicyMask.delta'],
+  usebiascorrectionkl: ['klWeight'],
   tisimpratiocap: ['rolloutCorrection.max'],
+  topentropyquantile: ['entropyQuantile'],
   vllmimportancesamplingcap: ['rolloutCorrection.max'],
   vllmimportancesamplingcorrection: ['rolloutCorrection'],
 };
@@ -66,6 +73,9 @@ const BATCH_FIELDS = [
   'oldLogProbs',
   'refLogProbs',
   'rolloutLogProbs',
+  'rolloutWeights',
+  'teacherLogProbs',
+  'tokenWeights',
 ] as const;
 
 /** Those, and the inputs of every op. */
@@ -76,7 +86,7 @@ const FIELDS = [
   'gradScores',
   'scoreGrads',
   'sides',
-  'tokenWeights',
+  'samplerLogProbs',
   'logSumExp',
   'gradLogProbs',
   'entropy',
@@ -96,6 +106,8 @@ const FIELDS_ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   responsemask: ['mask'],
   samplinglogprobs: ['rolloutLogProbs'],
   samplingpertokenlogps: ['rolloutLogProbs'],
+  rolloutisweights: ['rolloutWeights'],
+  teacherlogps: ['teacherLogProbs'],
 };
 
 /** What has been read of an object, each name once. */

@@ -71,7 +71,9 @@ const POLICY_LOSSES = [
 
 /** With a KL penalty: a batch without tokens still teaches nothing. */
 const KL_LOSSES = AGGREGATIONS.flatMap((aggregation) =>
-  (['k1', 'k2', 'k3'] as const).map((klEstimator) => grpoRun({ ...aggregation, klCoef: 0.5, klEstimator })),
+  (['k1', 'k2', 'k3', 'k3+', 'abs'] as const).map((klEstimator) =>
+    grpoRun({ ...aggregation, klCoef: 0.5, klEstimator }),
+  ),
 );
 
 async function expectNothingLearnt({ run }: LossRun, batch: PolicyBatch, backend: BackendName): Promise<void> {

@@ -51,6 +51,15 @@ function grpoWith(fixed: GrpoOptions): Loss {
 }
 
 const CONSPO = { tau: 0.3, margin: 0.05, temperature: 1.2, entropy: true, logProbs: true };
+const MASKS = {
+  offPolicyMask: { delta: 0.05 },
+  entropyQuantile: 0.4,
+  distillation: { coef: 0.5 },
+  perToken: true,
+  advantage: { estimator: 'reinforcePlusPlusBaseline' },
+} as const;
+const taught = (batch: TestBatch) => ({ ...batch, teacherLogProbs: batch.refLogProbs });
+const weighted = (batch: TestBatch) => ({ ...batch, tokenWeights: batch.refLogProbs.map((_, t) => (t % 3) / 2) });
 const SOFT_GATE = { kind: 'softGate' } as const;
 
 /** A loss that a user might write: sum of (i + 1) s_i^2 / 2. */
@@ -68,6 +77,16 @@ const LOSSES: Record<string, Loss> = {
   grpo: grpoWith({}),
   'grpo, KL, token-mean': grpoWith({ klCoef: 0.1, aggregation: 'token-mean', logProbs: true }),
   'grpo, opo': grpoWith({ advantage: { estimator: 'opo' }, temperature: 0.8 }),
+  'grpo, weights, in one pass': {
+    onePass: true,
+    run: (batch, options) => grpo(weighted(batch), options),
+    runSync: (batch, options) => grpoSync(weighted(batch), options),
+  },
+  'grpo, masks and a teacher': {
+    run: (batch, options) => grpo(taught(batch), { ...MASKS, ...options }),
+    runSync: (batch, options) => grpoSync(taught(batch), { ...MASKS, ...options }),
+    readsBetween: true,
+  },
   'grpo, discriminative': grpoWith({ form: 'discriminative', entropy: true }),
   'disco, constrained': {
     run: (batch, options) => disco(batch, { klConstraint: { beta: 1 }, ...options }),

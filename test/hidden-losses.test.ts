@@ -69,6 +69,18 @@ describeBackends('losses from hidden states', (backend) => {
     expectClose(valuesOf(actual.gradHidden), gradHidden, 1e-5, 'gradHidden');
   });
 
+  test('masks and a teacher: as from logits', () => {
+    const { hidden, weight, bias, ...rollouts } = hiddenBatch(2);
+    const taught = { ...rollouts, teacherLogProbs: rollouts.refLogProbs };
+    const options = { entropyQuantile: 0.4, offPolicyMask: { delta: 0.05 }, distillation: { coef: 0.5 }, backend };
+    const actual = rlvr.grpoSync({ hidden, weight, bias, ...taught }, { ...options, perToken: true });
+    const logits = Float32Array.from(logitsOf({ hidden, weight, bias }));
+    const expected = rlvr.grpoSync({ logits, ...taught }, { ...options, perToken: true });
+    expect(actual.loss).toBeCloseTo(expected.loss, 5);
+    expectClose(actual.tokenLosses!, expected.tokenLosses!, 1e-5, 'tokenLosses');
+    expect(valuesOf(actual.gradHidden).some((x) => x !== 0)).toBe(true);
+  });
+
   test('places: out, accumulate, none, and none of all', () => {
     const batch = hiddenBatch(3, 2);
     const all = rlvr.conspoSync(batch, { backend });

@@ -101,7 +101,7 @@ describeBackends('known failures', (backend) => {
     });
 
     test('on-policy the loss may be 0; the gradient is not: it is the policy gradient', () => {
-      const { oldLogProbs: _old, ...batch } = fromLogProbs(fullBatch(8, { groups: 4 }));
+      const { oldLogProbs: _old, rolloutLogProbs: _rollout, ...batch } = fromLogProbs(fullBatch(8, { groups: 4 }));
       const { gradLogProbs, advantages } = runSync(batch, { ...own, aggregation: 'sequence-mean', backend });
       const N = batch.rewards.length;
       const expected = new Float64Array(batch.mask.length);

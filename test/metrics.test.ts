@@ -34,7 +34,7 @@ const OF_ROLLOUTS = [
 ] as const;
 
 const WITHOUT_RATIOS = ['conspo', 'disco', 'disco, plain difference'];
-const WITHOUT_CLIP = [...WITHOUT_RATIOS, 'disco on ratios', 'sapo'];
+const WITHOUT_CLIP = [...WITHOUT_RATIOS, 'disco on ratios', 'sapo', 'vespo', 'real'];
 
 type MetricsBatch = ReturnType<typeof metricsBatch>;
 
@@ -109,6 +109,7 @@ function expectedOfClips(name: string, batch: MetricsBatch, sides: ArrayLike<num
   const bounds: Record<string, [low: number, high: number]> = {
     dapo: [0.8, 1.28],
     gspo: [0.97, 1.05],
+    luspo: [0.97, 1.05],
     gmpo: [Math.exp(-0.3), Math.exp(0.2)],
     cispo: [0.7, 1.3],
   };
@@ -117,7 +118,13 @@ function expectedOfClips(name: string, batch: MetricsBatch, sides: ArrayLike<num
     const own = tokensOf(batch, i);
     const whole = Math.exp(mean(own.map((t) => logProbs[t] - oldLogProbs[t])));
     for (const t of own) {
-      const ratio = name === 'gspo' ? whole : Math.exp(logProbs[t] - oldLogProbs[t]);
+      if (name === 'dppo') {
+        const moved = Math.exp(logProbs[t]) - Math.exp(oldLogProbs[t]);
+        counts.low += sides[i] <= 0 && moved < -0.05 ? 1 : 0;
+        counts.high += sides[i] > 0 && moved > 0.04 ? 1 : 0;
+        continue;
+      }
+      const ratio = name === 'gspo' || name === 'luspo' ? whole : Math.exp(logProbs[t] - oldLogProbs[t]);
       counts.low += ratio < low && (name === 'cispo' || sides[i] < 0) ? 1 : 0;
       counts.high += ratio > high && (name === 'cispo' || sides[i] > 0) ? 1 : 0;
     }
@@ -222,10 +229,11 @@ describeBackends('metrics', (backend) => {
 
   const grpo = NAMED_LOSSES[0];
 
-  test.each(['k1', 'k2', 'k3'] as const)('kl: the token mean of %s', (klEstimator) => {
+  test.each(['k1', 'k2', 'k3', 'k1+', 'k3+', 'abs'] as const)('kl: the token mean of %s', (klEstimator) => {
     const batch = metricsBatch(4);
     const d = kept(batch).map((t) => batch.refLogProbs[t] - batch.logProbs[t]);
-    const estimates = { k1: d.map((x) => -x), k2: d.map((x) => x ** 2 / 2), k3: d.map((x) => Math.exp(x) - x - 1) };
+    const [k1, k3] = [d.map((x) => -x), d.map((x) => Math.exp(x) - x - 1)];
+    const estimates = { k1, 'k1+': k1, k2: d.map((x) => x ** 2 / 2), k3, 'k3+': k3, abs: d.map(Math.abs) };
     const { metrics } = grpo.runSync(batch, { klCoef: 1e-3, klEstimator, backend });
     expectCloseNumber(metrics.kl!, mean(estimates[klEstimator]), 1e-12);
   });

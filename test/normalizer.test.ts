@@ -19,7 +19,13 @@ import {
 } from './support/named-losses.js';
 
 const ADDITIONS = fc.record({
-  kl: fc.option(fc.record({ klCoef: fc.constant(0.3), klEstimator: fc.constantFrom('k1', 'k2', 'k3') })),
+  kl: fc.option(
+    fc.record({
+      klCoef: fc.constant(0.3),
+      klEstimator: fc.constantFrom('k1', 'k2', 'k3', 'abs'),
+      klWeight: fc.constantFrom('none', 'ratio'),
+    }),
+  ),
   rolloutCorrection: fc.option(fc.constantFrom({ level: 'sequence', max: 1.5 } as const), { nil: undefined }),
   estimator: fc.constantFrom('grpo', 'drGrpo', 'rloo', 'opo'),
 });

@@ -136,9 +136,12 @@ describeBackends('a gradient with the forward pass', (backend) => {
         { temperature: 1.3 },
         { klCoef: 0.2 },
         { klCoef: 0.2, klEstimator: 'k2', aggregation: 'token-mean' as const },
+        { klCoef: 0.2, klWeight: 'ratio' as const, klMax: 0.1 },
+        { klCoef: 0.2, klEstimator: 'k1+', klReference: 'old' as const },
         { rolloutCorrection: { level: 'token' as const, max: 1.1 } },
         { rolloutCorrection: { level: 'sequence' as const, mode: 'mask' as const } },
         { advantage: { estimator: 'opo' as const }, entropy: true },
+        { advantage: { estimator: 'reinforcePlusPlus' as const }, perToken: true },
       ];
       // The emulation is slow: there, each variant with every type and with every loss, but not with each pair of the two.
       const turn = DTYPES.indexOf(dtype) + POLICY_LOSSES.findIndex((loss) => loss.name === name);
@@ -162,7 +165,8 @@ describeBackends('a gradient with the forward pass', (backend) => {
     const advantages = Float64Array.from(batch.targets, () => random.normal());
     const reinforce = defineLoss({ score: 'logLikelihood', objective: advantageWeighted });
     for (const run of [grpoSync, reinforce.runSync] as (typeof grpoSync)[]) {
-      for (const given of [batch, { ...batch, advantages }]) {
+      const tokenWeights = advantages.map(Math.abs);
+      for (const given of [batch, { ...batch, advantages }, { ...batch, tokenWeights }]) {
         const { gradLogits, ...values } = run(given, { backend });
         const { gradLogits: expected, ...others } = run(given, { backend, onNonFinite: 'skip' });
         expect(values).toEqual(others);

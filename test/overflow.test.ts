@@ -268,6 +268,7 @@ describe('losses of extreme numbers are finite, or refused alike on every backen
     normalizer: positive,
     maxLength: positive,
     klCoef: extremes.filter((x) => x >= 0),
+    klMax: positive,
     tauPos: positive,
     tauNeg: positive,
     ratioMin: fc.constantFrom(0, 1, 5, 1e308),

@@ -5,17 +5,20 @@ import {
   bnpoSync,
   cispoSync,
   dapoSync,
+  dppoSync,
   drGrpoSync,
   gmpoSync,
   grpoSync,
   gspoSync,
+  realSync,
   sapoSync,
   tokenLogProbsSync,
+  vespoSync,
 } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber, expectFinite } from './support/compare.js';
 import { rlvrError } from './support/errors.js';
-import { asInOracle, goldenBatch, goldenCases } from './support/golden.js';
+import { asInOracle, goldenBatch, goldenCases, laterGoldenCases } from './support/golden.js';
 import { expectGradient, numericGradient } from './support/losses.js';
 import {
   type AnyOptions,
@@ -42,6 +45,9 @@ const GOLDEN: Record<string, string> = {
   sapo: 'sapo',
 };
 
+/** What multiplies a log-prob is a constant in these: their gradient is not the derivative of the value. */
+const HELD = ['cispo', 'dppo', 'vespo'];
+
 const lossNamed = (name: string) => NAMED_LOSSES.find((loss) => loss.name === name)!;
 
 /** What each name stands for (spec section 5). */
@@ -49,13 +55,17 @@ const DEFAULTS: Record<string, AnyOptions> = {
   dapo: { epsilonHigh: 0.28, aggregation: 'token-mean' },
   bnpo: { aggregation: 'token-mean' },
   drGrpo: { aggregation: 'constant-length', advantage: { estimator: 'drGrpo' } },
+  luspo: { aggregation: 'constant-length', maxLength: 1 },
   cispo: { aggregation: 'token-mean' },
+  dppo: { aggregation: 'token-mean' },
+  vespo: { aggregation: 'token-mean' },
 };
 
 const GROUP_ORACLES: Record<string, [keyof typeof GROUP_FORMS, GroupScore, object]> = {
   conspo: ['infoNCE', 'logLikelihood', { tau: 0.1 }],
   'grpo, discriminative': ['discriminative', 'clipped', {}],
   disco: ['disco', 'logLikelihood', { tau: 10 }],
+  real: ['real', 'logRatio', { tau: 0.5 }],
   'disco on ratios': ['disco', 'ratio', { tau: 1 }],
   'disco, plain difference': ['disco', 'logLikelihood', { tau: null }],
 };
@@ -89,6 +99,18 @@ describeBackends('every loss', (backend) => {
       expectClose(result.gradLogits, golden.expected.gradLogits, 2e-6);
     });
 
+    test.each(laterGoldenCases('dppo', 'vespo', 'luspo', 'real'))('%s', (_name, golden) => {
+      const { runSync } = lossNamed(golden.kind);
+      const batch = goldenBatch(golden);
+      const options = { ...golden.options, logProbs: true, backend };
+      const result = runSync(batch, options);
+      expectCloseNumber(result.loss, golden.expected.loss, 2e-6, 1e-2);
+      expectClose(result.gradLogits, golden.expected.gradLogits, 2e-6);
+      const { logits: _logits, targets: _targets, ...rest } = batch;
+      const fromLogProbs = runSync({ ...rest, logProbs: result.logProbs! }, options);
+      expectClose(fromLogProbs.gradLogProbs, golden.expected.gradLogProbs, 2e-6);
+    });
+
     test.each(goldenCases('grpoDiscriminative'))('%s', (_name, golden) => {
       const options: AnyOptions = { ...golden.options, form: 'discriminative', backend };
       const result = lossNamed('grpo, discriminative').runSync(goldenBatch(golden), options);
@@ -100,7 +122,7 @@ describeBackends('every loss', (backend) => {
   describe.each(byName(NAMED_LOSSES))('%s', (name, loss) => {
     const options = { ...loss.options, backend };
 
-    if (name !== 'cispo') {
+    if (!HELD.includes(name)) {
       test('finite differences down to the logits', () => {
         const batch = fullBatch(3);
         expectGradient(backend, batch, (moved, on) => loss.runSync(moved, { ...options, backend: on }));
@@ -117,7 +139,7 @@ describeBackends('every loss', (backend) => {
           expectClose(gradLogProbs, expected.gradient, 1e-11);
           const { gradLogits, logProbs } = loss.runSync(batch, { ...options, logProbs: true });
           const largest = Math.max(0, ...logProbs!.map(Math.abs)); // spec section 8: 1 / tau magnifies every rounding
-          const tolerance = 2e-6 * (name === 'conspo' ? Math.max(1, largest / 0.1) : 1);
+          const tolerance = 2e-6 * Math.max(1, largest / ({ conspo: 0.1, real: 0.5 }[name] ?? Infinity));
           expectClose(gradLogits, oracleOf(loss, batch).gradient, tolerance);
         }),
         { numRuns: 15 },
@@ -178,9 +200,21 @@ describeBackends('every loss', (backend) => {
       const result = loss.runSync({ ...batch, oldLogProbs }, options);
       expectFinite([result.loss, result.scores, result.gradLogProbs]);
       expect(Math.hypot(...result.gradLogProbs)).toBeGreaterThan(0);
-      if (['cispo', 'conspo', 'disco', 'disco, plain difference'].includes(name)) return; // no gradient through a ratio
+      if ([...HELD, 'conspo', 'disco', 'disco, plain difference'].includes(name)) return; // no gradient through a ratio
       expect(Array.from(result.gradLogProbs).filter((g, t) => g !== 0 && t % 6 < 4)).toEqual([]);
     });
+  });
+
+  test.each(HELD)('%s: finite differences with the weights held', (name) => {
+    const { runSync, options } = lossNamed(name);
+    const batch = fullBatch(3);
+    const { gradLogits, logProbs } = runSync(batch, { ...options, logProbs: true, backend });
+    const { logits: _logits, targets: _targets, ...rest } = batch;
+    const { gradLogProbs } = runSync({ ...rest, logProbs: logProbs! }, { ...options, backend: 'reference' });
+    expect(Math.hypot(...gradLogits)).toBeGreaterThan(0);
+    const value = (moved: FullBatch) =>
+      tokenLogProbsSync(moved, { backend: 'reference' }).logProbs.reduce((sum, l, t) => sum + gradLogProbs[t] * l, 0);
+    expectClose(gradLogits, numericGradient(batch, value, 2 ** -8), 1e-6, 'finite differences');
   });
 
   test('cispo: finite differences with the ratios held', () => {
@@ -219,10 +253,17 @@ describeBackends('every loss', (backend) => {
       ['bnpo', { ...tokenMean, ...clip(0.2, 0.2) }],
       ['drGrpo', drGrpoDefaults as AnyOptions],
       ['gspo', { ...policy, ...clip(3e-4, 4e-4) }],
+      [
+        'luspo',
+        { ...policy, ...clip(3e-4, 4e-4), aggregation: 'constant-length', maxLength: 1, ratioLevel: 'sequence' },
+      ],
       ['gmpo', { ...policy, ...clip(0.4, 0.4) }],
       ['cispo', { ...tokenMean, ratioMin: 0, ratioMax: 5 }],
+      ['dppo', { ...tokenMean, ...clip(0.2, 0.2), divergence: 'tv', ratioMax: 20 }],
+      ['vespo', { ...tokenMean, kPos: 2, lambdaPos: 3, kNeg: 3, lambdaNeg: 2 }],
       ['sapo', { ...policy, tauPos: 1, tauNeg: 1.05 }],
       ['conspo', { tau: 0.1, margin: 0 }],
+      ['real', { tau: 0.5 }],
       ['disco', { score: 'logLikelihood', tau: 10 }],
     ])('%s', (name, defaults) => {
       const { runSync } = lossNamed(name);
@@ -261,6 +302,11 @@ describeBackends('every loss', (backend) => {
     ['gmpo', () => gmpoSync(fullBatch(1), { epsilonHigh: NaN, backend }), 'epsilonHigh: expected'],
     ['cispo', () => cispoSync(fullBatch(1), { ratioMin: 2, ratioMax: 1, backend }), 'ratioMax: expected'],
     ['sapo', () => sapoSync(fullBatch(1), { tauPos: 0, backend }), 'tauPos: expected'],
+    ['dppo', () => dppoSync(fullBatch(1), { divergence: 'js' as never, backend }), 'divergence: expected'],
+    ['vespo', () => vespoSync(fullBatch(1), { lambdaPos: 0, backend }), 'lambdaPos: expected'],
+    ['vespo', () => vespoSync(fullBatch(1), { kNeg: -1, backend }), 'kNeg: expected'],
+    ['real', () => realSync(fullBatch(1), { tau: 0, backend }), 'tau: expected'],
+    ['cispo', () => cispoSync(fullBatch(1), { ratioLevel: 'group' as never, backend }), 'ratioLevel: expected'],
     ['dapo', () => dapoSync(fullBatch(1), { dualClip: 0.5, backend }), 'dualClip: expected'],
     ['bnpo', () => bnpoSync(fullBatch(1), { delta: 0, backend }), 'delta: expected'],
     ['grpo', () => grpoSync(fullBatch(1), { normalizer: 0, backend }), 'normalizer: expected'],

@@ -27,6 +27,8 @@ const batch = () => ({ ...fullBatch(17), advantages: undefined });
 /** Options that change something, each other than the default. */
 const OPTIONS: Partial<Record<LossName, object>> = {
   conspo: { tau: 0.5, margin: 0.2 },
+  vespo: { kPos: 1, klCoef: 0.1, advantage: { estimator: 'rloo' }, normalizer: 3 },
+  real: { tau: 0.3, normalizer: 3 },
   disco: { tau: 0.5, klConstraint: { beta: 10, delta: 0 } },
 };
 const further = {

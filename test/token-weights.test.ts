@@ -17,9 +17,14 @@ const SCORES: RatioScore[] = [
   { kind: 'sequenceRatio', epsilonLow: 0.03, epsilonHigh: 0.05 },
   { kind: 'stoppedRatio', ratioMin: 0.8, ratioMax: 1.2 },
   { kind: 'softGate', tauPos: 1, tauNeg: 2 },
+  { kind: 'sequenceRatio', epsilonLow: 0.03, epsilonHigh: 0.05, dualClip: 1.1 },
+  { kind: 'stoppedRatio', ratioLevel: 'sequence', ratioMin: 0.9, ratioMax: 1.1 },
+  { kind: 'softGate', ratioLevel: 'sequence', tauPos: 1, tauNeg: 2 },
   { kind: 'k1' },
   { kind: 'k2' },
   { kind: 'k3' },
+  { kind: 'k3+' },
+  { kind: 'abs' },
 ];
 
 interface Inputs {
@@ -66,6 +71,10 @@ function termOf(score: RatioScore, d: number, logProb: number, side: number): Te
       return [d, 1];
     case 'k2':
       return [d ** 2 / 2, d];
+    case 'abs':
+      return [Math.abs(d), Math.sign(d)];
+    case 'k3+':
+      return [Math.exp(-d) + d - 1, d];
     default: // k3
       return [Math.exp(-d) + d - 1, 1 - Math.exp(-d)];
   }
@@ -82,7 +91,7 @@ function plainScores(score: RatioScore, { logProbs, oldLogProbs, cuSeqlens, mask
     const average = own.reduce((sum, t) => sum + gap(t), 0) / own.length;
     for (const t of own) {
       const weight = tokenWeights?.[t] ?? 1;
-      const d = score.kind === 'sequenceRatio' ? average : gap(t);
+      const d = score.kind === 'sequenceRatio' || score.ratioLevel === 'sequence' ? average : gap(t);
       const [value, slope, clipped] = termOf(score, d, logProbs[t], sides?.[i] ?? tokenWeights?.[t] ?? 0);
       scores[i] += (weight * value) / own.length;
       const flows = Math.abs(logProbs[t] - (oldLogProbs?.[t] ?? logProbs[t])) <= 20 || score.kind === 'stoppedRatio';

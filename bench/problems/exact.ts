@@ -37,13 +37,39 @@ function tokenTerm(kind: RatioScoreKind, d: number, positive: boolean, logProb: 
       const s = 1 / (1 + Math.exp(-tau * (r - 1)));
       return [(4 / tau) * s, 4 * s * (1 - s) * r];
     }
+    case 'trustRegionTv':
+    case 'trustRegionKl': {
+      const weight = isTrusted(kind, logProb, logProb - d, positive) ? Math.min(r, 20) : 0;
+      return [weight * logProb, weight];
+    }
     case 'k2':
       return [d ** 2 / 2, d];
     case 'k3':
       return [1 / r - 1 + d, 1 - 1 / r];
-    default: // sequenceRatio, k1
+    case 'k3+':
+      return [1 / r - 1 + d, d];
+    case 'k1+':
+      return [d, d];
+    case 'abs':
+      return [Math.abs(d), Math.sign(d)];
+    default: // sequenceRatio, gammaWeight, logRatio, k1
       return [d, 1];
   }
+}
+
+/** Whether a token has not left its trust region. */
+function isTrusted(kind: RatioScoreKind, logProb: number, oldLogProb: number, positive: boolean): boolean {
+  const [p, q] = [Math.exp(logProb), Math.exp(oldLogProb)];
+  const kl = q * Math.log(q / p) + (1 - q) * Math.log((1 - q) / (1 - p));
+  const moved = kind === 'trustRegionTv' ? p - q : Math.sign(p - q) * kl;
+  return positive ? moved <= 0.2 : moved >= -0.2;
+}
+
+/** The weight of a sequence's mean log-prob in gammaWeight. */
+function gammaWeight(sum: number, positive: boolean): number {
+  const [k, lambda] = positive ? [2, 3] : [3, 2];
+  const log = Math.max(Math.min(sum, 20), Math.log(1e-8));
+  return Math.exp(lambda + k * log - lambda * Math.exp(log));
 }
 
 /** The score from the mean of the terms, and the factor on their derivatives. */
@@ -66,13 +92,18 @@ export function exactRatioScores(kind: RatioScoreKind, rollouts: ScoredRollouts)
   const scoreGrads = new Float64Array(logProbs.length);
   eachSequence(cuSeqlens, (i, begin, end) => {
     const positive = advantages[i] > 0;
-    let sum = 0;
+    let [sum, logProbSum] = [0, 0];
     for (let t = begin; t < end; t++) {
       const [value, derivative] = tokenTerm(kind, logProbs[t] - oldLogProbs[t], positive, logProbs[t]);
       sum += value;
+      logProbSum += logProbs[t];
       scoreGrads[t] = derivative / (end - begin);
     }
-    const [score, factor] = scoreOf(kind, sum / (end - begin), positive);
+    const weight = gammaWeight(sum, positive);
+    const [score, factor] =
+      kind === 'gammaWeight'
+        ? [(weight * logProbSum) / (end - begin), weight]
+        : scoreOf(kind, sum / (end - begin), positive);
     scores[i] = score;
     for (let t = begin; t < end; t++) scoreGrads[t] *= factor;
   });

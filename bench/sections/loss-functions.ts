@@ -33,7 +33,7 @@ export const LOSSES = Object.fromEntries(LOSS_NAMES.map((name) => [name, lossFun
 >;
 
 /** Those that know a row's scale before they have seen all rows: for the others it can be deferred. */
-const OF_TOKENS: ReadonlySet<string> = new Set<LossName>(['grpo', 'dapo', 'bnpo', 'drGrpo', 'cispo', 'sapo']);
+const OF_TOKENS: ReadonlySet<string> = new Set<LossName>(['grpo', 'dapo', 'bnpo', 'drGrpo', 'cispo', 'dppo', 'sapo']);
 
 export const canDefer = (name: string): boolean => !OF_TOKENS.has(name);
 

@@ -1,5 +1,6 @@
 // What the sections on rollouts share: contenders of the sequence and the group level, whose answers are known exactly.
 import type { RatioScoreKind } from '../../lib/index.js';
+import { KL_ESTIMATORS } from '../../lib/ratio-score.js';
 import { normError, requireWithin } from '../problems/float64.js';
 import { type Lengths, type ScoredRollouts, scoredRollouts } from '../problems/rollouts.js';
 import { formatShape } from '../report/figures.js';
@@ -46,7 +47,7 @@ export function exactContender(
 /** The KL estimators take no sides. */
 export function ratioInputs({ logProbs, oldLogProbs, cuSeqlens, advantages }: ScoredRollouts, kind: RatioScoreKind) {
   const inputs = { logProbs, oldLogProbs, cuSeqlens };
-  return /^k\d$/.test(kind) ? inputs : { ...inputs, sides: advantages };
+  return KL_ESTIMATORS.some((estimator) => estimator === kind) ? inputs : { ...inputs, sides: advantages };
 }
 
 /** One experiment on the rollouts that a plan asks for. */

@@ -50,6 +50,7 @@ const settings: Partial<Record<LossName, Setting>> = {
   drGrpo: { says: 'KL 0.08', options: () => ({ maxLength: maxTokens, klCoef: 0.08 }) },
   // A step here moves log-probs by hundredths and more: epsilons of 3e-4 would clip nearly all of each second update.
   gspo: { says: 'here 0.05, KL 0.2', options: () => ({ epsilonLow: 0.05, epsilonHigh: 0.05, klCoef }) },
+  luspo: { says: 'here 0.05, KL 0.2', options: () => ({ epsilonLow: 0.05, epsilonHigh: 0.05, klCoef }) },
   disco: { says: 'here 0.2', options: () => ({ tau: 0.2 }) },
 };
 

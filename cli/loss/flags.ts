@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import { KL_ESTIMATORS } from '../../lib/ratio-score.js';
 import { numberWithin } from '../options.js';
 
 /** One option of a loss. */
@@ -26,6 +27,19 @@ function word<const W extends string>(words: readonly W[], description: string, 
   return { argument: '<name>', description: `${words.join(', ')}: ${description}`, parse, needs };
 }
 
+/** Those of one reward per rollout. */
+const ESTIMATORS = [
+  'grpo',
+  'drGrpo',
+  'rloo',
+  'opo',
+  'maxRl',
+  'passK',
+  'gpg',
+  'reinforcePlusPlus',
+  'reinforcePlusPlusBaseline',
+] as const;
+
 function temperatureOrNone(text: string): number | 'none' {
   return text === 'none' ? text : numberWithin({ above: 0 })(text);
 }
@@ -34,32 +48,48 @@ function temperatureOrNone(text: string): number | 'none' {
 export const flagTable = {
   positiveThreshold: number('a rollout is positive if its reward is above this (default 0)'),
   normalizer: number("replaces the objective's whole denominator, for micro-batches", { above: 0 }),
-  advantage: word(['grpo', 'drGrpo', 'rloo', 'opo'], 'how rewards become advantages (default grpo)'),
+  advantage: word(ESTIMATORS, 'how rewards become advantages (default grpo)'),
   ddof: number('standard deviation: 1 of a sample (default), 0 of a population', { min: 0, max: 1, integer: true }, [
     'advantage',
     'grpo',
   ]),
   advantageEps: number('added to the standard deviation (default 1e-4)', { min: 0 }, ['advantage', 'grpo']),
+  advantageScale: word(['group', 'batch', 'none'], 'whose standard deviation divides (default group)', [
+    'advantage',
+    'grpo',
+  ]),
   aggregation: word(['sequence-mean', 'token-mean', 'constant-length'], 'how sequences are weighted'),
   maxLength: number('tokens that constant-length divides by; drGrpo must have it', { min: 1, integer: true }, [
     'aggregation',
     'constant-length',
   ]),
   klCoef: number('weight of the KL penalty to ref_logprobs (default 0)', { min: 0 }),
-  klEstimator: word(['k1', 'k2', 'k3'], 'estimator of the KL (default k3)', ['klCoef']),
+  klEstimator: word(KL_ESTIMATORS, 'estimator of the KL (default k3)', ['klCoef']),
+  klReference: word(['ref', 'old'], 'KL to ref_logprobs (default), or to old_logprobs', ['klCoef']),
+  klMax: number("cap of a token's estimate (default none)", { above: 0 }, ['klCoef']),
+  klWeight: word(['none', 'ratio'], 'multiply the estimates by ratios (default none)', ['klCoef']),
   rolloutCorrection: word(['token', 'sequence'], 'weight by exp(old_logprobs - rollout_logprobs)'),
   rolloutMode: word(['truncate', 'mask'], 'clamp these weights (default), or drop those outside', [
     'rolloutCorrection',
   ]),
   rolloutMin: number('their lower bound (default 0)', { min: 0 }, ['rolloutCorrection']),
   rolloutMax: number('their upper bound (default 2)', { min: 0 }, ['rolloutCorrection']),
-  epsilonLow: number('lower clip of the ratio', { min: 0 }),
-  epsilonHigh: number('upper clip of the ratio', { min: 0 }),
+  epsilonLow: number('lower clip of the ratio (dppo: bound of the move down)', { min: 0 }),
+  epsilonHigh: number('upper clip of the ratio (dppo: bound of the move up)', { min: 0 }),
   dualClip: number('cap of the ratio where advantages are negative (default none)', { min: 1 }),
   delta: number('bound of the unclipped ratio (default none)', { above: 0 }),
+  ratioLevel: word(
+    ['token', 'sequence', 'sum'],
+    "of what the ratio is: a token, or a sequence's mean or summed log-ratio",
+  ),
+  divergence: word(['tv', 'kl'], 'how far a probability has moved (default tv)'),
+  kPos: number('exponent of the weight where the advantage is not negative (default 2)', { min: 0 }),
+  lambdaPos: number('lambda of the weight there (default 3)', { above: 0 }),
+  kNeg: number('exponent where the advantage is negative (default 3)', { min: 0 }),
+  lambdaNeg: number('lambda there (default 2)', { above: 0 }),
   form: word(['advantage', 'discriminative'], 'advantage-weighted (default), or as the gap of mean scores'),
   ratioMin: number('lower bound of the ratio itself (default 0)', { min: 0 }),
-  ratioMax: number('upper bound of the ratio itself (default 5)', { min: 0 }),
+  ratioMax: number('upper bound of the ratio itself (default 5; dppo 20)', { min: 0 }),
   tauPos: number('temperature where the advantage is positive (default 1)', { above: 0 }),
   tauNeg: number('temperature elsewhere (default 1.05)', { above: 0 }),
   tau: {
@@ -99,6 +129,7 @@ export function libraryOptions({
   advantage,
   ddof,
   advantageEps,
+  advantageScale,
   rolloutCorrection,
   rolloutMode,
   rolloutMin,
@@ -112,7 +143,12 @@ export function libraryOptions({
   return {
     ...others,
     tau: tau === 'none' ? null : tau,
-    advantage: advantage && { estimator: advantage, ddof: ddof as 0 | 1 | undefined, eps: advantageEps },
+    advantage: advantage && {
+      estimator: advantage,
+      ddof: ddof as 0 | 1 | undefined,
+      eps: advantageEps,
+      scale: advantageScale,
+    },
     rolloutCorrection: rolloutCorrection && {
       level: rolloutCorrection,
       mode: rolloutMode,

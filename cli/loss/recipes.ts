@@ -35,8 +35,12 @@ export function flagsOf(name: LossName): readonly FlagName[] {
 function defaultsOf(name: LossName): LossFlags {
   const { parameters, defaults } = LOSSES[name];
   if (!('advantage' in parameters)) return {};
-  const { aggregation, advantage }: AdvantageParameters = defaults;
-  return { advantage: advantage?.estimator ?? 'grpo', aggregation };
+  const { aggregation, maxLength, advantage }: AdvantageParameters = defaults;
+  return {
+    advantage: (advantage?.estimator ?? 'grpo') as LossFlags['advantage'],
+    aggregation,
+    ...(maxLength && { maxLength }),
+  };
 }
 
 /** Flags of parts that GRPO's discriminative form does not have. */
@@ -44,8 +48,8 @@ const additions: readonly string[] = Object.keys(ADVANTAGE_PARAMETERS).filter((n
 
 /** The loss of packed rollouts. */
 export function runLoss(name: LossName, batch: PackedRollouts['batch'], options: RunOptions): Promise<LossOutcome> {
-  if (options.tau === null && name === 'conspo') {
-    throw new UsageError('--tau: expected a number with --loss conspo, got none');
+  if (options.tau === null && name !== 'disco') {
+    throw new UsageError(`--tau: expected a number with --loss ${name}, got none`);
   }
   return (LOSSES[name].run as unknown as Run)(batch, options);
 }
@@ -77,8 +81,10 @@ export function requireInputs(given: LossFlags, batch: PackedRollouts['batch']):
   if (batch.rewards.length === 0) return;
   const lacks = (flag: FlagName, key: string) =>
     new UsageError(`${spell(flag)}: expected "${key}" on every line, got lines without`);
-  if (given.klCoef && !batch.refLogProbs) throw lacks('klCoef', 'ref_logprobs');
+  if (given.klCoef && given.klReference !== 'old' && !batch.refLogProbs) throw lacks('klCoef', 'ref_logprobs');
   if (given.rolloutCorrection && !batch.rolloutLogProbs) throw lacks('rolloutCorrection', 'rollout_logprobs');
-  const estimating = (['advantage', 'ddof', 'advantageEps'] as const).find((flag) => given[flag] !== undefined);
+  const estimating = (['advantage', 'ddof', 'advantageEps', 'advantageScale'] as const).find(
+    (flag) => given[flag] !== undefined,
+  );
   if (estimating && batch.advantages) throw misplaced(estimating, 'lines that have no "advantage"');
 }

@@ -129,6 +129,8 @@ const OPTIONS: Partial<Record<LossName, object>> = {
   grpo: { klCoef: 0.1, entropyCoef: 0.01 },
   drGrpo: { maxLength: 8 },
   gspo: { epsilonLow: 0.1, epsilonHigh: 0.1 },
+  luspo: { epsilonLow: 0.1, epsilonHigh: 0.1, klCoef: 0.1, klWeight: 'ratio' },
+  dppo: { divergence: 'kl', klCoef: 0.1, klReference: 'old', klEstimator: 'k2' },
   cispo: { ratioMax: 1.2 },
 };
 

@@ -1,5 +1,6 @@
 // The packed batch (spec section 1) that every loss takes, and its validation.
 
+import { type AdvantagesOptions, advantageRule, rewardColumns, weightedRewards } from '../estimators.js';
 import { checkGroupOrder, type Groups } from '../groups.js';
 import { chunkBytesOption } from '../layer.js';
 import { type Logits, logitsView } from '../logits.js';
@@ -20,6 +21,7 @@ import {
   type FloatArray,
   finiteFloats,
   floats,
+  ifGiven,
   maskedFloats,
   offsets,
   oneSource,
@@ -100,7 +102,10 @@ export interface Rewarded {
   cuGroups: Int32Array;
   /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
   groupOrder?: Int32Array | undefined;
-  /** [N] verified rewards; positive: `reward > positiveThreshold`. */
+  /**
+   * [N] verified rewards; positive: `reward > positiveThreshold`. With the advantage estimator `gdpo` [N, K], those of sequence i at
+   * `K * i ...`; elsewhere their weighted sum counts.
+   */
   rewards: FloatArray;
 }
 
@@ -187,6 +192,12 @@ function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefin
   return maskedFloats('rolloutLogProbs', value, tokens, mask, ", or rolloutCorrection with missing: 'one'");
 }
 
+/** Those with another mask. */
+export function withMask<C extends CheckedSequences>(checked: C, mask: Uint8Array): C {
+  const { rows, layer } = checked;
+  return { ...checked, mask, rows: rows && { ...rows, mask }, layer: layer && { ...layer, mask } };
+}
+
 /** What a backward pass reads of a batch. */
 export function backwardFields({ rows, layer, mask, logProbsSource }: CheckedSequences) {
   return {
@@ -222,18 +233,26 @@ export interface CheckedGroups {
   cuGroups: Int32Array | undefined; // [G + 1]
   groupOrder: Int32Array | undefined; // [N]
   rewards: Float64Array | undefined; // [N]
+  rewardColumns: Float64Array | undefined; // [N, K], of which those are the weighted sum
 }
 
-export function* checkGroups(batch: Partial<Rewarded>, sequences: number): Sliced<CheckedGroups> {
+/** `advantage`: options that say whether a sequence has several rewards. */
+export function* checkGroups(
+  batch: Partial<Rewarded>,
+  sequences: number,
+  advantage?: AdvantagesOptions,
+): Sliced<CheckedGroups> {
   const { cuGroups, groupOrder, rewards } = batch;
   const wanted = cuGroups !== undefined || groupOrder !== undefined;
+  const several = advantage?.estimator === 'gdpo' && rewards !== undefined ? advantageRule(advantage) : undefined;
+  const columns = several && (yield* rewardColumns(rewards, sequences, several.weights));
   return {
     cuGroups: wanted ? yield* offsets('cuGroups', cuGroups, sequences, 'N') : undefined,
     groupOrder: groupOrder === undefined ? undefined : yield* checkGroupOrder('groupOrder', groupOrder, sequences),
-    rewards:
-      rewards === undefined
-        ? undefined
-        : yield* finiteFloats('rewards', rewards, sequences, 'N, one reward per sequence'),
+    rewards: columns
+      ? yield* weightedRewards(columns, sequences, several.weights)
+      : yield* ifGiven(rewards, (given) => finiteFloats('rewards', given, sequences, 'N, one reward per sequence')),
+    rewardColumns: columns,
   };
 }
 

@@ -173,7 +173,9 @@ function logProbsOut(given: unknown, checked: CheckedSequences, inputs: object):
 
 /** In place, other log-probs may be the same array (on-policy, the old ones are): the gradient is written after all reading. */
 function overLogProbs(name: string, out: ArrayOut, inputs: object): GradientTarget {
-  checkApart(name, extentOf(out.view), inputs, ['logProbs', 'oldLogProbs', 'refLogProbs', 'rolloutLogProbs']);
+  checkApart(name, extentOf(out.view), inputs, [
+    ...['logProbs', 'oldLogProbs', 'refLogProbs', 'rolloutLogProbs', 'teacherLogProbs'],
+  ]);
   return { kind: 'logProbs', out, over: true };
 }
 

@@ -1,17 +1,21 @@
 // The sequence level: a score of every sequence from the log-probs of its tokens.
 
 import { badArgument, describe } from '../errors.js';
+import { spreadOverTokens } from '../groups.js';
 import type { TokenTerm } from '../kernels.js';
+import { newArray } from '../memory.js';
 import * as ratio from '../ops/ratio-scores.js';
 import * as sequence from '../ops/sequence-log-probs.js';
 import { takeSpelledOptions } from '../options.js';
-import type { MaybePending, Pending, Task } from '../run/task.js';
+import { isTokenMean, type KlScore, RATIO_SCORE_NAMES, type RatioScore, scoreParameters } from '../ratio-score.js';
+import { type MaybePending, type Pending, read, type Task } from '../run/task.js';
+import { mapped, slices } from '../slices.js';
 import { objectArgument } from '../validate.js';
 import type { CheckedSequences } from './batch.js';
-import type { TokenLevel } from './token-level.js';
+import { maskTask, type TokenLevel } from './token-level.js';
 
 /** How a sequence is scored: its mean log-prob, or a score on importance ratios. */
-export type Score = 'logLikelihood' | { kind: 'logLikelihood' } | ratio.RatioScore;
+export type Score = 'logLikelihood' | { kind: 'logLikelihood' } | RatioScore;
 
 /** A score of every sequence, and its derivative by every log-prob. */
 export interface ScoreChannel {
@@ -34,24 +38,67 @@ export interface ScoreInputs {
 /** Scores of all sequences. */
 export function* scoreTask(level: TokenLevel, score: Score, inputs: ScoreInputs = {}): Task<ScoreChannel> {
   const { logProbs, mask, checked } = level;
-  const { cuSeqlens, oldLogProbs } = checked;
+  const { cuSeqlens, oldLogProbs, rolloutLogProbs } = checked;
   const { sides, tokenWeights } = inputs;
   if (score !== 'logLikelihood' && score.kind !== 'logLikelihood') {
-    const arrays = { logProbs, oldLogProbs, cuSeqlens, mask, sides, tokenWeights };
-    const result = yield* ratio.forwardTask(arrays, ratio.scoreParameters(score), true);
+    const weighted = score.klWeight === 'ratio' ? oldLogProbs : undefined;
+    const samplerLogProbs = score.kind === 'gammaWeight' ? rolloutLogProbs : weighted;
+    const arrays = { logProbs, oldLogProbs, cuSeqlens, mask, sides, tokenWeights, samplerLogProbs };
+    const result = yield* ratio.forwardTask(arrays, scoreParameters(score), true);
     const { scores, tokenCounts, scoreGrads, ratioStats, clippedLow, clippedHigh } = result;
     if (!CLIPPING.has(score.kind)) return { scores, tokenCounts, scoreGrads, ratioStats };
     return { scores, tokenCounts, scoreGrads, ratioStats, clippedLow, clippedHigh };
   }
   if (!tokenWeights) return yield* meanTask(level, logProbs);
   // With weights it is the stopped ratio of an on-policy batch: every ratio is 1.
-  const onPolicy = { logProbs, oldLogProbs: undefined, cuSeqlens, mask, sides, tokenWeights };
-  const { scores, tokenCounts, scoreGrads } = yield* ratio.forwardTask(onPolicy, ratio.scoreParameters(STOPPED));
+  const none = { oldLogProbs: undefined, samplerLogProbs: undefined };
+  const onPolicy = { logProbs, cuSeqlens, mask, sides, tokenWeights, ...none };
+  const { scores, tokenCounts, scoreGrads } = yield* ratio.forwardTask(onPolicy, scoreParameters(STOPPED));
   return { scores, tokenCounts, scoreGrads };
 }
 
-/** The scores that are means of terms that each depend on one token only. */
-const TOKEN_MEANS = new Set(['logLikelihood', 'ratio', 'clippedRatio', 'stoppedRatio', 'softGate', 'k1', 'k2', 'k3']);
+/** Whether a score is a mean of terms that each depend on one token only. */
+const isMeanOfTokens = (score: Score) =>
+  typeof score === 'string' || score.kind === 'logLikelihood' || isTokenMean(scoreParameters(score));
+
+/**
+ * [T] the terms whose means over each sequence are the scores, 0 where a token does not count. Those of a mean are the scores of a batch
+ * in which each token is a sequence; those of a sequence as a whole are equal, up to the side and weight of each token;
+ * and where log-probs have a constant weight, it is what their derivative says.
+ */
+export function* tokenTermsTask(level: TokenLevel, score: Score, inputs: ScoreInputs = {}): Task<Float64Array> {
+  const { checked } = level;
+  const { tokens, cuSeqlens } = checked;
+  const mask = yield* maskTask(level);
+  const { tokenWeights } = inputs;
+  const sides = inputs.sides && (yield* spreadOverTokens(inputs.sides, cuSeqlens, undefined));
+  if (isMeanOfTokens(score)) {
+    const each = newArray('tokenLosses', Int32Array, tokens + 1);
+    yield* slices(tokens + 1, (begin, end) => {
+      for (let t = begin; t < end; t++) each[t] = t;
+    });
+    const own = { ...level, checked: { ...checked, cuSeqlens: each, sequences: tokens } };
+    const [terms] = yield* read((yield* scoreTask(own, score, { sides, tokenWeights })).scores);
+    return yield* mapped(terms, (term, t) => (mask?.[t] === 0 ? 0 : term));
+  }
+  if (typeof score !== 'string' && (score.kind === 'stoppedRatio' || score.kind === 'gammaWeight')) {
+    const channel = yield* scoreTask(level, score, inputs);
+    const [grads, counts, logProbs] = yield* read(channel.scoreGrads!, channel.tokenCounts, level.logProbs);
+    const lengths = yield* spreadOverTokens(counts, cuSeqlens, mask);
+    return yield* mapped(grads, (grad, t) => (mask?.[t] === 0 ? 0 : grad * lengths[t] * logProbs[t]));
+  }
+  // The sign of its advantage decides which clip a token meets: the scores as if it were that of all.
+  const onSide = function* (side: number): Task<Float64Array> {
+    const all = newArray('tokenLosses', Float64Array, cuSeqlens.length - 1).fill(side);
+    const [scores] = yield* read((yield* scoreTask(level, score, { sides: all })).scores);
+    return yield* spreadOverTokens(scores, cuSeqlens, mask);
+  };
+  const [below, neither, above] = [yield* onSide(-1), yield* onSide(0), yield* onSide(1)];
+  return yield* mapped(neither, (term, t) => {
+    const side = sides ? sides[t] : (tokenWeights?.[t] ?? 0);
+    return (mask?.[t] === 0 ? 0 : (tokenWeights?.[t] ?? 1)) * (side > 0 ? above[t] : side < 0 ? below[t] : term);
+  });
+}
 
 /** What a token's part in such a score depends on besides its log-prob; undefined for other scores. */
 export function tokenRules(
@@ -60,17 +107,27 @@ export function tokenRules(
   { sides, tokenWeights }: ScoreInputs = {},
 ): Omit<TokenTerm, 'gradScores'> | undefined {
   const form = typeof score === 'string' ? { kind: score } : score;
-  if (!TOKEN_MEANS.has(form.kind)) return undefined;
   if (form.kind === 'logLikelihood') {
-    return { oldLogProbs: undefined, sides, tokenWeights, ...ratio.scoreParameters(STOPPED) };
+    const none = { oldLogProbs: undefined, samplerLogProbs: undefined };
+    return { ...none, sides, tokenWeights, ...scoreParameters(STOPPED) };
   }
-  return { oldLogProbs, sides, tokenWeights, ...ratio.scoreParameters(form) };
+  const parameters = scoreParameters(form);
+  return isTokenMean(parameters)
+    ? { oldLogProbs, samplerLogProbs: undefined, sides, tokenWeights, ...parameters }
+    : undefined;
 }
 
 const STOPPED = { kind: 'stoppedRatio' } as const;
 
 /** The scores that have a clip, whose counts mean something. */
-const CLIPPING = new Set(['clippedRatio', 'sequenceRatio', 'geometricRatio', 'stoppedRatio']);
+const CLIPPING = new Set<string>([
+  'clippedRatio',
+  'sequenceRatio',
+  'geometricRatio',
+  'stoppedRatio',
+  'trustRegionTv',
+  'trustRegionKl',
+]);
 
 /** The mean of per-token values over each sequence, as a score. */
 export function* meanTask({ checked, mask }: TokenLevel, values: MaybePending<Float64Array>): Task<ScoreChannel> {
@@ -79,15 +136,17 @@ export function* meanTask({ checked, mask }: TokenLevel, values: MaybePending<Fl
   return { scores, tokenCounts, scoreGrads: undefined };
 }
 
-/** An estimate of KL to the policy of `reference`, as a score. */
+/** An estimate of KL to the policy of `reference`, as a score; the ratio that may multiply it is that to the old policy. */
 export function* klTask(
   { checked, logProbs, mask }: TokenLevel,
-  kind: 'k1' | 'k2' | 'k3',
+  estimator: KlScore,
   reference: Float64Array | undefined,
 ): Task<ScoreChannel> {
-  const { cuSeqlens } = checked;
-  const inputs = { logProbs, oldLogProbs: reference, cuSeqlens, mask, sides: undefined, tokenWeights: undefined };
-  const { scores, tokenCounts, scoreGrads } = yield* ratio.forwardTask(inputs, ratio.scoreParameters({ kind }));
+  const { cuSeqlens, oldLogProbs } = checked;
+  const samplerLogProbs = estimator.klWeight === 'ratio' ? oldLogProbs : undefined;
+  const none = { sides: undefined, tokenWeights: undefined };
+  const inputs = { logProbs, oldLogProbs: reference, samplerLogProbs, cuSeqlens, mask, ...none };
+  const { scores, tokenCounts, scoreGrads } = yield* ratio.forwardTask(inputs, scoreParameters(estimator));
   return { scores, tokenCounts, scoreGrads };
 }
 
@@ -97,8 +156,8 @@ export function checkScore(score: unknown): Score {
   if (typeof score === 'string')
     throw badArgument('ERR_RANGE', 'score', "'logLikelihood' or { kind, ... }", describe(score));
   const given = objectArgument('score', score as Exclude<Score, string>);
-  const object = takeSpelledOptions('the score', given, ratio.RATIO_SCORE_NAMES) as Exclude<Score, string>;
+  const object = takeSpelledOptions('the score', given, RATIO_SCORE_NAMES) as Exclude<Score, string>;
   if (object.kind === 'logLikelihood') return object;
-  ratio.scoreParameters(object);
+  scoreParameters(object);
   return object;
 }

@@ -1,10 +1,11 @@
 // The token level of a batch: log-probs from logits or hidden states, or as given.
+import { countTokens } from '../groups.js';
 import type { BackendName, TokenTerms } from '../kernels.js';
 import type { LogitsView } from '../logits.js';
 import * as linear from '../ops/linear-log-probs.js';
 import * as token from '../ops/token-log-probs.js';
 import { type MaybePending, type OpenedAll, type Pending, read, readAll, type Task } from '../run/task.js';
-import { mapped, raggedSlices, type Sliced } from '../slices.js';
+import { mapped, type Sliced } from '../slices.js';
 import { type CheckedSequences, type GivenLogProbs, givenLogProbs } from './batch.js';
 
 /** The token level of a batch, computed. */
@@ -22,6 +23,9 @@ export interface TokenLevel {
 
 /** What is known of the tokens before their log-probs are. */
 export type KnownTokens = Pick<TokenLevel, 'checked' | 'given' | 'mask'>;
+
+/** Those, and where they have been computed already log-probs and entropies. */
+export type TokensSoFar = KnownTokens & Partial<Pick<TokenLevel, 'logProbs' | 'entropy'>>;
 
 /** Those of a batch from logits, as long as none of its rows is dropped. */
 export function knownTokens(checked: CheckedSequences): KnownTokens {
@@ -99,12 +103,5 @@ export function* maskTask({ checked, given, mask }: KnownTokens): Task<Uint8Arra
 
 /** Tokens that count in each sequence, where the host needs them before there is a score. [N] */
 export function* tokenCountsTask(level: KnownTokens): Task<Float64Array> {
-  const { cuSeqlens, sequences } = level.checked;
-  const counts = new Float64Array(sequences);
-  const mask = yield* maskTask(level);
-  yield* raggedSlices(cuSeqlens, (i, begin, end) => {
-    if (!mask) counts[i] += end - begin;
-    else for (let t = begin; t < end; t++) counts[i] += mask[t] === 0 ? 0 : 1;
-  });
-  return counts;
+  return yield* countTokens(level.checked.cuSeqlens, yield* maskTask(level));
 }

@@ -5,10 +5,10 @@ import {
   advantageWeighted,
 } from '../objectives/advantage-weighted.js';
 import { namedLoss } from './loss.js';
-import type { PolicyOptions } from './policy.js';
+import type { PolicyOptions, RatioLevelParameters } from './policy.js';
 
 /** Bounds of the stopped ratio, absolute. */
-export interface CispoParameters {
+export interface CispoParameters extends RatioLevelParameters {
   /** Lower bound of the ratio itself, >= 0 (not of its distance from 1). Default 0. */
   ratioMin?: number;
   /** Upper bound of the ratio itself; Infinity for none. Default 5; TRL's `epsilon_high` for CISPO is the same number. */
@@ -22,8 +22,8 @@ export interface CispoOptions extends PolicyOptions, CispoParameters {}
 export const cispoLoss = namedLoss<AdvantageParameters & CispoParameters, AdvantageInputs, 'advantages'>({
   name: 'cispo',
   summary: 'log-probs weighted by stopped ratios: token-mean',
-  parameters: { ...ADVANTAGE_PARAMETERS, ratioMin: true, ratioMax: true },
-  score: ({ ratioMin, ratioMax }) => ({ kind: 'stoppedRatio', ratioMin, ratioMax }),
+  parameters: { ...ADVANTAGE_PARAMETERS, ratioMin: true, ratioMax: true, ratioLevel: true },
+  score: ({ ratioMin, ratioMax, ratioLevel }) => ({ kind: 'stoppedRatio', ratioMin, ratioMax, ratioLevel }),
   objective: advantageWeighted,
   defaults: { ratioMin: 0, ratioMax: 5, aggregation: 'token-mean' },
 });
@@ -34,7 +34,7 @@ export const cispoLoss = namedLoss<AdvantageParameters & CispoParameters, Advant
  * 1 + epsilon.
  *
  * `loss = -sum_i w_i A_i s_i` with `s_i = mean_t clamp(r_t, ratioMin, ratioMax) * logProbs[t]`, the clamped ratio a constant, and
- * `w_i = n_i / sum_j n_j`; A as in {@link grpo}.
+ * `w_i = n_i / sum_j n_j`; A as in {@link grpo}. With `ratioLevel: 'sequence'` r_t is the ratio of the whole sequence.
  *
  * Returns loss, scores [N], advantages, metrics, and the gradient of the loss to the logits [T, V] (in their form and
  * dtype) or to the log-probs [T], whichever the batch holds.

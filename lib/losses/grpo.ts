@@ -24,6 +24,12 @@ export interface GrpoParameters extends AdvantageParameters, ClippedRatioParamet
 /** Options of {@link grpo}. */
 export interface GrpoOptions extends PolicyOptions, GrpoParameters {}
 
+/** Options that come with the form `'advantage'` only. */
+const ADDITIONS = [
+  ...(['aggregation', 'advantage', 'maxLength', 'rolloutCorrection'] as const),
+  ...(['offPolicyMask', 'entropyQuantile', 'distillation', 'entropyAggregation', 'perToken'] as const),
+] as const;
+
 const objective: Objective<GrpoParameters, AdvantageInputs> = function* (score, batch, checked, options) {
   const form = oneOf('form', options.form ?? 'advantage', ['advantage', 'discriminative']);
   const policy = yield* advantageWeighted(score, batch, checked, options); // also checks the options that come with either form
@@ -32,10 +38,10 @@ const objective: Objective<GrpoParameters, AdvantageInputs> = function* (score, 
     badArgument('ERR_RANGE', name, "none with form 'discriminative'", `${got}`);
   if (options.klCoef) throw refuse('klCoef', options.klCoef);
   if (options.entropyCoef) throw refuse('entropyCoef', options.entropyCoef);
-  for (const name of ['aggregation', 'advantage', 'maxLength', 'rolloutCorrection'] as const) {
-    if (options[name] !== undefined) throw refuse(name, describe(options[name]));
+  for (const name of ADDITIONS) if (options[name] !== undefined) throw refuse(name, describe(options[name]));
+  for (const name of ['advantages', 'tokenWeights', 'rolloutWeights'] as const) {
+    if (batch[name] !== undefined) throw refuse(name, 'an array');
   }
-  if (batch.advantages !== undefined) throw refuse('advantages', 'an array');
   return yield* discriminative(score, batch as Batch, checked, options);
 };
 

@@ -5,20 +5,19 @@ import {
   advantageWeighted,
 } from '../objectives/advantage-weighted.js';
 import { namedLoss } from './loss.js';
-import type { ClipParameters, PolicyOptions } from './policy.js';
-import { CLIP_PARAMETERS } from './policy.js';
+import { CLIPPED_RATIO_PARAMETERS, type ClippedRatioParameters, clippedRatio, type PolicyOptions } from './policy.js';
 
 /** Options of {@link gspo}. */
-export interface GspoOptions extends PolicyOptions, ClipParameters {}
+export interface GspoOptions extends PolicyOptions, ClippedRatioParameters {}
 
 /** {@link gspo}, as the list of losses has it. */
-export const gspoLoss = namedLoss<AdvantageParameters & ClipParameters, AdvantageInputs, 'advantages'>({
+export const gspoLoss = namedLoss<AdvantageParameters & ClippedRatioParameters, AdvantageInputs, 'advantages'>({
   name: 'gspo',
   summary: "the sequence's ratio, clipped: epsilon 3e-4 and 4e-4, sequence-mean",
-  parameters: { ...ADVANTAGE_PARAMETERS, ...CLIP_PARAMETERS },
-  score: ({ epsilonLow, epsilonHigh }) => ({ kind: 'sequenceRatio', epsilonLow, epsilonHigh }),
+  parameters: { ...ADVANTAGE_PARAMETERS, ...CLIPPED_RATIO_PARAMETERS },
+  score: clippedRatio,
   objective: advantageWeighted,
-  defaults: { epsilonLow: 3e-4, epsilonHigh: 4e-4 },
+  defaults: { epsilonLow: 3e-4, epsilonHigh: 4e-4, ratioLevel: 'sequence' },
 });
 
 /**
@@ -27,7 +26,8 @@ export const gspoLoss = namedLoss<AdvantageParameters & ClipParameters, Advantag
  *
  * `loss = -(1/N) sum_i A_i s_i` with `S_i = exp(mean_t (logProbs - oldLogProbs))` and `s_i = min(S_i, 1 + epsilonHigh)` where A_i > 0,
  * `max(S_i, 1 - epsilonLow)` where A_i < 0. Its gradient flows through S_i. Advantages per token, or a
- * rollout correction per token, give the token form of the paper instead (GSPO-token).
+ * rollout correction per token, give the token form of the paper instead (GSPO-token). With `ratioLevel: 'sum'` S_i is exp of the sum
+ * of the log-ratios.
  *
  * Returns loss, scores [N], advantages, metrics, and the gradient of the loss to the logits [T, V] (in their form and
  * dtype) or to the log-probs [T], whichever the batch holds.

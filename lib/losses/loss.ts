@@ -4,13 +4,14 @@
 import { badArgument, describe, isArray, isRevoked } from '../errors.js';
 import type { Backend, DeviceMemory } from '../kernels.js';
 import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
-import { type Batch, checkGroups, checkSequences } from '../levels/batch.js';
+import { type Batch, checkGroups, checkSequences, withMask } from '../levels/batch.js';
 import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradient } from '../levels/gradient.js';
 import { checkMultiple, gradientTarget, writeGradientTask } from '../levels/gradient.js';
 import { checkScore, type Score } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
 import { knownTokens, onePassTask, ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
 import type { Matrix, MatrixGradientOption } from '../matrices.js';
+import type { AdvantageParameters } from '../objectives/advantage-weighted.js';
 import type {
   CheckedBatch,
   LossBatch,
@@ -20,7 +21,6 @@ import type {
   PreparedObjective,
 } from '../objectives/objective.js';
 import { LOSS_OPTIONS, parametersOf } from '../objectives/objective.js';
-import type { RolloutParameters } from '../objectives/rollout-correction.js';
 import { rolloutDifferences } from '../objectives/rollout-correction.js';
 import type { NamesOf, OptionNames, Taken } from '../options.js';
 import { takeFields, takeOptions, takeSpelledOptions } from '../options.js';
@@ -65,8 +65,13 @@ export interface LossValue {
   scores: Float64Array;
   /** [G] loss of each group, for objectives that have one. */
   groupLosses?: Float64Array;
-  /** [N] advantages (or [T], where the batch has them per token), for objectives that have them. */
+  /** [N] advantages (or [T], where they are per token), for objectives that have them. */
   advantages?: Float64Array;
+  /**
+   * [T] with `perToken`: the policy term of each token before any aggregation, -A times its part of the score and all weights; the
+   * weighted sum over sequences of its means is the loss without KL penalty and entropy bonus.
+   */
+  tokenLosses?: Float64Array;
   /** [T] log-probs, on request. */
   logProbs?: Float64Array;
   /** [T] entropies, on request. */
@@ -222,19 +227,20 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
   function* task(batch: LossBatch<I>, options: OptionsOf<P>, backend: Backend): Task<LossValue> {
     // Before the arrays are checked: a score of the caller's may have getters, which may do anything to them.
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
-    const { rolloutCorrection } = options as RolloutParameters;
+    const { rolloutCorrection, advantage } = options as AdvantageParameters;
     const sequences = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one');
     const target = gradientTarget(sequences, options, batch); // may have getters too, so before rewards are used
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     // Here and below without spreads in literals, which take V8 microseconds.
-    const groups = yield* checkGroups(batch, sequences.sequences);
-    const checked: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
-    const preparing = objective(checkedScore, batch, checked, options);
+    const groups = yield* checkGroups(batch, sequences.sequences, advantage);
+    const given: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
+    const preparing = objective(checkedScore, batch, given, options);
     checkMethod(preparing, 'next', 'a generator function');
     const prepared = yield* preparing;
     checkMethod(prepared, 'evaluate', 'a generator of { evaluate }');
-    const { needsEntropy, evaluate } = prepared;
-    checkMultiple(target, needsEntropy === true);
+    const checked = prepared.mask ? withMask(given, prepared.mask) : given;
+    const { needsEntropy, hasEntropyTerm, evaluate } = prepared;
+    checkMultiple(target, hasEntropyTerm === true);
     const withEntropy = options.entropy === true || needsEntropy === true;
     const inOnePass = yield* onePassGradient(checked, target, prepared);
     const level = yield* inOnePass
@@ -248,7 +254,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const [array] = isOnDevice(gradient.array) ? [gradient.array] : yield* read(gradient.array);
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
     const { losses, scores, groupLosses, logProbs, entropy } = results;
-    const { advantages } = outcome;
+    const { advantages, tokenLosses } = outcome;
     const value: LossValue & Gradients = {
       loss: losses.reduce((sum, [loss]) => sum + loss, 0),
       scores,
@@ -256,6 +262,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     };
     if (groupLosses) value.groupLosses = groupLosses;
     if (advantages) value.advantages = advantages;
+    if (tokenLosses) value.tokenLosses = tokenLosses;
     if (logProbs) value.logProbs = yield* ownLogProbs(level, logProbs);
     if (entropy && options.entropy === true) value.entropy = entropy;
     yield* checkValue(value, checked);
@@ -326,10 +333,13 @@ function checkMethod(given: unknown, method: string, expected: string): void {
 }
 
 /** Of finite batches and options, every number of a loss is finite, or beyond the range of a double. */
-function* checkValue({ loss, scores, groupLosses, metrics }: LossValue, checked: CheckedBatch): Sliced<void> {
+function* checkValue(
+  { loss, scores, groupLosses, tokenLosses, metrics }: LossValue,
+  checked: CheckedBatch,
+): Sliced<void> {
   const causes =
     'log-probs, rewards, advantages or coefficients are too large, or normalizer, maxLength or tau too small';
-  yield* finiteResults({ scores, groupLosses, loss }, causes);
+  yield* finiteResults({ scores, groupLosses, loss, tokenLosses }, causes);
   yield* checkMetrics(metrics, checked, causes);
 }
 

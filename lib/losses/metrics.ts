@@ -40,7 +40,7 @@ export interface Metrics {
   effectiveSampleSize?: number;
   /** Token mean of the KL estimate; with a KL penalty only. */
   kl?: number;
-  /** Token mean of the entropy in nats; on request, or with an entropy bonus. */
+  /** Token mean of the entropy in nats; on request, or with an entropy bonus or `entropyQuantile`. */
   entropy?: number;
   /** Token mean of |oldLogProbs - rolloutLogProbs|; for a batch with `rolloutLogProbs`, as the next three. */
   rolloutLogProbDiffMean?: number;

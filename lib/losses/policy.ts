@@ -1,5 +1,6 @@
 // What the advantage-weighted losses share: their batch, and the options of their scores.
 
+import type { RatioLevel } from '../kernels.js';
 import type { Batch } from '../levels/batch.js';
 import type { AdvantageInputs, AdvantageParameters } from '../objectives/advantage-weighted.js';
 import type { LossBatch, LossOptions } from '../objectives/objective.js';
@@ -22,8 +23,17 @@ export interface ClipParameters {
   epsilonHigh?: number;
 }
 
-/** Bounds of the token-level clip. */
-export interface ClippedRatioParameters extends ClipParameters {
+/** Of what the importance ratio of a loss is. */
+export interface RatioLevelParameters {
+  /**
+   * `'token'`: each token's ratio; `'sequence'`: one for a sequence, exp of its mean log-ratio (TRL's `importance_sampling_level`);
+   * `'sum'`: exp of the sum of its log-ratios, which is clamped to +-20 (TRL's RLOO).
+   */
+  ratioLevel?: RatioLevel;
+}
+
+/** Bounds of a clipped ratio, and of what it is. */
+export interface ClippedRatioParameters extends ClipParameters, RatioLevelParameters {
   /** Cap of the ratio on the negative side, >= 1: dual-clip PPO's c, verl's `clip_ratio_c`. Default none. */
   dualClip?: number;
   /** Bound of the unclipped ratio, > 0: TRL's two-sided `delta`. Default none. */
@@ -36,11 +46,12 @@ export const CLIP_PARAMETERS = namesOf<ClipParameters>({ epsilonLow: true, epsil
 /** Names of {@link ClippedRatioParameters}. */
 export const CLIPPED_RATIO_PARAMETERS = namesOf<ClippedRatioParameters>({
   ...CLIP_PARAMETERS,
+  ratioLevel: true,
   dualClip: true,
   delta: true,
 });
 
 /** The clipped-ratio score of the options. */
-export function clippedRatio({ epsilonLow, epsilonHigh, dualClip, delta }: ClippedRatioParameters) {
-  return { kind: 'clippedRatio' as const, epsilonLow, epsilonHigh, dualClip, delta };
+export function clippedRatio({ epsilonLow, epsilonHigh, dualClip, delta, ratioLevel }: ClippedRatioParameters) {
+  return { kind: 'clippedRatio' as const, epsilonLow, epsilonHigh, dualClip, delta, ratioLevel };
 }

@@ -5,10 +5,10 @@ import {
   advantageWeighted,
 } from '../objectives/advantage-weighted.js';
 import { namedLoss } from './loss.js';
-import type { PolicyOptions } from './policy.js';
+import type { PolicyOptions, RatioLevelParameters } from './policy.js';
 
 /** Temperatures of the soft gate. */
-export interface SapoParameters {
+export interface SapoParameters extends RatioLevelParameters {
   /** For sequences with a positive advantage, > 0. Default 1. */
   tauPos?: number;
   /** For all others, > 0. Default 1.05. */
@@ -22,8 +22,8 @@ export interface SapoOptions extends PolicyOptions, SapoParameters {}
 export const sapoLoss = namedLoss<AdvantageParameters & SapoParameters, AdvantageInputs, 'advantages'>({
   name: 'sapo',
   summary: 'soft gate on ratios: sequence-mean',
-  parameters: { ...ADVANTAGE_PARAMETERS, tauPos: true, tauNeg: true },
-  score: ({ tauPos, tauNeg }) => ({ kind: 'softGate', tauPos, tauNeg }),
+  parameters: { ...ADVANTAGE_PARAMETERS, tauPos: true, tauNeg: true, ratioLevel: true },
+  score: ({ tauPos, tauNeg, ratioLevel }) => ({ kind: 'softGate', tauPos, tauNeg, ratioLevel }),
   objective: advantageWeighted,
   defaults: { tauPos: 1, tauNeg: 1.05 },
 });
@@ -32,7 +32,7 @@ export const sapoLoss = namedLoss<AdvantageParameters & SapoParameters, Advantag
  * SAPO (arXiv 2511.20347): a sigmoid gate on each ratio, (4 / tau) * sigmoid(tau * (r - 1)), in place of the clip.
  *
  * `loss = -(1/N) sum_i A_i s_i` with `s_i = mean_t (4 / tau) * sigmoid(tau * (r_t - 1))`, tau = `tauPos` where A_i > 0, else `tauNeg`; A as in
- * {@link grpo}.
+ * {@link grpo}. With `ratioLevel: 'sequence'` r_t is the ratio of the whole sequence.
  *
  * Returns loss, scores [N], advantages, metrics, and the gradient of the loss to the logits [T, V] (in their form and
  * dtype) or to the log-probs [T], whichever the batch holds.

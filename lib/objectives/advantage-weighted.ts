@@ -1,11 +1,11 @@
 // The objective of the GRPO family on any score: -sum_i w_i * A_i * s_i, with its usual additions.
 
-import { ADVANTAGES_OPTIONS, type AdvantagesOptions, advantageRule, estimateAdvantages } from '../advantages.js';
-import { gather, scatter } from '../groups.js';
+import { badArgument, describe } from '../errors.js';
+import { spreadOverTokens } from '../groups.js';
 import type { TokenTerm } from '../kernels.js';
-import { requireGroups } from '../levels/batch.js';
-import { type Score, type ScoreInputs, scoreTask, tokenRules } from '../levels/scores.js';
-import { type KnownTokens, type TokenLevel, tokenCountsTask } from '../levels/token-level.js';
+import { withMask } from '../levels/batch.js';
+import { type Score, type ScoreInputs, scoreTask, tokenRules, tokenTermsTask } from '../levels/scores.js';
+import { type TokenLevel, type TokensSoFar, tokenCountsTask } from '../levels/token-level.js';
 import {
   AGGREGATION_PARAMETERS,
   type AggregationParameters,
@@ -13,43 +13,57 @@ import {
   weightedSumGradient,
   weightedSumTask,
 } from '../ops/advantage-objective.js';
-import { rejectTokenWeights, scoreParameters } from '../ops/ratio-scores.js';
 import { namesOf } from '../options.js';
+import { rejectTokenWeights, scoreParameters } from '../ratio-score.js';
 import type { Pending, Task } from '../run/task.js';
 import { mapped, type Sliced } from '../slices.js';
-import { type FloatArray, finiteFloats, maskedFinite, objectArgument, typedArray } from '../validate.js';
+import { advantageSource, SOURCE_PARAMETERS, type SourceInputs, type SourceParameters } from './advantage-source.js';
 import { ENTROPY_PARAMETERS, type EntropyParameters, entropyBonus } from './entropy-bonus.js';
 import { KL_PARAMETERS, type KlInputs, type KlParameters, klPenalty } from './kl-penalty.js';
 import type { CheckedBatch, Extension, Objective, ObjectiveResult } from './objective.js';
 import { withParameters } from './objective.js';
-import { ROLLOUT_PARAMETERS, type RolloutParameters, rolloutCorrection } from './rollout-correction.js';
+import {
+  entropyMask,
+  givenWeights,
+  MASK_PARAMETERS,
+  type MaskParameters,
+  offPolicyMask,
+  type PolicyFactor,
+  type TokenWeightInputs,
+} from './policy-factors.js';
+import {
+  ROLLOUT_PARAMETERS,
+  type RolloutInputs,
+  type RolloutParameters,
+  rejection,
+  rolloutCorrection,
+} from './rollout-correction.js';
 
 /** Further fields in the batch of the advantage-weighted losses. */
-export interface AdvantageInputs extends KlInputs {
-  /** [N], or [T] for one per token: advantages, in place of the estimator's. Where N = T they are per sequence. */
-  advantages?: FloatArray;
-}
+export interface AdvantageInputs extends SourceInputs, KlInputs, TokenWeightInputs, RolloutInputs {}
 
 /** Parameters of {@link advantageWeighted}. */
-export interface AdvantageParameters extends AggregationParameters, KlParameters, EntropyParameters, RolloutParameters {
-  /** How rewards become advantages, unless the batch has them. Default: (R - mean) / (std + 1e-4), sample std. */
-  advantage?: AdvantagesOptions;
+export interface AdvantageParameters
+  extends AggregationParameters,
+    SourceParameters,
+    KlParameters,
+    EntropyParameters,
+    RolloutParameters,
+    MaskParameters {
+  /** Also return `tokenLosses` [T], the policy term of each token before any aggregation. Default false. */
+  perToken?: boolean;
 }
 
 /** Names of {@link AdvantageParameters}. */
 export const ADVANTAGE_PARAMETERS = namesOf<AdvantageParameters>({
   ...AGGREGATION_PARAMETERS,
+  ...SOURCE_PARAMETERS,
   ...KL_PARAMETERS,
   ...ENTROPY_PARAMETERS,
   ...ROLLOUT_PARAMETERS,
-  advantage: ADVANTAGES_OPTIONS,
+  ...MASK_PARAMETERS,
+  perToken: true,
 });
-
-/** Checked advantages: [T] if per token, else [N]. */
-interface AdvantageSource {
-  perToken: boolean;
-  task(tokens: KnownTokens): Task<Float64Array>;
-}
 
 /**
  * The GRPO family's objective, for {@link defineLoss}: `loss = -sum_i w_i A_i s_i` on any score, with the weights of
@@ -79,26 +93,30 @@ interface AdvantageSource {
  */
 export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> = withParameters(
   ADVANTAGE_PARAMETERS,
-  function* (score, batch, checked, options) {
-    const weights = aggregationWeights(options, checked.sequences);
+  function* (score, batch, given, options) {
+    const weights = aggregationWeights(options, given.sequences);
+    const mask = yield* rejection(given, options);
+    const checked = mask ? withMask(given, mask) : given;
     const source = yield* advantageSource(batch, checked, options);
-    const correction = rolloutCorrection(checked, options);
-    if (source.perToken) requireTokenTerms(score, 'advantages');
-    if (correction?.perToken) requireTokenTerms(score, 'rolloutCorrection');
+    if (options.rolloutCorrection !== undefined || batch.rolloutWeights !== undefined) requireNoOwn(score);
+    if (source.perToken) requireTokenWeights(score, options.distillation ? 'distillation' : 'advantages');
+    const factors = yield* policyFactors(score, batch, checked, options, source.perToken);
+    const isLate = source.late || factors.some(({ late }) => late);
+    checkPerToken(options.perToken);
     const bonus = entropyBonus(checked, options);
-    const extensions = [yield* klPenalty(batch, checked, options), bonus].filter(
+    const extensions = [yield* klPenalty(batch, checked, options, score), bonus].filter(
       (extension) => extension !== undefined,
     );
-    const weigh = function* (tokens: KnownTokens & Partial<Pick<TokenLevel, 'logProbs'>>) {
+    const weigh = function* (tokens: TokensSoFar) {
       const advantages = yield* source.task(tokens);
-      const importance = correction && (yield* correction.task(tokens));
-      const combined = yield* combine(source.perToken, advantages, correction?.perToken === true, importance);
-      return { advantages, ...combined };
+      return { advantages, ...(yield* combine(source.perToken, advantages, factors, tokens)) };
     };
     return {
-      needsEntropy: bonus !== undefined,
+      mask,
+      needsEntropy: bonus !== undefined || options.entropyQuantile !== undefined,
+      hasEntropyTerm: bonus !== undefined,
       *tokenTerms(tokens) {
-        if (bonus || (correction && !checked.oldLogProbs)) return undefined; // importance against the log-probs themselves
+        if (bonus || isLate) return undefined;
         const { inputs, factors } = yield* weigh(tokens);
         const rules = tokenRules(checked, score, inputs);
         if (!rules) return undefined;
@@ -115,8 +133,9 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
         let result: ObjectiveResult = {
           losses: [loss],
           channel,
-          advantages,
+          advantages: yield* source.report(advantages, level),
           terms: [{ of: 'logProbs', channel, gradScores }],
+          tokenLosses: options.perToken ? yield* tokenLossesTask(level, score, inputs, factors) : undefined,
         };
         for (const extension of extensions) result = yield* extension.extend(level, result);
         return result;
@@ -125,64 +144,73 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
   },
 );
 
-/** The batch's own advantages, else those of the estimator. */
-function* advantageSource(
-  { advantages }: AdvantageInputs,
+/** Everything else that multiplies the policy term. */
+function* policyFactors(
+  score: Score,
+  batch: AdvantageInputs,
   checked: CheckedBatch,
-  { advantage }: AdvantageParameters,
-): Sliced<AdvantageSource> {
-  const rule = advantageRule(objectArgument('advantage', advantage ?? {}));
-  if (advantages !== undefined) return yield* givenAdvantages(advantages, checked);
-  const { rewards, cuGroups, groupOrder } = requireGroups(checked);
-  return {
-    perToken: false,
-    *task(tokens) {
-      const counts = rule.needsTokenCounts ? yield* gather(yield* tokenCountsTask(tokens), groupOrder) : undefined;
-      const ordered = yield* estimateAdvantages(rule, yield* gather(rewards, groupOrder), counts, cuGroups);
-      return yield* scatter(ordered, groupOrder);
-    },
-  };
+  options: AdvantageParameters,
+  advantagesPerToken: boolean,
+): Sliced<PolicyFactor[]> {
+  const factors = [
+    ...rolloutCorrection(checked, options, batch.rolloutWeights),
+    yield* givenWeights('rolloutWeights', batch.rolloutWeights, checked),
+    yield* givenWeights('tokenWeights', batch.tokenWeights, checked),
+    offPolicyMask(checked, options, advantagesPerToken),
+    entropyMask(checked, options),
+  ].filter((factor) => factor !== undefined);
+  for (const { perToken, argument } of factors) if (perToken) requireTokenWeights(score, argument);
+  return factors;
 }
 
-function* givenAdvantages(advantages: FloatArray, { sequences, tokens, mask }: CheckedBatch): Sliced<AdvantageSource> {
-  const { length } = typedArray('advantages', advantages, ['Float32Array', 'Float64Array']);
-  const perToken = length !== sequences && length === tokens;
-  const values = perToken
-    ? yield* selected(yield* maskedFinite('advantages', advantages, tokens, mask), mask)
-    : yield* finiteFloats('advantages', advantages, sequences, `N, one per sequence (or T = ${tokens}, one per token)`);
-  return {
-    perToken,
-    // biome-ignore lint/correctness/useYield: a task without a kernel
-    *task() {
-      return values;
-    },
-  };
-}
-
-/** 0 where masked, whatever stands there. */
-function* selected(values: Float64Array, mask: Uint8Array | undefined): Sliced<Float64Array> {
-  return mask ? yield* mapped(values, (value, t) => (mask[t] === 0 ? 0 : value)) : values;
-}
-
-function requireTokenTerms(score: Score, argument: string): void {
+function requireTokenWeights(score: Score, argument: string): void {
   if (score === 'logLikelihood' || score.kind === 'logLikelihood') return;
   rejectTokenWeights(scoreParameters(score), argument);
 }
 
-/** What multiplies a token's term, and what a sequence's score: advantages, and importance weights if there are any. */
+/** VESPO's score has the rollout log-probs in its ratio already. */
+function requireNoOwn(score: Score): void {
+  if (score === 'logLikelihood' || score.kind !== 'gammaWeight') return;
+  throw badArgument('ERR_RANGE', 'rolloutCorrection', 'none with gammaWeight, whose ratio is to the rollouts', 'one');
+}
+
+/** What multiplies a token's term, and what a sequence's score: advantages, and all factors of the two. */
 function* combine(
   advantagesPerToken: boolean,
   advantages: Float64Array,
-  importancePerToken: boolean,
-  importance: Float64Array | undefined,
-): Sliced<{ inputs: ScoreInputs; factors: Float64Array | undefined }> {
-  if (importance && advantagesPerToken !== importancePerToken) {
-    if (advantagesPerToken) return { inputs: { tokenWeights: advantages }, factors: importance };
-    return { inputs: { sides: advantages, tokenWeights: importance }, factors: advantages };
+  factors: readonly PolicyFactor[],
+  tokens: TokensSoFar,
+): Task<{ inputs: ScoreInputs; factors: Float64Array | undefined }> {
+  let ofTokens = advantagesPerToken ? advantages : undefined;
+  let ofSequences = advantagesPerToken ? undefined : advantages;
+  for (const factor of factors) {
+    const values = yield* factor.task(tokens, advantages);
+    if (factor.perToken) ofTokens = ofTokens ? yield* product(ofTokens, values) : values;
+    else ofSequences = ofSequences ? yield* product(ofSequences, values) : values;
   }
-  const product = importance ? yield* mapped(advantages, (advantage, i) => advantage * importance[i]) : advantages;
-  if (advantagesPerToken) return { inputs: { tokenWeights: product }, factors: undefined };
-  return { inputs: { sides: advantages }, factors: product };
+  const sides = advantagesPerToken ? undefined : advantages;
+  return { inputs: { sides, tokenWeights: ofTokens }, factors: ofSequences };
+}
+
+function product(values: Float64Array, factors: Float64Array): Sliced<Float64Array> {
+  return mapped(values, (value, i) => value * factors[i]);
+}
+
+function checkPerToken(perToken: unknown = false): void {
+  if (typeof perToken === 'boolean') return;
+  throw badArgument('ERR_RANGE', 'perToken', 'true or false', describe(perToken));
+}
+
+/** [T] the policy loss of each token, before any aggregation. */
+function* tokenLossesTask(
+  level: TokenLevel,
+  score: Score,
+  inputs: ScoreInputs,
+  factors: Float64Array | undefined,
+): Task<Float64Array> {
+  const terms = yield* tokenTermsTask(level, score, inputs);
+  const ofTokens = factors && (yield* spreadOverTokens(factors, level.checked.cuSeqlens, undefined));
+  return yield* mapped(terms, (term, t) => 0 - term * (ofTokens?.[t] ?? 1));
 }
 
 /** The KL penalty as a term, if there is one. */

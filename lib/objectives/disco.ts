@@ -77,7 +77,7 @@ export const disco: Objective<DiscoParameters> = withParameters(
     return {
       *evaluate(level) {
         const channel = yield* scoreTask(level, score, { sides });
-        const kl = constraint && (yield* klTask(level, 'k1', checked.oldLogProbs));
+        const kl = constraint && (yield* klTask(level, { kind: 'k1' }, checked.oldLogProbs));
         const { scores, tokenCounts } = channel;
         const { nonFinite } = level;
         const read = yield* readResults(level, { nonFinite, scores, tokenCounts, klScores: kl?.scores });

@@ -1,7 +1,7 @@
 // A penalty on KL to a reference policy (spec section 4): one more score, weighted like the policy's.
 
 import { badArgument } from '../errors.js';
-import { klTask, tokenRules } from '../levels/scores.js';
+import { klTask, type Score, tokenRules } from '../levels/scores.js';
 import {
   type AggregationParameters,
   aggregationWeights,
@@ -9,45 +9,67 @@ import {
   weightedSumTask,
 } from '../ops/advantage-objective.js';
 import { namesOf } from '../options.js';
+import { KL_ESTIMATORS, type KlEstimator, type KlScore, ratioLevelOf } from '../ratio-score.js';
 import type { Sliced } from '../slices.js';
 import { type FloatArray, finiteNumber, ifGiven, maskedFloats, oneOf } from '../validate.js';
 import type { CheckedBatch, Extension } from './objective.js';
 
 /** Further field in the batch of losses with a KL penalty. */
 export interface KlInputs {
-  /** [T] log-probs under the reference policy, constants; needed with `klCoef`. */
+  /** [T] log-probs under the reference policy, constants; needed with `klCoef`, unless `klReference` is `'old'`. */
   refLogProbs?: FloatArray;
 }
 
 /** Parameters of the KL penalty: the loss gets `klCoef * sum_i w_i * mean_t k_t`, with the weights of the policy term. */
 export interface KlParameters {
-  /** Weight of the KL penalty to `refLogProbs`, >= 0. Default 0. */
+  /** Weight of the KL penalty, >= 0. Default 0. */
   klCoef?: number;
-  /** Its estimator, with d = ref - current: k1 -d, k2 d^2/2, k3 e^d - d - 1. Default `'k3'`. */
-  klEstimator?: 'k1' | 'k2' | 'k3';
+  /**
+   * Its estimator, with d = ref - current: k1 -d, k2 d^2/2, k3 e^d - d - 1, abs |d|; `'k1+'` and `'k3+'` have the value of k1 and
+   * k3, and the gradient of k2 (verl). Default `'k3'`.
+   */
+  klEstimator?: KlEstimator;
+  /** The policy that it keeps near to: that of `refLogProbs` (default), or `'old'`, that of `oldLogProbs`. */
+  klReference?: 'ref' | 'old';
+  /** Cap of each token's estimate, > 0; its gradient is 0 beyond, except k2's in `'k1+'` and `'k3+'`. Default none; verl's is 10. */
+  klMax?: number;
+  /**
+   * `'ratio'` multiplies each estimate by the importance ratio, its gradient included (TRL's `use_bias_correction_kl`): the ratio
+   * of its token, or of its sequence where the loss's score is on that. Default `'none'`.
+   */
+  klWeight?: 'none' | 'ratio';
 }
 
 /** Names of {@link KlParameters}. */
-export const KL_PARAMETERS = namesOf<KlParameters>({ klCoef: true, klEstimator: true });
+export const KL_PARAMETERS = namesOf<KlParameters>({
+  klCoef: true,
+  klEstimator: true,
+  klReference: true,
+  klMax: true,
+  klWeight: true,
+});
 
 /** Adds the penalty to an objective's result; undefined when there is none. */
 export function* klPenalty(
   batch: KlInputs,
   checked: CheckedBatch,
   options: KlParameters & AggregationParameters,
+  score: Score,
 ): Sliced<Extension | undefined> {
   const coefficient = finiteNumber('klCoef', options.klCoef ?? 0, { min: 0 });
-  const kind = oneOf('klEstimator', options.klEstimator ?? 'k3', ['k1', 'k2', 'k3']);
+  const estimator = estimatorOf(options, score);
+  const against = oneOf('klReference', options.klReference ?? 'ref', ['ref', 'old']);
   const weights = aggregationWeights(options, checked.sequences);
-  const reference = yield* ifGiven(batch.refLogProbs, (ref) =>
+  const given = yield* ifGiven(batch.refLogProbs, (ref) =>
     maskedFloats('refLogProbs', ref, checked.tokens, checked.mask),
   );
   if (coefficient === 0) return undefined;
-  if (!reference)
+  if (against === 'ref' && !given)
     throw badArgument('ERR_DTYPE', 'refLogProbs', 'Float32Array or Float64Array with klCoef > 0', 'undefined');
+  const reference = against === 'ref' ? given : checked.oldLogProbs;
   return {
     *extend(level, result) {
-      const channel = yield* klTask(level, kind, reference);
+      const channel = yield* klTask(level, estimator, reference);
       const { scores, tokenCounts } = channel;
       const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, weights, coefficient);
       const terms = [...result.terms, { of: 'logProbs' as const, channel, gradScores }];
@@ -55,7 +77,19 @@ export function* klPenalty(
     },
     *tokenTerm(tokenCounts) {
       const gradScores = yield* weightedSumGradient(undefined, tokenCounts, weights, coefficient);
-      return { ...tokenRules({ oldLogProbs: reference }, { kind })!, gradScores };
+      const samplerLogProbs = estimator.klWeight === 'ratio' ? checked.oldLogProbs : undefined;
+      const rules = tokenRules({ oldLogProbs: reference }, estimator)!; // whose ratio is a token's, as the policy's score
+      return { ...rules, samplerLogProbs, gradScores };
     },
+  };
+}
+
+/** The estimator of the options as a score, checked; on the ratio that the policy's score is on. */
+function estimatorOf({ klEstimator, klWeight, klMax }: KlParameters, score: Score): KlScore {
+  const weighted = oneOf('klWeight', klWeight ?? 'none', ['none', 'ratio']) === 'ratio';
+  return {
+    kind: oneOf('klEstimator', klEstimator ?? 'k3', KL_ESTIMATORS),
+    klMax: finiteNumber('klMax', klMax ?? Infinity, { above: 0, unbounded: true }),
+    ...(weighted && { klWeight: 'ratio', ratioLevel: ratioLevelOf(score) }),
   };
 }

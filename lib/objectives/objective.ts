@@ -45,8 +45,8 @@ export interface CheckedBatch extends CheckedSequences, CheckedGroups {
 }
 
 /**
- * Batch of a loss with further inputs `I`. Where those may be advantages, a batch that has them needs neither rewards nor groups:
- * its result then lacks the metrics of those.
+ * Batch of a loss with further inputs `I`. Where those may be advantages, or a teacher's log-probs, a batch that has them needs neither
+ * rewards nor groups: its result then lacks the metrics of those.
  */
 export type LossBatch<I> =
   | (Batch & I)
@@ -57,6 +57,14 @@ export type LossBatch<I> =
             /** [N] or [T], required without rewards or groups. */
             advantages: FloatArray;
           }
+      : never)
+  | ('teacherLogProbs' extends keyof I
+      ? SequenceBatch &
+          Partial<Rewarded> &
+          I & {
+            /** [T], with `distillation`: then rewards and groups need not be there either. */
+            teacherLogProbs: FloatArray;
+          }
       : never);
 
 /** What an objective gives back: its value, and its gradient by each score it used. */
@@ -66,6 +74,7 @@ export interface ObjectiveResult {
   terms: readonly Term[];
   groupLosses?: MaybePending<Float64Array> | undefined; // [G]
   advantages?: Float64Array; // [N] or [T]
+  tokenLosses?: Float64Array | undefined; // [T]
   kl?: ScoreChannel; // of the penalty
 }
 
@@ -79,8 +88,12 @@ export interface Extension {
 
 /** An objective whose options have been checked. */
 export interface PreparedObjective {
+  /** [T] the mask without tokens that it drops from the batch. */
+  mask?: Uint8Array | undefined;
   /** Whether it looks at `level.entropy`. */
   needsEntropy?: boolean;
+  /** Whether a term of it is one of the entropies. */
+  hasEntropyTerm?: boolean;
   /**
    * What the gradient of each log-prob follows from without any other, before the log-probs are known; undefined where it does not.
    * Of rows that are all finite.

@@ -1,14 +1,14 @@
 import { outputArray } from '../backend/outputs.js';
-import { badArgument } from '../errors.js';
-import {
-  RATIO_SCORE_CODES,
-  RATIO_SCORE_KINDS,
-  type RatioScoreKind,
-  type RatioScoresForwardArguments,
-} from '../kernels.js';
 import { newArray } from '../memory.js';
-import { namesOf, takeFields } from '../options.js';
+import { takeFields } from '../options.js';
 import { finiteResult, finiteResults } from '../overflow.js';
+import {
+  RATIO_SCORE_NAMES,
+  type RatioScore,
+  rejectTokenWeights,
+  type ScoreParameters,
+  scoreParameters,
+} from '../ratio-score.js';
 import {
   type AsyncOptions,
   type BackendOptions,
@@ -26,72 +26,21 @@ import { atOnceIfShort, raggedSlices, type Sliced, slices } from '../slices.js';
 import {
   type FloatArray,
   finiteFloats,
-  finiteNumber,
   ifGiven,
   maskedFinite,
   maskedFloats,
   objectArgument,
   offsets,
-  oneOf,
   optionalMask,
   typedArray,
 } from '../validate.js';
 import { gradientArray, type LogProbGradientOptions } from './sequence-log-probs.js';
 
-/**
- * A score built on the log-ratio `d = logProbs - oldLogProbs` (clamped to +-20) and `r = exp(d)`, mean over the sequence:
- *
- * | kind | score | used by |
- * |---|---|---|
- * | `ratio` | mean r | DisCO |
- * | `clippedRatio` | mean min(r, 1 + epsilonHigh) on the positive side, mean max(r, 1 - epsilonLow) on the negative | GRPO, DAPO |
- * | `sequenceRatio` | exp(mean d), then the same one-sided clip | GSPO |
- * | `geometricRatio` | exp(mean min(d, epsilonHigh)) or exp(mean max(d, -epsilonLow)) | GMPO |
- * | `stoppedRatio` | mean of clamp(r, ratioMin, ratioMax), held constant, times logProbs; the bounds are absolute | CISPO |
- * | `softGate` | mean (4 / tau) * sigmoid(tau * (r - 1)), tau by side | SAPO |
- * | `k1`, `k2`, `k3` | estimators of KL to the policy of `oldLogProbs`: d, d^2 / 2, exp(-d) + d - 1 | KL penalties |
- */
-export interface RatioScore {
-  /** Which score. */
-  kind: RatioScoreKind;
-  /** Width of the lower clip, >= 0; Infinity for none. Default 0.2 (sequenceRatio 3e-4, geometricRatio 0.4). */
-  epsilonLow?: number;
-  /** Width of the upper clip, >= 0; Infinity for none. Default 0.2 (sequenceRatio 4e-4, geometricRatio 0.4). */
-  epsilonHigh?: number;
-  /**
-   * clippedRatio only: cap of the ratio on the negative side (dual-clip PPO's c, verl's `clip_ratio_c`), >= 1. Default none.
-   */
-  dualClip?: number;
-  /** clippedRatio only: TRL's two-sided bound of the unclipped ratio, > 0. Default none. */
-  delta?: number;
-  /** Absolute lower bound of the stopped ratio. Default 0. */
-  ratioMin?: number;
-  /** Absolute upper bound of the stopped ratio; Infinity for none. Default 5. */
-  ratioMax?: number;
-  /** Temperature of the soft gate on the positive side, > 0. Default 1. */
-  tauPos?: number;
-  /** Temperature of the soft gate everywhere else, > 0. Default 1.05. */
-  tauNeg?: number;
-}
-
-/** Names of {@link RatioScore}. */
-export const RATIO_SCORE_NAMES = namesOf<RatioScore>({
-  kind: true,
-  epsilonLow: true,
-  epsilonHigh: true,
-  dualClip: true,
-  delta: true,
-  ratioMin: true,
-  ratioMax: true,
-  tauPos: true,
-  tauNeg: true,
-});
-
 /** Inputs of {@link ratioScores}. */
 export interface RatioScoresInputs {
   /** [T] log-probs of the policy; finite wherever the mask keeps the token. */
   logProbs: FloatArray;
-  /** [T] log-probs of the behaviour policy (for k1, k2, k3: of the reference). Omitted: on-policy, every ratio is 1. */
+  /** [T] log-probs of the behaviour policy (for estimators of KL: of the reference). Omitted: on-policy, every ratio is 1. */
   oldLogProbs?: FloatArray;
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
   cuSeqlens: Int32Array;
@@ -104,6 +53,8 @@ export interface RatioScoresInputs {
    * `sides` their signs are the tokens' sides. Not for geometricRatio.
    */
   tokenWeights?: FloatArray;
+  /** [T] log-probs of the policy that sampled, for `klWeight: 'ratio'`. Omitted: on-policy, that ratio is 1. */
+  samplerLogProbs?: FloatArray;
 }
 
 /** Options of {@link ratioScores}. */
@@ -136,44 +87,6 @@ export interface RatioScoresBackwardInputs {
   cuSeqlens: Int32Array;
 }
 
-type ScoreParameters = Pick<
-  RatioScoresForwardArguments,
-  'kind' | 'epsilonLow' | 'epsilonHigh' | 'ratioMin' | 'ratioMax' | 'tauPos' | 'tauNeg'
->;
-
-const EPSILON_DEFAULTS: Partial<Record<RatioScoreKind, [low: number, high: number]>> = {
-  sequenceRatio: [3e-4, 4e-4],
-  geometricRatio: [0.4, 0.4],
-};
-
-/** A score with its defaults filled in, checked. */
-export function scoreParameters(score: RatioScore): ScoreParameters {
-  const kind = oneOf('score.kind', score.kind, RATIO_SCORE_KINDS);
-  const [low, high] = EPSILON_DEFAULTS[kind] ?? [0.2, 0.2];
-  const ratioMin = finiteNumber('ratioMin', score.ratioMin ?? 0, { min: 0 });
-  const ratioMax = finiteNumber('ratioMax', score.ratioMax ?? 5, { min: ratioMin, unbounded: true });
-  const epsilonHigh = finiteNumber('epsilonHigh', score.epsilonHigh ?? high, { min: 0, unbounded: true });
-  return {
-    kind: RATIO_SCORE_CODES[kind],
-    epsilonLow: finiteNumber('epsilonLow', score.epsilonLow ?? low, { min: 0, unbounded: true }),
-    ratioMin,
-    ...(kind === 'clippedRatio' ? clipBounds(score, epsilonHigh) : { epsilonHigh, ratioMax }),
-    tauPos: finiteNumber('tauPos', score.tauPos ?? 1, { above: 0 }),
-    tauNeg: finiteNumber('tauNeg', score.tauNeg ?? 1.05, { above: 0 }),
-  };
-}
-
-/**
- * Where the clipped ratio stops: at 1 + epsilonHigh on the positive side, at ratioMax on the negative one. TRL's objective
- * min(min(r, delta) A, clip(r) A) is min(r, delta, 1 + epsilon) A for A > 0; for A < 0 it caps r at delta where that is
- * beyond the clip, else at the clip itself.
- */
-function clipBounds({ dualClip, delta }: RatioScore, epsilonHigh: number) {
-  const cap = dualClip === undefined ? Infinity : finiteNumber('dualClip', dualClip, { min: 1, unbounded: true });
-  const bound = delta === undefined ? Infinity : finiteNumber('delta', delta, { above: 0, unbounded: true });
-  return { epsilonHigh: Math.min(epsilonHigh, bound - 1), ratioMax: Math.min(cap, Math.max(bound, 1 + epsilonHigh)) };
-}
-
 /** What the forward pass leaves. */
 export interface RatioArrays {
   scores: Pending<Float64Array>; // [N]
@@ -193,6 +106,7 @@ export function* forwardTask(
     mask: MaybePending<Uint8Array> | undefined;
     sides: Float64Array | undefined;
     tokenWeights: Float64Array | undefined;
+    samplerLogProbs: Float64Array | undefined;
   },
   parameters: ScoreParameters,
   stats = false,
@@ -224,12 +138,6 @@ export function* backwardTask(
   return pending({ gradLogProbs });
 }
 
-/** The geometric ratio has no term per token that a weight could multiply. */
-export function rejectTokenWeights({ kind }: ScoreParameters, name: string): void {
-  if (kind !== RATIO_SCORE_CODES.geometricRatio) return;
-  throw badArgument('ERR_RANGE', name, 'weights per sequence with geometricRatio', 'weights per token');
-}
-
 const forwardOptions = optionsOf<RatioScoresOptions>('ratioScores', { score: RATIO_SCORE_NAMES });
 const backwardOptions = optionsOf<LogProbGradientOptions>('ratioScoresBackward', { gradient: { out: true } });
 
@@ -245,6 +153,9 @@ function* forwardOp(inputs: RatioScoresInputs, { score }: Partial<RatioScoresOpt
     {
       logProbs: yield* maskedFinite('logProbs', inputs.logProbs, tokens, mask),
       oldLogProbs: yield* ifGiven(inputs.oldLogProbs, (old) => maskedFloats('oldLogProbs', old, tokens, mask)),
+      samplerLogProbs: yield* ifGiven(inputs.samplerLogProbs, (of) =>
+        maskedFloats('samplerLogProbs', of, tokens, mask),
+      ),
       cuSeqlens,
       mask,
       sides: yield* ifGiven(inputs.sides, (sides) =>

@@ -52,12 +52,16 @@ struct Lanes {
 
 // Whether a bound can replace a token's term.
 constexpr bool clips(RatioScore kind) {
-  return kind == RatioScore::kClipped || kind == RatioScore::kGeometric || kind == RatioScore::kStopped;
+  return kind == RatioScore::kClipped || kind == RatioScore::kGeometric || kind == RatioScore::kStopped ||
+         kind == RatioScore::kTrustTv || kind == RatioScore::kTrustKl;
 }
+
+constexpr bool is_trust(RatioScore kind) { return kind == RatioScore::kTrustTv || kind == RatioScore::kTrustKl; }
 
 // Whether a token's term depends on its side.
 constexpr bool has_sides(RatioScore kind) {
-  return kind == RatioScore::kClipped || kind == RatioScore::kGeometric || kind == RatioScore::kSoftGate;
+  return kind == RatioScore::kClipped || kind == RatioScore::kGeometric || kind == RatioScore::kSoftGate ||
+         kind == RatioScore::kTrustTv || kind == RatioScore::kTrustKl;
 }
 
 // Tokens [t, t + n), array by array. A pass fills only what a later one reads: in a struct the compiler would not
@@ -69,16 +73,19 @@ struct alignas(64) Chunk {
   double term[kChunk];
   double below[kChunk];  // 1 where the lower bound replaced the term
   double above[kChunk];
+  double sampler[kChunk];
+  double log_prob[kChunk];
   int64_t t;
   int64_t n;  // at most kChunk
 };
 
+// kKind is the op's, or kLogRatio for the first pass of a score on_sequence_ratio.
 template <RatioScore kKind, bool kStats>
 struct RatioSequence {
-  const RatioScoresForward& op;  // its kind is kKind
+  const RatioScoresForward& op;
   const int64_t i;
   double count = 0;
-  Lanes value, low, high, ratio, ratio_square, log_ratio, largest_ratio;
+  Lanes value, low, high, ratio, ratio_square, log_ratio, largest_ratio, sampler, log_prob;
 
   RatioSequence(const RatioScoresForward& of, int64_t index) : op(of), i(index) {}
 
@@ -91,6 +98,11 @@ struct RatioSequence {
     if constexpr (kStats || uses_ratio(kKind)) fill_ratios(chunk);
     if constexpr (has_sides(kKind)) fill_sides(chunk);
     fill_terms(chunk);
+    if constexpr (is_estimate(kKind)) {
+      if (weighted_by_token(op)) multiply_by_ratios(chunk);
+    }
+    if (sums_sampler(op)) fill_sampler(chunk);
+    if (kKind == RatioScore::kLogRatio && is_held(op.kind)) fill_log_probs(chunk);
     if (op.token_weights != nullptr && !token_form(op)) weigh_terms(chunk);
     count += static_cast<double>(n);
     if (op.mask != nullptr) drop_masked(chunk);
@@ -121,6 +133,7 @@ struct RatioSequence {
   void fill_terms(Chunk& chunk) const {
     RatioScoresForward rules = op;
     rules.kind = kKind;  // a constant, so that no loop branches on it
+    const bool always = is_held(kKind == RatioScore::kLogRatio ? op.kind : kKind);
     const double* log_probs = op.log_probs + chunk.t;
     double* score_grads = op.score_grads + chunk.t;
     for (int64_t k = 0; k < chunk.n; ++k) {
@@ -128,9 +141,9 @@ struct RatioSequence {
       const double within = clamped(d).value;
       const double ratio_of = uses_ratio(kKind) ? chunk.ratio[k] : 0;
       const double side_of = has_sides(kKind) ? chunk.side[k] : 0;
-      const Term one = token_term<VectorMath>(rules, within, ratio_of, side_of, log_probs[k]);
-      // The stopped ratio's weight is a constant: the clamp on d does not stop its gradient.
-      score_grads[k] = kKind == RatioScore::kStopped || within == d ? one.derivative : 0;
+      const double old_of = is_trust(kKind) ? old_log_prob(op, chunk.t + k, log_probs[k]) : 0;
+      const Term one = token_term<VectorMath>(rules, {within, ratio_of, side_of, log_probs[k], old_of});
+      score_grads[k] = always || within == d ? one.derivative : 0;
       chunk.term[k] = one.value;
       if constexpr (clips(kKind)) {
         chunk.below[k] = one.clip == Clip::kLow ? 1 : 0;
@@ -138,6 +151,25 @@ struct RatioSequence {
       }
       if constexpr (kStats) chunk.log_ratio[k] = within;
     }
+  }
+
+  void multiply_by_ratios(Chunk& chunk) const {
+    const double* log_probs = op.log_probs + chunk.t;
+    double* score_grads = op.score_grads + chunk.t;
+    for (int64_t k = 0; k < chunk.n; ++k) {
+      const LogRatio d = sampler_log_ratio(op, chunk.t + k, log_probs[k]);
+      const Term one = times_ratio({chunk.term[k], score_grads[k]}, d, VectorMath::exp(d.value));
+      chunk.term[k] = one.value;
+      score_grads[k] = one.derivative;
+    }
+  }
+
+  void fill_sampler(Chunk& chunk) const {
+    for (int64_t k = 0; k < chunk.n; ++k) chunk.sampler[k] = sampler_part(op, chunk.t + k);
+  }
+
+  void fill_log_probs(Chunk& chunk) const {
+    for (int64_t k = 0; k < chunk.n; ++k) chunk.log_prob[k] = op.log_probs[chunk.t + k];
   }
 
   void weigh_terms(Chunk& chunk) const {
@@ -157,11 +189,14 @@ struct RatioSequence {
       chunk.term[k] = score_grads[k] = 0;
       if constexpr (clips(kKind)) chunk.below[k] = chunk.above[k] = 0;
       if constexpr (kStats) chunk.log_ratio[k] = chunk.ratio[k] = 0;
+      if constexpr (is_estimate(kKind) || kKind == RatioScore::kLogRatio) chunk.sampler[k] = chunk.log_prob[k] = 0;
     }
   }
 
   void add_to_sums(Chunk& chunk) {
     value.add(chunk.term, chunk.n);
+    if (sums_sampler(op)) sampler.add(chunk.sampler, chunk.n);
+    if (kKind == RatioScore::kLogRatio && is_held(op.kind)) log_prob.add(chunk.log_prob, chunk.n);
     if constexpr (clips(kKind)) {
       low.add(chunk.below, chunk.n);
       high.add(chunk.above, chunk.n);
@@ -177,12 +212,14 @@ struct RatioSequence {
 
   Sums sums() const {
     return {count,         value.total(),        low.total(),       high.total(),
-            ratio.total(), ratio_square.total(), log_ratio.total(), largest_ratio.largest()};
+            ratio.total(), ratio_square.total(), log_ratio.total(), largest_ratio.largest(),
+            sampler.total(), log_prob.total()};
   }
 };
 
 // Applies the sequence's ratio token by token; returns the mean.
-double token_form_score(const RatioScoresForward& op, int64_t i, double ratio, double divisor, Sums& sums) {
+double token_form_score(const RatioScoresForward& op, int64_t i, double divisor, Sums& sums) {
+  const SequenceRatio ratio = score_ratio(op, sums, divisor);
   sums.value = 0;
   for (int64_t t = op.cu_seqlens[i]; t < op.cu_seqlens[i + 1]; ++t)
     if (op.mask == nullptr || op.mask[t] != 0) add_token_form(op, i, t, ratio, divisor, sums);
@@ -198,11 +235,16 @@ void score_sequence(const RatioScoresForward& op, int64_t i) {
   Sums sums = sequence.sums();
   const double divisor = sums.count > 1 ? sums.count : 1;
   if (token_form(op)) {
-    op.scores[i] = token_form_score(op, i, std::exp(sums.value / divisor), divisor, sums);
+    op.scores[i] = token_form_score(op, i, divisor, sums);
+  } else if (weighted_by_sequence(op)) {
+    const double mean = sums.value / divisor;
+    const SequenceRatio ratio = sequence_ratio(op, sums.sampler, divisor);
+    for (int64_t t = begin; t < end; ++t)
+      if (op.mask == nullptr || op.mask[t] != 0) weigh_gradient(op, t, ratio, mean, divisor);
+    op.scores[i] = mean * ratio.value;
   } else {
-    const Term score = sequence_score(op, sums.value / divisor, op.sides == nullptr ? 0 : op.sides[i]);
-    const double factor = score.derivative / divisor;
-    for (int64_t t = begin; t < end; ++t) op.score_grads[t] *= factor;
+    const Term score = sequence_score(op, sums, divisor, op.sides == nullptr ? 0 : op.sides[i]);
+    for (int64_t t = begin; t < end; ++t) op.score_grads[t] *= score.derivative;
     op.scores[i] = score.value;
     if (score.clip == Clip::kLow) sums.low = sums.count;
     if (score.clip == Clip::kHigh) sums.high = sums.count;
@@ -215,32 +257,44 @@ void score_sequence(const RatioScoresForward& op, int64_t i) {
 
 // The op's choices as constants: no branch on them is left in the loops.
 template <RatioScore kKind>
-void score_sequences(RatioScoresForward op, int64_t begin, int64_t end) {
-  op.kind = kKind;
+void score_sequences(const RatioScoresForward& op, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end && !cancelled(op.cancel); ++i)
     op.ratio_stats == nullptr ? score_sequence<kKind, false>(op, i) : score_sequence<kKind, true>(op, i);
 }
 
 void ratio_scores_rows(const RatioScoresForward& op, int64_t begin, int64_t end) {
+  if (on_sequence_ratio(op)) return score_sequences<RatioScore::kLogRatio>(op, begin, end);
   switch (op.kind) {
     case RatioScore::kRatio:
       return score_sequences<RatioScore::kRatio>(op, begin, end);
     case RatioScore::kClipped:
       return score_sequences<RatioScore::kClipped>(op, begin, end);
-    case RatioScore::kSequence:
-      return score_sequences<RatioScore::kSequence>(op, begin, end);
     case RatioScore::kGeometric:
       return score_sequences<RatioScore::kGeometric>(op, begin, end);
     case RatioScore::kStopped:
       return score_sequences<RatioScore::kStopped>(op, begin, end);
     case RatioScore::kSoftGate:
       return score_sequences<RatioScore::kSoftGate>(op, begin, end);
+    case RatioScore::kTrustTv:
+      return score_sequences<RatioScore::kTrustTv>(op, begin, end);
+    case RatioScore::kTrustKl:
+      return score_sequences<RatioScore::kTrustKl>(op, begin, end);
+    case RatioScore::kLogRatio:
+      return score_sequences<RatioScore::kLogRatio>(op, begin, end);
+    case RatioScore::kGamma:  // always on_sequence_ratio
+      return;
     case RatioScore::kK1:
       return score_sequences<RatioScore::kK1>(op, begin, end);
     case RatioScore::kK2:
       return score_sequences<RatioScore::kK2>(op, begin, end);
     case RatioScore::kK3:
       return score_sequences<RatioScore::kK3>(op, begin, end);
+    case RatioScore::kK1Plus:
+      return score_sequences<RatioScore::kK1Plus>(op, begin, end);
+    case RatioScore::kK3Plus:
+      return score_sequences<RatioScore::kK3Plus>(op, begin, end);
+    case RatioScore::kAbs:
+      return score_sequences<RatioScore::kAbs>(op, begin, end);
   }
 }
 

@@ -20,12 +20,14 @@ __device__ inline Sums warp_sums(Sums sums) {
   sums.ratio_square = warp_sum(sums.ratio_square);
   sums.log_ratio = warp_sum(sums.log_ratio);
   sums.largest_ratio = warp_max(sums.largest_ratio);
+  sums.sampler = warp_sum(sums.sampler);
+  sums.log_prob = warp_sum(sums.log_prob);
   return sums;
 }
 
 // Applies the sequence's ratio token by token; each lane writes its own tokens. Returns the mean.
-__device__ inline double token_form_score(const RatioScoresForward& op, int64_t i, double ratio, double divisor,
-                                          Sums& sums) {
+__device__ inline double token_form_score(const RatioScoresForward& op, int64_t i, double divisor, Sums& sums) {
+  const SequenceRatio ratio = score_ratio(op, sums, divisor);
   Sums shares;
   for (int64_t t = op.cu_seqlens[i] + lane_index(); t < op.cu_seqlens[i + 1]; t += kWarp)
     if (unmasked(op.mask, t)) add_token_form(op, i, t, ratio, divisor, shares);
@@ -48,11 +50,16 @@ __device__ inline void run_phase(const RatioScoresForward& op) {
     const double divisor = sums.count > 1 ? sums.count : 1;
     double value = 0;
     if (token_form(op)) {
-      value = token_form_score(op, i, exp(sums.value / divisor), divisor, sums);
+      value = token_form_score(op, i, divisor, sums);
+    } else if (weighted_by_sequence(op)) {
+      const double mean = sums.value / divisor;
+      const SequenceRatio ratio = sequence_ratio(op, sums.sampler, divisor);
+      for (int64_t t = begin; t < end; t += kWarp)
+        if (unmasked(op.mask, t)) weigh_gradient(op, t, ratio, mean, divisor);
+      value = mean * ratio.value;
     } else {
-      const Term score = sequence_score(op, sums.value / divisor, op.sides == nullptr ? 0 : op.sides[i]);
-      const double factor = score.derivative / divisor;
-      for (int64_t t = begin; t < end; t += kWarp) op.score_grads[t] *= factor;  // each lane its own
+      const Term score = sequence_score(op, sums, divisor, op.sides == nullptr ? 0 : op.sides[i]);
+      for (int64_t t = begin; t < end; t += kWarp) op.score_grads[t] *= score.derivative;  // each lane its own
       value = score.value;
       if (score.clip == Clip::kLow) sums.low = sums.count;
       if (score.clip == Clip::kHigh) sums.high = sums.count;

@@ -58,7 +58,7 @@ struct TokenLogProbsBackward {
   CancelFlag cancel;
 };
 
-// A loss as a sum of ratio scores that are means of token terms (is_token_mean in ratio_rules.h), times dL/dscores: what a row's g follows from once its log-prob is known.
+// A loss as a sum of ratio scores that are means of terms that each depend on one token, times dL/dscores: what a row's g follows from once its log-prob is known.
 struct TokenTerms {
   const int32_t* cu_seqlens;   // [N + 1]
   int64_t sequences;           // N

@@ -23,7 +23,9 @@ const matrix = (rows, width) => ({ data: new Float32Array(rows * width).fill(1),
 const layer = () => ({ hidden: matrix(T, D), weight: matrix(V, D), bias: matrix(1, V), tokens: T, vocab: V, width: D,
   targets: new Int32Array(T), mask: new Uint8Array(T).fill(1), temperature: 1, logSumExp: doubles(T) });
 const keptLogits = () => ({ keptLogits: new Float32Array(T * V).fill(1), keptRows: Int32Array.from({ length: T }, (_, t) => t) });
-const term = () => ({ kind: 1, oldLogProbs: doubles(T), sides: doubles(N), tokenWeights: doubles(T), epsilonLow: 0.2, epsilonHigh: 0.2,
+const furtherRules = () => ({ samplerLogProbs: doubles(T), level: 0, klWeighted: true, klMax: 10,
+  kPos: 2, kNeg: 3, lambdaPos: 3, lambdaNeg: 2 });
+const term = () => ({ kind: 1, ...furtherRules(), oldLogProbs: doubles(T), sides: doubles(N), tokenWeights: doubles(T), epsilonLow: 0.2, epsilonHigh: 0.2,
   ratioMin: 0, ratioMax: 5, tauPos: 1, tauNeg: 1, gradScores: doubles(N) });
 const VALID = {
   tokenLogProbsForward: () => ({ ...rows(), logProbs: doubles(T), entropy: doubles(T), kept: new Uint8Array(T), nonFinite: new Int32Array(1) }),
@@ -38,7 +40,7 @@ const VALID = {
     scores: doubles(N), tokenCounts: doubles(N) }),
   sequenceLogProbsBackward: () => ({ gradScores: doubles(N), tokenCounts: doubles(N), mask: new Uint8Array(T),
     cuSeqlens: cuSeqlens(), sequences: N, gradLogProbs: doubles(T) }),
-  ratioScoresForward: () => ({ kind: 1, logProbs: doubles(T), oldLogProbs: doubles(T), mask: new Uint8Array(T),
+  ratioScoresForward: () => ({ kind: 1, ...furtherRules(), logProbs: doubles(T), oldLogProbs: doubles(T), mask: new Uint8Array(T),
     cuSeqlens: cuSeqlens(), sequences: N, sides: doubles(N), epsilonLow: 0.2, epsilonHigh: 0.2, ratioMin: 0, ratioMax: 5,
     tauPos: 1, tauNeg: 1, scores: doubles(N), tokenCounts: doubles(N), scoreGrads: doubles(T),
     clippedLow: new Int32Array(N), clippedHigh: new Int32Array(N) }),
@@ -135,7 +137,7 @@ test('each property, replaced by each kind of junk', async () => {
   const { wrong, refused } = await childJson<{ wrong: string[]; refused: number }>(`${ADDON} ${JUNK}
     const wrong = [];
     let refused = 0;
-    const optional = ['mask', 'oldLogProbs', 'sides', 'entropy', 'gradEntropy', 'advantages', 'terms', 'cancel', 'bias', 'gradHidden',
+    const optional = ['mask', 'oldLogProbs', 'samplerLogProbs', 'sides', 'entropy', 'gradEntropy', 'advantages', 'terms', 'cancel', 'bias', 'gradHidden',
       'gradWeight', 'gradBias'];
     const mayMiss = (name, key) => optional.includes(key) || (key === 'tokenCounts' && name.startsWith('groupInfoNCE'));
     for (const [name, make] of OPS) {

@@ -11,12 +11,16 @@ import {
   conspoSync,
   dapoSync,
   discoSync,
+  dppoSync,
   drGrpoSync,
   fromDense,
   gmpoSync,
   grpoSync,
   gspoSync,
+  luspoSync,
+  realSync,
   sapoSync,
+  vespoSync,
 } from '../../lib/index.js';
 import { BACKENDS } from '../support/backends.js';
 import { expectClose } from '../support/compare.js';
@@ -146,6 +150,42 @@ const namedLosses = [
     expected: drGrpoSync(offPolicyBatch, { maxLength: 5, advantage: { ddof: 0, eps: 0.01 }, backend }),
   },
   { loss: 'gspo', flags: '--epsilon-low 0.1', expected: gspoSync(offPolicyBatch, { epsilonLow: 0.1, backend }) },
+  {
+    loss: 'gspo',
+    flags: '--ratio-level sum --dual-clip 1.1 --kl-coef 0.5 --kl-estimator k3+ --kl-max 0.01',
+    expected: gspoSync(offPolicyBatch, {
+      ratioLevel: 'sum',
+      dualClip: 1.1,
+      klCoef: 0.5,
+      klEstimator: 'k3+',
+      klMax: 0.01,
+      backend,
+    }),
+  },
+  {
+    loss: 'luspo',
+    flags: '--kl-coef 0.5 --kl-weight ratio',
+    expected: luspoSync(offPolicyBatch, { klCoef: 0.5, klWeight: 'ratio', backend }),
+  },
+  {
+    loss: 'dppo',
+    flags: '--divergence kl --epsilon-low 0.01 --epsilon-high 0.01 --ratio-max 1.1 --kl-coef 0.1 --kl-reference old',
+    expected: dppoSync(offPolicyBatch, {
+      divergence: 'kl',
+      epsilonLow: 0.01,
+      epsilonHigh: 0.01,
+      ratioMax: 1.1,
+      klCoef: 0.1,
+      klReference: 'old',
+      backend,
+    }),
+  },
+  {
+    loss: 'vespo',
+    flags: '--k-pos 1 --lambda-pos 2 --k-neg 2 --lambda-neg 1',
+    expected: vespoSync(offPolicyBatch, { kPos: 1, lambdaPos: 2, kNeg: 2, lambdaNeg: 1, backend }),
+  },
+  { loss: 'real', flags: '--tau 0.3', expected: realSync(offPolicyBatch, { tau: 0.3, backend }) },
   {
     loss: 'gmpo',
     flags: '--rollout-correction sequence --rollout-mode mask --rollout-max 5',

@@ -13,6 +13,8 @@ interface GoldenInput {
   logits: Numbers;
   oldLogProbs?: Numbers;
   refLogProbs?: Numbers;
+  teacherLogProbs?: Numbers;
+  rolloutLogProbs?: Numbers;
   scores: Numbers;
 }
 
@@ -68,8 +70,31 @@ export function goldenCases(...kinds: string[]): [name: string, golden: GoldenCa
   return named(cases, kinds);
 }
 
+/** Cases of advantages; `rewards` [N] or [N, K]. */
+export interface EstimatorGoldenCase {
+  kind: string;
+  input: Record<'cuSeqlens' | 'cuGroups' | 'mask' | 'rewards', Numbers> & { vocabSize?: number };
+  options: { estimator: string; eps: number; weights?: Numbers };
+  expected: { advantages: Numbers; per: 'sequence' | 'token' };
+}
+
+export function estimatorGoldenCases(): [name: string, golden: EstimatorGoldenCase][] {
+  const cases = casesIn<EstimatorGoldenCase>('more.json');
+  return named(cases, ['estimator']).map(([name, golden]) => [`${name} ${golden.options.estimator}`, golden]);
+}
+
+/** Cases of masks and distillation; their options have objects. */
+export function policyGoldenCases(...kinds: string[]): [name: string, golden: GoldenCase][] {
+  return named(casesIn<GoldenCase>('more.json'), kinds);
+}
+
 export function linearGoldenCases(...kinds: string[]): [name: string, golden: LinearGoldenCase][] {
   return named(casesIn<LinearGoldenCase>('more.json'), kinds);
+}
+
+/** Of the losses that came later. */
+export function laterGoldenCases(...kinds: string[]): [name: string, golden: GoldenCase][] {
+  return named(casesIn<GoldenCase>('more.json'), kinds);
 }
 
 /** The batch of a case. */
@@ -89,7 +114,9 @@ export function sequenceFields(input: Omit<GoldenInput, 'logits' | 'scores'>) {
     mask: Uint8Array.from(input.mask),
     rewards: Float32Array.from(input.rewards),
     ...(input.oldLogProbs && { oldLogProbs: Float64Array.from(input.oldLogProbs) }),
+    ...(input.rolloutLogProbs && { rolloutLogProbs: Float64Array.from(input.rolloutLogProbs) }),
     ...(input.refLogProbs && { refLogProbs: Float64Array.from(input.refLogProbs) }),
+    ...(input.teacherLogProbs && { teacherLogProbs: Float64Array.from(input.teacherLogProbs) }),
   };
 }
 

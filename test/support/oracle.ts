@@ -95,15 +95,21 @@ export interface OracleBatch {
 }
 
 /** The losses of the policy-gradient family; `reinforce` is the weighted log-likelihood. */
-export type Family = 'clipped' | 'gspo' | 'gmpo' | 'cispo' | 'sapo' | 'reinforce';
+export type Family = 'clipped' | 'gspo' | 'gmpo' | 'cispo' | 'dppo' | 'vespo' | 'sapo' | 'reinforce';
 
 export interface OracleOptions {
   epsilonLow?: number | undefined;
   epsilonHigh?: number | undefined;
   dualClip?: number | undefined;
   delta?: number | undefined;
+  ratioLevel?: string | undefined;
   ratioMin?: number | undefined;
   ratioMax?: number | undefined;
+  divergence?: string | undefined;
+  kPos?: number | undefined;
+  kNeg?: number | undefined;
+  lambdaPos?: number | undefined;
+  lambdaNeg?: number | undefined;
   tauPos?: number | undefined;
   tauNeg?: number | undefined;
   aggregation?: string | undefined;
@@ -111,6 +117,9 @@ export interface OracleOptions {
   advantage?: { estimator?: string; ddof?: number; eps?: number } | undefined;
   klCoef?: number | undefined;
   klEstimator?: string | undefined;
+  klReference?: string | undefined;
+  klMax?: number | undefined;
+  klWeight?: string | undefined;
   entropyCoef?: number | undefined;
   rolloutCorrection?: { level?: string; mode?: string; min?: number; max?: number } | undefined;
 }
@@ -118,6 +127,7 @@ export interface OracleOptions {
 interface Token {
   t: number; // its place in the batch
   logProb: Scalar;
+  old: number; // old log-prob
   logRatio: Scalar; // clamped to +-20
   entropy: Scalar;
 }
@@ -142,7 +152,7 @@ function tokensOf(batch: OracleBatch): { sequences: Token[][]; leaves: Scalar[] 
       const logProb = targets ? row[targets[t]].minus(total) : leaves[t];
       const entropy = sum(row.map((z) => z.minus(total).exp().times(z.minus(total)))).times(-1);
       const old = oldLogProbs ? new Scalar(oldLogProbs[t]) : logProb.stop();
-      tokens.push({ t, logProb, logRatio: logProb.minus(old).clip(-20, 20), entropy });
+      tokens.push({ t, logProb, old: old.value, logRatio: logProb.minus(old).clip(-20, 20), entropy });
     }
     return tokens;
   });
@@ -204,16 +214,51 @@ function geometric(
   return mean(clipped).exp().times(-A);
 }
 
-/** The policy loss of every token of a sequence, A per token. */
-function policyLosses(family: Family, tokens: Token[], A: number[], tokenForm: boolean, o: OracleOptions): Scalar[] {
+/** Whether a token is inside DPPO's trust region. */
+function trusted({ logProb, old }: Token, A: number, o: OracleOptions): boolean {
+  const most = o.divergence === 'kl' ? 0 : Infinity;
+  const [p, q] = [logProb.value, old].map((given) => Math.exp(Math.min(given, most)));
+  const part = (a: number, b: number) => (a === 0 ? 0 : a * Math.log(a / b));
+  const moved = o.divergence === 'kl' ? Math.sign(p - q) * (part(q, p) + part(1 - q, 1 - p)) : p - q;
+  return A > 0 ? moved <= (o.epsilonHigh ?? 0.2) : moved >= -(o.epsilonLow ?? 0.2);
+}
+
+/** TRL's `get_gamma_weights`. */
+function gammaWeight(
+  logW: number,
+  A: number,
+  { kPos = 2, lambdaPos = 3, kNeg = 3, lambdaNeg = 2 }: OracleOptions,
+): number {
+  const [k, lambda] = A >= 0 ? [kPos, lambdaPos] : [kNeg, lambdaNeg];
+  const log = Math.min(Math.max(logW, Math.log(1e-8)), 20);
+  return Math.exp(lambda + k * log - lambda * Math.exp(log));
+}
+
+/** The policy loss of every token of a sequence, A per token. `rollout`: the sum of old less rollout log-probs. */
+function policyLosses(
+  family: Family,
+  tokens: Token[],
+  A: number[],
+  tokenForm: boolean,
+  rollout: number,
+  o: OracleOptions,
+): Scalar[] {
   const logS = mean(tokens.map(({ logRatio }) => logRatio));
-  return tokens.map(({ logProb, logRatio }, k) => {
+  const logW = rollout + sum(tokens.map(({ logRatio }) => logRatio)).value;
+  const ofLevel = (own: Scalar) => {
+    if (o.ratioLevel === 'sum') return sum(tokens.map(({ logRatio }) => logRatio)).clip(-20, 20);
+    if (o.ratioLevel !== 'sequence') return own;
+    return tokenForm ? own.minus(own.stop()).plus(logS.stop()) : logS;
+  };
+  return tokens.map((token, k) => {
+    const { logProb } = token;
+    const logRatio = ofLevel(token.logRatio);
     switch (family) {
       case 'clipped':
         return surrogate(logRatio.exp(), A[k], o);
       case 'gspo': {
-        const token = logRatio.minus(logRatio.stop()).plus(logS.stop()); // arXiv 2507.18071, eq. 14
-        return surrogate((tokenForm ? token : logS).exp(), A[k], { epsilonLow: 3e-4, epsilonHigh: 4e-4, ...o });
+        const own = logRatio.minus(logRatio.stop()).plus(logS.stop()); // arXiv 2507.18071, eq. 14
+        return surrogate((tokenForm ? own : logS).exp(), A[k], { epsilonLow: 3e-4, epsilonHigh: 4e-4, ...o });
       }
       case 'gmpo':
         return geometric(tokens, A[0], o);
@@ -226,6 +271,12 @@ function policyLosses(family: Family, tokens: Token[], A: number[], tokenForm: b
               .stop(),
           )
           .times(-A[k]);
+      case 'dppo': {
+        const weight = trusted(token, A[k], o) ? Math.min(Math.exp(logRatio.value), o.ratioMax ?? 20) : 0;
+        return logProb.times(-A[k] * weight);
+      }
+      case 'vespo':
+        return logProb.times(-A[k] * gammaWeight(logW, A[k], o));
       case 'sapo': {
         const tau = A[k] > 0 ? (o.tauPos ?? 1) : (o.tauNeg ?? 1.05);
         return logRatio
@@ -256,11 +307,21 @@ function rolloutWeights(batch: OracleBatch, tokens: Token[], { rolloutCorrection
   });
 }
 
-function klOf({ logProb }: Token, reference: number, estimator = 'k3'): Scalar {
-  const d = new Scalar(reference).minus(logProb).clip(-20, 20);
-  if (estimator === 'k1') return d.times(-1);
-  if (estimator === 'k2') return d.times(d).times(0.5);
-  return d.exp().minus(d).minus(ONE);
+/** verl's `kl_penalty`, and TRL's multiplication by the ratio. */
+function klOf(token: Token, ratio: Scalar, batch: OracleBatch, options: OracleOptions): Scalar {
+  const { klEstimator = 'k3', klReference = 'ref', klMax = Infinity, klWeight } = options;
+  const { t, logProb } = token;
+  const given = klReference === 'ref' ? batch.refLogProbs : batch.oldLogProbs;
+  const d = (given ? new Scalar(given[t]) : logProb.stop()).minus(logProb).clip(-20, 20);
+  const values: Record<string, Scalar> = {
+    k1: d.times(-1),
+    k2: d.times(d).times(0.5),
+    k3: d.exp().minus(d).minus(ONE),
+    abs: d.times(Math.sign(d.value)),
+  };
+  const capped = values[klEstimator.replace('+', '')].min(new Scalar(klMax));
+  const estimate = klEstimator.endsWith('+') ? values.k2.minus(values.k2.stop()).plus(capped.stop()) : capped;
+  return klWeight === 'ratio' ? estimate.times(ratio) : estimate;
 }
 
 /** -sum_i w_i A_i s_i and its additions, as trainers write them: a loss per token, then an aggregation. */
@@ -273,11 +334,16 @@ export function policyOracle(batch: OracleBatch, family: Family, options: Oracle
   const tokenForm = perToken || (correction !== undefined && (correction.level ?? 'token') === 'token');
   const losses = sequences.map((tokens, i) => {
     const own = tokens.map(({ t }) => A[perToken ? t : i]);
-    const rho = rolloutWeights(batch, tokens, options);
-    return policyLosses(family, tokens, own, tokenForm, options).map((policy, k) => {
+    const corrected = family === 'vespo' ? { ...options, rolloutCorrection: undefined } : options;
+    const rho = rolloutWeights(batch, tokens, corrected);
+    const rollout = tokens.reduce((all, { t, old }) => all + clamp20(old - (batch.rolloutLogProbs?.[t] ?? old)), 0);
+    const logRatios = tokens.map(({ logRatio }) => logRatio);
+    const whole = options.ratioLevel === 'sum' ? sum(logRatios).clip(-20, 20).exp() : mean(logRatios).exp();
+    const onWhole = family === 'gspo' || family === 'gmpo' || (options.ratioLevel ?? 'token') !== 'token';
+    return policyLosses(family, tokens, own, tokenForm, rollout, options).map((policy, k) => {
       let loss = policy.times(rho[k]);
-      if (klCoef > 0)
-        loss = loss.plus(klOf(tokens[k], batch.refLogProbs![tokens[k].t], options.klEstimator).times(klCoef));
+      const ratio = onWhole ? whole : tokens[k].logRatio.exp();
+      if (klCoef > 0) loss = loss.plus(klOf(tokens[k], ratio, batch, options).times(klCoef));
       return entropyCoef > 0 ? loss.minus(tokens[k].entropy.times(entropyCoef)) : loss;
     });
   });
@@ -297,7 +363,7 @@ export interface GroupOracleOptions {
 }
 
 /** A sequence's score: a mean over its tokens. `clipped` looks at one side, by the sign of the reward. */
-export type GroupScore = 'logLikelihood' | 'ratio' | 'clipped';
+export type GroupScore = 'logLikelihood' | 'ratio' | 'logRatio' | 'clipped';
 
 function scoreOf(tokens: Token[], positive: boolean, score: GroupScore, options: GroupOracleOptions): Scalar {
   const { epsilonLow = 0.2, epsilonHigh = 0.2 } = options;
@@ -305,6 +371,7 @@ function scoreOf(tokens: Token[], positive: boolean, score: GroupScore, options:
     tokens.map(({ logProb, logRatio }) => {
       if (score === 'logLikelihood') return logProb;
       if (score === 'ratio') return logRatio.exp();
+      if (score === 'logRatio') return logRatio;
       return positive
         ? logRatio.exp().min(new Scalar(1 + epsilonHigh))
         : logRatio.exp().max(new Scalar(1 - epsilonLow));
@@ -338,6 +405,11 @@ export const GROUP_FORMS = {
         .log()
         .times(tau),
     );
+  },
+  real: (positives, negatives, { tau }) => {
+    const wrong = (scores: Scalar[], sign: number) =>
+      ONE.plus(sum(scores.map((s) => s.times(sign / tau!).exp()))).log();
+    return wrong(positives, -1).plus(wrong(negatives, 1)).times(-1);
   },
   discriminative: (positives, negatives) => {
     const p = positives.length / (positives.length + negatives.length);

@@ -72,6 +72,20 @@ expectType<Float32Array | undefined>()(maybe.gradLogits, true);
 // @ts-expect-error marginn
 conspo(fromArray, { tau: 0.1, marginn: 0.2 });
 
+// Advantages, or a teacher's log-probs, in place of rewards; the metrics of those are then absent.
+const onTeacher = await grpo({ logProbs: f64, cuSeqlens: targets, teacherLogProbs: f32 }, { distillation: {} });
+expectType<Float64Array | undefined>()(onTeacher.tokenLosses, true);
+// @ts-expect-error there are no rewards
+onTeacher.metrics.rewardMean;
+// @ts-expect-error neither
+grpo({ logProbs: f64, cuSeqlens: targets }, { distillation: {} });
+// @ts-expect-error a mask has a threshold
+grpo(fromArray, { offPolicyMask: {} });
+// @ts-expect-error a rejection has a level
+grpo(fromArray, { rolloutCorrection: { reject: { by: 'k1', max: 1 } } });
+// @ts-expect-error no such scale
+grpo(fromArray, { advantage: { scale: 'sequence' } });
+
 // Nothing is `any`.
 type Conspo = typeof array;
 type Grpo = Awaited<ReturnType<typeof grpo<typeof fromLogProbs, 'new'>>>;

@@ -39,12 +39,27 @@ function rows(fields: Fields, { variant }: Plan): Record_ {
   };
 }
 
+const GAMMA = { kPos: 2, kNeg: 3, lambdaPos: 3, lambdaNeg: 2 };
+
+/** Of KL estimators, and of VESPO. */
+function furtherRules(variant: number, tokens: number): Record_ {
+  const klWeighted = variant % 2 === 0;
+  return {
+    samplerLogProbs: klWeighted ? doubles(tokens) : undefined,
+    klWeighted,
+    level: variant % 3,
+    klMax: 10,
+    ...GAMMA,
+  };
+}
+
 function terms({ tokens, sequences, cuSeqlens }: Fields, { variant }: Plan): Record_ {
   const term = (kind: number) => ({
     kind,
     oldLogProbs: variant % 2 === 0 ? doubles(tokens) : undefined,
     sides: doubles(sequences),
     tokenWeights: variant % 3 === 0 ? doubles(tokens) : undefined,
+    ...furtherRules(variant, tokens),
     epsilonLow: 0.2,
     epsilonHigh: 0.2,
     ratioMin: 0,
@@ -53,8 +68,8 @@ function terms({ tokens, sequences, cuSeqlens }: Fields, { variant }: Plan): Rec
     tauNeg: 1,
     gradScores: doubles(sequences),
   });
-  const penalty = variant % 4 === 0 ? term(8) : undefined;
-  return { cuSeqlens, sequences, tokenCounts: doubles(sequences), policy: term(variant % 9), penalty };
+  const penalty = variant % 4 === 0 ? term(9 + (variant % 6)) : undefined;
+  return { cuSeqlens, sequences, tokenCounts: doubles(sequences), policy: term(variant % 15), penalty };
 }
 
 /** Rows of 1, in the plan's type or the next one. */
@@ -178,7 +193,7 @@ const KERNELS: Readonly<Record<string, Form>> = {
   ratioScoresForward: {
     outputs: ['scores', 'tokenCounts', 'scoreGrads', 'clippedLow', 'clippedHigh', 'ratioStats'],
     make: ({ tokens, sequences, cuSeqlens }, { variant }) => ({
-      kind: variant % 9,
+      kind: variant % 15,
       logProbs: doubles(tokens),
       oldLogProbs: doubles(tokens),
       mask: undefined,
@@ -186,6 +201,7 @@ const KERNELS: Readonly<Record<string, Form>> = {
       sequences,
       sides: doubles(sequences),
       tokenWeights: variant % 2 === 0 ? doubles(tokens) : undefined,
+      ...furtherRules(variant, tokens),
       epsilonLow: 0.2,
       epsilonHigh: 0.2,
       ratioMin: 0,

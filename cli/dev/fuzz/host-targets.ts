@@ -3,7 +3,7 @@ import { openDevice } from '../../../lib/cuda/index.js';
 import * as rlvr from '../../../lib/index.js';
 import { below, Fields } from './data.js';
 import type { Plan } from './plan.js';
-import type { Target } from './targets.js';
+import { pick, type Target } from './targets.js';
 
 type Call = (...args: unknown[]) => unknown;
 
@@ -14,15 +14,14 @@ function problem(...claims: [claim: string, holds: boolean][]): string | undefin
 
 const advantages: Target = {
   name: 'advantages',
-  fields: ['groupOrder', 'tokenCounts'],
+  fields: ['groupOrder', 'tokenCounts', 'mask'],
   options: ['estimator', 'ddof', 'eps'],
   sync: rlvr.advantages as Call,
   args(plan) {
     const fields = new Fields(plan.batch);
-    const optional = Object.fromEntries(
-      plan.fields.map((name) => [name, name === 'groupOrder' ? fields.groupOrder() : fields.tokenCounts()]),
-    );
-    const inputs = { rewards: fields.weights('rewards', fields.sequences), cuGroups: fields.cuGroups, ...optional };
+    const optional = pick(fields, plan.fields);
+    const { cuGroups, cuSeqlens } = fields;
+    const inputs = { rewards: fields.weights('rewards', fields.sequences), cuGroups, cuSeqlens, ...optional };
     return [inputs, Object.fromEntries(plan.options)];
   },
 };

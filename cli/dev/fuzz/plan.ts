@@ -71,6 +71,12 @@ const WIDTH = mostly([0.2, 0, 0.05, 0.4, 1, 25], [Infinity, 1e9, 5e-324, 1e300],
 const COEFFICIENT = mostly([0, 0.01, 0.1, 1], [5e-324, 1e300], 12);
 const ANY = mostly([0, 0.1, -0.3, 0.5, 1], [-0, 1e300, -1e300, 5e-324], 12);
 
+const ESTIMATOR = fc.constantFrom(
+  ...(['grpo', 'drGrpo', 'rloo', 'opo', 'maxRl', 'passK', 'gpg'] as const),
+  ...(['gdpo', 'reinforcePlusPlus', 'reinforcePlusPlusBaseline'] as const),
+);
+const DEVIATION = { ddof: fc.constantFrom(0, 1), eps: mostly([0, 1e-6, 1e-4], [5e-324, 1e300], 4) };
+
 /** Valid values of options, common and extreme. */
 const OPTION_VALUES: Record<string, fc.Arbitrary<unknown>> = {
   temperature: mostly([1, 0.5, 2], [1e-6, 1e6, 1e-3], 4),
@@ -91,30 +97,58 @@ const OPTION_VALUES: Record<string, fc.Arbitrary<unknown>> = {
   ratioMax: mostly([1.3, 5], [1e300, Infinity], 4),
   tauPos: POSITIVE,
   tauNeg: POSITIVE,
+  divergence: fc.constantFrom('tv', 'kl'),
+  kPos: mostly([2, 0, 1], [1e300, 5e-324]),
+  kNeg: mostly([3, 0, 1], [1e300, 5e-324]),
+  lambdaPos: POSITIVE,
+  lambdaNeg: POSITIVE,
   aggregation: fc.constantFrom('sequence-mean', 'token-mean', 'constant-length'),
   maxLength: POSITIVE,
   klCoef: COEFFICIENT,
-  klEstimator: fc.constantFrom('k1', 'k2', 'k3'),
+  klEstimator: fc.constantFrom('k1', 'k2', 'k3', 'k1+', 'k3+', 'abs'),
+  klReference: fc.constantFrom('ref', 'old'),
+  klMax: mostly([0.1, 1, 10], [5e-324, 1e300, Infinity], 4),
+  klWeight: fc.constantFrom('none', 'ratio'),
+  ratioLevel: fc.constantFrom('token', 'sequence', 'sum'),
   entropyCoef: COEFFICIENT,
   rolloutCorrection: fc.record(
     {
-      level: fc.constantFrom('token', 'sequence'),
+      level: fc.constantFrom('token', 'sequence', 'none'),
       mode: fc.constantFrom('truncate', 'mask'),
+      normalize: fc.boolean(),
+      sequenceMask: fc.record({ max: mostly([2, 1.1], [1e300]) }, { noNullPrototype: true }),
+      reject: fc.record(
+        {
+          by: fc.constantFrom('k1', 'k3'),
+          level: fc.constantFrom('token', 'sequence-mean', 'sequence-max'),
+          max: mostly([0.1, 0.5], [5e-324, 1e300]),
+        },
+        { noNullPrototype: true },
+      ),
       min: mostly([0, 0.5], [1e300]),
       max: mostly([2, 1.1], [Infinity, 1e300], 4),
       missing: fc.constantFrom('one', 'error'),
     },
     { requiredKeys: [], noNullPrototype: true },
   ),
-  advantage: fc.record(
-    {
-      estimator: fc.constantFrom('grpo', 'drGrpo', 'rloo', 'opo'),
-      ddof: fc.constantFrom(0, 1),
-      eps: mostly([0, 1e-6, 1e-4], [5e-324, 1e300], 4),
-    },
-    { requiredKeys: [], noNullPrototype: true },
+  offPolicyMask: fc.record({ delta: mostly([0.05, 1], [5e-324, 1e300]) }, { noNullPrototype: true }),
+  entropyQuantile: fc.constant(0), // at any other, entropies that differ by a rounding fall on either side
+  entropyAggregation: fc.constantFrom('policy', 'token-mean'),
+  entropyNormalizer: POSITIVE,
+  perToken: fc.boolean(),
+  distillation: fc.record({ coef: COEFFICIENT }, { requiredKeys: [], noNullPrototype: true }),
+  advantage: fc.oneof(
+    fc.record({ ...DEVIATION, estimator: ESTIMATOR }, { requiredKeys: [], noNullPrototype: true }),
+    fc.record(
+      {
+        ...DEVIATION,
+        estimator: fc.constantFrom('grpo', 'passK', 'gdpo'),
+        scale: fc.constantFrom('group', 'batch', 'none'),
+      },
+      { requiredKeys: ['estimator'], noNullPrototype: true },
+    ),
   ),
-  estimator: fc.constantFrom('grpo', 'drGrpo', 'rloo', 'opo'),
+  estimator: ESTIMATOR,
   ddof: fc.constantFrom(0, 1),
   eps: mostly([0, 1e-6, 1e-4], [5e-324, 1e300], 4),
   form: fc.constantFrom('advantage', 'discriminative'),
@@ -143,9 +177,16 @@ const SCORE_KINDS = [
   'geometricRatio',
   'stoppedRatio',
   'softGate',
+  'trustRegionTv',
+  'trustRegionKl',
+  'logRatio',
+  'gammaWeight',
   'k1',
   'k2',
   'k3',
+  'k1+',
+  'k3+',
+  'abs',
 ];
 const SCORE_PARAMETERS = [
   'epsilonLow',
@@ -156,6 +197,13 @@ const SCORE_PARAMETERS = [
   'ratioMax',
   'tauPos',
   'tauNeg',
+  'kPos',
+  'kNeg',
+  'lambdaPos',
+  'lambdaNeg',
+  'klMax',
+  'klWeight',
+  'ratioLevel',
 ] as const;
 
 const score = fc.record({

@@ -45,11 +45,14 @@ function fieldOf(name: string, fields: Fields): unknown {
     case 'logProbs':
       return fields[name]();
     case 'oldLogProbs':
+    case 'samplerLogProbs':
     case 'refLogProbs':
     case 'rolloutLogProbs':
+    case 'teacherLogProbs':
       return fields.others(name);
     case 'scoreGrads':
     case 'tokenWeights':
+    case 'rolloutWeights':
     case 'gradLogProbs':
     case 'gradEntropy':
     case 'logSumExp':
@@ -62,7 +65,7 @@ function fieldOf(name: string, fields: Fields): unknown {
   }
 }
 
-function pick(fields: Fields, names: readonly string[]): Record<string, unknown> {
+export function pick(fields: Fields, names: readonly string[]): Record<string, unknown> {
   return Object.fromEntries(names.map((name) => [name, fieldOf(name, fields)]));
 }
 
@@ -194,7 +197,7 @@ const OPS: Target[] = [
   }),
   op('ratioScores', {
     needs: ['logProbs', 'cuSeqlens'],
-    fields: ['oldLogProbs', 'mask', 'sides', 'tokenWeights'],
+    fields: ['oldLogProbs', 'mask', 'sides', 'tokenWeights', 'samplerLogProbs'],
     complete(_inputs, options, plan) {
       if (plan.variant % 8 !== 0) options.score = scoreOf(plan);
     },
@@ -215,7 +218,10 @@ const OPS: Target[] = [
 ];
 
 const BATCH_FIELDS = ['mask', 'oldLogProbs', 'rolloutLogProbs', 'groupOrder'];
-const POLICY_FIELDS = [...BATCH_FIELDS, 'refLogProbs', 'advantages'];
+const POLICY_FIELDS = [
+  ...BATCH_FIELDS,
+  ...['refLogProbs', 'advantages', 'teacherLogProbs', 'tokenWeights', 'rolloutWeights'],
+];
 const LOSS_OPTIONS = [...TOKEN_LEVEL, CHUNKS, 'positiveThreshold', 'logProbs', 'entropy', ...COMMON];
 
 const SOURCES = {
