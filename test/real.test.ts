@@ -51,7 +51,8 @@ describeBackends('real', (backend) => {
         const batch = fromLogProbs(fullBatch(seed, { groups: 1, spread: 5 }));
         const { gradLogProbs } = realSync(batch, { tau, backend });
         expectFinite(gradLogProbs);
-        const sum = (sign: number) => Array.from(gradLogProbs).reduce((total, g) => total + Math.max(sign * g, 0), 0);
+        const gradient = Array.from(gradLogProbs);
+        const sum = (sign: number) => gradient.reduce((total, g) => total + Math.max(sign * g, 0), 0);
         expect(Math.max(sum(1), sum(-1)) * tau).toBeLessThan(1 + 1e-12);
       }),
       { numRuns: 20 },

@@ -151,6 +151,12 @@ export function fullBatch(seed: number, { vocab = 5, groups = 3, spread = 0.3 } 
   return { ...batch, oldLogProbs, rolloutLogProbs: oldLogProbs.map((old) => old + 0.4 * random.normal()) };
 }
 
+/** Advantages of its tokens, some of them 0. */
+export const perTokenAdvantages = (seed: number, { mask }: FullBatch) => {
+  const random = new Random(seed + 2);
+  return Float64Array.from(mask, () => (random.uniform() < 0.1 ? 0 : random.normal()));
+};
+
 /** The same batch of log-probs near the current ones. */
 export function fromLogProbs<B extends Batch & { refLogProbs: Float64Array }>(batch: B) {
   const { logits: _logits, targets: _targets, ...rest } = batch;

@@ -39,18 +39,11 @@ function rows(fields: Fields, { variant }: Plan): Record_ {
   };
 }
 
-const GAMMA = { kPos: 2, kNeg: 3, lambdaPos: 3, lambdaNeg: 2 };
-
 /** Of KL estimators, and of VESPO. */
 function furtherRules(variant: number, tokens: number): Record_ {
   const klWeighted = variant % 2 === 0;
-  return {
-    samplerLogProbs: klWeighted ? doubles(tokens) : undefined,
-    klWeighted,
-    level: variant % 3,
-    klMax: 10,
-    ...GAMMA,
-  };
+  const samplerLogProbs = klWeighted ? doubles(tokens) : undefined;
+  return { samplerLogProbs, klWeighted, level: variant % 3, klMax: 10, kPos: 2, kNeg: 3, lambdaPos: 3, lambdaNeg: 2 };
 }
 
 function terms({ tokens, sequences, cuSeqlens }: Fields, { variant }: Plan): Record_ {
