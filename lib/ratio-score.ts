@@ -13,9 +13,10 @@ import { namesOf } from './options.js';
 import { finiteNumber, oneOf } from './validate.js';
 
 /** The estimators of KL among the scores. */
-export const KL_ESTIMATORS = ['k1', 'k2', 'k3', 'k1+', 'k3+', 'abs'] as const satisfies readonly RatioScoreKind[];
-/** One of them. */
-export type KlEstimator = (typeof KL_ESTIMATORS)[number];
+export type KlEstimator = 'k1' | 'k2' | 'k3' | 'k1+' | 'k3+' | 'abs';
+
+/** All of them. */
+export const KL_ESTIMATORS: readonly KlEstimator[] = ['k1', 'k2', 'k3', 'k1+', 'k3+', 'abs'];
 
 /** An estimator of KL, with its parameters. */
 export type KlScore = RatioScore & { kind: KlEstimator };

@@ -29,7 +29,7 @@ export interface DppoOptions extends PolicyOptions, DppoParameters {}
 /** {@link dppo}, as the list of losses has it. */
 export const dppoLoss = namedLoss<AdvantageParameters & DppoParameters, AdvantageInputs, 'advantages'>({
   name: 'dppo',
-  summary: 'stopped ratios in a trust region: total variation at most 0.2, token-mean',
+  summary: 'stopped ratios in a trust region of 0.2: token-mean',
   parameters: { ...ADVANTAGE_PARAMETERS, divergence: true, epsilonLow: true, epsilonHigh: true, ratioMax: true },
   score: ({ divergence, epsilonLow, epsilonHigh, ratioMax }) => ({
     kind: oneOf('divergence', divergence ?? 'tv', ['tv', 'kl']) === 'tv' ? 'trustRegionTv' : 'trustRegionKl',

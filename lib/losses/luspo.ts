@@ -13,7 +13,7 @@ export interface LuspoOptions extends PolicyOptions, ClippedRatioParameters {}
 /** {@link luspo}, as the list of losses has it. */
 export const luspoLoss = namedLoss<AdvantageParameters & ClippedRatioParameters, AdvantageInputs, 'advantages'>({
   name: 'luspo',
-  summary: "GSPO's ratio, each sequence weighted by its length: epsilon 3e-4 and 4e-4",
+  summary: "GSPO's ratio, weighted by length: epsilon 3e-4 and 4e-4",
   parameters: { ...ADVANTAGE_PARAMETERS, ...CLIPPED_RATIO_PARAMETERS },
   score: clippedRatio,
   objective: advantageWeighted,

@@ -20,15 +20,17 @@ export interface VespoParameters {
   lambdaNeg?: number;
 }
 
-type Parameters = Omit<AdvantageParameters, 'rolloutCorrection'> & VespoParameters;
-
 /** Options of {@link vespo}. */
 export interface VespoOptions extends Omit<PolicyOptions, 'rolloutCorrection'>, VespoParameters {}
 
 const { rolloutCorrection: _own, ...ADVANTAGES } = ADVANTAGE_PARAMETERS;
 
 /** {@link vespo}, as the list of losses has it. */
-export const vespoLoss = namedLoss<Parameters, AdvantageInputs, 'advantages'>({
+export const vespoLoss = namedLoss<
+  Omit<AdvantageParameters, 'rolloutCorrection'> & VespoParameters,
+  AdvantageInputs,
+  'advantages'
+>({
   name: 'vespo',
   summary: "a gamma weight on the whole sequence's ratio: token-mean",
   parameters: {

@@ -19,7 +19,10 @@ test.each(names)('%s learns', (name) => {
   expect(accuracy).toBeGreaterThanOrEqual(learned(name));
 });
 
-/** Well below what eight seeds reach by then: 0.85 or more, and with Dr. GRPO, the slowest, 0.64 or more. */
+/**
+ * Well below what eight seeds reach by then: 0.85 or more, and with Dr. GRPO, the slowest, 0.64 or more. REAL, tried with two seeds,
+ * saturates at 0.74 and 0.79.
+ */
 function learned(name: string): number {
-  return name === 'drGrpo' ? 0.5 : 0.7;
+  return ['drGrpo', 'real'].includes(name) ? 0.5 : 0.7;
 }

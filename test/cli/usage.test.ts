@@ -52,7 +52,7 @@ describe('wrong usage ends with 2, one message and no stack trace', () => {
     { args: ['train'], message: "unknown command 'train'" },
     { args: ['info', '--verbose'], message: "unknown option '--verbose'" },
     { args: ['info', 'more'], message: 'too many arguments' },
-    { args: ['demo', '--loss', 'conspo,ppo'], message: 'disco, got "ppo"' },
+    { args: ['demo', '--loss', 'conspo,ppo'], message: 'real, got "ppo"' },
     { args: ['demo', '--loss', 'conspo,'], message: 'Expected all, or names out of conspo, grpo, dapo' },
     { args: ['demo', '--steps', '0'], message: 'Expected a whole number at least 1' },
     { args: ['demo', '--steps', '1.5'], message: 'Expected a whole number at least 1' },
