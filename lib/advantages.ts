@@ -40,8 +40,8 @@ export interface AdvantagesInputs {
  * Advantages of a batch of groups, as {@link AdvantagesOptions.estimator} has the formulas: [N], one per sequence; of the estimators
  * that whiten (`gdpo`, `reinforcePlusPlus`, `reinforcePlusPlusBaseline`) [T], one per token and 0 where masked. A group whose rewards are
  * all equal (one sequence included) gets exactly 0, unless the estimator says otherwise. Sources: `grpo` arXiv 2402.03300, `drGrpo`
- * 2503.20783, `rloo` 2402.14740, `opo` 2505.23585, `gpg` 2504.02546, `reinforcePlusPlus` 2501.03262, `gdpo` 2601.05242, and verl for
- * these three and the others.
+ * 2503.20783, `rloo` 2402.14740, `opo` 2505.23585, `gpg` 2504.02546, `reinforcePlusPlus` 2501.03262, `gdpo` 2601.05242; `gpg` and
+ * whitening as in verl.
  *
  * @example
  * ```ts
