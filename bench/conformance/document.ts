@@ -132,8 +132,9 @@ function accuracySection(rows: readonly AccuracyRow[]): string[] {
   return [
     '## Accuracy of log-probs',
     `64 rows of 151,936 normal logits, each with a token drawn from its softmax, against float64 on the same rounded logits. The largest
-errors: of a log-prob; of a gradient by a logit, relative to the largest gradient; and of the gradient at the target, relative to itself, where it is
-above 1e-37: it is upstream · (1 − p), and lost as p → 1 where p is subtracted. Gradients are as each function returns them, in the logits' own type.`,
+errors: of a log-prob; of a gradient by a logit, relative to the largest gradient; and of the gradient at the target, relative to itself. That one is
+upstream · (1 − p), and is lost where a p near 1 is subtracted; ours loses it where 1 − p is below the rounding of float64, as at × 50.
+Gradients are as each function returns them, in the logits' own type.`,
     tableOf(columns, rows),
   ];
 }

@@ -8,6 +8,7 @@ import { conformanceDocument } from '../../bench/conformance/document.js';
 import { checkConformance } from '../../bench/conformance/result.js';
 import { conformance } from '../../bench/conformance/run.js';
 import { packageRoot } from '../../lib/version.js';
+import { UsageError } from '../errors.js';
 import { runProgram } from '../run-program.js';
 
 const DOCUMENT = 'docs/conformance.md';
@@ -34,6 +35,7 @@ interface Flags {
 async function run(flags: Flags, signal: AbortSignal): Promise<void> {
   const root = packageRoot();
   if (!flags.document) {
+    if (!flags.trl && flags.verl === undefined) throw new UsageError('name what to compare with: --trl, --verl PATH');
     const progress = (text: string) => process.stderr.write(`\r${text} `);
     const result = await conformance({ ...flags, trl: flags.trl === true, progress, signal });
     process.stderr.write('\n');
