@@ -195,7 +195,14 @@ def our_loss(package, setting, case, inputs):
         counts = {"tokens": float(mask.sum()), "sequences": sequences}
         options["normalizer"] = normalizer["times"] * counts[normalizer["of"]]
     result = package.call(setting["call"]["loss"] + "Sync", batch, options)
-    return result["loss"], result["gradLogits"]["data"].reshape(case.shape), result["advantages"]
+    return result["loss"], result["gradLogits"]["data"].reshape(case.shape), per_sequence(result["advantages"], mask.numpy())
+
+
+def per_sequence(advantages, mask):
+    """[N] of [N]; of [T], where a sequence has the same one at each token that counts."""
+    if advantages.size == len(mask):
+        return advantages
+    return (advantages.reshape(mask.shape) * mask).sum(1) / np.maximum(mask.sum(1), 1)
 
 
 def compare(package, trainer, setting, case):
