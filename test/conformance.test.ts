@@ -1,0 +1,222 @@
+// The parts of the conformance run that need neither Python nor other projects: frames, translations, and the document.
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { conformanceDocument } from '../bench/conformance/document.js';
+import { decodeFrame, encodeFrame, FrameReader, type Message } from '../bench/conformance/frames.js';
+import { fromTrl } from '../bench/conformance/from-trl.js';
+import { fromVerl } from '../bench/conformance/from-verl.js';
+import { type ConformanceResult, type ConformanceRow, checkConformance, outcome } from '../bench/conformance/result.js';
+import { answer } from '../bench/conformance/server.js';
+import { callText, settingText } from '../bench/conformance/text.js';
+import { TRL_SETTINGS } from '../bench/conformance/trl-settings.js';
+import { VERL_SETTINGS } from '../bench/conformance/verl-settings.js';
+import { problemWithConformance } from '../cli/dev/conformance.js';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+const message: Message = {
+  call: 'grpoSync',
+  arguments: [
+    { logProbs: Float64Array.of(-0.1, Number.NaN, 3), mask: Uint8Array.of(1, 0, 1), text: 'ü', none: null },
+    {
+      max: Infinity,
+      min: -Infinity,
+      odd: [Number.NaN, 1.5, 'a', { deep: new Float32Array(0) }],
+      bits: Uint16Array.of(9),
+    },
+  ],
+};
+
+describe('frames', () => {
+  test('bring back what was put into them', () => {
+    expect(decodeFrame(encodeFrame(message))).toEqual(message);
+    expect(decodeFrame(encodeFrame({ left: undefined, out: () => 1, n: -0 }))).toEqual({ n: 0 });
+  });
+
+  test('hold arrays that are part of larger ones', () => {
+    const part = Int32Array.of(1, 2, 3, 4).subarray(1, 3);
+    expect(decodeFrame(encodeFrame({ part }))).toEqual({ part: Int32Array.of(2, 3) });
+  });
+
+  test('refuse arrays that have no name', () => {
+    expect(() => encodeFrame({ ids: BigInt64Array.of(1n) })).toThrow('a frame has no BigInt64Array');
+  });
+
+  test('are put together from any chunks of a stream', () => {
+    const messages = [message, { n: 1 }, { a: Float32Array.of(1, 2) }];
+    const stream = Buffer.concat(messages.map(encodeFrame));
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 1 }), (sizes) => {
+        const reader = new FrameReader();
+        const found: Message[] = [];
+        for (let at = 0, k = 0; at < stream.length; k++) {
+          const end = at + sizes[k % sizes.length];
+          found.push(...reader.push(Uint8Array.from(stream.subarray(at, end))));
+          at = end;
+        }
+        expect(found).toEqual(messages);
+        expect(reader.pending).toBe(0);
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe('the server', () => {
+  test('calls what the package exports', async () => {
+    const given = { rewards: Float64Array.of(1, 0), cuGroups: Int32Array.of(0, 2) };
+    expect(await answer({ call: 'advantages', arguments: [given, { estimator: 'drGrpo' }] })).toEqual({
+      value: Float64Array.of(0.5, -0.5),
+    });
+  });
+
+  test('says what the package refuses, and what it has not', async () => {
+    const { error } = await answer({ call: 'grpoSync', arguments: [{}, { klWeigth: 1 }] });
+    expect(error).toMatchObject({ code: 'ERR_OPTION', message: expect.stringContaining('klWeigth') });
+    for (const call of ['nothingSync', 'constructor', 'RLVR', undefined]) {
+      expect(await answer({ call, arguments: [] })).toMatchObject({ error: { code: 'ERR_OPTION' } });
+    }
+  });
+
+  test('answers frames on its stdin until that ends', async () => {
+    const path = `${root}dist/bench/conformance/server.js`;
+    expect(existsSync(path), 'npm run build:ts').toBe(true);
+    const child = spawn(process.execPath, [path], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    const ids = Int32Array.of(5, 7, 5);
+    child.stdin.end(Buffer.concat([1, 2].map(() => encodeFrame({ call: 'fromDense', arguments: [ids] }))));
+    const reader = new FrameReader();
+    const replies: Message[] = [];
+    for await (const chunk of child.stdout) replies.push(...reader.push(chunk));
+    const value = { cuGroups: Int32Array.of(0, 2, 3), groupOrder: Int32Array.of(0, 2, 1) };
+    expect(replies).toEqual([{ value }, { value }]);
+    expect(await ended).toBe(0);
+  });
+});
+
+describe('settings of TRL', () => {
+  const call = (config: Parameters<typeof fromTrl>[0]) => callText(fromTrl(config));
+
+  test.each([
+    [{}, 'dapo(batch, { epsilonHigh: 0.2 })'],
+    [{ loss_type: 'grpo' }, 'grpo(batch)'],
+    [
+      { loss_type: 'grpo', importance_sampling_level: 'sequence' },
+      'gspo(batch, { epsilonLow: 0.2, epsilonHigh: 0.2 })',
+    ],
+    [{ loss_type: 'bnpo', importance_sampling_level: 'sequence' }, "bnpo(batch, { ratioLevel: 'sequence' })"],
+    [{ loss_type: 'dr_grpo', max_completion_length: 64, scale_rewards: 'none' }, 'drGrpo(batch, { maxLength: 64 })'],
+    [{ loss_type: 'cispo' }, 'cispo(batch, { ratioMax: 0.2 })'],
+    [{ loss_type: 'sapo', beta: 0.04 }, "sapo(batch, { klCoef: 0.04, klWeight: 'ratio' })"],
+    [{ loss_type: 'grpo', beta: 0.04, use_bias_correction_kl: false }, 'grpo(batch, { klCoef: 0.04 })'],
+    [{ loss_type: 'grpo', gradient_accumulation_steps: 4 }, 'grpo(batch, { normalizer: 4 * sequences })'],
+    [{ loss_type: 'bnpo', gradient_accumulation_steps: 4 }, 'bnpo(batch, { normalizer: 4 * tokens })'],
+    [
+      { loss_type: 'grpo', use_vllm: true, vllm_importance_sampling_clip_max: null },
+      "grpo(batch, { rolloutCorrection: { level: 'sequence', mode: 'mask', max: Infinity, missing: 'one' } })",
+    ],
+  ] as const)('%j', (config, text) => {
+    expect(call(config)).toBe(text);
+  });
+
+  test('name what has no counterpart', () => {
+    expect(fromTrl({ entropy_target: 0.2 }).without).toEqual([expect.stringMatching(/^entropy_target: /)]);
+    expect(fromTrl({ loss_type: 'vespo', use_vllm: true }).without).toHaveLength(1);
+    expect(fromTrl({ loss_type: 'grpo', beta: 1, use_vllm: true }).without).toEqual([]);
+  });
+
+  test('are many, and no two the same', () => {
+    const rows = TRL_SETTINGS.map((setting) => JSON.stringify(setting));
+    expect(rows.length).toBeGreaterThanOrEqual(90);
+    expect(new Set(rows).size).toBe(rows.length);
+  });
+});
+
+describe('settings of verl', () => {
+  test.each([
+    [{}, 'dapo(batch, { epsilonHigh: 0.2, dualClip: 3 })'],
+    [{ loss_agg_mode: 'seq-mean-token-mean' }, 'grpo(batch, { dualClip: 3 })'],
+    [{ loss_agg_mode: 'seq-mean-token-sum-norm' }, 'drGrpo(batch, { dualClip: 3, maxLength: 100 })'],
+    [{ batch_num_tokens: 1000, dp_size: 4 }, 'dapo(batch, { epsilonHigh: 0.2, dualClip: 3, normalizer: 250 })'],
+    [{ loss_mode: 'cispo', clip_ratio_high: 0.28 }, 'cispo(batch, { ratioMin: 0.8, ratioMax: 1.28 })'],
+    [{ loss_mode: 'gspo', loss_agg_mode: 'token-mean', clip_ratio_low: 3e-4, clip_ratio_high: 4e-4 }, 'gspo(batch)'],
+    [
+      { rollout_is: 'token', rollout_is_threshold: '0.5_5.0' },
+      "dapo(batch, { epsilonHigh: 0.2, dualClip: 3, rolloutCorrection: { mode: 'mask', min: 0.5, max: 5 } })",
+    ],
+  ] as const)('%j', (config, text) => {
+    expect(callText(fromVerl(config, { length: 100 }))).toBe(text);
+  });
+
+  test('give bounds of k1 as logarithms', () => {
+    const { options } = fromVerl({ rollout_rs: 'seq_mean_k1', rollout_rs_threshold: 2 }, { length: 1 });
+    const reject = { by: 'k1', level: 'sequence-mean', min: -Math.LN2, max: Math.LN2 };
+    expect(options.rolloutCorrection).toEqual({ level: 'none', reject });
+  });
+
+  test('are many, and no two the same', () => {
+    const rows = VERL_SETTINGS.map((setting) => JSON.stringify(setting));
+    expect(rows.length).toBeGreaterThanOrEqual(58);
+    expect(new Set(rows).size).toBe(rows.length);
+  });
+});
+
+test('settings are written as Python has them', () => {
+  expect(settingText({ loss_type: 'grpo', delta: null, use_vllm: true })).toBe(
+    'loss_type="grpo", delta=None, use_vllm=True',
+  );
+});
+
+describe('the document', () => {
+  const row = (rest: Partial<ConformanceRow>): ConformanceRow => ({
+    ...{ trainer: 'TRL', part: 'A part', setting: 'loss_type="grpo"', call: 'grpo(batch)', without: [] },
+    ...rest,
+  });
+  const rows = [
+    row({ loss: 1e-7, gradient: 1e-6 }),
+    row({ loss: 1e-7, gradient: 1.1e-6, without: ['beta: a reason'] }),
+    row({ refused: 'delta: no such option' }),
+    row({ trainer: 'verl', loss: 1e-8, gradient: 0, nearly: 'a constant' }),
+    row({ trainer: 'verl', loss: 1e-8, gradient: 0 }),
+  ];
+  const accuracy = [
+    ...(['rlvr-kernels', 'TRL'] as const).map((by) => ({
+      ...{ by, how: 'f', dtype: 'bf16' as const, logits: 'N(0, 1)' },
+      ...{ logProb: 3e-8, gradient: 2e-3, target: 1 },
+    })),
+  ];
+  const result: ConformanceResult = {
+    measurement: 'rlvr-kernels conformance',
+    date: '2026-11-30T00:00:00.000Z',
+    git: { commit: '0123456789abcdef', dirty: true },
+    versions: { 'rlvr-kernels': '0.2.0', TRL: '1.13.0', verl: '0.10' },
+    rows,
+    accuracy,
+  };
+  const text = conformanceDocument(checkConformance(JSON.parse(JSON.stringify(result))), 'bench/results/x.json');
+
+  test('tells agreement by the tolerance', () => {
+    expect(rows.map(outcome)).toEqual(['agrees', 'differs', 'refused', 'nearly', 'differs']);
+    expect(text).toContain('Of 3 settings 1 agrees to 1e-6, 1 differs, and 1 cannot be expressed.');
+  });
+
+  test('has every row, and the reasons of those that do not agree', () => {
+    expect(text.match(/^\| `loss_type="grpo"` \|/gm)).toHaveLength(rows.length);
+    expect(text).toContain('beta: a reason');
+    expect(text).toContain('delta: no such option');
+    expect(text).toContain('not explained');
+    expect(text).toContain('| bf16, N(0, 1) | TRL `f` | 3e-8 | 2e-3 | 1e+0 |');
+  });
+
+  test('is made from a result of that form only', () => {
+    expect(() => checkConformance({ ...result, rows: [{ ...rows[0], trainer: 'x' }] })).toThrow('rows.0.trainer');
+    expect(() => checkConformance({ ...result, rows: [{ ...rows[0], loss: -1 }] })).toThrow('rows.0.loss');
+  });
+
+  test('is committed as the committed result gives it', () => {
+    expect(problemWithConformance(root)).toBeUndefined();
+  });
+});
