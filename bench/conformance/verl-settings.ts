@@ -130,9 +130,20 @@ const ESTIMATORS: readonly [config: VerlEstimator, options: Translation['options
   [{ adv_estimator: 'reinforce_plus_plus_baseline' }, { estimator: 'reinforcePlusPlusBaseline' }],
 ];
 
-/** What verl computes in float32, whatever the rewards are in. */
-const inFloat32 = ({ adv_estimator }: VerlEstimator) =>
-  adv_estimator === 'grpo_vectorized' && { nearly: 'verl takes mean and deviation in float32' };
+const WHITENED = 'verl adds 1e-8 to the number of tokens it divides by';
+
+/** Why an estimator agrees to 1e-7 only. */
+const NEARLY: Partial<Record<VerlEstimator['adv_estimator'], string>> = {
+  grpo_vectorized: 'verl takes mean and deviation in float32',
+  gpg: 'verl divides the two numbers of sequences in float32',
+  reinforce_plus_plus: WHITENED,
+  reinforce_plus_plus_baseline: WHITENED,
+};
+
+function nearly({ adv_estimator }: VerlEstimator) {
+  const reason = NEARLY[adv_estimator];
+  return reason === undefined ? {} : { nearly: reason };
+}
 
 /** All settings, in the order of the document. */
 export const VERL_SETTINGS: readonly VerlSetting[] = [
@@ -148,6 +159,6 @@ export const VERL_SETTINGS: readonly VerlSetting[] = [
   withEmptySequence({ loss_mode: 'geo_mean', ...NARROW }),
   ...ESTIMATORS.map(([config, options]) => ({
     ...{ part: 'Advantage estimators', config },
-    call: { loss: 'advantages', options, fields: [], without: [], ...inFloat32(config) },
+    call: { loss: 'advantages', options, fields: [], without: [], ...nearly(config) },
   })),
 ];

@@ -1,7 +1,8 @@
 // What `verify` runs on every backend: each op and loss once per dtype, as arrays to compare with the reference's.
 
-import { widen } from '../../bench/problems/data.js';
-import { TOKEN_TOLERANCE } from '../../bench/problems/tolerances.js';
+import { type Elements, widen } from '../../bench/problems/data.js';
+import { createLinearProblem, layerOf } from '../../bench/problems/linear.js';
+import { LINEAR_TOLERANCE, TOKEN_TOLERANCE } from '../../bench/problems/tolerances.js';
 import { openDevice } from '../../lib/cuda/index.js';
 import * as api from '../../lib/index.js';
 import { RATIO_SCORE_KINDS } from '../../lib/kernels.js';
@@ -16,6 +17,8 @@ export interface Check {
   readonly dtype: api.DType | null;
   /** Bound on the relative error. */
   readonly tolerance: number;
+  /** What is missing may be a library of the system's: an `ERR_BACKEND` is no failure. */
+  readonly needsLibrary?: true;
   /** Only on this backend; the reference then runs `expected`. */
   readonly only?: api.BackendName;
   run(backend: api.BackendName): Arrays;
@@ -24,6 +27,7 @@ export interface Check {
 
 const DTYPES: readonly api.DType[] = ['f32', 'bf16', 'f16'];
 const FLOAT64 = 1e-12;
+const WIDTH = 67; // of hidden states: beyond a vector or two, and odd
 
 /** Every check, in the order of the levels. */
 export function checks(seed: number): Check[] {
@@ -32,6 +36,7 @@ export function checks(seed: number): Check[] {
     ...sequenceLevel(problem('f32', seed)),
     ...groupLevel(problem('f32', seed)),
     ...DTYPES.flatMap((dtype) => losses(dtype, problem(dtype, seed))),
+    ...DTYPES.map((dtype) => fromHiddenStates(dtype, seed)),
     onDevice(problem('bf16', seed)),
   ];
 }
@@ -144,6 +149,29 @@ function losses(dtype: api.DType, batch: Problem): Check[] {
       return { loss: [outcome.loss], scores: outcome.scores, gradLogits: widen(outcome.gradLogits.data, dtype) };
     },
   }));
+}
+
+/** A loss with the last layer of a model before it. */
+function fromHiddenStates(dtype: api.DType, seed: number): Check {
+  const { logits, ...batch } = problem(dtype, seed);
+  const shape = { tokens: batch.targets.length, vocab: logits.shape[1], width: WIDTH };
+  const { hidden, weight } = layerOf(createLinearProblem(shape, seed), dtype);
+  return {
+    name: 'conspo, hidden states',
+    dtype,
+    tolerance: LINEAR_TOLERANCE.gradient[dtype],
+    needsLibrary: true,
+    run(backend) {
+      const result = api.conspoSync({ ...batch, hidden, weight }, { tau: 1, margin: 0.1, backend });
+      const { loss, scores, gradHidden, gradWeight } = result;
+      return {
+        loss: [loss],
+        scores,
+        gradHidden: widen(gradHidden.data as Elements, dtype),
+        gradWeight: widen(gradWeight.data as Elements, dtype),
+      };
+    },
+  };
 }
 
 /** The way that a trainer on a GPU takes: logits and gradient stay in its memory. */

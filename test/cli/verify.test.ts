@@ -4,16 +4,19 @@ import { describe, expect, test } from 'vitest';
 import { backends } from '../../lib/index.js';
 import { runCli, temporaryFolder } from './run-cli.js';
 
-const cpu = backends().some(({ name, available }) => name === 'cpu' && available);
+const has = (backend: string) => backends().some(({ name, available }) => name === backend && available);
+const cpu = has('cpu');
+const cuda = has('cuda');
 
 describe.runIf(cpu)('verify', () => {
   test('every op, loss and dtype passes on every backend found', async () => {
     const { status, stdout, stderr } = await runCli(['verify', '--json']);
     expect({ status, stderr, lines: stdout.split('\n').length }).toEqual({ status: 0, stderr: '', lines: 2 });
-    const { backends: found, passed, failed, findings } = JSON.parse(stdout);
+    const { backends: found, passed, failed, notRun, findings } = JSON.parse(stdout);
     expect(found).toContain('cpu');
     expect(failed).toBe(0);
-    expect(passed).toBe(findings.length);
+    expect(passed + notRun).toBe(findings.length);
+    expect(notRun).toBeLessThanOrEqual(3); // of hidden states, on a GPU without cuBLASLt
     expect(passed).toBeGreaterThan(40);
     for (const dtype of ['f32', 'bf16', 'f16', null]) {
       expect(findings.some((finding: { dtype: string }) => finding.dtype === dtype)).toBe(true);
@@ -32,6 +35,17 @@ describe.runIf(cpu)('verify', () => {
     const { status, stdout } = await runCli(['verify', '--backend', 'reference']);
     expect(status).toBe(0);
     expect(stdout).toContain('nothing to compare');
+  });
+});
+
+describe.runIf(cuda)('verify on a GPU', () => {
+  test('runs all but hidden states without cuBLASLt', async () => {
+    const env = { RLVR_CUBLASLT: '/nonexistent/libcublasLt.so' };
+    const { status, stdout } = await runCli(['verify', '--backend', 'cuda'], { env });
+    expect(status).toBe(0);
+    expect(stdout.match(/^conspo, hidden states .* not run$/gm)).toHaveLength(3);
+    expect(stdout).toContain(env.RLVR_CUBLASLT);
+    expect(stdout).toMatch(/all \d+ checks passed, 3 not run\n$/);
   });
 });
 
