@@ -136,4 +136,7 @@ export type { KlEstimator, RatioScore } from './ratio-score.js';
 export { type BackendInfo, backends } from './run/select.js';
 export type { AsyncOptions, BackendOptions } from './run/task.js';
 export { type CosineMarginParameters, cosineMargin } from './schedules.js';
+export { fromTrl, type TrlConfig } from './translations/from-trl.js';
+export { fromVerl, type VerlBatch, type VerlConfig } from './translations/from-verl.js';
+export type { LossTranslation } from './translations/translation.js';
 export type { FloatArray } from './validate.js';

@@ -205,7 +205,7 @@ function* from64Bits(given: BigInt64Array): Sliced<Int32Array> {
   return ids;
 }
 
-interface NumberRange {
+export interface NumberRange {
   above?: number; // exclusive
   min?: number;
   max?: number;

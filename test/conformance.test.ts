@@ -1,4 +1,4 @@
-// The parts of the conformance run that need neither Python nor other projects: frames, translations, and the document.
+// The parts of the conformance run that need neither Python nor other projects: frames, settings, and the document.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -6,11 +6,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { conformanceDocument } from '../bench/conformance/document.js';
 import { decodeFrame, encodeFrame, FrameReader, type Message } from '../bench/conformance/frames.js';
-import { fromTrl } from '../bench/conformance/from-trl.js';
-import { fromVerl } from '../bench/conformance/from-verl.js';
 import { type ConformanceResult, type ConformanceRow, checkConformance, outcome } from '../bench/conformance/result.js';
 import { answer } from '../bench/conformance/server.js';
-import { callText, settingText } from '../bench/conformance/text.js';
+import { settingText } from '../bench/conformance/text.js';
 import { TRL_SETTINGS } from '../bench/conformance/trl-settings.js';
 import { VERL_SETTINGS } from '../bench/conformance/verl-settings.js';
 import { problemWithConformance } from '../cli/dev/conformance.js';
@@ -97,71 +95,13 @@ describe('the server', () => {
   });
 });
 
-describe('settings of TRL', () => {
-  const call = (config: Parameters<typeof fromTrl>[0]) => callText(fromTrl(config));
-
-  test.each([
-    [{}, 'dapo(batch, { epsilonHigh: 0.2 })'],
-    [{ loss_type: 'grpo' }, 'grpo(batch)'],
-    [
-      { loss_type: 'grpo', importance_sampling_level: 'sequence' },
-      'gspo(batch, { epsilonLow: 0.2, epsilonHigh: 0.2 })',
-    ],
-    [{ loss_type: 'bnpo', importance_sampling_level: 'sequence' }, "bnpo(batch, { ratioLevel: 'sequence' })"],
-    [{ loss_type: 'dr_grpo', max_completion_length: 64, scale_rewards: 'none' }, 'drGrpo(batch, { maxLength: 64 })'],
-    [{ loss_type: 'cispo' }, 'cispo(batch, { ratioMax: 0.2 })'],
-    [{ loss_type: 'sapo', beta: 0.04 }, "sapo(batch, { klCoef: 0.04, klWeight: 'ratio' })"],
-    [{ loss_type: 'grpo', beta: 0.04, use_bias_correction_kl: false }, 'grpo(batch, { klCoef: 0.04 })'],
-    [{ loss_type: 'grpo', gradient_accumulation_steps: 4 }, 'grpo(batch, { normalizer: 4 * sequences })'],
-    [{ loss_type: 'bnpo', gradient_accumulation_steps: 4 }, 'bnpo(batch, { normalizer: 4 * tokens })'],
-    [
-      { loss_type: 'grpo', use_vllm: true, vllm_importance_sampling_clip_max: null },
-      "grpo(batch, { rolloutCorrection: { level: 'sequence', mode: 'mask', max: Infinity, missing: 'one' } })",
-    ],
-  ] as const)('%j', (config, text) => {
-    expect(call(config)).toBe(text);
-  });
-
-  test('name what has no counterpart', () => {
-    expect(fromTrl({ entropy_target: 0.2 }).without).toEqual([expect.stringMatching(/^entropy_target: /)]);
-    expect(fromTrl({ loss_type: 'vespo', use_vllm: true }).without).toHaveLength(1);
-    expect(fromTrl({ loss_type: 'grpo', beta: 1, use_vllm: true }).without).toEqual([]);
-  });
-
-  test('are many, and no two the same', () => {
-    const rows = TRL_SETTINGS.map((setting) => JSON.stringify(setting));
-    expect(rows.length).toBeGreaterThanOrEqual(90);
-    expect(new Set(rows).size).toBe(rows.length);
-  });
-});
-
-describe('settings of verl', () => {
-  test.each([
-    [{}, 'dapo(batch, { epsilonHigh: 0.2, dualClip: 3 })'],
-    [{ loss_agg_mode: 'seq-mean-token-mean' }, 'grpo(batch, { dualClip: 3 })'],
-    [{ loss_agg_mode: 'seq-mean-token-sum-norm' }, 'drGrpo(batch, { dualClip: 3, maxLength: 100 })'],
-    [{ batch_num_tokens: 1000, dp_size: 4 }, 'dapo(batch, { epsilonHigh: 0.2, dualClip: 3, normalizer: 250 })'],
-    [{ loss_mode: 'cispo', clip_ratio_high: 0.28 }, 'cispo(batch, { ratioMin: 0.8, ratioMax: 1.28 })'],
-    [{ loss_mode: 'gspo', loss_agg_mode: 'token-mean', clip_ratio_low: 3e-4, clip_ratio_high: 4e-4 }, 'gspo(batch)'],
-    [
-      { rollout_is: 'token', rollout_is_threshold: '0.5_5.0' },
-      "dapo(batch, { epsilonHigh: 0.2, dualClip: 3, rolloutCorrection: { mode: 'mask', min: 0.5, max: 5 } })",
-    ],
-  ] as const)('%j', (config, text) => {
-    expect(callText(fromVerl(config, { length: 100 }))).toBe(text);
-  });
-
-  test('give bounds of k1 as logarithms', () => {
-    const { options } = fromVerl({ rollout_rs: 'seq_mean_k1', rollout_rs_threshold: 2 }, { length: 1 });
-    const reject = { by: 'k1', level: 'sequence-mean', min: -Math.LN2, max: Math.LN2 };
-    expect(options.rolloutCorrection).toEqual({ level: 'none', reject });
-  });
-
-  test('are many, and no two the same', () => {
-    const rows = VERL_SETTINGS.map((setting) => JSON.stringify(setting));
-    expect(rows.length).toBeGreaterThanOrEqual(58);
-    expect(new Set(rows).size).toBe(rows.length);
-  });
+test.each([
+  ['TRL', TRL_SETTINGS, 90],
+  ['verl', VERL_SETTINGS, 58],
+] as const)('settings of %s are many, and no two the same', (_trainer, settings, least) => {
+  const rows = settings.map((setting) => JSON.stringify(setting));
+  expect(rows.length).toBeGreaterThanOrEqual(least);
+  expect(new Set(rows).size).toBe(rows.length);
 });
 
 test('settings are written as Python has them', () => {

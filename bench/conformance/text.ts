@@ -1,5 +1,10 @@
 // Settings and calls as a reader would write them.
-import type { Translation } from './translation.js';
+import type { LossTranslation } from '../../lib/translations/translation.js';
+
+/** A function with its options. */
+export interface Call extends Omit<LossTranslation, 'loss'> {
+  loss: string;
+}
 
 /** Settings as Python has them: `loss_type="grpo", beta=0.04`. */
 export function settingText(config: object): string {
@@ -15,7 +20,7 @@ function pythonText(value: unknown): string {
 }
 
 /** A translation as a call: `grpo(batch, { klCoef: 0.04, normalizer: 2 * tokens })`. */
-export function callText({ loss, options, normalizer }: Translation): string {
+export function callText({ loss, options, normalizer }: Call): string {
   const entries = Object.entries(options).map(([name, value]) => `${name}: ${optionText(value)}`);
   if (normalizer) {
     const { times, of } = normalizer;

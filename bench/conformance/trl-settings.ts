@@ -1,5 +1,5 @@
 // The settings of TRL's GRPOTrainer that are compared, as a table that is multiplied out.
-import type { TrlConfig } from './from-trl.js';
+import type { TrlConfig } from '../../lib/translations/from-trl.js';
 
 /** One row of the comparison. */
 export interface TrlSetting {

@@ -1,6 +1,6 @@
 // The settings of verl that are compared, as a table that is multiplied out.
-import { fromVerl, type VerlConfig } from './from-verl.js';
-import type { Translation } from './translation.js';
+import { fromVerl, type VerlConfig } from '../../lib/translations/from-verl.js';
+import type { Call } from './text.js';
 
 /** Estimators, by verl's names of `algorithm`. */
 interface VerlEstimator {
@@ -12,7 +12,7 @@ interface VerlEstimator {
 export interface VerlSetting {
   part: string;
   config: VerlConfig | VerlEstimator;
-  call: Translation;
+  call: Call;
   perTokenAdvantages?: boolean;
   /** One sequence without tokens. */
   emptySequence?: boolean;
@@ -117,7 +117,7 @@ function withEmptySequence(config: VerlConfig): VerlSetting {
 }
 
 /** verl's estimators: the function `advantages` here. */
-const ESTIMATORS: readonly [config: VerlEstimator, options: Translation['options']][] = [
+const ESTIMATORS: readonly [config: VerlEstimator, options: Call['options']][] = [
   [{ adv_estimator: 'grpo' }, { eps: 1e-6 }],
   [{ adv_estimator: 'grpo', norm_adv_by_std_in_grpo: false }, { estimator: 'drGrpo' }],
   [{ adv_estimator: 'grpo_vectorized' }, { eps: 1e-6 }],

@@ -1,45 +1,121 @@
 // TRL's settings of GRPOConfig (read in 1.13.0) as a loss of this package with its options, or what of them has no counterpart.
-import { type Options, type Translation, unless, withReasons } from './translation.js';
+import type { LossName } from '../losses/list.js';
+import {
+  flag,
+  type LossTranslation,
+  number,
+  type Options,
+  orNull,
+  type Rule,
+  settings,
+  unless,
+  withReasons,
+  word,
+} from './translation.js';
 
 /** The settings that change the loss, by TRL's names. What is left out has TRL's default. */
 export interface TrlConfig {
+  /** Default `'dapo'`. */
   loss_type?: 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo' | 'luspo' | 'cispo' | 'sapo' | 'vespo';
+  /** Default `'token'`. */
   importance_sampling_level?: 'token' | 'sequence';
+  /** At least 0. Default 0.2. */
   epsilon?: number;
+  /** At least 0. Default: `epsilon`. */
   epsilon_high?: number | null;
+  /** Above 0. Default: none. */
   delta?: number | null;
+  /** At least 0. Default 0. */
   beta?: number;
+  /** Default true. */
   use_bias_correction_kl?: boolean;
+  /** Above 0. Default 1. */
   temperature?: number;
+  /** What `dr_grpo` divides by. Default 512. */
   max_completion_length?: number;
+  /** Above 0. Default 1. */
   sapo_temperature_pos?: number;
+  /** Above 0. Default 1.05. */
   sapo_temperature_neg?: number;
+  /** At least 0. Default 2. */
   vespo_k_pos?: number;
+  /** At least 0. Default 3. */
   vespo_lambda_pos?: number;
+  /** At least 0. Default 3. */
   vespo_k_neg?: number;
+  /** At least 0. Default 2. */
   vespo_lambda_neg?: number;
+  /** Default `'group'`. */
   scale_rewards?: 'group' | 'batch' | 'none';
+  /** Default `'sum_then_normalize'`. */
   multi_objective_aggregation?: 'sum_then_normalize' | 'normalize_then_sum';
+  /** From 0 to 1. Default 1: all tokens. */
   top_entropy_quantile?: number;
+  /** Default: none. */
   off_policy_mask_threshold?: number | null;
+  /** At least 0. Default 0. */
   entropy_coef?: number;
+  /** Has no counterpart. Default: none. */
   entropy_target?: number | null;
+  /** Whether the batch has log-probs of the engine that sampled. Default false. */
   use_vllm?: boolean;
+  /** Only with `use_vllm`. Default true. */
   vllm_importance_sampling_correction?: boolean;
+  /** Default `'sequence_mask'`. */
   vllm_importance_sampling_mode?: 'token_truncate' | 'token_mask' | 'sequence_truncate' | 'sequence_mask';
+  /** At least 0. Default: none. */
   vllm_importance_sampling_clip_min?: number | null;
+  /** At least 0; null: none. Default 3. */
   vllm_importance_sampling_clip_max?: number | null;
+  /** TRL divides by it. Default 1. */
   gradient_accumulation_steps?: number;
+  /** Default: `gradient_accumulation_steps`. */
   steps_per_generation?: number;
-  /** Changes no loss; above 1, TRL computes old log-probs. */
+  /** Changes no loss; above 1, TRL computes old log-probs. Default 1. */
   num_iterations?: number;
-  /** Drops completions by the mask, which is the caller's here. */
+  /** Drops completions by the mask, which is the caller's here. Default false. */
   mask_truncated_completions?: boolean;
 }
 
 const LOSSES = {
-  ...{ grpo: 'grpo', bnpo: 'bnpo', dr_grpo: 'drGrpo', dapo: 'dapo' },
-  ...{ luspo: 'luspo', cispo: 'cispo', sapo: 'sapo', vespo: 'vespo' },
+  ...({ grpo: 'grpo', bnpo: 'bnpo', dr_grpo: 'drGrpo', dapo: 'dapo' } as const),
+  ...({ luspo: 'luspo', cispo: 'cispo', sapo: 'sapo', vespo: 'vespo' } as const),
+};
+
+const POSITIVE = number({ above: 0 });
+const NOT_NEGATIVE = number({ min: 0 });
+const COUNT = number({ min: 1, integer: true });
+const RULES: Readonly<Record<keyof TrlConfig, Rule>> = {
+  loss_type: word(...Object.keys(LOSSES)),
+  importance_sampling_level: word('token', 'sequence'),
+  epsilon: NOT_NEGATIVE,
+  epsilon_high: orNull(NOT_NEGATIVE),
+  delta: orNull(POSITIVE),
+  beta: NOT_NEGATIVE,
+  use_bias_correction_kl: flag,
+  temperature: POSITIVE,
+  max_completion_length: COUNT,
+  sapo_temperature_pos: POSITIVE,
+  sapo_temperature_neg: POSITIVE,
+  vespo_k_pos: NOT_NEGATIVE,
+  vespo_lambda_pos: NOT_NEGATIVE,
+  vespo_k_neg: NOT_NEGATIVE,
+  vespo_lambda_neg: NOT_NEGATIVE,
+  scale_rewards: word('group', 'batch', 'none'),
+  multi_objective_aggregation: word('sum_then_normalize', 'normalize_then_sum'),
+  top_entropy_quantile: number({ min: 0, max: 1 }),
+  off_policy_mask_threshold: orNull(number()),
+  entropy_coef: NOT_NEGATIVE,
+  entropy_target: orNull(number()),
+  use_vllm: flag,
+  vllm_importance_sampling_correction: flag,
+  vllm_importance_sampling_mode: word('token_truncate', 'token_mask', 'sequence_truncate', 'sequence_mask'),
+  vllm_importance_sampling_clip_min: orNull(NOT_NEGATIVE),
+  vllm_importance_sampling_clip_max: orNull(NOT_NEGATIVE),
+  gradient_accumulation_steps: COUNT,
+  steps_per_generation: COUNT,
+  num_iterations: COUNT,
+  mask_truncated_completions: flag,
 };
 
 /** Widths of the clip, where a loss's own are not 0.2 and 0.2. */
@@ -47,10 +123,25 @@ const WIDTHS: Readonly<Record<string, readonly [low: number, high: number]>> = {
   ...{ dapo: [0.2, 0.28], gspo: [3e-4, 4e-4], luspo: [3e-4, 4e-4] },
 };
 
-/** Translates settings of TRL's `GRPOConfig`. */
-export function fromTrl(config: TrlConfig): Translation {
+/**
+ * The loss and options that compute what TRL 1.13's `GRPOTrainer` does with these settings of its `GRPOConfig`, and the names of those
+ * that have no counterpart. `docs/conformance.md` says how nearly they agree. Settings that change no loss, such as a learning
+ * rate, are not taken.
+ *
+ * @example
+ * ```ts
+ * import { fromTrl } from 'rlvr-kernels';
+ *
+ * const { loss, options, without } = fromTrl({ loss_type: 'grpo', beta: 0.04, epsilon_high: 0.28 });
+ * console.log(loss, options, without.length); // => grpo { epsilonHigh: 0.28, klCoef: 0.04, klWeight: 'ratio' } 0
+ * ```
+ *
+ * @throws RlvrError `ERR_OPTION` for a setting that is not among them, `ERR_RANGE` for a value that it does not have in TRL.
+ */
+export function fromTrl(given: TrlConfig): LossTranslation {
+  const config = settings('fromTrl', given, RULES);
   const { loss_type = 'dapo', importance_sampling_level: level = 'token', beta = 0 } = config;
-  const loss = loss_type === 'grpo' && level === 'sequence' ? 'gspo' : LOSSES[loss_type];
+  const loss: LossName = loss_type === 'grpo' && level === 'sequence' ? 'gspo' : LOSSES[loss_type];
   const corrects = config.use_vllm === true && config.vllm_importance_sampling_correction !== false;
   const options = {
     ...ratioLevel(loss, level),
@@ -126,7 +217,7 @@ function rolloutCorrection(config: TrlConfig): Options {
 }
 
 /** TRL divides by the steps of accumulation, or by the tokens of all micro-batches of a step. */
-function normalizerOf(loss: string, config: TrlConfig): Translation['normalizer'] {
+function normalizerOf(loss: string, config: TrlConfig): LossTranslation['normalizer'] {
   const { gradient_accumulation_steps: steps = 1 } = config;
   if (loss === 'dapo' || loss === 'cispo' || loss === 'vespo') {
     const times = steps / (config.steps_per_generation ?? steps);

@@ -1,6 +1,19 @@
 // verl's settings of the actor and of its rollout correction (read in 1dda039) as a loss of this package with its options, or what of
 // them has no counterpart.
-import { type Options, type Translation, unless, withReasons } from './translation.js';
+import { badArgument, describe } from '../errors.js';
+import type { LossName } from '../losses/list.js';
+import { finiteNumber, objectArgument } from '../validate.js';
+import {
+  flag,
+  type LossTranslation,
+  number,
+  type Options,
+  type Rule,
+  settings,
+  unless,
+  withReasons,
+  word,
+} from './translation.js';
 
 type LossMode =
   | 'vanilla'
@@ -17,43 +30,124 @@ type LossMode =
 
 /** By verl's names, of `actor`, `actor.policy_loss` and `algorithm.rollout_correction`. What is left out has verl's default. */
 export interface VerlConfig {
+  /** Default `'vanilla'`. */
   loss_mode?: LossMode;
+  /** Default `'token-mean'`. */
   loss_agg_mode?: 'token-mean' | 'token-sum' | 'seq-mean-token-mean' | 'seq-mean-token-sum' | 'seq-mean-token-sum-norm';
-  /** Of the global batch, with which verl divides where they are known. */
+  /** What `seq-mean-token-sum-norm` divides by. Default: the padded length. */
   loss_scale_factor?: number;
+  /** Tokens of the global batch. Default: those of the micro-batch. */
   batch_num_tokens?: number;
+  /** Sequences of the global batch. Default: those of the micro-batch. */
   global_batch_size?: number;
+  /** Ranks that the global batch is spread over. Default 1. */
   dp_size?: number;
+  /** At least 0. Default 0.2. */
   clip_ratio_low?: number;
+  /** At least 0. Default 0.2. */
   clip_ratio_high?: number;
+  /** Above 1. Default 3. */
   clip_ratio_c?: number;
+  /** Above 0, of `sapo`. Default 1. */
   tau_pos?: number;
+  /** Above 0, of `sapo`. Default 1.05. */
   tau_neg?: number;
+  /** At least 0, of `dro`. Default 0.1. */
   dro_beta?: number;
+  /** At least 0. Default 0: verl's `use_kl_loss` is off. */
   kl_loss_coef?: number;
+  /** Default `'low_var_kl'`. */
   kl_loss_type?: 'kl' | 'k1' | 'abs' | 'mse' | 'k2' | 'low_var_kl' | 'k3' | 'k1+' | 'k3+';
+  /** Default: none. */
   rollout_is?: 'token' | 'sequence';
+  /** An upper bound, or both as `'0.5_5.0'`. Default 2. */
   rollout_is_threshold?: number | `${number}_${number}`;
+  /** Default false. */
   rollout_is_batch_normalize?: boolean;
+  /** Default: none. */
   rollout_rs?: 'token_k1' | 'token_k3' | 'seq_mean_k1' | 'seq_mean_k3' | 'seq_max_k3' | 'seq_sum_k1';
+  /** As `rollout_is_threshold`. Default 2. */
   rollout_rs_threshold?: number | `${number}_${number}`;
 }
 
-/** Of the padded length L, which verl divides by where `loss_scale_factor` is not given. */
+/** A padded batch of verl's. */
 export interface VerlBatch {
+  /** Its length L in tokens, which verl divides by where `loss_scale_factor` is not given. */
   length: number;
 }
 
-/** Those that verl aggregates by sequence, whatever `loss_agg_mode` says. */
-const BY_SEQUENCE: readonly LossMode[] = ['gspo', 'sapo', 'geo_mean'];
+const NAMES: Readonly<Record<Exclude<LossMode, 'vanilla'>, LossName>> = {
+  ...{ gspo: 'gspo', sapo: 'sapo', geo_mean: 'gmpo', cispo: 'cispo', gpg: 'cispo', dro: 'cispo' },
+  ...{ dppo_tv: 'dppo', dppo_kl: 'dppo', clip_cov: 'dapo', kl_cov: 'dapo' },
+};
 
 const KL_ESTIMATORS = {
   ...{ kl: 'k1', k1: 'k1', abs: 'abs', mse: 'k2', k2: 'k2', low_var_kl: 'k3', k3: 'k3' },
   ...{ 'k1+': 'k1+', 'k3+': 'k3+' },
 };
 
-/** Translates settings of verl. */
-export function fromVerl(config: VerlConfig, { length }: VerlBatch): Translation {
+const AGGREGATIONS = [
+  'token-mean',
+  'token-sum',
+  'seq-mean-token-mean',
+  'seq-mean-token-sum',
+  'seq-mean-token-sum-norm',
+] as const;
+
+/** A number, or two of them, `"0.5_5.0"`. */
+const threshold: Rule = (name, value) => {
+  const parts = typeof value === 'string' ? value.split('_').map(Number) : [value];
+  if (typeof value === 'string' && parts.length !== 2)
+    throw badArgument('ERR_RANGE', name, 'a number, or two as "lower_upper"', describe(value));
+  for (const part of parts) finiteNumber(name, part, { above: 0 });
+};
+
+const POSITIVE = number({ above: 0 });
+const NOT_NEGATIVE = number({ min: 0 });
+const COUNT = number({ min: 1, integer: true });
+
+const RULES: Readonly<Record<keyof VerlConfig, Rule>> = {
+  loss_mode: word('vanilla', ...Object.keys(NAMES)),
+  loss_agg_mode: word(...AGGREGATIONS),
+  loss_scale_factor: POSITIVE,
+  batch_num_tokens: COUNT,
+  global_batch_size: COUNT,
+  dp_size: COUNT,
+  clip_ratio_low: NOT_NEGATIVE,
+  clip_ratio_high: NOT_NEGATIVE,
+  clip_ratio_c: number({ above: 1 }),
+  tau_pos: POSITIVE,
+  tau_neg: POSITIVE,
+  dro_beta: NOT_NEGATIVE,
+  kl_loss_coef: NOT_NEGATIVE,
+  kl_loss_type: word(...Object.keys(KL_ESTIMATORS)),
+  rollout_is: word('token', 'sequence'),
+  rollout_is_threshold: threshold,
+  rollout_is_batch_normalize: flag,
+  rollout_rs: word('token_k1', 'token_k3', 'seq_mean_k1', 'seq_mean_k3', 'seq_max_k3', 'seq_sum_k1'),
+  rollout_rs_threshold: threshold,
+};
+
+/** Those that verl aggregates by sequence, whatever `loss_agg_mode` says. */
+const BY_SEQUENCE: readonly LossMode[] = ['gspo', 'sapo', 'geo_mean'];
+
+/**
+ * The loss and options that compute what verl (1dda039) does with these settings of its actor and rollout correction, and the names of
+ * those that have no counterpart. `docs/conformance.md` says how nearly they agree. Settings that change no loss are not taken.
+ *
+ * @example
+ * ```ts
+ * import { fromVerl } from 'rlvr-kernels';
+ *
+ * const { loss, options } = fromVerl({ loss_mode: 'vanilla', clip_ratio_high: 0.28 }, { length: 1024 });
+ * console.log(loss, options); // => dapo { dualClip: 3 }
+ * ```
+ *
+ * @throws RlvrError `ERR_OPTION` for a setting that is not among them, `ERR_RANGE` for a value that it does not have in verl.
+ */
+export function fromVerl(given: VerlConfig, batch: VerlBatch): LossTranslation {
+  const config = settings('fromVerl', given, RULES);
+  const length = finiteNumber('length', objectArgument('batch', batch).length, { min: 1, integer: true });
   const { loss_mode: mode = 'vanilla', kl_loss_coef: klCoef = 0 } = config;
   const onPolicy = mode === 'gpg' || mode === 'dro';
   const correction = rolloutCorrection(config);
@@ -97,14 +191,9 @@ function aggregationOf(mode: LossMode, { loss_agg_mode = 'token-mean' }: VerlCon
 }
 
 /** The loss of a vanilla clip whose aggregation is the nearest. */
-const VANILLA: Record<Aggregation, string> = {
+const VANILLA: Readonly<Record<Aggregation, LossName>> = {
   ...{ 'token-mean': 'dapo', 'token-sum': 'dapo' },
   ...{ 'seq-mean-token-mean': 'grpo', 'seq-mean-token-sum': 'grpo', 'seq-mean-token-sum-norm': 'drGrpo' },
-};
-
-const NAMES: Record<Exclude<LossMode, 'vanilla'>, string> = {
-  ...{ gspo: 'gspo', sapo: 'sapo', geo_mean: 'gmpo', cispo: 'cispo', gpg: 'cispo', dro: 'cispo' },
-  ...{ dppo_tv: 'dppo', dppo_kl: 'dppo', clip_cov: 'dapo', kl_cov: 'dapo' },
 };
 
 /** What the aggregation of each loss is called; token-mean for the others. */
