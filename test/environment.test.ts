@@ -18,6 +18,6 @@ function variablesRead(folder: string): string[] {
 test('docs/guide-platforms.md has every variable in its table, and no other', () => {
   const guide = readFileSync(join(root, 'docs/guide-platforms.md'), 'utf8');
   const documented = [...guide.matchAll(/^\| `([A-Z_]+)` \|/gm)].map(([, name]) => name);
-  const read = ['lib', 'cli', 'install', 'native/cpu'].flatMap(variablesRead);
+  const read = ['lib', 'cli', 'install', 'native/cpu', 'native/cuda'].flatMap(variablesRead);
   expect(documented.sort()).toEqual([...new Set(read)].sort());
 });
