@@ -88,7 +88,7 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
 
   test.each([
     ['token', 5 * 3],
-    ['scores', 12],
+    ['scores', 19],
     ['objectives', 6],
     ['losses', 6],
     ['linear', 1 + 3 + 7 * 2 + 3 * 2], // the last at other numbers of tokens

@@ -97,10 +97,10 @@ describe('demo', () => {
     const names = ['gspo', ...lossNames.filter((name) => name !== 'gspo')];
     const summary = [...stdout.matchAll(/^([a-zA-Z]+) +0\.\d\d +0\.\d\d/gm)].map(([, name]) => name);
     expect(summary).toEqual(names);
-    const legend = [...stdout.matchAll(/(?<= )([a-j]) ([a-zA-Z]+)(?= {3}|$)/gm)].map(
+    const legend = [...stdout.matchAll(/(?<= )([a-n]) ([a-zA-Z]+)(?= {3}|$)/gm)].map(
       ([, letter, name]) => letter + name,
     );
-    expect(legend).toEqual(names.map((name, i) => 'abcdefghij'[i] + name));
+    expect(legend).toEqual(names.map((name, i) => 'abcdefghijklmn'[i] + name));
     expect(Math.max(...stdout.split('\n').map((line) => [...line].length))).toBeLessThanOrEqual(100);
   });
 
