@@ -95,7 +95,8 @@ function tokenTerm(args: Rules, token: Token): Term {
 /** DPPO: through which bound a token has left the trust region. For the KL, log-probs above 0 are 0. */
 function leftTrustRegion({ kind, epsilonLow, epsilonHigh }: Rules, { side, logProb, oldLogProb }: Token): Clip {
   const most = kind === RATIO_SCORE_CODES.trustRegionTv ? 700 : 0;
-  const [log, oldLog] = [logProb, oldLogProb].map((given) => Math.max(Math.min(given, most), -700));
+  const log = Math.max(Math.min(logProb, most), -700);
+  const oldLog = Math.max(Math.min(oldLogProb, most), -700);
   const moved =
     kind === RATIO_SCORE_CODES.trustRegionTv
       ? Math.exp(log) - Math.exp(oldLog)
@@ -166,11 +167,12 @@ function scoreToken(args: Rules, i: number, t: number, logProb: number): Term & 
     : tokenTerm(args, { d, side: sideOf(args, i, t), logProb, oldLogProb });
   // Where the weight is a constant, the clamp on d does not stop the log-prob's own gradient.
   const derivative = !logRatio.clamped || HELD.includes(args.kind) ? own.derivative : 0;
-  if (!args.klWeighted || args.level !== RATIO_LEVEL_CODES.token) return { ...own, derivative, logRatio: d };
+  const { value, clip } = own;
+  if (!args.klWeighted || args.level !== RATIO_LEVEL_CODES.token) return { value, derivative, clip, logRatio: d };
   const sampler = samplerLogRatio(args, t, logProb);
   const ratio = Math.exp(sampler.value);
-  const through = sampler.clamped ? 0 : own.value * ratio;
-  return { ...own, value: own.value * ratio, derivative: derivative * ratio + through, logRatio: d };
+  const through = sampler.clamped ? 0 : value * ratio;
+  return { value: value * ratio, derivative: derivative * ratio + through, clip, logRatio: d };
 }
 
 /** The derivative of a sum of token terms by the log-prob of token t, before the division by the sequence's length. */
