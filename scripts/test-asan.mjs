@@ -120,7 +120,15 @@ function runEmulated() {
     'device-out-of-memory',
     'row-pieces',
   ];
-  const slow = ['device-losses', 'device-workers', 'cli/bench-cuda']; // once is enough
+  // Once is enough.
+  const slow = [
+    'device-losses',
+    'device-workers',
+    'cli/bench-cuda',
+    'linear-log-probs',
+    'hidden-losses',
+    'device-linear',
+  ];
   for (const [order, late, more] of /** @type {const} */ ([
     ['forward', '0', []],
     ['reverse', '1', slow],
