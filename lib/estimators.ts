@@ -7,7 +7,8 @@ import { namesOf } from './options.js';
 import { atOnceIfShort, findIndex, mapped, raggedSlices, type Sliced, slices, total } from './slices.js';
 import { allFinite, type FloatArray, finiteFloats, finiteNumber, oneOf, typedArray } from './validate.js';
 
-const ESTIMATORS = [
+/** Their names. */
+export const ESTIMATORS = [
   'grpo',
   'drGrpo',
   'rloo',

@@ -1,5 +1,5 @@
 // The settings of verl that are compared, as a table that is multiplied out.
-import { fromVerl, type VerlConfig } from '../../lib/translations/from-verl.js';
+import { AGGREGATIONS, fromVerl, type VerlConfig } from '../../lib/translations/from-verl.js';
 import type { Call } from './text.js';
 
 /** Estimators, by verl's names of `algorithm`. */
@@ -23,13 +23,6 @@ export interface VerlSetting {
 type Flags = Pick<VerlSetting, 'perTokenAdvantages' | 'emptySequence' | 'farReference'>;
 
 const KL_TYPES = ['kl', 'k1', 'abs', 'mse', 'k2', 'low_var_kl', 'k3', 'k1+', 'k3+'] as const;
-const AGGREGATIONS = [
-  'token-mean',
-  'token-sum',
-  'seq-mean-token-mean',
-  'seq-mean-token-sum',
-  'seq-mean-token-sum-norm',
-] as const;
 const LEVELS = ['token', 'sequence'] as const;
 const THRESHOLDS = [2, 1.1, '0.8_1.3', '0.5_5.0'] as const;
 const NARROW = { clip_ratio_low: 0.1, clip_ratio_high: 0.1 };

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import { ESTIMATORS } from '../../lib/estimators.js';
 import { KL_ESTIMATORS } from '../../lib/ratio-score.js';
 import { numberWithin } from '../options.js';
 
@@ -28,17 +29,7 @@ function word<const W extends string>(words: readonly W[], description: string, 
 }
 
 /** Those of one reward per rollout. */
-const ESTIMATORS = [
-  'grpo',
-  'drGrpo',
-  'rloo',
-  'opo',
-  'maxRl',
-  'passK',
-  'gpg',
-  'reinforcePlusPlus',
-  'reinforcePlusPlusBaseline',
-] as const;
+const ESTIMATOR_WORDS = ESTIMATORS.filter((name) => name !== 'gdpo');
 
 function temperatureOrNone(text: string): number | 'none' {
   return text === 'none' ? text : numberWithin({ above: 0 })(text);
@@ -48,7 +39,7 @@ function temperatureOrNone(text: string): number | 'none' {
 export const flagTable = {
   positiveThreshold: number('a rollout is positive if its reward is above this (default 0)'),
   normalizer: number("replaces the objective's whole denominator, for micro-batches", { above: 0 }),
-  advantage: word(ESTIMATORS, 'how rewards become advantages (default grpo)'),
+  advantage: word(ESTIMATOR_WORDS, 'how rewards become advantages (default grpo)'),
   ddof: number('standard deviation: 1 of a sample (default), 0 of a population', { min: 0, max: 1, integer: true }, [
     'advantage',
     'grpo',

@@ -86,7 +86,8 @@ const KL_ESTIMATORS = {
   ...{ 'k1+': 'k1+', 'k3+': 'k3+' },
 };
 
-const AGGREGATIONS = [
+/** What `loss_agg_mode` may be. */
+export const AGGREGATIONS = [
   'token-mean',
   'token-sum',
   'seq-mean-token-mean',
