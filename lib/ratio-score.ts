@@ -7,7 +7,7 @@ import {
   RATIO_SCORE_KINDS,
   type RatioLevel,
   type RatioScoreKind,
-  type RatioScoresForwardArguments,
+  type TokenTerm,
 } from './kernels.js';
 import { namesOf } from './options.js';
 import { finiteNumber, oneOf } from './validate.js';
@@ -108,23 +108,10 @@ export const RATIO_SCORE_NAMES = namesOf<RatioScore>({
   ratioLevel: true,
 });
 
-/** What a score's rules depend on. */
-export type ScoreParameters = Pick<
-  RatioScoresForwardArguments,
-  | 'kind'
-  | 'epsilonLow'
-  | 'epsilonHigh'
-  | 'ratioMin'
-  | 'ratioMax'
-  | 'tauPos'
-  | 'tauNeg'
-  | 'kPos'
-  | 'kNeg'
-  | 'lambdaPos'
-  | 'lambdaNeg'
-  | 'level'
-  | 'klWeighted'
-  | 'klMax'
+/** What a score's rules depend on, beside arrays. */
+export type ScoreParameters = Omit<
+  TokenTerm,
+  'gradScores' | 'oldLogProbs' | 'sides' | 'tokenWeights' | 'samplerLogProbs'
 >;
 
 const EPSILON_DEFAULTS: Partial<Record<RatioScoreKind, [low: number, high: number]>> = {
