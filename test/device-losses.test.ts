@@ -108,6 +108,9 @@ const LOSSES: Record<string, Loss> = {
   },
 };
 
+/** The number of columns at which each way to call is tried: one for each element type. */
+const WAYS_AT = { f32: 3, bf16: 258, f16: 1031 };
+
 /** Everything of a result but the gradient. */
 function values({ gradLogits: _, ...rest }: Value): Omit<Value, 'gradLogits'> {
   return rest;
@@ -133,7 +136,7 @@ describeDevices('losses on device tensors', () => {
         [3, 1, 4],
         [4, 3, 4],
         [5, 258, 4],
-        [7, 1031, 1],
+        [1, 1031, 1],
       ]) {
         const { host, batch } = roundedBatch(seed, { vocab, groups, dtype, padding: seed % 3 });
         const upload = () => device.uploadSync(host);
@@ -153,6 +156,7 @@ describeDevices('losses on device tensors', () => {
         expect(first.gradLogits).toMatchObject({ device, dtype, shape: logits.shape, rowStride: vocab });
         expect(first.gradLogits).not.toBe(logits);
         expect(logits.downloadSync(), 'the logits').toEqual(upload().downloadSync());
+        if (vocab !== WAYS_AT[dtype]) continue;
 
         const again = await run({ ...batch, logits }, { gradient: 'new' });
         expect(values(again)).toEqual(values(first));
@@ -185,8 +189,9 @@ describeDevices('losses on device tensors', () => {
 
     test('several at once, on one device and on two Device objects', async () => {
       const other = openDevice();
-      const jobs = Array.from({ length: 8 }, (_, i) => {
-        const { host, batch } = roundedBatch(30 + i, { vocab: 20 + 7 * i, dtype: DTYPES[i % 3] });
+      // Each element type on each of the two.
+      const jobs = Array.from({ length: 6 }, (_, i) => {
+        const { host, batch } = roundedBatch(30 + i, { vocab: 20 + 7 * i, groups: 2, dtype: DTYPES[i % 3] });
         const alone = runSync({ ...batch, logits: device.uploadSync(host) }, {});
         return { host, batch, alone, bits: download(alone.gradLogits) };
       });
