@@ -87,7 +87,7 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
   });
 
   test.each([
-    ['token', 5 * 3],
+    ['token', 7 * 3],
     ['scores', 19],
     ['objectives', 6],
     ['losses', 6],
