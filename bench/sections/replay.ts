@@ -75,7 +75,7 @@ export function replayContenders(arrays: TokenArrays, setting: Setting): Contend
     arrays.settle();
   };
   const name = (op: string) => `${op} ${dtype}, ${backend}`;
-  const [first, second] = [`forward, ${REPLAYED}`, `forward + backward, ${REPLAYED}`];
+  const [first, second] = [`forward, ${REPLAYED}`, `both, ${REPLAYED}`];
   return [
     {
       ...common,
