@@ -78,6 +78,8 @@ interface TokenRows {
   rowStride: number;
   targets: Int32Array; // [T]
   mask: Uint8Array | undefined; // [T]
+  keptIds: Int32Array | undefined; // [K] sampling replay, with cuKept
+  cuKept: Int32Array | undefined; // [T + 1]: row t is over keptIds[cuKept[t] ... cuKept[t + 1]], or all ids where that is empty
   temperature: number;
   logSumExp: Float64Array; // [T], out in the forward pass
 }
@@ -136,7 +138,7 @@ export interface TokenTerms<A = Float64Array> {
   penalty: TokenTerm<A> | undefined;
 }
 
-/** The forward pass, and each row's gradient while the row is in the cache. */
+/** The forward pass, and each row's gradient while the row is in the cache. Without sampling replay: there is little to read. */
 export interface TokenLogProbsOnePassArguments extends TokenLogProbsForwardArguments {
   terms: TokenTerms | undefined; // none: kept rows get onehot - p, which is yet to be scaled
   gradLogProbs: Float64Array; // [T] out; without terms 1, 0 for rows that are not kept
@@ -158,7 +160,7 @@ export interface GradientArgument extends MatrixArgument {
 }
 
 /** logits = hidden . weight^T + bias, which are never held as a whole. */
-interface LinearRows extends Omit<TokenRows, 'logits' | 'dtype' | 'rowStride'> {
+interface LinearRows extends Omit<TokenRows, 'logits' | 'dtype' | 'rowStride' | 'keptIds' | 'cuKept'> {
   hidden: MatrixArgument; // [T, d]
   weight: MatrixArgument; // [V, d]
   bias: MatrixArgument | undefined; // [1, V]

@@ -63,6 +63,8 @@ const BATCH_FIELDS = [
   'weight',
   'bias',
   'targets',
+  'keptIds',
+  'cuKept',
   'logProbs',
   'cuSeqlens',
   'cuGroups',

@@ -71,7 +71,15 @@ const CUDA_ONLY = { TEST_BACKENDS: 'cuda', REQUIRE_BACKENDS: 'cuda' };
 const NATIVE_SUBJECTS = ['--subject', 'api', '--subject', 'addon'];
 const build = ['install/build-addon.mjs', '--sanitize', 'address,undefined', '--product', product];
 
-const OPS = ['token-log-probs', 'sequence-log-probs', 'ratio-scores', 'group-info-nce', 'advantage-objective'];
+const OPS = [
+  'token-log-probs',
+  'sampling-replay',
+  'device-replay',
+  'sequence-log-probs',
+  'ratio-scores',
+  'group-info-nce',
+  'advantage-objective',
+];
 
 /** @param {readonly string[]} names @returns {string[]} */
 const testFiles = (names) => ['--project', 'default', ...names.map((name) => `test/${name}.test.ts`)];
@@ -150,7 +158,14 @@ function runPtx() {
     return;
   }
   const env = { ...CUDA_ONLY, RLVR_EMULATION_PTX: '1', RLVR_EMULATION_ORDER: 'reverse' };
-  const quick = ['token-log-probs', 'row-pieces', 'sequence-log-probs', 'group-info-nce', 'advantage-objective'];
+  const quick = [
+    'token-log-probs',
+    'device-replay',
+    'row-pieces',
+    'sequence-log-probs',
+    'group-info-nce',
+    'advantage-objective',
+  ];
   runTests(given.length > 0 ? given : testFiles(quick), env);
   if (given.length === 0) runTests([...testFiles(['policy-losses']), '-t', 'golden cases'], env);
 }

@@ -89,6 +89,8 @@ function kernelArguments({ logits, targets, shape: { tokens, vocab } }: TokenPro
     rowStride: vocab,
     targets,
     mask: undefined,
+    keptIds: undefined,
+    cuKept: undefined,
     temperature: 1,
     logProbs: new Float64Array(tokens),
     logSumExp: new Float64Array(tokens),

@@ -1,4 +1,4 @@
-// The section `token`: the token level of the package in every dtype, and that of the peers in f32.
+// The section `token`: the token level of the package in every dtype, also under sampling replay, and that of the peers in f32.
 import type { DType } from '../../lib/index.js';
 import { type OpenPeer, usableContenders } from '../peer.js';
 import type { TokenShape } from '../problems/data.js';
@@ -8,7 +8,8 @@ import type { Contender } from '../timing.js';
 import { againstReference, Claims, type Measured, ownBackends, suffix } from './comparisons.js';
 import { BUDGET_SECONDS, type Experiment, type Plan } from './experiment.js';
 import { BenchMemory } from './memory.js';
-import { OWN } from './own.js';
+import { OWN, type Setting } from './own.js';
+import { REPLAYED, replayContenders } from './replay.js';
 import { tokenContenders } from './token-level.js';
 
 export function tokenExperiments(plan: Plan, peers: readonly OpenPeer[]): Experiment[] {
@@ -27,7 +28,10 @@ function tokenExperiment(shape: TokenShape, plan: Plan, peers: readonly OpenPeer
       const opened = new BenchMemory(shape, dtypes, { backends, peers: peers.length > 0, seed });
       memory = opened;
       const own = backends.flatMap((backend) =>
-        opened.of(backend).flatMap((arrays) => tokenContenders(arrays, { section: 'token', shape, backend })),
+        opened.of(backend).flatMap((arrays) => {
+          const setting: Setting = { section: 'token', shape, backend };
+          return [...tokenContenders(arrays, setting), ...replayContenders(arrays, setting)];
+        }),
       );
       const theirs: Contender[] = [];
       const f32 = opened.host.find(({ dtype }) => dtype === 'f32');
@@ -66,6 +70,10 @@ export function tokenComparisons(measured: Measured): Comparison[] {
         plain,
         own('backward in place', dtype),
       );
+      const replayed = (of: string) => own(`${of}, ${REPLAYED}`, dtype);
+      claims.speed(`forward ${dtype}, ${REPLAYED}, against all ids${of}`, replayed('forward'), plain);
+      const both = own('forward + backward', dtype);
+      claims.speed(`forward + backward ${dtype}, ${REPLAYED}, against all ids${of}`, replayed('both'), both);
     }
   }
   return [...claims.list, ...againstReference('token', measured)];

@@ -3,19 +3,20 @@
 import { type AdvantagesOptions, advantageRule, rewardColumns, weightedRewards } from '../estimators.js';
 import { checkGroupOrder, type Groups } from '../groups.js';
 import { chunkBytesOption } from '../layer.js';
-import { type Logits, logitsView } from '../logits.js';
+import type { Logits } from '../logits.js';
 import type { Matrix } from '../matrices.js';
 import { type LinearLogProbsInputs, type LinearRows, linearRows } from '../ops/linear-log-probs.js';
-import {
-  type NonFiniteRule,
-  nonFiniteError,
-  nonFiniteRule,
-  type Rows,
-  temperatureOption,
-  tokenRows,
-} from '../ops/token-log-probs.js';
+import { type NonFiniteRule, nonFiniteError, nonFiniteRule } from '../ops/token-log-probs.js';
 import { namesOf } from '../options.js';
 import { type Sliced, slices } from '../slices.js';
+import {
+  checkNoReplay,
+  type KeptVocabulary,
+  type Rows,
+  type TokenRowsInputs,
+  temperatureOption,
+  tokenRows,
+} from '../token-rows.js';
 import {
   allFinite,
   type FloatArray,
@@ -26,7 +27,6 @@ import {
   offsets,
   oneSource,
   optionalMask,
-  targetIds,
   typedArray,
 } from '../validate.js';
 
@@ -41,7 +41,7 @@ interface PackedSequences {
   rolloutLogProbs?: FloatArray;
 }
 
-interface FromLogits<L extends Logits> extends PackedSequences {
+interface FromLogits<L extends Logits> extends PackedSequences, KeptVocabulary {
   /** [T, V] unscaled; row t scores `targets[t]`, `-Infinity` marks a banned token. */
   logits: L;
   /** [T] sampled token ids. */
@@ -52,7 +52,10 @@ interface FromLogits<L extends Logits> extends PackedSequences {
   logProbs?: undefined;
 }
 
-interface FromHidden<H extends Matrix, W extends Matrix> extends PackedSequences {
+/** Replay is of logits. */
+type NoReplay = { readonly [K in keyof KeptVocabulary]?: undefined };
+
+interface FromHidden<H extends Matrix, W extends Matrix> extends PackedSequences, NoReplay {
   /** [T, d] hidden states, what the last layer (lm_head) is given: `logits = hidden . weight^T + bias`. */
   hidden: H;
   /** [V, d] the weight of that layer. */
@@ -67,7 +70,7 @@ interface FromHidden<H extends Matrix, W extends Matrix> extends PackedSequences
   logProbs?: undefined;
 }
 
-interface FromLogProbs<P extends FloatArray> extends PackedSequences {
+interface FromLogProbs<P extends FloatArray> extends PackedSequences, NoReplay {
   /** [T] log-probs of the sampled tokens, in place of logits and targets. */
   logProbs: P;
   /** Not with log-probs. */
@@ -84,6 +87,7 @@ interface FromLogProbs<P extends FloatArray> extends PackedSequences {
  * | field | what |
  * |---|---|
  * | `logits`, `targets` | [T, V] {@link Logits}, row t for `targets[t]`; [T] `Int32Array` or `BigInt64Array` of sampled token ids |
+ * | with those `keptIds`, `cuKept` | [K] and [T + 1] `Int32Array`, optional: the part of the vocabulary that the sampler kept for each token |
  * | or `hidden`, `weight`, `bias`, `targets` | [T, d], [V, d] and optionally [V], {@link Matrix}: logits that are never held as a whole |
  * | or `logProbs` | [T] {@link FloatArray} of the sampled tokens' log-probs |
  * | `cuSeqlens` | [N + 1] `Int32Array`: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty ones are legal |
@@ -164,6 +168,7 @@ export function* checkSequences(
   const chunkBytes = chunkBytesOption(options.chunkBytes);
   const rows = batch.logits === undefined ? undefined : yield* tokenRows(batch, options.temperature);
   const layer = batch.hidden === undefined ? undefined : yield* linearRows(batch, options.temperature);
+  if (batch.logProbs !== undefined) checkNoReplay(batch, 'log-probs');
   const { logProbs: source, oldLogProbs, rolloutLogProbs } = batch;
   const tokens = (rows ?? layer)?.targets.length ?? typedArray('logProbs', source, LOG_PROBS).length;
   const mask = optionalMask(batch.mask, tokens);
@@ -206,6 +211,8 @@ export function backwardFields({ rows, layer, mask, logProbsSource }: CheckedSeq
     weight: layer?.weight.source,
     bias: layer?.bias?.source,
     targets: (rows ?? layer)?.targets,
+    keptIds: rows?.replay?.keptIds,
+    cuKept: rows?.replay?.cuKept,
     mask,
     logProbs: logProbsSource,
   };
@@ -217,15 +224,10 @@ export function* recheckSequences(
   fields: ReturnType<typeof backwardFields>,
 ): Sliced<CheckedSequences> {
   const { tokens, rows, layer } = checked;
-  const { logits, targets: ids, logProbs: logProbsSource } = fields;
   const mask = optionalMask(fields.mask, tokens);
-  if (rows) {
-    const view = logitsView('logits', logits, tokens);
-    const targets = yield* targetIds(ids, tokens, view.vocab, mask);
-    return { ...checked, mask, rows: { ...rows, view, targets, mask } };
-  }
+  if (rows) return { ...checked, mask, rows: yield* tokenRows(fields as TokenRowsInputs, rows.temperature) };
   if (layer) return { ...checked, mask, layer: yield* linearRows(fields as LinearLogProbsInputs, layer.temperature) };
-  return { ...checked, mask, logProbsSource };
+  return { ...checked, mask, logProbsSource: fields.logProbs };
 }
 
 /** The groups and [N] rewards of a checked batch, as far as it has them. */

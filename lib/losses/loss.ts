@@ -317,7 +317,7 @@ function namesOnly<Name extends string>(given: readonly Name[]): Name[] {
 
 /** What a gradient of logits is written from while they are read for their log-probs; undefined where it is written later. */
 function* onePassGradient(checked: CheckedBatch, target: GradientTarget, prepared: PreparedObjective) {
-  if (target.kind !== 'logits') return undefined;
+  if (target.kind !== 'logits' || checked.rows?.replay) return undefined; // of which little is read
   const { view, deferred } = target;
   if (deferred) return { view, terms: undefined };
   // Where non-finite rows are dropped, the weights of the others depend on how many there are.

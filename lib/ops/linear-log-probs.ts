@@ -29,6 +29,7 @@ import {
   type Task,
 } from '../run/task.js';
 import type { Sliced } from '../slices.js';
+import { checkNoReplay, type KeptVocabulary, temperatureOption } from '../token-rows.js';
 import { type FloatArray, ID_ARRAYS, optionalMask, targetIds, typedArray } from '../validate.js';
 import {
   checkFinite,
@@ -38,7 +39,6 @@ import {
   type NonFiniteRule,
   nonFiniteRule,
   type TokenLogProbs,
-  temperatureOption,
   upstreamFloats,
 } from './token-log-probs.js';
 
@@ -95,6 +95,7 @@ export interface LinearRows extends Layer {
 export function* linearRows(inputs: LinearLogProbsInputs, temperature: unknown): Sliced<LinearRows> {
   const tokens = typedArray('targets', inputs.targets, ID_ARRAYS).length;
   const layer = layerOf(inputs, tokens);
+  checkNoReplay(inputs as KeptVocabulary, 'hidden states');
   const mask = optionalMask(inputs.mask, tokens);
   const targets = yield* targetIds(inputs.targets, tokens, layer.weight.rows, mask);
   return { ...layer, targets, mask, temperature: temperatureOption(temperature) };

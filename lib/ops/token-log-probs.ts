@@ -1,7 +1,7 @@
 import { outputArray } from '../backend/outputs.js';
 import { badArgument, type RlvrError } from '../errors.js';
 import type { DeviceMemory, TokenTerms } from '../kernels.js';
-import { type GradientOption, gradientView, type Logits, type LogitsView, logitsView } from '../logits.js';
+import { type GradientOption, gradientView, type Logits, type LogitsView } from '../logits.js';
 import { newArray } from '../memory.js';
 import { takeFields } from '../options.js';
 import {
@@ -18,21 +18,12 @@ import {
   runSync,
   type Task,
 } from '../run/task.js';
-import { findIndex, type Sliced } from '../slices.js';
-import {
-  type FloatArray,
-  finiteFloats,
-  finiteNumber,
-  ID_ARRAYS,
-  ifGiven,
-  oneOf,
-  optionalMask,
-  targetIds,
-  typedArray,
-} from '../validate.js';
+import { findIndex } from '../slices.js';
+import { type KeptVocabulary, type Rows, tokenRows } from '../token-rows.js';
+import { type FloatArray, finiteFloats, ifGiven, oneOf } from '../validate.js';
 
 /** Inputs of {@link tokenLogProbs}. */
-export interface TokenLogProbsInputs {
+export interface TokenLogProbsInputs extends KeptVocabulary {
   /** [T, V] unscaled logits; row t scores `targets[t]`. `-Infinity` marks a banned token. */
   logits: Logits;
   /** [T] sampled token ids, `0 <= id < V`. */
@@ -69,7 +60,7 @@ export interface TokenLogProbs {
 }
 
 /** Inputs of {@link tokenLogProbsBackward}. */
-export interface TokenLogProbsBackwardInputs<L extends Logits = Logits> {
+export interface TokenLogProbsBackwardInputs<L extends Logits = Logits> extends KeptVocabulary {
   /** [T, V] the logits of the forward pass. */
   logits: L;
   /** [T] */
@@ -94,37 +85,16 @@ export interface TokenLogProbsBackwardOptions<L extends Logits = Logits> extends
   gradient?: 'new' | 'in-place' | { out: L };
 }
 
-/** Checked rows. */
-export interface Rows {
-  view: LogitsView;
-  targets: Int32Array;
-  mask: Uint8Array | undefined;
-  temperature: number;
-}
-
 /** Rows with the mask of a forward pass, which may have dropped more of them. */
-export interface KernelRows extends Omit<Rows, 'mask'> {
+interface KernelRows extends Omit<Rows, 'mask'> {
   mask: MaybePending<Uint8Array> | undefined;
 }
 
-/** Beyond these, logits / temperature would leave float64 no digits for the differences. */
-export function temperatureOption(value: unknown): number {
-  return finiteNumber('temperature', value ?? 1, { above: 0, min: 1e-6, max: 1e6 });
-}
-
-/** Validates what both directions share. T is the length of `targets`. */
-export function* tokenRows(inputs: TokenLogProbsInputs, temperature: unknown): Sliced<Rows> {
-  const tokens = typedArray('targets', inputs.targets, ID_ARRAYS).length;
-  const view = logitsView('logits', inputs.logits, tokens);
-  const mask = optionalMask(inputs.mask, tokens);
-  const targets = yield* targetIds(inputs.targets, tokens, view.vocab, mask);
-  return { view, targets, mask, temperature: temperatureOption(temperature) };
-}
-
 /** To be spread last: V8 takes microseconds for each literal that goes on after a spread. */
-function kernelRows({ view, targets, mask, temperature }: KernelRows) {
+function kernelRows({ view, targets, mask, replay, temperature }: KernelRows) {
   const { data: logits, dtype, tokens, vocab, rowStride } = view;
-  return { logits, dtype, tokens, vocab, rowStride, targets, mask, temperature };
+  const [keptIds, cuKept] = [replay?.keptIds, replay?.cuKept];
+  return { logits, dtype, tokens, vocab, rowStride, targets, mask, keptIds, cuKept, temperature };
 }
 
 /** What the forward pass leaves. */

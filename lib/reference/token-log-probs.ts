@@ -25,12 +25,18 @@ export const ROUNDERS = {
   [DTYPE_CODES.f16]: numberToF16,
 };
 
-/** z = logits / temperature of row t, as float64. */
+/** z = logits / temperature of row t, as float64; -Infinity for ids that are not kept. */
 function scaledRow(args: TokenLogProbsForwardArguments | TokenLogProbsBackwardArguments, t: number): Float64Array {
+  const { keptIds, cuKept, logits, rowStride, vocab, temperature } = args;
   const read = READERS[args.dtype];
-  const z = newArray('logits', Float64Array, args.vocab);
-  for (let v = 0; v < args.vocab; v++)
-    z[v] = read(args.logits as HostLogits, t * args.rowStride + v) / args.temperature;
+  const z = newArray('logits', Float64Array, vocab);
+  const scaled = (v: number) => read(logits as HostLogits, t * rowStride + v) / temperature;
+  if (!keptIds || !cuKept || cuKept[t] === cuKept[t + 1]) {
+    for (let v = 0; v < vocab; v++) z[v] = scaled(v);
+    return z;
+  }
+  z.fill(-Infinity);
+  for (let k = cuKept[t]; k < cuKept[t + 1]; k++) z[keptIds[k]] = scaled(keptIds[k]);
   return z;
 }
 

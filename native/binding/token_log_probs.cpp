@@ -6,6 +6,14 @@
 namespace rlvr::binding {
 namespace {
 
+// The ids that tokens keep, and how many there are.
+Replay read_replay(Arguments& a, int64_t tokens, int64_t& ids) {
+  ids = 0;
+  if (a.optional_host_array<const int32_t>("cuKept", tokens + 1) == nullptr) return {};
+  const int32_t* cu_kept = offsets(a, "cuKept", tokens, ids);
+  return {a.array<const int32_t>("keptIds", ids), cu_kept};
+}
+
 // What both passes know of the rows.
 template <class Op>
 void read_rows(Arguments& a, Op& op) {
@@ -32,6 +40,8 @@ TokenLogProbsForward read_forward(Arguments& a) {
   op.scratch = a.scratch("kept", scratch.bytes, scratch.zeros);
 #endif
   op.cancel = a.cancel_flag();
+  int64_t ids = 0;
+  op.replay = read_replay(a, op.tokens, ids);
   return op;
 }
 
@@ -92,6 +102,10 @@ TokenLogProbsBackward read_backward(Arguments& a) {
   op.grad_logits = a.matrix("gradLogits", op.dtype, op.tokens, op.vocab, op.grad_row_stride);
   op.bad_rows = a.in_out<int32_t>("badRows", 2);
   op.cancel = a.cancel_flag();
+  int64_t ids = 0;
+  op.replay = read_replay(a, op.tokens, ids);
+  // Known by its size too, of which there is no other.
+  if (ids > 0) op.kept_gradients = a.scratch<int32_t>("keptIds", (ids + 64) * int64_t{sizeof(float)}, 0);
   return op;
 }
 

@@ -1,11 +1,12 @@
 // Token level on the CPU: picks the instruction set and spreads rows over threads. The rows themselves
 // are in token_log_probs_rows.h.
 #include <cstring>
-#include <vector>
 
 #include "cpu/cpu_features.h"
 #include "cpu/first_bad_row.h"
 #include "cpu/ops.h"
+#include "cpu/replay.h"
+#include "cpu/row_scratch.h"
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs_simd.h"
 #include "ops/one_pass.h"
@@ -29,14 +30,6 @@ namespace {
 // Roughly what a row takes where memory bandwidth is not the limit.
 double nanoseconds(int64_t vocab) { return 20 + 0.25 * static_cast<double>(vocab); }
 
-// Memory of this thread's, which it keeps: a row at most, and rows come one after the other.
-double* scratch(int64_t numbers) {
-  thread_local std::vector<double> memory;
-  if (static_cast<int64_t>(memory.size()) < numbers + 8) memory.resize(static_cast<size_t>(numbers) + 8);
-  const auto address = reinterpret_cast<uintptr_t>(memory.data());
-  return memory.data() + (64 - address % 64) % 64 / sizeof(double);  // a cache line's first
-}
-
 void count_non_finite(const TokenLogProbsForward& op) {
   int32_t non_finite = 0;
   for (int64_t t = 0; t < op.tokens; ++t)
@@ -54,8 +47,9 @@ int32_t first_overflow(const TokenLogProbsBackward& op) {
 }  // namespace
 
 void token_log_probs_forward(const TokenLogProbsForward& op) {
-  const TokenLogProbsRows& rows = token_log_probs_rows();
-  parallel_for(op.tokens, nanoseconds(op.vocab), [&](int64_t begin, int64_t end) { rows.forward(op, begin, end); });
+  const auto forward = op.replay.cu_kept == nullptr ? token_log_probs_rows().forward : replay_forward;
+  const int64_t read = mean_kept(op.replay, op.tokens, op.vocab);
+  parallel_for(op.tokens, nanoseconds(read), [&](int64_t begin, int64_t end) { forward(op, begin, end); });
   count_non_finite(op);
 }
 
@@ -64,9 +58,9 @@ void token_log_probs_backward(const TokenLogProbsBackward& op) {
   if (op.halt != nullptr && op.halt[0] != 0) return;
   op.bad_rows[0] = first_overflow(op);
   if (op.bad_rows[0] >= 0) return;
-  const TokenLogProbsRows& rows = token_log_probs_rows();
+  const auto backward = op.replay.cu_kept == nullptr ? token_log_probs_rows().backward : replay_backward;
   op.bad_rows[1] = first_bad_row(op.tokens, nanoseconds(op.vocab),
-                                 [&](int64_t begin, int64_t end) { return rows.backward(op, begin, end); });
+                                 [&](int64_t begin, int64_t end) { return backward(op, begin, end); });
 }
 
 void token_log_probs_one_pass(const TokenLogProbsOnePass& op) {
@@ -74,7 +68,7 @@ void token_log_probs_one_pass(const TokenLogProbsOnePass& op) {
   const TokenLogProbsForward& forward = op.forward;
   op.bad_rows[1] = first_bad_row(forward.tokens, 2 * nanoseconds(forward.vocab),
                                  [&](int64_t begin, int64_t end) {
-                                   return rows.one_pass(op, begin, end, scratch(one_pass_scratch(forward.vocab)));
+                                   return rows.one_pass(op, begin, end, row_scratch(one_pass_scratch(forward.vocab)));
                                  });
   op.bad_rows[0] = first_overflow(backward_of(op));
   count_non_finite(forward);

@@ -157,7 +157,7 @@ __device__ bool write_gradient(const TokenLogProbsBackward& op, int64_t t, int64
   auto* out = static_cast<typename E::Element*>(op.grad_logits) + t * op.grad_row_stride + begin;
   const Tile<E> tile(x, out, count);
   const RowGradient row = row_gradient<E>(op, t, scale);
-  if (row.zero) {
+  if (row.zero || kept_count(op.replay, t) != 0) {  // what the row keeps is put there later (replay.cu)
     zero_fill(tile);
     return true;
   }

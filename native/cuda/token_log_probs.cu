@@ -8,11 +8,12 @@
 // Backward: tiles of a row, elementwise given logsumexp and the upstream gradient (logits_gradient.h); reads and writes
 // each element once, in place or not; rows without gradient are zero-filled without being read.
 // Neither depends on how many blocks there are: those are as many as the device can hold.
-// Both of a row in one kernel: one_pass.cu.
+// Both of a row in one kernel: one_pass.cu. Rows of which only some ids count: replay.cu.
 #include "cuda/forward_row.h"
 #include "cuda/launch_phase.h"
 #include "cuda/logits_gradient.h"
 #include "cuda/ops.h"
+#include "cuda/replay.h"
 #include "cuda/upstream_phase.h"
 
 namespace rlvr::cuda {
@@ -138,6 +139,30 @@ cudaError_t launch_backward(const TokenLogProbsBackward& op, cudaStream_t stream
   return launch_resident(kernel, op.tokens * tiles, kRowThreads, stream, op, tiles, scale);
 }
 
+cudaError_t all_forward(const TokenLogProbsForward& op, cudaStream_t stream) {
+  switch (op.dtype) {
+    case DType::kF32:
+      return launch_forward<F32>(op, stream);
+    case DType::kBF16:
+      return launch_forward<Bf16>(op, stream);
+    case DType::kF16:
+      return launch_forward<F16>(op, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
+cudaError_t all_backward(const TokenLogProbsBackward& op, cudaStream_t stream) {
+  switch (op.dtype) {
+    case DType::kF32:
+      return launch_backward<F32>(op, stream);
+    case DType::kBF16:
+      return launch_backward<Bf16>(op, stream);
+    case DType::kF16:
+      return launch_backward<F16>(op, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
 }  // namespace
 
 ScratchBytes token_log_probs_scratch(const TokenLogProbsForward& op) {
@@ -151,15 +176,8 @@ ScratchBytes token_log_probs_scratch(const TokenLogProbsForward& op) {
 cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, PhaseQueue& queue) {
   if (op.tokens == 0) return cudaSuccess;
   if (const cudaError_t error = queue.flush(); error != cudaSuccess) return error;
-  switch (op.dtype) {
-    case DType::kF32:
-      return launch_forward<F32>(op, queue.stream());
-    case DType::kBF16:
-      return launch_forward<Bf16>(op, queue.stream());
-    case DType::kF16:
-      return launch_forward<F16>(op, queue.stream());
-  }
-  return cudaErrorInvalidValue;
+  const cudaError_t error = all_forward(op, queue.stream());
+  return error == cudaSuccess ? replay_forward(op, queue.stream()) : error;
 }
 
 cudaError_t check_upstream(const TokenLogProbsBackward& op, PhaseQueue& queue) {
@@ -172,15 +190,9 @@ cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, PhaseQueue
   if (op.tokens == 0 || op.vocab == 0) return cudaSuccess;
   if (const cudaError_t error = check_upstream(op, queue); error != cudaSuccess) return error;
   if (const cudaError_t error = queue.flush(); error != cudaSuccess) return error;
-  switch (op.dtype) {
-    case DType::kF32:
-      return launch_backward<F32>(op, queue.stream());
-    case DType::kBF16:
-      return launch_backward<Bf16>(op, queue.stream());
-    case DType::kF16:
-      return launch_backward<F16>(op, queue.stream());
-  }
-  return cudaErrorInvalidValue;
+  cudaError_t error = replay_gradients(op, queue.stream());
+  if (error == cudaSuccess) error = all_backward(op, queue.stream());
+  return error == cudaSuccess ? replay_scatter(op, queue.stream()) : error;
 }
 
 }  // namespace rlvr::cuda

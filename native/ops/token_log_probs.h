@@ -14,6 +14,13 @@
 
 namespace rlvr {
 
+// Sampling replay (spec section 11): a token's row may be over part of the vocabulary only, what the sampler left of it. The other
+// entries are not read, and their gradients are 0.
+struct Replay {
+  const int32_t* kept_ids;  // [K] ascending within a row, the target among them
+  const int32_t* cu_kept;   // [T + 1] or null: row t is over kept_ids[cu_kept[t] ... cu_kept[t + 1]]; none: over all ids
+};
+
 // A row is non-finite when it holds NaN or +inf, is all -inf, or is -inf at its target. Such a row, and a masked one,
 // gets 0 in every output; a masked one is not read.
 struct TokenLogProbsForward {
@@ -32,6 +39,7 @@ struct TokenLogProbsForward {
   int32_t* non_finite;     // [1] in: 0; out: number of non-finite rows
   void* scratch;           // of CUDA: token_log_probs_scratch() in cuda/ops.h; null: rows are not shared by blocks
   CancelFlag cancel;
+  Replay replay = {};
 };
 
 struct TokenLogProbsBackward {
@@ -56,6 +64,8 @@ struct TokenLogProbsBackward {
   // first with an entry that is not finite, which is found as it is written; -1 for none.
   int32_t* bad_rows;
   CancelFlag cancel;
+  Replay replay = {};
+  void* kept_gradients = nullptr;  // of CUDA, with replay: [K] dtype, to work in
 };
 
 // A loss as a sum of ratio scores that are means of terms that each depend on one token, times dL/dscores: what a row's g follows from once its log-prob is known.
@@ -69,7 +79,7 @@ struct TokenTerms {
 };
 
 // The forward pass, and the gradient of a row while it is in the cache. Without terms the gradient is deferred: rows that
-// are kept get [v == y] - p_v. Rows that are not kept get 0.
+// are kept get [v == y] - p_v. Rows that are not kept get 0. Without replay, under which there is little to read.
 struct TokenLogProbsOnePass {
   TokenLogProbsForward forward;
   TokenTerms terms;
@@ -91,6 +101,11 @@ struct ZeroRows {
 };
 
 namespace {  // a copy for every file: the CPU's are compiled for different instruction sets
+
+// How many ids row t is over; 0: all of them.
+RLVR_HOST_DEVICE inline int64_t kept_count(const Replay& replay, int64_t t) {
+  return replay.cu_kept == nullptr ? 0 : int64_t{replay.cu_kept[t + 1]} - replay.cu_kept[t];
+}
 
 constexpr double kLargestFloat = 3.4028234663852886e38;
 

@@ -97,6 +97,28 @@ export function laterGoldenCases(...kinds: string[]): [name: string, golden: Gol
   return named(casesIn<GoldenCase>('more.json'), kinds);
 }
 
+interface ReplayGoldenCase {
+  kind: string;
+  input: Omit<GoldenInput, 'scores'> & Record<'keptIds' | 'cuKept', Numbers>;
+  options: { temperature: number };
+  gradLogProbs: Numbers;
+  expected: Record<'logProbs' | 'logSumExp' | 'gradLogits', Numbers>;
+}
+
+/** Of sampling replay, with an upstream gradient. Like those of `tokenLogProbs` they ignore their mask. */
+export function replayGoldenCases() {
+  return named(casesIn<ReplayGoldenCase>('more.json'), ['replay']).map(([name, { input, options, ...golden }]) => {
+    const batch = {
+      logits: Float32Array.from(input.logits),
+      ...sequenceFields(input),
+      keptIds: Int32Array.from(input.keptIds),
+      cuKept: Int32Array.from(input.cuKept),
+    };
+    const { expected, gradLogProbs } = golden;
+    return [name, { batch, ...options, gradLogProbs: Float64Array.from(gradLogProbs), expected }] as const;
+  });
+}
+
 /** The batch of a case. */
 export function goldenBatch({ input }: GoldenCase) {
   return {

@@ -34,6 +34,7 @@ function rows(fields: Fields, { variant }: Plan): Record_ {
     rowStride,
     targets: Int32Array.from(fields.targets() as Int32Array, Number),
     mask: variant % 2 === 0 ? fields.mask() : undefined,
+    ...(variant % 3 === 1 && fields.kept()),
     temperature: 1,
     logSumExp: doubles(tokens),
   };

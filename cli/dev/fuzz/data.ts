@@ -69,6 +69,20 @@ export class Fields {
     return below(random, 2) === 0 ? Int32Array.from(ids) : BigInt64Array.from(ids, BigInt);
   }
 
+  /** What a sampler left: of the vocabulary all, half or the target alone, token by token. */
+  kept(): Record<'keptIds' | 'cuKept', Int32Array> {
+    const random = this.random('kept');
+    const ids: number[] = [];
+    const cuKept = [0];
+    for (const target of Array.from(this.targets(), Number)) {
+      const share = [0, 0.5, undefined][below(random, 3)];
+      for (let v = 0; v < this.plan.vocab && share !== undefined; v++)
+        if (v === target || random.uniform() < share) ids.push(v);
+      cuKept.push(ids.length);
+    }
+    return { keptIds: Int32Array.from(ids), cuKept: Int32Array.from(cuKept) };
+  }
+
   /** [T, V] in float32, without padding. */
   rows(): Float32Array {
     if (this.#rows) return this.#rows;

@@ -66,8 +66,12 @@ function fieldOf(name: string, fields: Fields): unknown {
 }
 
 export function pick(fields: Fields, names: readonly string[]): Record<string, unknown> {
-  return Object.fromEntries(names.map((name) => [name, fieldOf(name, fields)]));
+  const entries = (name: string) => (name === REPLAY ? Object.entries(fields.kept()) : [[name, fieldOf(name, fields)]]);
+  return Object.fromEntries(names.flatMap(entries));
 }
+
+/** Sampling replay, two fields of which neither goes without the other. */
+const REPLAY = 'keptIds';
 
 const SCALED: Partial<Record<Plan['gradient'], Plan['gradient']>> = { deferred: 'in-place', 'out deferred': 'out' };
 
@@ -162,12 +166,12 @@ function fromForward(inputs: Record<string, unknown>, options: Record<string, un
 const OPS: Target[] = [
   op('tokenLogProbs', {
     needs: ['logits', 'targets'],
-    fields: ['mask'],
+    fields: ['mask', REPLAY],
     options: [...TOKEN_LEVEL, 'entropy'],
   }),
   op('tokenLogProbsBackward', {
     needs: ['logits', 'targets', 'logSumExp', 'gradLogProbs'],
-    fields: ['mask', 'entropy', 'gradEntropy'],
+    fields: ['mask', 'entropy', 'gradEntropy', REPLAY],
     options: ['temperature'],
     gradient: 'logits',
     complete: fromForward,
@@ -217,7 +221,7 @@ const OPS: Target[] = [
   }),
 ];
 
-const BATCH_FIELDS = ['mask', 'oldLogProbs', 'rolloutLogProbs', 'groupOrder'];
+const BATCH_FIELDS = ['mask', 'oldLogProbs', 'rolloutLogProbs', 'groupOrder', REPLAY];
 const POLICY_FIELDS = [
   ...BATCH_FIELDS,
   ...['refLogProbs', 'advantages', 'teacherLogProbs', 'tokenWeights', 'rolloutWeights'],
@@ -235,7 +239,8 @@ function batchOf(plan: Plan, more: readonly string[]): { batch: Record<string, u
   const fields = new Fields(plan.batch);
   const { from } = plan.batch;
   const own = [...SOURCES[from], ...(from === 'hidden' && hasBias(plan) ? ['bias'] : [])];
-  return { batch: pick(fields, [...own, 'cuSeqlens', ...more, ...plan.fields]), fields };
+  const others = from === 'logits' ? plan.fields : plan.fields.filter((name) => name !== REPLAY);
+  return { batch: pick(fields, [...own, 'cuSeqlens', ...more, ...others]), fields };
 }
 
 const LOSS_TARGETS: Target[] = LOSS_NAMES.map((name) => {
