@@ -68,8 +68,8 @@ export interface LossValue {
   /** [N] advantages (or [T], where they are per token), for objectives that have them. */
   advantages?: Float64Array;
   /**
-   * [T] with `perToken`: the policy term of each token before any aggregation, -A times its part of the score and all weights; the
-   * weighted sum over sequences of its means is the loss without KL penalty and entropy bonus.
+   * [T] with `perToken`: the policy term of each token before any aggregation, -A times its part of the score and all weights, and
+   * with `klCov` its penalty; the weighted sum over sequences of its means is the loss without KL penalty and entropy bonus.
    */
   tokenLosses?: Float64Array;
   /** [T] log-probs, on request. */
