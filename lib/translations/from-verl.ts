@@ -168,6 +168,7 @@ export function fromVerl(given: VerlConfig, batch: VerlBatch): LossTranslation {
   const onPolicy = mode === 'gpg' || mode === 'dro';
   const correction = rolloutCorrection(config);
   const aggregation = aggregationOf(mode, config);
+  const normalized = config.rollout_is_batch_normalize === true ? config.rollout_is : undefined;
   const loss = mode === 'vanilla' ? VANILLA[aggregation] : NAMES[mode];
   return {
     loss,
@@ -184,7 +185,9 @@ export function fromVerl(given: VerlConfig, batch: VerlBatch): LossTranslation {
       ...(klCoef !== 0 && mode !== 'dro' ? ['refLogProbs' as const] : []),
       ...(correction.rolloutCorrection ? ['rolloutLogProbs' as const] : []),
     ],
-    ...(aggregation === 'seq-mean-token-mean' && { nearly: 'verl adds 1e-8 to the number of tokens it divides by' }),
+    ...((aggregation === 'seq-mean-token-mean' || normalized === 'token') && {
+      nearly: 'verl adds 1e-8 to the number of tokens it divides by',
+    }),
     without: withReasons({
       loss_mode:
         mode === 'clip_cov' &&
@@ -196,8 +199,7 @@ export function fromVerl(given: VerlConfig, batch: VerlBatch): LossTranslation {
         config.rollout_is === 'token' &&
         'verl takes the geometric mean of the weights of a sequence; gmpo has no terms per token',
       rollout_is_batch_normalize:
-        config.rollout_is_batch_normalize === true &&
-        config.rollout_is === 'sequence' &&
+        normalized === 'sequence' &&
         'verl divides weights of sequences by their mean over sequences, here it is over tokens',
       rollout_rs: config.rollout_rs === 'seq_sum_k1' && 'no rejection by the sum of a sequence',
     }),
