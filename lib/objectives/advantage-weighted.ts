@@ -16,7 +16,7 @@ import {
 import { namesOf } from '../options.js';
 import { rejectTokenWeights, scoreParameters } from '../ratio-score.js';
 import type { Pending, Task } from '../run/task.js';
-import { mapped, type Sliced } from '../slices.js';
+import { mapped, type Sliced, total } from '../slices.js';
 import { advantageSource, SOURCE_PARAMETERS, type SourceInputs, type SourceParameters } from './advantage-source.js';
 import {
   COVARIANCE_PARAMETERS,
@@ -151,6 +151,7 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
           channel,
           advantages: yield* source.report(advantages, level),
           terms: [{ of: 'logProbs', channel, gradScores }],
+          clipCovTokens: yield* takenOut(values),
           tokenLosses: options.perToken ? yield* tokenLossesTask(level, score, inputs, factors) : undefined,
         };
         if (covariancePenalty) {
@@ -197,6 +198,7 @@ function requireNoOwn(score: Score): void {
 
 /** The constants of a factor: [T], else [N]. */
 interface FactorValues {
+  argument: string;
   perToken: boolean;
   values: Float64Array;
 }
@@ -207,8 +209,16 @@ function* valuesOf(
   advantages: Float64Array,
 ): Task<FactorValues[]> {
   const all: FactorValues[] = [];
-  for (const { perToken, task } of factors) all.push({ perToken, values: yield* task(tokens, advantages) });
+  for (const { argument, perToken, task } of factors) {
+    all.push({ argument, perToken, values: yield* task(tokens, advantages) });
+  }
   return all;
+}
+
+/** How many tokens Clip-Cov leaves out, where there is one. */
+function* takenOut(factors: readonly FactorValues[]): Sliced<number | undefined> {
+  const values = factors.find(({ argument }) => argument === 'clipCov')?.values;
+  return values && values.length - (yield* total(values));
 }
 
 /** What multiplies a token's term, and what a sequence's score: these weights, and all factors of the two. */
