@@ -57,6 +57,7 @@ export { type VespoOptions, type VespoParameters, vespo, vespoSync } from './los
 export type { Matrix, MatrixGradientOption } from './matrices.js';
 export type { SourceInputs, SourceParameters } from './objectives/advantage-source.js';
 export { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from './objectives/advantage-weighted.js';
+export type { CovarianceParameters } from './objectives/covariance.js';
 export { type DiscoParameters, disco as discoObjective } from './objectives/disco.js';
 export { type DiscriminativeParameters, discriminative } from './objectives/discriminative.js';
 export type { EntropyParameters } from './objectives/entropy-bonus.js';

@@ -54,6 +54,8 @@ const CONSPO = { tau: 0.3, margin: 0.05, temperature: 1.2, entropy: true, logPro
 const MASKS = {
   offPolicyMask: { delta: 0.05 },
   entropyQuantile: 0.4,
+  clipCov: { ratio: 0.2, low: 0 },
+  klCov: { ratio: 0.2 },
   distillation: { coef: 0.5 },
   perToken: true,
   advantage: { estimator: 'reinforcePlusPlusBaseline' },

@@ -238,6 +238,41 @@ describeBackends('metrics', (backend) => {
     expectCloseNumber(metrics.kl!, mean(estimates[klEstimator]), 1e-12);
   });
 
+  test.each(['token', 'sequence-mean', 'sequence-max'] as const)('what is rejected, by %s', (level) => {
+    const batch = metricsBatch(9);
+    const reject = { by: 'k3', level, max: 0.1 } as const;
+    const k3 = (t: number) => {
+      const d = batch.oldLogProbs[t] - batch.rolloutLogProbs[t];
+      return Math.exp(d) - 1 - d;
+    };
+    const sequences = Array.from(batch.rewards, (_, i) => tokensOf(batch, i));
+    const dropped = sequences.map((own) => {
+      const [all, most] = [mean(own.map(k3)), Math.max(...own.map(k3))];
+      return own.filter((t) => (level === 'token' ? k3(t) : level === 'sequence-mean' ? all : most) > 0.1);
+    });
+    const { metrics } = grpo.runSync(batch, { rolloutCorrection: { reject }, backend });
+    const rejected = sum(dropped.map(({ length }) => length));
+    expect(rejected).toBeGreaterThan(0);
+    expect(metrics.tokens).toBe(kept(batch).length - rejected);
+    expectMetrics(metrics, {
+      rejectedFraction: rejected / kept(batch).length,
+      rejectedSequenceFraction: dropped.filter(({ length }) => length > 0).length / sequences.length,
+    });
+    const none = { rolloutCorrection: { reject: { ...reject, max: 100 } }, backend };
+    expect(grpo.runSync(batch, none).metrics).toMatchObject({ rejectedFraction: 0, rejectedSequenceFraction: 0 });
+    const empty = grpo.runSync({ ...batch, mask: new Uint8Array(batch.mask.length) }, none);
+    expect(empty.metrics).toMatchObject({ rejectedFraction: 0, rejectedSequenceFraction: 0 });
+  });
+
+  test('what clipCov takes out', () => {
+    const batch = metricsBatch(4);
+    const clipCov = { ratio: 0.2, low: -9, high: 9 };
+    const { metrics } = grpo.runSync(batch, { clipCov, backend });
+    const tokens = kept(batch).length;
+    expectMetrics(metrics, { clipCovFraction: Math.floor(0.2 * tokens) / tokens });
+    expect(grpo.runSync(batch, { clipCov: { low: 9, high: 9 }, backend }).metrics.clipCovFraction).toBe(0);
+  });
+
   test.each<[name: string, options: AnyOptions]>([
     ['on request', { entropy: true }],
     ['with a bonus', { entropyCoef: 0.1 }],

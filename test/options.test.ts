@@ -68,6 +68,8 @@ test.each([
   ['grpo', { reward_weights: [1] }, 'did you mean advantage.weights?'],
   ['grpo', { off_policy_mask_threshold: 0.1 }, 'did you mean offPolicyMask.delta?'],
   ['grpo', { top_entropy_quantile: 0.2 }, 'did you mean entropyQuantile?'],
+  ['grpo', { clip_cov_ub: 5 }, 'did you mean clipCov.high?'],
+  ['grpo', { ppo_kl_coef: 0.1 }, 'did you mean klCov.coef?'],
   ['grpo', { rollout_is_batch_normalize: true }, 'did you mean rolloutCorrection.normalize?'],
   ['grpo', { rollout_rs_threshold: 2 }, 'did you mean rolloutCorrection.reject.max?'],
   ['grpo', { eps: 1e-6 }, 'did you mean advantage.eps?'],

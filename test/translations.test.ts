@@ -49,11 +49,26 @@ describe('settings of verl', () => {
     [{ loss_mode: 'cispo', clip_ratio_high: 0.28 }, 'cispo(batch, { ratioMin: 0.8, ratioMax: 1.28 })'],
     [{ loss_mode: 'gspo', loss_agg_mode: 'token-mean', clip_ratio_low: 3e-4, clip_ratio_high: 4e-4 }, 'gspo(batch)'],
     [
+      { loss_mode: 'clip_cov', clip_cov_ratio: 2, clip_cov_lb: 0 },
+      'dapo(batch, { epsilonHigh: 0.2, clipCov: { ratio: 1, low: 0 } })',
+    ],
+    [
+      { loss_mode: 'kl_cov', loss_agg_mode: 'seq-mean-token-mean' },
+      "dapo(batch, { epsilonLow: Infinity, epsilonHigh: Infinity, aggregation: 'sequence-mean', klCov: { coef: 0.1 } })",
+    ],
+    [
       { rollout_is: 'token', rollout_is_threshold: '0.5_5.0' },
       "dapo(batch, { epsilonHigh: 0.2, dualClip: 3, rolloutCorrection: { mode: 'mask', min: 0.5, max: 5 } })",
     ],
   ] as const)('%j', (config, text) => {
     expect(callText(fromVerl(config, { length: 100 }))).toBe(text);
+  });
+
+  test('name what is drawn at random, unless all are taken', () => {
+    const { without } = fromVerl({ loss_mode: 'clip_cov' }, { length: 1 });
+    expect(without).toEqual([expect.stringMatching(/^loss_mode: .*chance/)]);
+    expect(fromVerl({ loss_mode: 'clip_cov', clip_cov_ratio: 1 }, { length: 1 }).without).toEqual([]);
+    expect(fromVerl({ loss_mode: 'kl_cov' }, { length: 1 }).without).toEqual([]);
   });
 
   test('give bounds of k1 as logarithms', () => {

@@ -58,6 +58,9 @@ const PARTS: Readonly<Record<string, readonly VerlConfig[]>> = {
     { loss_mode: 'dppo_kl', clip_ratio_low: 0.05, clip_ratio_high: 0.05, clip_ratio_c: 20 },
     { loss_mode: 'dppo_tv', clip_ratio_c: 1.5 },
     { loss_mode: 'kl_cov' },
+    { loss_mode: 'kl_cov', kl_cov_ratio: 0.2, ppo_kl_coef: 1, loss_agg_mode: 'seq-mean-token-mean' },
+    { loss_mode: 'clip_cov', clip_cov_ratio: 1 },
+    { loss_mode: 'clip_cov', clip_cov_ratio: 1, clip_cov_lb: -0.5, clip_cov_ub: 0.5, ...NARROW },
     { loss_mode: 'clip_cov' },
   ],
   'KL loss': [
@@ -68,6 +71,9 @@ const PARTS: Readonly<Record<string, readonly VerlConfig[]>> = {
     ...LEVELS.flatMap((rollout_is) => THRESHOLDS.map((rollout_is_threshold) => ({ rollout_is, rollout_is_threshold }))),
     ...LEVELS.map((rollout_is) => ({ rollout_is, rollout_is_threshold: 2, rollout_is_batch_normalize: true })),
     ...LEVELS.map((rollout_is) => ({ loss_mode: 'gspo' as const, ...NARROW, rollout_is, rollout_is_threshold: 2 })),
+    ...LEVELS.map((rollout_is) => ({
+      ...{ loss_mode: 'kl_cov' as const, kl_cov_ratio: 0.2, rollout_is, rollout_is_threshold: 2 },
+    })),
     ...(['sapo', 'cispo'] as const).map((loss_mode) => ({
       ...{ loss_mode, rollout_is: 'token' as const, rollout_is_threshold: 2 },
     })),
@@ -147,6 +153,8 @@ export const VERL_SETTINGS: readonly VerlSetting[] = [
   perToken({}),
   perToken({ loss_mode: 'gspo', ...NARROW }),
   ...(['sapo', 'cispo'] as const).map((loss_mode) => perToken({ loss_mode })),
+  perToken({ loss_mode: 'clip_cov', clip_cov_ratio: 1 }),
+  perToken({ loss_mode: 'kl_cov', kl_cov_ratio: 0.2 }),
   perToken({ loss_mode: 'gpg', loss_agg_mode: 'seq-mean-token-mean' }),
   withEmptySequence({ loss_agg_mode: 'seq-mean-token-mean' }),
   withEmptySequence({ loss_mode: 'geo_mean', ...NARROW }),

@@ -22,7 +22,7 @@ from verl_import import import_verl, verl_version  # noqa: E402
 GROUP = 4
 # Sequences, longest one, how far the sampling policy is.
 SHAPES = [(8, 13, 0.1), (8, 13, 0.35), (12, 29, 1.0), (8, 2, 0.35), (24, 40, 0.35)]
-POLICY_LOSS = ("loss_mode", "dro_beta")
+POLICY_LOSS = ("loss_mode", "dro_beta", "clip_cov_ratio", "clip_cov_lb", "clip_cov_ub", "kl_cov_ratio", "ppo_kl_coef")
 ACTOR = ("clip_ratio_low", "clip_ratio_high", "clip_ratio_c", "tau_pos", "tau_neg")
 GLOBAL_BATCH = ("loss_scale_factor", "batch_num_tokens", "global_batch_size", "dp_size")
 ROLLOUT = ("rollout_is", "rollout_is_threshold", "rollout_is_batch_normalize", "rollout_rs", "rollout_rs_threshold")

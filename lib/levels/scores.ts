@@ -35,8 +35,11 @@ export interface ScoreInputs {
   tokenWeights?: Float64Array | undefined;
 }
 
+/** What of the tokens a score looks at. */
+type ScoredTokens = Pick<TokenLevel, 'checked' | 'logProbs' | 'mask'>;
+
 /** Scores of all sequences. */
-export function* scoreTask(level: TokenLevel, score: Score, inputs: ScoreInputs = {}): Task<ScoreChannel> {
+export function* scoreTask(level: ScoredTokens, score: Score, inputs: ScoreInputs = {}): Task<ScoreChannel> {
   const { logProbs, mask, checked } = level;
   const { cuSeqlens, oldLogProbs, rolloutLogProbs } = checked;
   const { sides, tokenWeights } = inputs;
@@ -130,22 +133,23 @@ const CLIPPING = new Set<string>([
 ]);
 
 /** The mean of per-token values over each sequence, as a score. */
-export function* meanTask({ checked, mask }: TokenLevel, values: MaybePending<Float64Array>): Task<ScoreChannel> {
+export function* meanTask({ checked, mask }: ScoredTokens, values: MaybePending<Float64Array>): Task<ScoreChannel> {
   const { cuSeqlens } = checked;
   const { scores, tokenCounts } = yield* sequence.forwardTask(values, cuSeqlens, mask);
   return { scores, tokenCounts, scoreGrads: undefined };
 }
 
-/** An estimate of KL to the policy of `reference`, as a score; the ratio that may multiply it is that to the old policy. */
+/** An estimate of KL to the policy of `reference`, as a score; the ratio that may multiply it is that to the old policy. Weights [T]. */
 export function* klTask(
   { checked, logProbs, mask }: TokenLevel,
   estimator: KlScore,
   reference: Float64Array | undefined,
+  tokenWeights?: Float64Array,
 ): Task<ScoreChannel> {
   const { cuSeqlens, oldLogProbs } = checked;
   const samplerLogProbs = estimator.klWeight === 'ratio' ? oldLogProbs : undefined;
-  const none = { sides: undefined, tokenWeights: undefined };
-  const inputs = { logProbs, oldLogProbs: reference, samplerLogProbs, cuSeqlens, mask, ...none };
+  const common = { logProbs, cuSeqlens, mask, sides: undefined };
+  const inputs = { ...common, oldLogProbs: reference, samplerLogProbs, tokenWeights };
   const { scores, tokenCounts, scoreGrads } = yield* ratio.forwardTask(inputs, scoreParameters(estimator));
   return { scores, tokenCounts, scoreGrads };
 }

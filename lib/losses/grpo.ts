@@ -27,7 +27,8 @@ export interface GrpoOptions extends PolicyOptions, GrpoParameters {}
 /** Options that come with the form `'advantage'` only. */
 const ADDITIONS = [
   ...(['aggregation', 'advantage', 'maxLength', 'rolloutCorrection'] as const),
-  ...(['offPolicyMask', 'entropyQuantile', 'distillation', 'entropyAggregation', 'perToken'] as const),
+  ...(['offPolicyMask', 'entropyQuantile', 'clipCov', 'klCov'] as const),
+  ...(['distillation', 'entropyAggregation', 'perToken'] as const),
 ] as const;
 
 const objective: Objective<GrpoParameters, AdvantageInputs> = function* (score, batch, checked, options) {

@@ -30,7 +30,7 @@ import type { Sliced } from '../slices.js';
 import type { FloatArray } from '../validate.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
 import type { GroupMetric, RewardMetric } from './metrics.js';
-import { batchMetrics, checkMetrics, type Metrics } from './metrics.js';
+import { batchMetrics, checkMetrics, type Metrics, rejectionMetrics } from './metrics.js';
 
 /** Where a loss's gradient goes; `G` is the type of the option in the call. */
 export interface GradientOptions<G> {
@@ -68,8 +68,8 @@ export interface LossValue {
   /** [N] advantages (or [T], where they are per token), for objectives that have them. */
   advantages?: Float64Array;
   /**
-   * [T] with `perToken`: the policy term of each token before any aggregation, -A times its part of the score and all weights; the
-   * weighted sum over sequences of its means is the loss without KL penalty and entropy bonus.
+   * [T] with `perToken`: the policy term of each token before any aggregation, -A times its part of the score and all weights, and
+   * with `klCov` its penalty; the weighted sum over sequences of its means is the loss without KL penalty and entropy bonus.
    */
   tokenLosses?: Float64Array;
   /** [T] log-probs, on request. */
@@ -239,6 +239,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const prepared = yield* preparing;
     checkMethod(prepared, 'evaluate', 'a generator of { evaluate }');
     const checked = prepared.mask ? withMask(given, prepared.mask) : given;
+    const rejected = prepared.mask && (yield* rejectionMetrics(given, prepared.mask));
     const { needsEntropy, hasEntropyTerm, evaluate } = prepared;
     checkMultiple(target, hasEntropyTerm === true);
     const withEntropy = options.entropy === true || needsEntropy === true;
@@ -254,11 +255,12 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const [array] = isOnDevice(gradient.array) ? [gradient.array] : yield* read(gradient.array);
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
     const { losses, scores, groupLosses, logProbs, entropy } = results;
-    const { advantages, tokenLosses } = outcome;
+    const { advantages, tokenLosses, clipCovTokens } = outcome;
+    const further = { differences, rejected, clipCovTokens };
     const value: LossValue & Gradients = {
       loss: losses.reduce((sum, [loss]) => sum + loss, 0),
       scores,
-      metrics: (yield* batchMetrics(checked, results, differences)) as Metrics, // which some batches lack, ValueOf says
+      metrics: (yield* batchMetrics(checked, results, further)) as Metrics, // which some batches lack, ValueOf says
     };
     if (groupLosses) value.groupLosses = groupLosses;
     if (advantages) value.advantages = advantages;

@@ -38,6 +38,12 @@ export interface Metrics {
   policyKl?: number;
   /** (sum r)^2 / (tokens * sum r^2): 1 on-policy, towards 0 as few tokens carry all the weight. */
   effectiveSampleSize?: number;
+  /** Fraction of tokens that `clipCov` took out of the policy term; with that only. */
+  clipCovFraction?: number;
+  /** Fraction of the tokens that would count which `rolloutCorrection.reject` dropped; with that only, as the next one. */
+  rejectedFraction?: number;
+  /** Fraction of sequences of which it dropped a token, or all. */
+  rejectedSequenceFraction?: number;
   /** Token mean of the KL estimate; with a KL penalty only. */
   kl?: number;
   /** Token mean of the entropy in nats; on request, or with an entropy bonus or `entropyQuantile`. */
@@ -74,11 +80,18 @@ const UNIT = 2 ** -32;
 
 const ratio = (part: number, whole: number) => (whole === 0 ? 0 : part / whole);
 
-/** `differences`: [T] old - rollout log-probs. */
+/** What more there may be. */
+interface Further {
+  differences: Float64Array | undefined; // [T] old - rollout log-probs
+  rejected: Partial<Metrics> | undefined; // as rejectionMetrics has it
+  clipCovTokens: number | undefined; // that clipCov took out
+}
+
+/** All but those that `Further` has no data for. */
 export function* batchMetrics(
   checked: CheckedBatch,
   { nonFinite, scores, tokenCounts, clippedLow, clippedHigh, ratioStats, klScores, entropy }: Measured,
-  differences: Float64Array | undefined,
+  { differences, rejected, clipCovTokens }: Further,
 ): Sliced<Omit<Metrics, GroupMetric | RewardMetric>> {
   let [tokens, low, high, kl] = [0, 0, 0, 0];
   const work = (begin: number, end: number) => {
@@ -100,6 +113,8 @@ export function* batchMetrics(
   if (rewards) Object.assign(metrics, yield* rewardMetrics(scores, rewards, positiveThreshold));
   if (clippedLow && clippedHigh) Object.assign(metrics, clipFractions(ratio(low, tokens), ratio(high, tokens)));
   if (ratioStats) Object.assign(metrics, yield* ratioMetrics(ratioStats, tokens));
+  if (clipCovTokens !== undefined) metrics.clipCovFraction = ratio(clipCovTokens, tokens);
+  if (rejected) Object.assign(metrics, rejected);
   if (klScores) metrics.kl = ratio(kl, tokens);
   if (entropy) metrics.entropy = ratio(yield* total(entropy), tokens); // 0 where a token does not count
   if (differences) Object.assign(metrics, yield* rolloutMetrics(differences, tokens));
@@ -154,6 +169,25 @@ function* rolloutMetrics(differences: Float64Array, unmasked: number) {
     rolloutLogProbDiffMax: largest,
     rolloutKl: ratio(sum, tokens),
     rolloutEffectiveSampleSize: ratio(weights * weights, tokens * squares),
+  };
+}
+
+/** Of a batch and its mask without the tokens that are rejected. */
+export function* rejectionMetrics({ cuSeqlens, mask }: CheckedBatch, kept: Uint8Array): Sliced<Partial<Metrics>> {
+  let [tokens, rejected, sequences, last] = [0, 0, 0, -1];
+  yield* raggedSlices(cuSeqlens, (i, begin, end) => {
+    for (let t = begin; t < end; t++) {
+      if (mask?.[t] === 0) continue;
+      tokens++;
+      if (kept[t] !== 0) continue;
+      rejected++;
+      if (i !== last) sequences++;
+      last = i;
+    }
+  });
+  return {
+    rejectedFraction: ratio(rejected, tokens),
+    rejectedSequenceFraction: ratio(sequences, cuSeqlens.length - 1),
   };
 }
 

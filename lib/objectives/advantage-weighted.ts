@@ -16,8 +16,15 @@ import {
 import { namesOf } from '../options.js';
 import { rejectTokenWeights, scoreParameters } from '../ratio-score.js';
 import type { Pending, Task } from '../run/task.js';
-import { mapped, type Sliced } from '../slices.js';
+import { mapped, type Sliced, total } from '../slices.js';
 import { advantageSource, SOURCE_PARAMETERS, type SourceInputs, type SourceParameters } from './advantage-source.js';
+import {
+  COVARIANCE_PARAMETERS,
+  type CovarianceParameters,
+  clipCovWeights,
+  klCovPenalty,
+  type TermWeights,
+} from './covariance.js';
 import { ENTROPY_PARAMETERS, type EntropyParameters, entropyBonus } from './entropy-bonus.js';
 import { KL_PARAMETERS, type KlInputs, type KlParameters, klPenalty } from './kl-penalty.js';
 import type { CheckedBatch, Extension, Objective, ObjectiveResult } from './objective.js';
@@ -49,7 +56,8 @@ export interface AdvantageParameters
     KlParameters,
     EntropyParameters,
     RolloutParameters,
-    MaskParameters {
+    MaskParameters,
+    CovarianceParameters {
   /** Also return `tokenLosses` [T], the policy term of each token before any aggregation. Default false. */
   perToken?: boolean;
 }
@@ -62,6 +70,7 @@ export const ADVANTAGE_PARAMETERS = namesOf<AdvantageParameters>({
   ...ENTROPY_PARAMETERS,
   ...ROLLOUT_PARAMETERS,
   ...MASK_PARAMETERS,
+  ...COVARIANCE_PARAMETERS,
   perToken: true,
 });
 
@@ -101,7 +110,8 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
     if (options.rolloutCorrection !== undefined || batch.rolloutWeights !== undefined) requireNoOwn(score);
     if (source.perToken) requireTokenWeights(score, options.distillation ? 'distillation' : 'advantages');
     const factors = yield* policyFactors(score, batch, checked, options, source.perToken);
-    const isLate = source.late || factors.some(({ late }) => late);
+    const covariancePenalty = klCovPenalty(checked, options, source.perToken);
+    const isLate = source.late || covariancePenalty !== undefined || factors.some(({ late }) => late);
     checkPerToken(options.perToken);
     const bonus = entropyBonus(checked, options);
     const extensions = [yield* klPenalty(batch, checked, options, score), bonus].filter(
@@ -109,7 +119,13 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
     );
     const weigh = function* (tokens: TokensSoFar) {
       const advantages = yield* source.task(tokens);
-      return { advantages, ...(yield* combine(source.perToken, advantages, factors, tokens)) };
+      const values = yield* valuesOf(factors, tokens, advantages);
+      const own = source.perToken
+        ? { ofTokens: advantages, ofSequences: undefined }
+        : { ofTokens: undefined, ofSequences: advantages };
+      const { ofTokens, ofSequences } = yield* combined(own, values);
+      const sides = source.perToken ? undefined : advantages;
+      return { advantages, inputs: { sides, tokenWeights: ofTokens }, factors: ofSequences, values };
     };
     return {
       mask,
@@ -127,7 +143,7 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
         return { cuSeqlens, sequences, tokenCounts, policy: { ...rules, gradScores }, penalty };
       },
       *evaluate(level) {
-        const { advantages, inputs, factors } = yield* weigh(level);
+        const { advantages, inputs, factors, values } = yield* weigh(level);
         const channel = yield* scoreTask(level, score, inputs);
         const { loss, gradScores } = yield* weightedSumTask(channel.scores, factors, channel.tokenCounts, weights, -1);
         let result: ObjectiveResult = {
@@ -135,8 +151,13 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
           channel,
           advantages: yield* source.report(advantages, level),
           terms: [{ of: 'logProbs', channel, gradScores }],
+          clipCovTokens: yield* takenOut(values),
           tokenLosses: options.perToken ? yield* tokenLossesTask(level, score, inputs, factors) : undefined,
         };
+        if (covariancePenalty) {
+          const others = yield* combined({ ofTokens: undefined, ofSequences: undefined }, values);
+          result = yield* covariancePenalty(level, result, advantages, others);
+        }
         for (const extension of extensions) result = yield* extension.extend(level, result);
         return result;
       },
@@ -158,6 +179,7 @@ function* policyFactors(
     yield* givenWeights('tokenWeights', batch.tokenWeights, checked),
     offPolicyMask(checked, options, advantagesPerToken),
     entropyMask(checked, options),
+    clipCovWeights(score, options, advantagesPerToken),
   ].filter((factor) => factor !== undefined);
   for (const { perToken, argument } of factors) if (perToken) requireTokenWeights(score, argument);
   return factors;
@@ -174,22 +196,40 @@ function requireNoOwn(score: Score): void {
   throw badArgument('ERR_RANGE', 'rolloutCorrection', 'none with gammaWeight, whose ratio is to the rollouts', 'one');
 }
 
-/** What multiplies a token's term, and what a sequence's score: advantages, and all factors of the two. */
-function* combine(
-  advantagesPerToken: boolean,
-  advantages: Float64Array,
+/** The constants of a factor: [T], else [N]. */
+interface FactorValues {
+  argument: string;
+  perToken: boolean;
+  values: Float64Array;
+}
+
+function* valuesOf(
   factors: readonly PolicyFactor[],
   tokens: TokensSoFar,
-): Task<{ inputs: ScoreInputs; factors: Float64Array | undefined }> {
-  let ofTokens = advantagesPerToken ? advantages : undefined;
-  let ofSequences = advantagesPerToken ? undefined : advantages;
-  for (const factor of factors) {
-    const values = yield* factor.task(tokens, advantages);
-    if (factor.perToken) ofTokens = ofTokens ? yield* product(ofTokens, values) : values;
-    else ofSequences = ofSequences ? yield* product(ofSequences, values) : values;
+  advantages: Float64Array,
+): Task<FactorValues[]> {
+  const all: FactorValues[] = [];
+  for (const { argument, perToken, task } of factors) {
+    all.push({ argument, perToken, values: yield* task(tokens, advantages) });
   }
-  const sides = advantagesPerToken ? undefined : advantages;
-  return { inputs: { sides, tokenWeights: ofTokens }, factors: ofSequences };
+  return all;
+}
+
+/** How many tokens Clip-Cov leaves out, where there is one. */
+function* takenOut(factors: readonly FactorValues[]): Sliced<number | undefined> {
+  const values = factors.find(({ argument }) => argument === 'clipCov')?.values;
+  return values && values.length - (yield* total(values));
+}
+
+/** What multiplies a token's term, and what a sequence's score: these weights, and all factors of the two. */
+function* combined({ ofTokens, ofSequences }: TermWeights, factors: readonly FactorValues[]): Sliced<TermWeights> {
+  const weights = { ofTokens, ofSequences };
+  for (const { perToken, values } of factors) {
+    const of = perToken ? 'ofTokens' : 'ofSequences';
+    const before = weights[of];
+    weights[of] = before ? yield* product(before, values) : values;
+  }
+  return weights;
 }
 
 function product(values: Float64Array, factors: Float64Array): Sliced<Float64Array> {

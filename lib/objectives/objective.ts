@@ -76,6 +76,7 @@ export interface ObjectiveResult {
   advantages?: Float64Array; // [N] or [T]
   tokenLosses?: Float64Array | undefined; // [T]
   kl?: ScoreChannel; // of the penalty
+  clipCovTokens?: number | undefined; // that Clip-Cov takes out
 }
 
 /** A further term of an objective. */

@@ -152,13 +152,13 @@ function* quantile(values: Float64Array, q: number): Sliced<number> {
 }
 
 /** The value at a place of the sorted order: by parts that are below or above a pivot, of which one goes on. */
-function* ranked(values: Float64Array, place: number): Sliced<number> {
+export function* ranked(values: Float64Array, place: number): Sliced<number> {
   let [among, rank] = [values, place];
   for (;;) {
     const { length } = among;
     const [a, b, c] = [among[0], among[length >> 1], among[length - 1]];
     const pivot = Math.max(Math.min(a, b), Math.min(Math.max(a, b), c)); // the median of three
-    const parts = newArray('entropyQuantile', Float64Array, length);
+    const parts = newArray('values', Float64Array, length);
     let [below, above] = [0, length];
     const given = among;
     yield* slices(length, (begin, end) => {

@@ -54,6 +54,16 @@ export interface VerlConfig {
   tau_neg?: number;
   /** At least 0, of `dro`. Default 0.1. */
   dro_beta?: number;
+  /** Above 0, of `clip_cov`. Default 2e-4. */
+  clip_cov_ratio?: number;
+  /** Of `clip_cov`. Default 1. */
+  clip_cov_lb?: number;
+  /** At least `clip_cov_lb`, of `clip_cov`. Default 5. */
+  clip_cov_ub?: number;
+  /** In (0, 1], of `kl_cov`. Default 2e-4. */
+  kl_cov_ratio?: number;
+  /** At least 0, of `kl_cov`. Default 0.1. */
+  ppo_kl_coef?: number;
   /** At least 0. Default 0: verl's `use_kl_loss` is off. */
   kl_loss_coef?: number;
   /** Default `'low_var_kl'`. */
@@ -120,6 +130,11 @@ const RULES: Readonly<Record<keyof VerlConfig, Rule>> = {
   tau_pos: POSITIVE,
   tau_neg: POSITIVE,
   dro_beta: NOT_NEGATIVE,
+  clip_cov_ratio: POSITIVE,
+  clip_cov_lb: number(),
+  clip_cov_ub: number(),
+  kl_cov_ratio: number({ above: 0, max: 1 }),
+  ppo_kl_coef: NOT_NEGATIVE,
   kl_loss_coef: NOT_NEGATIVE,
   kl_loss_type: word(...Object.keys(KL_ESTIMATORS)),
   rollout_is: word('token', 'sequence'),
@@ -153,6 +168,7 @@ export function fromVerl(given: VerlConfig, batch: VerlBatch): LossTranslation {
   const onPolicy = mode === 'gpg' || mode === 'dro';
   const correction = rolloutCorrection(config);
   const aggregation = aggregationOf(mode, config);
+  const normalized = config.rollout_is_batch_normalize === true ? config.rollout_is : undefined;
   const loss = mode === 'vanilla' ? VANILLA[aggregation] : NAMES[mode];
   return {
     loss,
@@ -160,6 +176,7 @@ export function fromVerl(given: VerlConfig, batch: VerlBatch): LossTranslation {
       ...score(mode, loss, config),
       ...weights(loss, aggregation, config, length),
       ...kl(mode, config),
+      ...byCovariance(mode, config),
       ...correction,
     },
     ...(onPolicy && { old: false }),
@@ -168,17 +185,21 @@ export function fromVerl(given: VerlConfig, batch: VerlBatch): LossTranslation {
       ...(klCoef !== 0 && mode !== 'dro' ? ['refLogProbs' as const] : []),
       ...(correction.rolloutCorrection ? ['rolloutLogProbs' as const] : []),
     ],
-    ...(aggregation === 'seq-mean-token-mean' && { nearly: 'verl adds 1e-8 to the number of tokens it divides by' }),
+    ...((aggregation === 'seq-mean-token-mean' || normalized === 'token') && {
+      nearly: 'verl adds 1e-8 to the number of tokens it divides by',
+    }),
     without: withReasons({
-      loss_mode: (mode === 'kl_cov' || mode === 'clip_cov') && `${mode} chooses tokens by their covariance, at random`,
+      loss_mode:
+        mode === 'clip_cov' &&
+        (config.clip_cov_ratio ?? COV_RATIO) < 1 &&
+        'where there are more candidates than clip_cov takes, torch draws them, and here a generator of ours: by chance others',
       kl_loss_coef: mode === 'dro' && klCoef !== 0 && 'the one KL penalty is the loss of dro itself',
       rollout_is:
         mode === 'geo_mean' &&
         config.rollout_is === 'token' &&
         'verl takes the geometric mean of the weights of a sequence; gmpo has no terms per token',
       rollout_is_batch_normalize:
-        config.rollout_is_batch_normalize === true &&
-        config.rollout_is === 'sequence' &&
+        normalized === 'sequence' &&
         'verl divides weights of sequences by their mean over sequences, here it is over tokens',
       rollout_rs: config.rollout_rs === 'seq_sum_k1' && 'no rejection by the sum of a sequence',
     }),
@@ -225,6 +246,7 @@ function score(mode: LossMode, loss: string, config: VerlConfig): Options {
   if (mode === 'cispo') return { ratioMin: 1 - epsilonLow, ratioMax: 1 + epsilonHigh };
   if (mode === 'sapo')
     return unless({ tauPos: 1, tauNeg: 1.05 }, { tauPos: config.tau_pos ?? 1, tauNeg: config.tau_neg ?? 1.05 });
+  if (mode === 'kl_cov') return { epsilonLow: Infinity, epsilonHigh: Infinity };
   const [low, high] = WIDTHS[loss] ?? [0.2, 0.2];
   const widths = unless({ epsilonLow: low, epsilonHigh: high }, { epsilonLow, epsilonHigh });
   const { clip_ratio_c: cap = 3 } = config;
@@ -244,6 +266,20 @@ function kl(
   const klEstimator = KL_ESTIMATORS[kl_loss_type];
   const capped = klEstimator === 'k3' || klEstimator === 'k3+';
   return { klCoef, ...unless({ klEstimator: 'k3' }, { klEstimator }), ...(capped && { klMax: 10 }) };
+}
+
+const COV_RATIO = 2e-4;
+
+/** What is done with tokens of large covariances. */
+function byCovariance(mode: LossMode, config: VerlConfig): Options {
+  if (mode === 'clip_cov') {
+    const { clip_cov_ratio = COV_RATIO, clip_cov_lb: low = 1, clip_cov_ub: high = 5 } = config;
+    const ratio = Math.min(clip_cov_ratio, 1);
+    return { clipCov: unless({ ratio: COV_RATIO, low: 1, high: 5 }, { ratio, low, high }) };
+  }
+  if (mode !== 'kl_cov') return {};
+  const { kl_cov_ratio: ratio = COV_RATIO, ppo_kl_coef: coef = 0.1 } = config;
+  return { klCov: unless({ ratio: COV_RATIO, coef: 1 }, { ratio, coef }) };
 }
 
 /** [lower, upper] of a threshold, of which verl takes a number as the upper one. */

@@ -133,6 +133,15 @@ const OPTION_VALUES: Record<string, fc.Arbitrary<unknown>> = {
   ),
   offPolicyMask: fc.record({ delta: mostly([0.05, 1], [5e-324, 1e300]) }, { noNullPrototype: true }),
   entropyQuantile: fc.constant(0), // at any other, entropies that differ by a rounding fall on either side
+  // All or none, for the same reason.
+  clipCov: fc.record(
+    { ratio: fc.constantFrom(0, 1), low: fc.constant(-1e300), high: fc.constant(Infinity), seed: fc.nat() },
+    { noNullPrototype: true },
+  ),
+  klCov: fc.record(
+    { ratio: fc.constantFrom(0, 1), coef: COEFFICIENT },
+    { requiredKeys: ['ratio'], noNullPrototype: true },
+  ),
   entropyAggregation: fc.constantFrom('policy', 'token-mean'),
   entropyNormalizer: POSITIVE,
   perToken: fc.boolean(),
