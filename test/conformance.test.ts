@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { conformanceDocument } from '../bench/conformance/document.js';
 import { decodeFrame, encodeFrame, FrameReader, type Message } from '../bench/conformance/frames.js';
+import { type LigerCall, type LigerTest, ligerOutcomes, ligerRows } from '../bench/conformance/liger.js';
 import { type ConformanceResult, type ConformanceRow, checkConformance, outcome } from '../bench/conformance/result.js';
 import { answer } from '../bench/conformance/server.js';
 import { settingText } from '../bench/conformance/text.js';
@@ -110,6 +111,77 @@ test('settings are written as Python has them', () => {
   );
 });
 
+/** A call from logits, or what else is given. */
+const call = (rest: Partial<LigerCall>): LigerCall => ({
+  ...{
+    by: 'logits',
+    dtype: 'f32',
+    settings: { loss_type: 'grpo', delta: 2, beta: 0.1, use_bias_correction_kl: false },
+  },
+  ...{ more: [], call: 'grpo', options: { delta: 2, klCoef: 0.1 }, fields: [] },
+  ...rest,
+});
+const ligerTests: readonly LigerTest[] = [
+  { test: 'a[1]', outcome: 'passed', reasons: [], calls: [call({})] },
+  // The same setting on other numbers, twice in one test.
+  {
+    ...{ test: 'a[2]', outcome: 'failed', reasons: ['another number'] },
+    calls: [call({ by: 'each token' }), call({ by: 'each token', dtype: 'bf16', options: { temperature: 2 } })],
+  },
+  {
+    ...{ test: 'b', outcome: 'theirs', reasons: ['a reason'] },
+    calls: [
+      call({
+        settings: { loss_type: 'sapo' },
+        more: ['vllm_is_ratio'],
+        call: 'sapo',
+        options: {},
+        fields: ['weights'],
+      }),
+      call({ settings: { function: 'log_softmax' }, call: 'tokenLogProbs', options: { ratioLevel: 'sequence' } }),
+    ],
+  },
+  { test: 'c', outcome: 'theirs', reasons: ['a reason'], calls: [] },
+  { test: 'd', outcome: 'refused', reasons: ['no such option'], calls: [] },
+  { test: 'e', outcome: 'skipped', reasons: ['not supported'], calls: [] },
+  { test: 'f', outcome: 'left out', reasons: [], calls: [] },
+];
+
+describe("Liger's tests", () => {
+  test('are gathered by setting, whatever its numbers', () => {
+    expect(ligerRows(ligerTests)).toEqual([
+      {
+        ...{
+          part: 'Losses',
+          setting: 'loss_type="grpo", delta=…',
+          call: 'grpo(batch, { delta, klCoef, temperature })',
+        },
+        ...{ tests: { logits: 1, 'each token': 1 }, dtypes: ['f32', 'bf16'], notPassed: { failed: 1 } },
+      },
+      {
+        ...{ part: 'Losses', setting: 'loss_type="sapo", vllm_is_ratio=…', call: 'sapo({ ...batch, weights })' },
+        ...{ tests: { logits: 1 }, dtypes: ['f32'], notPassed: { theirs: 1 } },
+      },
+      {
+        ...{ part: 'Log-probs and means', setting: 'log_softmax(…)' },
+        call: "tokenLogProbs(batch, { ratioLevel: 'sequence' })",
+        ...{ tests: { logits: 1 }, dtypes: ['f32'], notPassed: { theirs: 1 } },
+      },
+    ]);
+  });
+
+  test('are counted by their outcome, and by the reason of those that do not pass', () => {
+    expect(ligerOutcomes(ligerTests)).toEqual({
+      outcomes: { passed: 1, theirs: 2, refused: 1, failed: 1, skipped: 1, 'left out': 1 },
+      reasons: [
+        { outcome: 'failed', reason: 'another number', tests: 1, first: 'a[2]' },
+        { outcome: 'theirs', reason: 'a reason', tests: 2, first: 'b' },
+        { outcome: 'refused', reason: 'no such option', tests: 1, first: 'd' },
+      ],
+    });
+  });
+});
+
 describe('the document', () => {
   const row = (rest: Partial<ConformanceRow>): ConformanceRow => ({
     ...{ trainer: 'TRL', part: 'A part', setting: 'loss_type="grpo"', call: 'grpo(batch)', without: [] },
@@ -135,6 +207,13 @@ describe('the document', () => {
     versions: { 'rlvr-kernels': '0.2.0', TRL: '1.13.0', verl: '0.10' },
     rows,
     accuracy,
+    liger: {
+      date: '2026-12-01T00:00:00.000Z',
+      git: { commit: 'fedcba9876543210', dirty: false },
+      versions: { 'Liger-Kernel': '0.8.2' },
+      ...ligerOutcomes(ligerTests),
+      rows: ligerRows(ligerTests),
+    },
   };
   const text = conformanceDocument(checkConformance(JSON.parse(JSON.stringify(result))), 'bench/results/x.json');
 
@@ -149,6 +228,17 @@ describe('the document', () => {
     expect(text).toContain('delta: no such option');
     expect(text).toContain('not explained');
     expect(text).toContain('| bf16, N(0, 1) | TRL `f` | 3e-8 | 2e-3 | 1e+0 |');
+  });
+
+  test("has Liger's tests, with when they ran, and the reasons of those that do not pass", () => {
+    expect(text).toContain('## Liger-Kernel 0.8.2');
+    expect(text).toContain('2026-12-01, commit fedcba987654,');
+    expect(text).toContain('Of 7 tests Liger skips 1,');
+    expect(text).toContain('Of the 5 that were run 1 passes,');
+    expect(text).toContain('| 1 | 1 | f32, bf16 | **fails** in 1 |');
+    expect(text).toContain('- Liger differs in 2, as in `b`: a reason');
+    const { liger, ...without } = result;
+    expect(conformanceDocument(without, 'x.json')).not.toContain('Liger');
   });
 
   test('is made from a result of that form only', () => {

@@ -1,6 +1,8 @@
 // docs/conformance.md from a result.
 import type { Column } from '../report/columns.js';
 import { escapeMarkdown, markdownCode } from '../report/markdown-table.js';
+import { runText, tableOf } from './document-parts.js';
+import { ligerSection } from './liger-document.js';
 import {
   type AccuracyRow,
   type ConformanceResult,
@@ -29,16 +31,13 @@ export function conformanceDocument(result: ConformanceResult, file: string): st
     '# Conformance',
     introduction(result),
     ...trainers.flatMap((trainer) => section(result, trainer)),
+    ...ligerSection(result.liger),
     ...accuracySection(result.accuracy),
   ].join('\n\n')}\n`;
 }
 
-function introduction({ versions, date, git }: ConformanceResult): string {
-  const list = Object.entries(versions).map(([name, version]) => escapeMarkdown(`${name} ${version}`));
-  const commit = git.commit === null ? '' : `, commit ${git.commit.slice(0, 12)}${git.dirty ? ', changed' : ''}`;
-  return `What the losses of other projects are called here, and how nearly they agree: both compute the loss and its gradient on the same numbers. Run on
-${date.slice(0, 10)}${commit}, by \`npm run conformance\` ([how](../bench/README.md#conformance)), with ${list.join(', ')}.`;
-}
+const introduction = (result: ConformanceResult) =>
+  `What the losses of other projects are called here, and how nearly they agree: both compute the loss and its gradient on the same numbers. ${runText(result)}.`;
 
 function section({ rows, versions }: ConformanceResult, trainer: Trainer): string[] {
   const own = rows.filter((row) => row.trainer === trainer);
@@ -73,7 +72,6 @@ const DIFFERENCES = [
   { of: 'advantages', header: 'advantages off by' },
 ] as const;
 
-/** Code in cells, and so not the table of reports, which escapes them. */
 function table(rows: readonly ConformanceRow[]): string {
   const columns: readonly Column<ConformanceRow>[] = [
     { header: 'setting', cell: settingCell },
@@ -84,16 +82,6 @@ function table(rows: readonly ConformanceRow[]): string {
     { header: '', cell: verdict },
   ];
   return tableOf(columns, rows);
-}
-
-function tableOf<Item>(columns: readonly Column<Item>[], items: readonly Item[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
-  const rule = `|${columns.map(({ numeric }) => (numeric ? '---:' : '---')).join('|')}|`;
-  return [
-    line(columns.map(({ header }) => header)),
-    rule,
-    ...items.map((item) => line(columns.map(({ cell }) => cell(item)))),
-  ].join('\n');
 }
 
 const size = (difference: number | undefined) => (difference === undefined ? '' : difference.toExponential(0));

@@ -37,19 +37,55 @@ const accuracy = v.object({
   target: difference,
 });
 
-const result = v.object({
-  measurement: v.literal('rlvr-kernels conformance'),
+const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+
+/** When something ran, and with what. */
+const run = {
   date: v.string(),
   git: v.object({ commit: v.nullable(v.string()), dirty: v.nullable(v.boolean()) }),
   /** Of this package, of what it is compared with, and of what these run on. */
   versions: v.record(v.string(), v.string()),
+};
+
+const ligerRow = v.object({
+  part: v.string(),
+  /** By Liger's names, without what varies from test to test. */
+  setting: v.string(),
+  /** How it is written here. */
+  call: v.string(),
+  /** The tests, by what the function was given. */
+  tests: v.record(v.string(), count),
+  dtypes: v.array(v.picklist(['f32', 'bf16', 'f16'])),
+  /** Those that did not pass as they are, by their outcome. */
+  notPassed: v.record(v.string(), count),
+});
+
+const liger = v.object({
+  ...run,
+  /** How many tests came to each end. */
+  outcomes: v.object({
+    ...{ passed: count, theirs: count, refused: count, failed: count },
+    ...{ skipped: count, 'left out': count },
+  }),
+  /** Why tests did not pass. */
+  reasons: v.array(v.object({ outcome: v.string(), reason: v.string(), tests: count, first: v.string() })),
+  rows: v.array(ligerRow),
+});
+
+const result = v.object({
+  measurement: v.literal('rlvr-kernels conformance'),
+  ...run,
   rows: v.array(row),
   accuracy: v.array(accuracy),
+  /** Liger's own tests, which may have run at another time. */
+  liger: v.optional(liger),
 });
 
 export type ConformanceRow = v.InferOutput<typeof row>;
 export type AccuracyRow = v.InferOutput<typeof accuracy>;
 export type ConformanceResult = v.InferOutput<typeof result>;
+export type LigerRow = v.InferOutput<typeof ligerRow>;
+export type LigerResult = v.InferOutput<typeof liger>;
 
 /** The value, if it is such a result; else throws an InvalidReport. */
 export function checkConformance(value: unknown): ConformanceResult {

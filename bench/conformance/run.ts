@@ -7,7 +7,8 @@ import { fromTrl } from '../../lib/translations/from-trl.js';
 import { packageRoot } from '../../lib/version.js';
 import { describeCommit, describePackage } from '../machine.js';
 import { encodeFrame } from './frames.js';
-import type { AccuracyRow, ConformanceResult, ConformanceRow } from './result.js';
+import { type LigerTest, ligerOutcomes, ligerRows } from './liger.js';
+import type { AccuracyRow, ConformanceResult, ConformanceRow, LigerResult } from './result.js';
 import { callText, settingText } from './text.js';
 import { TRL_SETTINGS, type TrlSetting } from './trl-settings.js';
 import { VERL_SETTINGS } from './verl-settings.js';
@@ -21,6 +22,12 @@ export interface Wanted {
   trl: boolean;
   /** The folder of verl's sources. */
   verl?: string | undefined;
+  /** The folder of Liger-Kernel's sources, with its tests. */
+  liger?: string | undefined;
+  /** Also those of Liger's tests that take hours. */
+  ligerAll: boolean;
+  /** The result so far: what is not wanted stays as it is there. */
+  before?: ConformanceResult | undefined;
   /** Told of every row. */
   progress: (text: string) => void;
   signal: AbortSignal;
@@ -104,18 +111,37 @@ async function accuracyRows(wanted: Wanted, versions: Versions): Promise<Accurac
   return rows;
 }
 
+async function ligerResult(wanted: Wanted): Promise<LigerResult> {
+  const about = aboutRun();
+  const lines = answers('liger_tests.py', { liger: wanted.liger, every: wanted.ligerAll }, wanted);
+  Object.assign(about.versions, (await lines.next()).value);
+  const found = (await lines.next()).value as { tests: number } | undefined; // none where it ends with an error, thrown here
+  const tests: LigerTest[] = [];
+  for await (const line of lines) {
+    tests.push(line as LigerTest);
+    wanted.progress(`liger_tests.py: ${tests.length} of ${found?.tests}`);
+  }
+  return { ...about, ...ligerOutcomes(tests), rows: ligerRows(tests) };
+}
+
+function aboutRun() {
+  const versions: Versions = { 'rlvr-kernels': describePackage().version, Node: process.versions.node };
+  return { date: new Date().toISOString(), git: describeCommit(), versions };
+}
+
+/** Losses and accuracy. */
+async function trainers(wanted: Wanted): Promise<ConformanceResult> {
+  const about = aboutRun();
+  const rows = wanted.trl ? await trlRows(wanted, about.versions) : [];
+  if (wanted.verl !== undefined) rows.push(...(await verlRows(wanted, about.versions)));
+  const accuracy = await accuracyRows(wanted, about.versions);
+  return { measurement: 'rlvr-kernels conformance', ...about, rows, accuracy };
+}
+
 /** Compares with what is wanted; minutes. */
 export async function conformance(wanted: Wanted): Promise<ConformanceResult> {
-  const versions: Versions = { 'rlvr-kernels': describePackage().version, Node: process.versions.node };
-  const rows = wanted.trl ? await trlRows(wanted, versions) : [];
-  if (wanted.verl !== undefined) rows.push(...(await verlRows(wanted, versions)));
-  const accuracy = await accuracyRows(wanted, versions);
-  return {
-    measurement: 'rlvr-kernels conformance',
-    date: new Date().toISOString(),
-    git: describeCommit(),
-    versions,
-    rows,
-    accuracy,
-  };
+  const nothing = { measurement: 'rlvr-kernels conformance' as const, ...aboutRun(), rows: [], accuracy: [] };
+  const result = wanted.trl || wanted.verl !== undefined ? await trainers(wanted) : (wanted.before ?? nothing);
+  const liger = wanted.liger === undefined ? wanted.before?.liger : await ligerResult(wanted);
+  return { ...result, ...(liger && { liger }) };
 }

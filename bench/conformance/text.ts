@@ -36,3 +36,11 @@ function optionText(value: unknown): string {
   const entries = Object.entries(value).map(([name, item]) => `${name}: ${optionText(item)}`);
   return `{ ${entries.join(', ')} }`;
 }
+
+/** Options of which the numbers vary, which then stand as variables of their names: `{ klCoef, klWeight: 'ratio' }`. */
+export function optionNames(options: Readonly<Record<string, unknown>>): string {
+  const entries = Object.entries(options).map(([name, value]) =>
+    typeof value === 'number' ? name : `${name}: ${optionText(value)}`,
+  );
+  return `{ ${entries.join(', ')} }`;
+}

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Command } from 'commander';
 import { conformanceDocument } from '../../bench/conformance/document.js';
-import { checkConformance } from '../../bench/conformance/result.js';
+import { type ConformanceResult, checkConformance } from '../../bench/conformance/result.js';
 import { conformance } from '../../bench/conformance/run.js';
 import { packageRoot } from '../../lib/version.js';
 import { UsageError } from '../errors.js';
@@ -14,9 +14,11 @@ import { runProgram } from '../run-program.js';
 const DOCUMENT = 'docs/conformance.md';
 const RESULT = 'bench/results/conformance.json';
 
-function documentOf(root: string): string {
-  return conformanceDocument(checkConformance(JSON.parse(readFileSync(join(root, RESULT), 'utf8'))), RESULT);
+function resultOf(root: string): ConformanceResult {
+  return checkConformance(JSON.parse(readFileSync(join(root, RESULT), 'utf8')));
 }
+
+const documentOf = (root: string) => conformanceDocument(resultOf(root), RESULT);
 
 /** Why the committed document is not what the result gives; undefined if all is well. */
 export function problemWithConformance(root: string): string | undefined {
@@ -28,6 +30,8 @@ export function problemWithConformance(root: string): string | undefined {
 interface Flags {
   trl?: true;
   verl?: string;
+  liger?: string;
+  ligerAll?: true;
   python: string;
   document?: true;
 }
@@ -35,9 +39,13 @@ interface Flags {
 async function run(flags: Flags, signal: AbortSignal): Promise<void> {
   const root = packageRoot();
   if (!flags.document) {
-    if (!flags.trl && flags.verl === undefined) throw new UsageError('name what to compare with: --trl, --verl PATH');
+    if (!flags.trl && flags.verl === undefined && flags.liger === undefined)
+      throw new UsageError('name what to compare with: --trl, --verl PATH, --liger PATH');
+    if (flags.ligerAll && flags.liger === undefined) throw new UsageError('--liger-all needs --liger PATH');
     const progress = (text: string) => process.stderr.write(`\r${text} `);
-    const result = await conformance({ ...flags, trl: flags.trl === true, progress, signal });
+    const before = existsSync(join(root, RESULT)) ? resultOf(root) : undefined;
+    const wanted = { ...flags, trl: flags.trl === true, ligerAll: flags.ligerAll === true };
+    const result = await conformance({ ...wanted, before, progress, signal });
     process.stderr.write('\n');
     writeFileSync(join(root, RESULT), `${JSON.stringify(result, null, 1)}\n`);
   }
@@ -49,9 +57,11 @@ async function run(flags: Flags, signal: AbortSignal): Promise<void> {
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   await runProgram(async (signal) => {
     await new Command('npm run conformance --')
-      .description('Compares losses and gradients with those of other projects, and writes docs/conformance.md.')
+      .description(`Compares losses and gradients with those of other projects, and writes ${DOCUMENT}.`)
       .option('--trl', 'with TRL, as the Python has it')
       .option('--verl <path>', "with verl's sources in this folder")
+      .option('--liger <path>', 'with Liger-Kernel, by its own tests in this folder of its sources; minutes')
+      .option('--liger-all', 'also its tests of large sizes with every option; hours')
       .option('--python <path>', 'that can import them', process.env.RLVR_BENCH_PYTHON || 'python3')
       .option('--document', `only write ${DOCUMENT} again from ${RESULT}`)
       .exitOverride()
