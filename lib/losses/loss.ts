@@ -7,7 +7,7 @@ import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
 import { type Batch, checkGroups, checkSequences, withMask } from '../levels/batch.js';
 import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradient } from '../levels/gradient.js';
 import { checkMultiple, gradientTarget, writeGradientTask } from '../levels/gradient.js';
-import { checkScore, type Score } from '../levels/scores.js';
+import { checkScore, ratioStatsTask, type Score } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
 import { knownTokens, onePassTask, ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
 import type { Matrix, MatrixGradientOption } from '../matrices.js';
@@ -258,6 +258,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
       ? onePassTask(checked, withEntropy, inOnePass.view, inOnePass.terms)
       : tokenLevelTask(checked, withEntropy, target.kind === 'none' ? undefined : backend.name);
     const outcome = yield* evaluate(level);
+    outcome.channel.ratioStats ??= yield* ratioStatsTask(level);
     const gradient = yield* writeGradientTask(level, target, outcome.terms, false);
     const results = yield* readResults(level, outcomeArrays(outcome, level, gradient, options.logProbs === true));
     if (results.badRows) gradient.checkRows?.(results.badRows);
