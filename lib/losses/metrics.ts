@@ -30,7 +30,7 @@ export interface Metrics {
   clipFractionHigh?: number;
   /** clipFractionLow + clipFractionHigh. */
   clipFraction?: number;
-  /** Token mean of r = exp(logProbs - oldLogProbs); scores on ratios only, as the next three. */
+  /** Token mean of r = exp(logProbs - oldLogProbs); for scores on ratios and batches with `oldLogProbs`, as the next three. */
   ratioMean?: number;
   /** Largest r. */
   ratioMax?: number;
