@@ -9,7 +9,15 @@ import { namedLoss } from './loss.js';
 import { CLIPPED_RATIO_PARAMETERS, type ClippedRatioParameters, clippedRatio, type PolicyOptions } from './policy.js';
 
 /** What the options of {@link drGrpo} may not lack: the length that it divides by, or an aggregation that has none. */
-export type DrGrpoLength = { maxLength: number } | { aggregation: Exclude<Aggregation, 'constant-length'> };
+export type DrGrpoLength =
+  | {
+      /** Tokens, > 0: what every sequence's sum is divided by. */
+      maxLength: number;
+    }
+  | {
+      /** One that divides by lengths of the batch. */
+      aggregation: Exclude<Aggregation, 'constant-length'>;
+    };
 
 /** Options of {@link drGrpo}. */
 export type DrGrpoOptions = PolicyOptions & ClippedRatioParameters & DrGrpoLength;
