@@ -317,7 +317,7 @@ describeBackends('metrics', (backend) => {
     const { oldLogProbs: _old, ...onPolicy } = batch;
     for (const more of [{}, { advantages }]) {
       expect(Object.keys(runSync({ ...onPolicy, ...more }, { backend }).metrics).sort()).toEqual([...ALWAYS].sort());
-      expectMetrics(runSync({ ...batch, ...more }, { backend }).metrics, expectedOfRatios(batch));
+      expectMetrics(runSync({ ...batch, ...more }, { backend }).metrics, expectedOfRatios(metricsBatch(4)));
     }
   });
 });
