@@ -31,6 +31,7 @@ import type { FloatArray } from '../validate.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
 import type { GroupMetric, RewardMetric } from './metrics.js';
 import { batchMetrics, checkMetrics, type Metrics, rejectionMetrics } from './metrics.js';
+import { checkOnPolicy, onPolicyExpected } from './on-policy.js';
 
 /** Where a loss's gradient goes; `G` is the type of the option in the call. */
 export interface GradientOptions<G> {
@@ -244,6 +245,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     // Here and below without spreads in literals, which take V8 microseconds.
     const groups = yield* checkGroups(batch, sequences.sequences, advantage);
     const given: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
+    const onPolicy = onPolicyExpected(options.expectOnPolicy, given);
     const preparing = objective(checkedScore, batch, given, options);
     checkMethod(preparing, 'next', 'a generator function');
     const prepared = yield* preparing;
@@ -253,12 +255,14 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     const { needsEntropy, hasEntropyTerm, evaluate } = prepared;
     checkMultiple(target, hasEntropyTerm === true);
     const withEntropy = options.entropy === true || needsEntropy === true;
-    const inOnePass = yield* onePassGradient(checked, target, prepared);
+    // Before the log-probs are known to be on-policy, no gradient is written over anything.
+    const inOnePass = yield* onePassGradient(checked, target, onPolicy ? { evaluate } : prepared);
     const level = yield* inOnePass
       ? onePassTask(checked, withEntropy, inOnePass.view, inOnePass.terms)
       : tokenLevelTask(checked, withEntropy, target.kind === 'none' ? undefined : backend.name);
     const outcome = yield* evaluate(level);
     outcome.channel.ratioStats ??= yield* ratioStatsTask(level);
+    if (onPolicy) yield* checkOnPolicy(level, outcome.channel);
     const gradient = yield* writeGradientTask(level, target, outcome.terms, false);
     const results = yield* readResults(level, outcomeArrays(outcome, level, gradient, options.logProbs === true));
     if (results.badRows) gradient.checkRows?.(results.badRows);

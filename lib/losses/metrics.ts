@@ -126,7 +126,7 @@ function clipFractions(clipFractionLow: number, clipFractionHigh: number) {
 }
 
 /** From the sums of each sequence: of r, of r^2, of d; and its largest r. */
-function* ratioMetrics(stats: Float64Array, tokens: number) {
+export function* ratioMetrics(stats: Float64Array, tokens: number) {
   let [ratios, squares, logRatios, ratioMax] = [0, 0, 0, 0];
   const work = (begin: number, end: number) => {
     for (let i = 4 * begin; i < 4 * end; i += 4) {
