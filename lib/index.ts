@@ -136,6 +136,14 @@ export {
 export { type Packed, type PaddedBatch, type PaddedLogits, type PaddedTensor, padded } from './padded.js';
 export { type PassAtK, type PassAtKInputs, type PassAtKOptions, passAtK } from './pass-at-k.js';
 export type { KlEstimator, RatioScore } from './ratio-score.js';
+export {
+  fromRollouts,
+  type Numbers,
+  type RolloutBatch,
+  type Rollouts,
+  type RolloutsOptions,
+  type TokenIds,
+} from './rollouts.js';
 export { type BackendInfo, backends } from './run/select.js';
 export type { AsyncOptions, BackendOptions } from './run/task.js';
 export { RunningRewards, type RunningRewardsOptions, type RunningRewardsState } from './running-rewards.js';
