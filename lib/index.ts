@@ -3,6 +3,7 @@
  * @module rlvr-kernels
  */
 
+export { AdaptiveKl, type AdaptiveKlParameters } from './adaptive-kl.js';
 export { type AdvantagesInputs, advantages } from './advantages.js';
 export type { DeviceTensor } from './cuda/device.js';
 export { RlvrError, type RlvrErrorCode } from './errors.js';
@@ -133,9 +134,19 @@ export {
   tokenLogProbsSync,
 } from './ops/token-log-probs.js';
 export { type Packed, type PaddedBatch, type PaddedLogits, type PaddedTensor, padded } from './padded.js';
+export { type PassAtK, type PassAtKInputs, type PassAtKOptions, passAtK } from './pass-at-k.js';
 export type { KlEstimator, RatioScore } from './ratio-score.js';
+export {
+  fromRollouts,
+  type Numbers,
+  type RolloutBatch,
+  type Rollouts,
+  type RolloutsOptions,
+  type TokenIds,
+} from './rollouts.js';
 export { type BackendInfo, backends } from './run/select.js';
 export type { AsyncOptions, BackendOptions } from './run/task.js';
+export { RunningRewards, type RunningRewardsOptions, type RunningRewardsState } from './running-rewards.js';
 export { type CosineMarginParameters, cosineMargin } from './schedules.js';
 export { fromTrl, type TrlConfig } from './translations/from-trl.js';
 export { fromVerl, type VerlBatch, type VerlConfig } from './translations/from-verl.js';

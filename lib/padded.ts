@@ -4,7 +4,7 @@ import { DeviceTensor } from './cuda/device.js';
 import { badArgument, describe, isArray, itemsOf } from './errors.js';
 import type { HostTensor } from './host-tensor.js';
 import { type Logits, logitsView } from './logits.js';
-import { givenMatrix, type Matrix } from './matrices.js';
+import { contiguous, givenMatrix, type Matrix } from './matrices.js';
 import { newArray } from './memory.js';
 import { takeFields } from './options.js';
 import { arrayOf, type FloatArray, finiteNumber, ID_ARRAYS, objectArgument, oneSource } from './validate.js';
@@ -33,6 +33,8 @@ interface PaddedSequences {
 interface PaddedFromLogits extends PaddedSequences {
   /** [B * L, V]; row t scores the token at `targets[t]`. */
   logits: PaddedLogits;
+  /** V. With it, logits of another number of rows are refused, which else might pass for rows of another length. */
+  vocab?: number | undefined;
   /** [B * L] sampled token ids; any value where masked. */
   targets: Int32Array | BigInt64Array;
   /** Not with logits. */
@@ -55,6 +57,8 @@ interface PaddedFromHidden extends PaddedSequences {
   logits?: undefined;
   /** Not with hidden states. */
   logProbs?: undefined;
+  /** Not with hidden states: the weight has it. */
+  vocab?: undefined;
 }
 
 /** @inline */
@@ -67,6 +71,8 @@ interface PaddedFromLogProbs extends PaddedSequences {
   hidden?: undefined;
   /** Not with log-probs. */
   targets?: undefined;
+  /** Not with log-probs. */
+  vocab?: undefined;
 }
 
 /** A batch in a trainer's [B, L] layout, row-major: token t of sequence b is at `b * L + t`. */
@@ -79,9 +85,13 @@ type PackedRows<L> = L extends { shape: readonly number[] }
     : Omit<L, 'shape'> & Pick<HostTensor, 'shape'>
   : L;
 
-/** What {@link padded} makes of a batch `B`: the same, without `shape` and with `cuSeqlens`. */
+/** What {@link padded} makes of a batch `B`: the same, without `shape` and `vocab`, and with `cuSeqlens`. */
 export type Packed<B> = B extends unknown
-  ? { [K in keyof B as Exclude<K, 'shape' | 'cuSeqlens'>]: K extends 'logits' | 'hidden' ? PackedRows<B[K]> : B[K] } & {
+  ? {
+      [K in keyof B as Exclude<K, 'shape' | 'vocab' | 'cuSeqlens'>]: K extends 'logits' | 'hidden'
+        ? PackedRows<B[K]>
+        : B[K];
+    } & {
       /** [B + 1], 0, L, 2L, ... B * L. */
       cuSeqlens: Int32Array;
     }
@@ -95,7 +105,8 @@ export type Packed<B> = B extends unknown
  *
  * Row t of the logits must score `targets[t]`. A causal model's output at position t scores the token at t + 1; there,
  * keep all L rows and shift the targets: `targets[b * L + t] = inputIds[b * L + t + 1]`, the mask (and old and reference
- * log-probs) likewise, with `mask` 0 in the last column.
+ * log-probs) likewise, with `mask` 0 in the last column. {@link fromRollouts} does so, of prompts and answers. With `vocab`, logits that
+ * are not B * L * `vocab` are refused, such as those of L - 1 positions.
  *
  * @example
  * ```ts
@@ -118,15 +129,17 @@ export type Packed<B> = B extends unknown
  */
 export function padded<const B extends PaddedBatch>(batch: B): Packed<B> {
   const fields: PaddedBatch = takeFields<PaddedBatch>('batch', batch);
-  const { shape, ...others } = batch as PaddedBatch;
+  const { shape, vocab, ...others } = batch as PaddedBatch;
   const [sequences, length] = paddedShape(shape);
   checkTokens(fields, sequences * length);
   const cuSeqlens = offsetsEvery(length, sequences);
   const { logits, hidden } = fields;
+  if (vocab !== undefined && logits === undefined)
+    throw badArgument('ERR_RANGE', 'vocab', 'none but with logits', describe(vocab));
   const packed = {
     ...others,
     ...fields, // also those that a class inherits, or has as getters
-    ...(logits !== undefined && { logits: packedLogits(logits, sequences, length) }),
+    ...(logits !== undefined && { logits: packedLogits(logits, vocab, sequences, length) }),
     ...(hidden !== undefined && { hidden: packedHidden(hidden, sequences, length) }),
     cuSeqlens,
   };
@@ -166,13 +179,34 @@ function checkTokens(batch: PaddedBatch, tokens: number): void {
   else arrayOf('logProbs', logProbs, ['Float32Array', 'Float64Array'], tokens, 'B * L, one value per token');
 }
 
-function packedLogits(given: PaddedLogits, sequences: number, length: number): Logits {
+function packedLogits(given: PaddedLogits, vocab: unknown, sequences: number, length: number): Logits {
   const logits =
     ArrayBuffer.isView(given) || given instanceof DeviceTensor
       ? given
       : packedRows('logits', given, 'V', sequences, length);
-  logitsView('logits', logits, sequences * length);
+  const tokens = sequences * length;
+  if (vocab !== undefined)
+    checkVocab(logits, finiteNumber('vocab', vocab, { min: 1, max: INT32_MAX, integer: true }), tokens);
+  else logitsView('logits', logits, tokens);
   return logits;
+}
+
+/** Refuses logits that are not [tokens, vocab]. */
+function checkVocab(logits: Logits, vocab: number, tokens: number): void {
+  if (ArrayBuffer.isView(logits)) {
+    const { data } = contiguous('logits', logits);
+    if (data.length === tokens * vocab) return;
+    const rows = data.length % vocab === 0 ? `, ${data.length / vocab} rows` : '';
+    throw badArgument(
+      'ERR_SHAPE',
+      'logits',
+      `length ${tokens * vocab} (B * L * vocab)`,
+      `length ${data.length}${rows}`,
+    );
+  }
+  const view = logitsView('logits', logits, tokens);
+  if (view.vocab === vocab) return;
+  throw badArgument('ERR_SHAPE', 'logits.shape', `rows of ${vocab} (vocab)`, `${view.vocab}`);
 }
 
 function packedHidden(given: Matrix | PaddedTensor, sequences: number, length: number): Matrix {

@@ -188,6 +188,27 @@ describe('padded', () => {
     expect(conspoSync(packed).loss).toBe(0);
   });
 
+  test('vocab is checked and left out', () => {
+    const { shape: _shape, ...rest } = small;
+    expect(padded({ ...small, vocab: 2 })).toEqual({ ...rest, cuSeqlens: Int32Array.of(0, 3, 6) });
+    expect(padded({ ...small, vocab: undefined })).not.toHaveProperty('vocab');
+    expect(padded({ ...small, logits: { data: logits, shape: [2, 3, 2] }, vocab: 2 }).logits.shape).toEqual([6, 2]);
+    const none = { logits: new Float32Array(0), targets: new Int32Array(0), mask: new Uint8Array(0) };
+    expect(padded({ ...none, shape: [0, 3], vocab: 7 }).logits).toBe(none.logits);
+    const { logits: _logits, targets: _targets, ...given } = small;
+    const fromLogProbs = { ...given, logProbs: new Float64Array(6), vocab: 2 };
+    // @ts-expect-error log-probs have no vocabulary
+    expect(() => padded(fromLogProbs)).toThrow(rlvrError('ERR_RANGE', 'vocab: expected none but with logits, got 2'));
+  });
+
+  test('logits of fewer rows pass for rows of another length unless vocab is given', () => {
+    const short = { ...small, logits: new Float32Array(2 * 2 * 6) }; // [2, 2, 6]: the last position was cut off
+    expect(padded(short).logits).toBe(short.logits);
+    expect(() => padded({ ...short, vocab: 6 })).toThrow(
+      rlvrError('ERR_SHAPE', 'logits: expected length 36 (B * L * vocab), got length 24, 4 rows'),
+    );
+  });
+
   test('results are typed by the padded batch', () => {
     const fromArray = conspoSync(padded(small));
     expectTypeOf(fromArray.gradLogits).toEqualTypeOf<Float32Array<ArrayBuffer>>();
@@ -244,6 +265,14 @@ describe('padded', () => {
     [{ targets: new Int32Array(7) }, 'ERR_SHAPE', 'targets: expected length 6 (B * L, one id per token), got length 7'],
     [{ logits: undefined }, 'ERR_DTYPE', `batch: expected ${oneSource}, got none of them`],
     [{ logProbs: new Float64Array(6) }, 'ERR_DTYPE', `batch: expected ${oneSource}, got logits and logProbs`],
+    [{ vocab: 5 }, 'ERR_SHAPE', 'logits: expected length 30 (B * L * vocab), got length 12'],
+    [{ vocab: 0 }, 'ERR_RANGE', 'vocab: expected a whole number at least 1'],
+    [{ vocab: '2' }, 'ERR_RANGE', 'vocab: expected a number, got "2"'],
+    [
+      { logits: { data: logits, shape: [2, 3, 2] }, vocab: 3 },
+      'ERR_SHAPE',
+      'logits.shape: expected rows of 3 (vocab), got 2',
+    ],
     [{ hidden: logits }, 'ERR_DTYPE', `batch: expected ${oneSource}, got logits and hidden`],
     [
       { logits: undefined, hidden: { data: logits, shape: [3, 2, 2] } },
