@@ -104,8 +104,9 @@ TokenLogProbsBackward read_backward(Arguments& a) {
   op.cancel = a.cancel_flag();
   int64_t ids = 0;
   op.replay = read_replay(a, op.tokens, ids);
-  // Known by its size too, of which there is no other.
-  if (ids > 0) op.kept_gradients = a.scratch<int32_t>("keptIds", (ids + 64) * int64_t{sizeof(float)}, 0);
+#ifdef RLVR_HAVE_CUDA
+  if (ids > 0) op.replay_scratch = a.scratch<int32_t>("keptIds", cuda::replay_scratch(op.tokens, ids), 0);
+#endif
   return op;
 }
 

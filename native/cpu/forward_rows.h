@@ -23,7 +23,7 @@ struct ForwardRows {
 
   // Row t. Returns whether it is finite, and writes its outputs if so.
   template <bool kEntropy, bool kKeep>
-  static bool finite_row(const TokenLogProbsForward& op, int64_t t, const Kept& kept) {
+  static bool finite_row(const TokenRowsForward& op, int64_t t, const Kept& kept) {
     const auto* x = static_cast<const Element*>(op.logits) + t * op.row_stride;
     const int64_t target = op.targets[t];
     if (target < 0 || target >= op.vocab) return false;  // changed under us: never read out of bounds
@@ -43,7 +43,7 @@ struct ForwardRows {
 
   // Row t, whose terms are kept if it is neither masked nor short.
   template <bool kKeep>
-  static void forward_row(const TokenLogProbsForward& op, int64_t t, const Kept& kept = {}) {
+  static void forward_row(const TokenRowsForward& op, int64_t t, const Kept& kept = {}) {
     op.log_probs[t] = 0;
     op.log_sum_exp[t] = 0;
     if (op.entropy != nullptr) op.entropy[t] = 0;

@@ -30,7 +30,7 @@ namespace {
 // Roughly what a row takes where memory bandwidth is not the limit.
 double nanoseconds(int64_t vocab) { return 20 + 0.25 * static_cast<double>(vocab); }
 
-void count_non_finite(const TokenLogProbsForward& op) {
+void count_non_finite(const TokenRowsForward& op) {
   int32_t non_finite = 0;
   for (int64_t t = 0; t < op.tokens; ++t)
     non_finite += op.kept[t] == 0 && (op.mask == nullptr || op.mask[t] != 0) ? 1 : 0;
@@ -65,7 +65,7 @@ void token_log_probs_backward(const TokenLogProbsBackward& op) {
 
 void token_log_probs_one_pass(const TokenLogProbsOnePass& op) {
   const TokenLogProbsRows& rows = token_log_probs_rows();
-  const TokenLogProbsForward& forward = op.forward;
+  const TokenRowsForward& forward = op.forward;
   op.bad_rows[1] = first_bad_row(forward.tokens, 2 * nanoseconds(forward.vocab),
                                  [&](int64_t begin, int64_t end) {
                                    return rows.one_pass(op, begin, end, row_scratch(one_pass_scratch(forward.vocab)));

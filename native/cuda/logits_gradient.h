@@ -29,7 +29,7 @@ __device__ inline float saturate(double x) {
 }
 
 template <class E>
-__device__ RowGradient row_gradient(const TokenLogProbsBackward& op, int64_t t, const Scale& scale) {
+__device__ RowGradient row_gradient(const TokenRowsBackward& op, int64_t t, const Scale& scale) {
   const bool masked = op.mask != nullptr && op.mask[t] == 0;
   const double g = upstream_of(op, t);
   const double h = masked || op.grad_entropy == nullptr ? 0 : op.grad_entropy[t];
@@ -47,7 +47,7 @@ __device__ RowGradient row_gradient(const TokenLogProbsBackward& op, int64_t t, 
 }
 
 // The target's own entry, without the cancellation of 1 - p.
-__device__ inline float target_gradient(const TokenLogProbsBackward& op, int64_t t, float x, const RowGradient& row,
+__device__ inline float target_gradient(const TokenRowsBackward& op, int64_t t, float x, const RowGradient& row,
                                         double inverse_temperature) {
   const double log_prob = static_cast<double>(x) * inverse_temperature - op.log_sum_exp[t];
   double gradient = -row.g * expm1(log_prob);
@@ -151,13 +151,13 @@ __device__ bool is_finite(const Tile<E>& tile) {
 
 // `count` elements of row t from number `begin` on. Returns whether what this thread wrote of them is finite.
 template <class E, bool kEntropy>
-__device__ bool write_gradient(const TokenLogProbsBackward& op, int64_t t, int64_t begin, int64_t count,
+__device__ bool write_gradient(const TokenRowsBackward& op, int64_t t, int64_t begin, int64_t count,
                                const Scale& scale) {
   const auto* x = static_cast<const typename E::Element*>(op.logits) + t * op.row_stride + begin;
   auto* out = static_cast<typename E::Element*>(op.grad_logits) + t * op.grad_row_stride + begin;
   const Tile<E> tile(x, out, count);
   const RowGradient row = row_gradient<E>(op, t, scale);
-  if (row.zero || kept_count(op.replay, t) != 0) {  // what the row keeps is put there later (replay.cu)
+  if (row.zero) {
     zero_fill(tile);
     return true;
   }

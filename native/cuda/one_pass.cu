@@ -17,7 +17,7 @@ namespace {
 // Tasks are rows, of which there are fewer than 2^31.
 template <class E, bool kEntropy>
 __global__ __launch_bounds__(kRowThreads, kResident) void one_pass_kernel(TokenLogProbsOnePass op,
-                                                                          TokenLogProbsBackward gradient, Scale scale,
+                                                                          TokenRowsBackward gradient, Scale scale,
                                                                           int pieces) {
   using BlockSums = RowSums<E, kEntropy, Reads::kAgain>;
   __shared__ RowPartials partials;
@@ -55,7 +55,7 @@ __global__ __launch_bounds__(kRowThreads) void upstream_kernel(TokenLogProbsOneP
 }
 
 cudaError_t in_two_passes(const TokenLogProbsOnePass& op, PhaseQueue& queue) {
-  cudaError_t error = token_log_probs_forward(op.forward, queue);
+  cudaError_t error = token_log_probs_forward({op.forward, {}}, queue);
   const int64_t blocks = (op.forward.tokens + kRowThreads - 1) / kRowThreads;
   if (error == cudaSuccess) error = launch_resident(upstream_kernel, blocks, kRowThreads, queue.stream(), op);
   return error == cudaSuccess ? token_log_probs_backward(backward_of(op), queue) : error;
@@ -78,7 +78,7 @@ cudaError_t leave_in_cache(int64_t row_bytes, int64_t& resident) {
 
 template <class E>
 cudaError_t launch_one_pass(const TokenLogProbsOnePass& op, PhaseQueue& queue) {
-  const TokenLogProbsForward& forward = op.forward;
+  const TokenRowsForward& forward = op.forward;
   const auto kernel = forward.entropy != nullptr ? one_pass_kernel<E, true> : one_pass_kernel<E, false>;
   int64_t blocks = 0;
   cudaError_t error = resident_blocks(kernel, kRowThreads, blocks);
@@ -87,7 +87,8 @@ cudaError_t launch_one_pass(const TokenLogProbsOnePass& op, PhaseQueue& queue) {
   error = leave_in_cache(forward.vocab * int64_t{sizeof(typename E::Element)}, blocks);
   if (error != cudaSuccess) return error;
   const Scale scale = scale_of<E::kExactScale>(forward.temperature);
-  return launch(kernel, forward.tokens < blocks ? forward.tokens : blocks, kRowThreads, queue.stream(), op, backward_of(op),
+  const TokenRowsBackward gradient = backward_of(op);
+  return launch(kernel, forward.tokens < blocks ? forward.tokens : blocks, kRowThreads, queue.stream(), op, gradient,
                 scale, pieces_of<E>(forward.vocab));
 }
 

@@ -14,10 +14,12 @@ struct ScratchBytes {
   int64_t zeros;
 };
 
-ScratchBytes token_log_probs_scratch(const TokenLogProbsForward& op);
+ScratchBytes token_log_probs_scratch(const TokenRowsForward& op);
+// Of a backward pass over rows that keep so many ids in all; none where there is no replay.
+int64_t replay_scratch(int64_t tokens, int64_t ids);
 cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, PhaseQueue& queue);
 // Looks for rows whose upstream gradient is beyond float32.
-cudaError_t check_upstream(const TokenLogProbsBackward& op, PhaseQueue& queue);
+cudaError_t check_upstream(const TokenRowsBackward& op, PhaseQueue& queue);
 cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, PhaseQueue& queue);
 cudaError_t token_log_probs_one_pass(const TokenLogProbsOnePass& op, PhaseQueue& queue);
 cudaError_t zero_rows(const ZeroRows& op, PhaseQueue& queue);

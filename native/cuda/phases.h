@@ -19,7 +19,7 @@ struct GroupTotal {
 
 // Looks for rows that could only be written wrong, before any is written.
 struct UpstreamCheck {
-  TokenLogProbsBackward op;
+  TokenRowsBackward op;
 };
 
 struct Phase {

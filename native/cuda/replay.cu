@@ -5,6 +5,7 @@
 
 #include "cuda/forward_row.h"
 #include "cuda/logits_gradient.h"
+#include "cuda/ops.h"
 #include "cuda/reduce.h"
 #include "cuda/replay.h"
 #include "cuda/upstream_phase.h"
@@ -87,9 +88,10 @@ __device__ Sums rest_of(const typename E::Element* logits, const KeptIds& kept, 
   return {warp_sum(sums.total), warp_sum(sums.weighted)};
 }
 
-__global__ __launch_bounds__(kRowThreads) void replay_mask_kernel(TokenLogProbsForward op) {
-  for (int64_t t = int64_t{blockIdx.x} * kRowThreads + threadIdx.x; t < op.tokens; t += int64_t{gridDim.x} * kRowThreads)
-    op.kept[t] = !masked(op, t) && kept_count(op.replay, t) == 0 ? 1 : 0;
+__global__ __launch_bounds__(kRowThreads) void replay_mask_kernel(Replay replay, int64_t tokens, const uint8_t* given,
+                                                                  uint8_t* mask) {
+  for (int64_t t = int64_t{blockIdx.x} * kRowThreads + threadIdx.x; t < tokens; t += int64_t{gridDim.x} * kRowThreads)
+    mask[t] = (given == nullptr || given[t] != 0) && kept_count(replay, t) == 0 ? 1 : 0;
 }
 
 template <class E>
@@ -107,6 +109,16 @@ __global__ __launch_bounds__(kRowThreads) void replay_forward_kernel(TokenLogPro
   });
 }
 
+// The scratch memory of a backward pass: a mask [T], and [K] gradients.
+constexpr int64_t kAlignment = 256;
+
+__host__ __device__ int64_t mask_bytes(int64_t tokens) { return (tokens + kAlignment - 1) / kAlignment * kAlignment; }
+
+template <class Element>
+__device__ Element* kept_gradients(const TokenLogProbsBackward& op) {
+  return reinterpret_cast<Element*>(static_cast<char*>(op.replay_scratch) + mask_bytes(op.tokens));
+}
+
 __device__ bool halted(const TokenLogProbsBackward& op) {
   return (op.halt != nullptr && op.halt[0] != 0) || op.bad_rows[0] != -1;
 }
@@ -114,7 +126,7 @@ __device__ bool halted(const TokenLogProbsBackward& op) {
 template <class E>
 __global__ __launch_bounds__(kRowThreads) void replay_gradient_kernel(TokenLogProbsBackward op, Scale scale) {
   if (halted(op)) return;
-  auto* gradients = static_cast<typename E::Element*>(op.kept_gradients);
+  auto* gradients = kept_gradients<typename E::Element>(op);
   for_rows(op.tokens, [&](int64_t t) {
     if (kept_count(op.replay, t) == 0) return;
     const auto* logits = static_cast<const typename E::Element*>(op.logits) + t * op.row_stride;
@@ -140,7 +152,7 @@ __global__ __launch_bounds__(kRowThreads) void replay_gradient_kernel(TokenLogPr
 template <class Element>
 __global__ __launch_bounds__(kRowThreads) void replay_scatter_kernel(TokenLogProbsBackward op) {
   if (halted(op)) return;
-  const auto* gradients = static_cast<const Element*>(op.kept_gradients);
+  const auto* gradients = kept_gradients<Element>(op);
   for_rows(op.tokens, [&](int64_t t) {
     auto* out = static_cast<Element*>(op.grad_logits) + t * op.grad_row_stride;
     const KeptIds kept(op.replay, t, op.vocab);
@@ -164,9 +176,15 @@ cudaError_t launch_gradients(const TokenLogProbsBackward& op, cudaStream_t strea
 
 }  // namespace
 
-cudaError_t replay_mask(const TokenLogProbsForward& op, cudaStream_t stream) {
-  if (op.replay.cu_kept == nullptr) return cudaSuccess;
-  return launch_resident(replay_mask_kernel, (op.tokens + kRowThreads - 1) / kRowThreads, kRowThreads, stream, op);
+int64_t replay_scratch(int64_t tokens, int64_t ids) {
+  return ids == 0 ? 0 : mask_bytes(tokens) + ids * int64_t{sizeof(float)};
+}
+
+uint8_t* replay_mask(const TokenLogProbsBackward& op) { return static_cast<uint8_t*>(op.replay_scratch); }
+
+cudaError_t mask_rows(const Replay& replay, int64_t tokens, const uint8_t* given, uint8_t* mask, cudaStream_t stream) {
+  const int64_t blocks = (tokens + kRowThreads - 1) / kRowThreads;
+  return launch_resident(replay_mask_kernel, blocks, kRowThreads, stream, replay, tokens, given, mask);
 }
 
 cudaError_t replay_forward(const TokenLogProbsForward& op, cudaStream_t stream) {
@@ -183,7 +201,7 @@ cudaError_t replay_forward(const TokenLogProbsForward& op, cudaStream_t stream) 
 }
 
 cudaError_t replay_gradients(const TokenLogProbsBackward& op, cudaStream_t stream) {
-  if (op.replay.cu_kept == nullptr) return cudaSuccess;
+  if (op.replay_scratch == nullptr) return cudaSuccess;
   switch (op.dtype) {
     case DType::kF32:
       return launch_gradients<F32>(op, stream);
@@ -196,7 +214,7 @@ cudaError_t replay_gradients(const TokenLogProbsBackward& op, cudaStream_t strea
 }
 
 cudaError_t replay_scatter(const TokenLogProbsBackward& op, cudaStream_t stream) {
-  if (op.replay.cu_kept == nullptr) return cudaSuccess;
+  if (op.replay_scratch == nullptr) return cudaSuccess;
   const auto kernel = op.dtype == DType::kF32 ? replay_scatter_kernel<float> : replay_scatter_kernel<uint16_t>;
   return launch_resident(kernel, blocks_for(op.tokens), kRowThreads, stream, op);
 }

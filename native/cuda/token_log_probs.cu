@@ -99,7 +99,7 @@ __global__ __launch_bounds__(kRowThreads, kResident) void forward_kernel(TokenRo
 __global__ __launch_bounds__(kSequenceThreads) void upstream_kernel(UpstreamCheck phase) { run_phase(phase); }
 
 template <class E, bool kEntropy>
-__global__ __launch_bounds__(kRowThreads, kResident) void backward_kernel(TokenLogProbsBackward op, unsigned tiles,
+__global__ __launch_bounds__(kRowThreads, kResident) void backward_kernel(TokenRowsBackward op, unsigned tiles,
                                                                           Scale scale) {
   if ((op.halt != nullptr && op.halt[0] != 0) || op.bad_rows[0] != -1) return;
   // Tile blockIdx.x, and every gridDim.x-th after it, of `tiles` per row.
@@ -132,7 +132,7 @@ cudaError_t launch_forward(const TokenRowsForward& op, cudaStream_t stream) {
 }
 
 template <class E>
-cudaError_t launch_backward(const TokenLogProbsBackward& op, cudaStream_t stream) {
+cudaError_t launch_backward(const TokenRowsBackward& op, cudaStream_t stream) {
   const auto tiles = static_cast<unsigned>((op.vocab + kTile<E> - 1) / kTile<E>);
   const auto kernel = op.grad_entropy != nullptr ? backward_kernel<E, true> : backward_kernel<E, false>;
   const Scale scale = scale_of<E::kExactScale>(op.temperature);
@@ -151,7 +151,7 @@ cudaError_t all_forward(const TokenRowsForward& op, cudaStream_t stream) {
   return cudaErrorInvalidValue;
 }
 
-cudaError_t all_backward(const TokenLogProbsBackward& op, cudaStream_t stream) {
+cudaError_t all_backward(const TokenRowsBackward& op, cudaStream_t stream) {
   switch (op.dtype) {
     case DType::kF32:
       return launch_backward<F32>(op, stream);
@@ -165,7 +165,7 @@ cudaError_t all_backward(const TokenLogProbsBackward& op, cudaStream_t stream) {
 
 }  // namespace
 
-ScratchBytes token_log_probs_scratch(const TokenLogProbsForward& op) {
+ScratchBytes token_log_probs_scratch(const TokenRowsForward& op) {
   const int pieces = op.dtype == DType::kF32 ? pieces_of<F32>(op.vocab) : pieces_of<Bf16>(op.vocab);
   if (op.tokens == 0 || op.tokens > kMostSplitRows || pieces == 1) return {0, 0};
   const int words = op.entropy != nullptr ? RowSums<F32, true>::kWords : RowSums<F32, false>::kWords;
@@ -177,13 +177,12 @@ cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, PhaseQueue& 
   if (op.tokens == 0) return cudaSuccess;
   if (const cudaError_t error = queue.flush(); error != cudaSuccess) return error;
   TokenRowsForward whole = op;
-  if (op.replay.cu_kept != nullptr) whole.mask = op.kept;
-  cudaError_t error = replay_mask(op, queue.stream());
+  cudaError_t error = mask_replayed(op.replay, whole, op.kept, queue.stream());
   if (error == cudaSuccess) error = all_forward(whole, queue.stream());
   return error == cudaSuccess ? replay_forward(op, queue.stream()) : error;
 }
 
-cudaError_t check_upstream(const TokenLogProbsBackward& op, PhaseQueue& queue) {
+cudaError_t check_upstream(const TokenRowsBackward& op, PhaseQueue& queue) {
   const UpstreamCheck check{op};
   if (op.tokens > kSmallTokens) return launch_phase(upstream_kernel, check, (op.tokens + kWarp - 1) / kWarp, queue);
   return queue.add({Phase::Kind::kUpstreamCheck, {.upstream_check = check}});
@@ -193,8 +192,10 @@ cudaError_t token_log_probs_backward(const TokenLogProbsBackward& op, PhaseQueue
   if (op.tokens == 0 || op.vocab == 0) return cudaSuccess;
   if (const cudaError_t error = check_upstream(op, queue); error != cudaSuccess) return error;
   if (const cudaError_t error = queue.flush(); error != cudaSuccess) return error;
+  TokenRowsBackward whole = op;
   cudaError_t error = replay_gradients(op, queue.stream());
-  if (error == cudaSuccess) error = all_backward(op, queue.stream());
+  if (error == cudaSuccess) error = mask_replayed(op.replay, whole, replay_mask(op), queue.stream());
+  if (error == cudaSuccess) error = all_backward(whole, queue.stream());
   return error == cudaSuccess ? replay_scatter(op, queue.stream()) : error;
 }
 

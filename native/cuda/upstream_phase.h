@@ -14,7 +14,7 @@ __device__ inline void lower(int32_t* row, int64_t t) {
 }
 
 __device__ inline void run_phase(const UpstreamCheck& phase) {
-  const TokenLogProbsBackward& op = phase.op;
+  const TokenRowsBackward& op = phase.op;
   if (op.halt != nullptr && op.halt[0] != 0) return;
   for (int64_t t = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; t < op.tokens; t += int64_t{gridDim.x} * blockDim.x)
     if (upstream_overflows(op, t)) lower(&op.bad_rows[0], t);

@@ -10,7 +10,7 @@ namespace {  // a copy for every file: the CPU's are compiled for different inst
 
 // The backward half, as a backward pass.
 inline TokenLogProbsBackward backward_of(const TokenLogProbsOnePass& op) {
-  const TokenLogProbsForward& forward = op.forward;
+  const TokenRowsForward& forward = op.forward;
   TokenLogProbsBackward backward{};
   backward.logits = forward.logits;
   backward.dtype = forward.dtype;

@@ -41,12 +41,12 @@ struct TokenRowsForward {
   CancelFlag cancel;
 };
 
-// Apart from those, for CUDA: one more argument, and the kernel over all ids runs out of registers.
+// Replay is apart from the rows for CUDA: with more arguments the kernels over all ids need more registers than there are.
 struct TokenLogProbsForward : TokenRowsForward {
   Replay replay;
 };
 
-struct TokenLogProbsBackward {
+struct TokenRowsBackward {
   const void* logits;            // [T, V] dtype
   DType dtype;                   // of logits and grad_logits
   int64_t tokens;                // T
@@ -68,8 +68,11 @@ struct TokenLogProbsBackward {
   // first with an entry that is not finite, which is found as it is written; -1 for none.
   int32_t* bad_rows;
   CancelFlag cancel;
-  Replay replay = {};
-  void* kept_gradients = nullptr;  // of CUDA, with replay: [K] dtype, to work in
+};
+
+struct TokenLogProbsBackward : TokenRowsBackward {
+  Replay replay;
+  void* replay_scratch;  // of CUDA, with replay: replay_scratch() in cuda/ops.h
 };
 
 // A loss as a sum of ratio scores that are means of terms that each depend on one token, times dL/dscores: what a row's g follows from once its log-prob is known.
@@ -85,7 +88,7 @@ struct TokenTerms {
 // The forward pass, and the gradient of a row while it is in the cache. Without terms the gradient is deferred: rows that
 // are kept get [v == y] - p_v. Rows that are not kept get 0. Without replay, under which there is little to read.
 struct TokenLogProbsOnePass {
-  TokenLogProbsForward forward;
+  TokenRowsForward forward;
   TokenTerms terms;
   double* grad_log_probs;   // [T] out: dL/dlog_prob; without terms 1, 0 for rows that are not kept
   void* grad_logits;        // [T, V] out, dtype; may be the same memory as logits (same stride)
@@ -120,14 +123,14 @@ RLVR_HOST_DEVICE inline double gradient_bound(double g, double h, double entropy
 }
 
 // dL/dlog_prob of row t, or what stands for it where the scale is deferred.
-RLVR_HOST_DEVICE inline double upstream_of(const TokenLogProbsBackward& op, int64_t t) {
+RLVR_HOST_DEVICE inline double upstream_of(const TokenRowsBackward& op, int64_t t) {
   if (op.mask != nullptr && op.mask[t] == 0) return 0;
   const double g = op.grad_log_probs[t];
   return op.deferred && g != 0 ? op.temperature : g;
 }
 
 // Whether what comes from upstream for row t is beyond the range of float32. Such a row could only be written wrong.
-RLVR_HOST_DEVICE inline bool upstream_overflows(const TokenLogProbsBackward& op, int64_t t) {
+RLVR_HOST_DEVICE inline bool upstream_overflows(const TokenRowsBackward& op, int64_t t) {
   if (op.mask != nullptr && op.mask[t] == 0) return false;
   const double g = upstream_of(op, t);
   const double h = op.grad_entropy == nullptr ? 0 : op.grad_entropy[t];
