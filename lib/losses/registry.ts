@@ -14,7 +14,7 @@ type NamesIn<U> = U extends unknown ? keyof U : never;
 type ValueIn<U, K extends PropertyKey> = U extends { readonly [N in K]?: infer V } ? V : never;
 
 /** Every option that some loss has. Those that the one called does not have are refused when it is called, with `ERR_OPTION`. */
-export type AnyLossOptions = LossOptions & { [K in NamesIn<AllParameters>]?: ValueIn<AllParameters, K> };
+export type AnyLossOptions = LossOptions & { [K in NamesIn<AllParameters>]?: ValueIn<AllParameters, K> | undefined };
 
 /** Any of the losses. */
 export type AnyLoss = <B extends LossBatch<AdvantageInputs>, G extends LossGradient<B> = 'new'>(
