@@ -29,11 +29,11 @@ export interface AdvantagesInputs {
   /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
   groupOrder?: Int32Array | undefined;
   /** [N] unmasked tokens of each sequence, for `opo` in place of `cuSeqlens` and `mask`. */
-  tokenCounts?: FloatArray;
+  tokenCounts?: FloatArray | undefined;
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; needed by estimators that whiten. */
-  cuSeqlens?: Int32Array;
+  cuSeqlens?: Int32Array | undefined;
   /** [T] beside `cuSeqlens`; 0 drops a token. */
-  mask?: Uint8Array;
+  mask?: Uint8Array | undefined;
 }
 
 /**

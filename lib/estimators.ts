@@ -48,18 +48,18 @@ export interface AdvantagesOptions {
    * Whitened: x becomes (x - mean) / sqrt(variance + 1e-8) over all tokens of the batch that count, with x that of the token's
    * sequence, and the unbiased variance. Default `'grpo'`.
    */
-  estimator?: AdvantageEstimator;
+  estimator?: AdvantageEstimator | undefined;
   /** Degrees of freedom subtracted in the standard deviation: 1 (sample, the default) or 0 (population). */
-  ddof?: 0 | 1;
+  ddof?: 0 | 1 | undefined;
   /** Added to the standard deviation, >= 0. Default 1e-4, as in TRL (verl: 1e-6). */
-  eps?: number;
+  eps?: number | undefined;
   /**
    * Of `grpo`, `passK` and `gdpo`: divide by the standard deviation of the group's rewards (the default), by that of the whole
    * batch's, or not at all. TRL's `scale_rewards`.
    */
-  scale?: 'group' | 'batch' | 'none';
+  scale?: 'group' | 'batch' | 'none' | undefined;
   /** Of `gdpo`: [K] the weight of each reward. Default 1 each. */
-  weights?: readonly number[] | FloatArray;
+  weights?: readonly number[] | FloatArray | undefined;
 }
 
 /** Names of {@link AdvantagesOptions}. */

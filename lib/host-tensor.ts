@@ -10,9 +10,9 @@ export interface HostTensor {
   /** [T, V], tokens, vocabulary. */
   shape: readonly [tokens: number, vocab: number];
   /** Default: f32 for a `Float32Array`, f16 for a `Float16Array`; a `Uint16Array` needs it. */
-  dtype?: DType;
+  dtype?: DType | undefined;
   /** Elements from one row to the next, at least V. Default V. */
-  rowStride?: number;
+  rowStride?: number | undefined;
 }
 
 /** A validated {@link HostTensor}. */

@@ -35,6 +35,7 @@ export { type DrGrpoLength, type DrGrpoOptions, drGrpo, drGrpoSync } from './los
 export { type GmpoOptions, gmpo, gmpoSync } from './losses/gmpo.js';
 export { type GrpoOptions, type GrpoParameters, grpo, grpoSync } from './losses/grpo.js';
 export { type GspoOptions, gspo, gspoSync } from './losses/gspo.js';
+export type { LossName } from './losses/list.js';
 export {
   defineLoss,
   type GradientOptions,
@@ -53,6 +54,7 @@ export type {
   RatioLevelParameters,
 } from './losses/policy.js';
 export { type RealOptions, real, realSync } from './losses/real.js';
+export { type AnyLoss, type AnyLossOptions, type AnyLossSync, losses, lossesSync } from './losses/registry.js';
 export { type SapoOptions, type SapoParameters, sapo, sapoSync } from './losses/sapo.js';
 export { type VespoOptions, type VespoParameters, vespo, vespoSync } from './losses/vespo.js';
 export type { Matrix, MatrixGradientOption } from './matrices.js';

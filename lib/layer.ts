@@ -15,11 +15,11 @@ export interface LayerPlaces<
   C extends MatrixGradientOption = MatrixGradientOption,
 > {
   /** From hidden states: where their gradient goes, [T, d]. Default `'new'`: in the form and dtype of `hidden`. */
-  gradHidden?: H;
+  gradHidden?: H | undefined;
   /** Where the gradient of `weight` goes, [V, d]. Default `'new'`. `'none'` for a layer that is not trained saves its time. */
-  gradWeight?: W;
+  gradWeight?: W | undefined;
   /** Where the gradient of `bias` goes, [V]. Default `'new'` if there is a bias. */
-  gradBias?: C;
+  gradBias?: C | undefined;
 }
 
 const PLACE: OptionNames = { out: true, accumulate: true };

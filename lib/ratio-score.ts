@@ -48,44 +48,44 @@ export interface RatioScore {
   /** Which score. */
   kind: RatioScoreKind;
   /** Width of the lower clip, >= 0; Infinity for none. Default 0.2 (sequenceRatio 3e-4, geometricRatio 0.4). */
-  epsilonLow?: number;
+  epsilonLow?: number | undefined;
   /** Width of the upper clip, >= 0; Infinity for none. Default 0.2 (sequenceRatio 4e-4, geometricRatio 0.4). */
-  epsilonHigh?: number;
+  epsilonHigh?: number | undefined;
   /**
    * clippedRatio and sequenceRatio only: cap of the ratio on the negative side (dual-clip PPO's c, verl's `clip_ratio_c`), >= 1. Default none.
    */
-  dualClip?: number;
+  dualClip?: number | undefined;
   /** clippedRatio and sequenceRatio only: TRL's two-sided bound of the unclipped ratio, > 0. Default none. */
-  delta?: number;
+  delta?: number | undefined;
   /** Absolute lower bound of the stopped ratio. Default 0. */
-  ratioMin?: number;
+  ratioMin?: number | undefined;
   /** Absolute upper bound of the stopped ratio, or of that in a trust region; Infinity for none. Default 5, or 20. */
-  ratioMax?: number;
+  ratioMax?: number | undefined;
   /** Temperature of the soft gate on the positive side, > 0. Default 1. */
-  tauPos?: number;
+  tauPos?: number | undefined;
   /** Temperature of the soft gate everywhere else, > 0. Default 1.05. */
-  tauNeg?: number;
+  tauNeg?: number | undefined;
   /** gammaWeight only: k where the side is positive or 0, >= 0. Default 2. */
-  kPos?: number;
+  kPos?: number | undefined;
   /** gammaWeight only: k on the negative side, >= 0. Default 3. */
-  kNeg?: number;
+  kNeg?: number | undefined;
   /** gammaWeight only: lambda where the side is positive or 0, > 0. Default 3. */
-  lambdaPos?: number;
+  lambdaPos?: number | undefined;
   /** gammaWeight only: lambda on the negative side, > 0. Default 2. */
-  lambdaNeg?: number;
+  lambdaNeg?: number | undefined;
   /** Estimators of KL only: cap of each token's estimate, > 0; its gradient is 0 beyond (except k2's in `k1+` and `k3+`). Default none. */
-  klMax?: number;
+  klMax?: number | undefined;
   /**
    * Estimators of KL only: `'ratio'` multiplies them by the ratio to the policy of `samplerLogProbs`; the gradient flows through
    * both. Default `'none'`.
    */
-  klWeight?: 'none' | 'ratio';
+  klWeight?: 'none' | 'ratio' | undefined;
   /**
    * Of what the ratio is, in the scores `ratio`, `clippedRatio`, `stoppedRatio` and `softGate`, and in `klWeight`: `'token'`
    * (default), `'sequence'`: exp of the mean log-ratio of the sequence, or `'sum'`: exp of their sum, which is clamped to +-20.
    * Default of sequenceRatio: `'sequence'`.
    */
-  ratioLevel?: RatioLevel;
+  ratioLevel?: RatioLevel | undefined;
 }
 
 /** Names of {@link RatioScore}. */

@@ -4,9 +4,9 @@ import { finiteNumber, objectArgument } from './validate.js';
 /** Parameters of {@link cosineMargin}. */
 export interface CosineMarginParameters {
   /** M: the margin reached after the warm-up. Default 0 (this package's choice; the paper's value is not known to us). */
-  target?: number;
+  target?: number | undefined;
   /** alpha: the fraction of training over which the margin grows, in (0, 1]. Default 1. */
-  warmup?: number;
+  warmup?: number | undefined;
 }
 
 /**

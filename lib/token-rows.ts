@@ -22,7 +22,7 @@ export interface KeptVocabulary {
 export interface TokenRowsInputs extends KeptVocabulary {
   logits: Logits;
   targets: Int32Array | BigInt64Array;
-  mask?: Uint8Array;
+  mask?: Uint8Array | undefined;
 }
 
 /** Checked rows. */

@@ -50,6 +50,32 @@ describe.each(LOSS_NAMES)('options of %s', (loss) => {
   });
 });
 
+test('undefined within an option counts as left out', () => {
+  const logProbs = Float64Array.of(-0.2, -0.4, -0.8);
+  const off = { ...batch(), oldLogProbs: logProbs, rolloutLogProbs: logProbs };
+  const plain = functions.grpoSync(off, { klCov: {}, advantage: {}, rolloutCorrection: {} });
+  const given = functions.grpoSync(
+    { ...off, mask: undefined, refLogProbs: undefined, advantages: undefined },
+    {
+      klCov: { ratio: undefined, coef: undefined },
+      advantage: { estimator: undefined, ddof: undefined, eps: undefined, scale: undefined, weights: undefined },
+      rolloutCorrection: {
+        level: undefined,
+        max: undefined,
+        reject: undefined,
+        sequenceMask: undefined,
+        missing: undefined,
+      },
+      distillation: undefined,
+      gradient: undefined,
+      expectOnPolicy: undefined,
+    },
+  );
+  expect(given).toEqual(plain);
+  const klConstraint = { beta: undefined, delta: undefined };
+  expect(functions.discoSync(batch(), { klConstraint })).toEqual(functions.discoSync(batch(), { klConstraint: true }));
+});
+
 test('a signal, which a blocking call cannot hear', async () => {
   const { signal } = new AbortController();
   await expect(functions.grpo(batch(), { signal })).resolves.toBeDefined();

@@ -16,12 +16,12 @@ export interface ForeignMemory {
   /** Type of its elements. */
   dtype: DType;
   /** Elements from one row to the next, at least V. Default V. */
-  rowStride?: number;
+  rowStride?: number | undefined;
   /**
    * A `cudaStream_t` of this device (0n or 1n: its default stream) on which the memory is being written: what is enqueued there
    * now comes before what this device does from now on. Without it, waiting is up to you.
    */
-  stream?: bigint;
+  stream?: bigint | undefined;
   /** Kept alive as long as the tensor: the object that must not be garbage-collected while its memory is in use. */
   owner?: unknown;
 }

@@ -12,7 +12,7 @@ export interface DeviceOptions {
    * 2n (`cudaStreamPerThread`) is refused: it is another stream on every thread, and copies run on threads of libuv. Default:
    * a new stream.
    */
-  stream?: bigint;
+  stream?: bigint | undefined;
   /** What must not be garbage-collected while the stream is in use. Kept alive until the device's last memory is freed. */
   owner?: unknown;
 }

@@ -36,11 +36,11 @@ interface PackedSequences {
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty sequences are legal. */
   cuSeqlens: Int32Array;
   /** [T]; 0 drops a token: its logits are never read, its gradient is 0. */
-  mask?: Uint8Array;
+  mask?: Uint8Array | undefined;
   /** [T] log-probs under the behaviour policy, constants. Omitted: on-policy, every ratio is 1. */
-  oldLogProbs?: FloatArray;
+  oldLogProbs?: FloatArray | undefined;
   /** [T] log-probs of the sampled tokens as the inference engine reported them, constants; for metrics and rollout correction. */
-  rolloutLogProbs?: FloatArray;
+  rolloutLogProbs?: FloatArray | undefined;
 }
 
 interface FromLogits<L extends Logits> extends PackedSequences, KeptVocabulary {
@@ -63,7 +63,7 @@ interface FromHidden<H extends Matrix, W extends Matrix> extends PackedSequences
   /** [V, d] the weight of that layer. */
   weight: W;
   /** [V] its bias, or a tensor of shape [1, V]; `-Infinity` bans a token. */
-  bias?: Matrix;
+  bias?: Matrix | undefined;
   /** [T] sampled token ids. */
   targets: Int32Array | BigInt64Array;
   /** Not with hidden states. */
@@ -137,19 +137,19 @@ export interface CheckedSequences {
 /** What a batch's token level depends on. */
 export interface TokenLevelOptions {
   /** Sampling temperature, > 0: the logits are divided by it. Default 1; unused with log-probs. */
-  temperature?: number;
+  temperature?: number | undefined;
   /**
    * Default `'error'`: a token without a finite log-prob throws, naming the first row. `'skip'` drops such tokens like a
    * mask and counts them in `metrics.nonFiniteTokens`. Where the gradient is written in one pass (docs/spec.md, section 9), its
    * memory, in place the logits, is in an unspecified state after that error.
    */
-  onNonFinite?: NonFiniteRule;
+  onNonFinite?: NonFiniteRule | undefined;
   /**
    * From hidden states: the bytes of logits, in float32, that are kept from the forward to the backward pass, which computes the others
    * again. Any number gives the same bits. Default 2^26, 64 MiB; 4 * T * V keeps all. On CUDA it is also how many there are at a time,
    * and the last bits may depend on it; more is faster there.
    */
-  chunkBytes?: number;
+  chunkBytes?: number | undefined;
 }
 
 /** Names of {@link TokenLevelOptions}. */

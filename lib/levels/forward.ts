@@ -30,9 +30,9 @@ import { ownLogProbs, readResults, type TokenLevel, tokenLevelTask } from './tok
 /** Options of {@link forward}. */
 export interface ForwardOptions extends BackendOptions, TokenLevelOptions {
   /** [N], the sign says which side of a one-sided clip a sequence is on. Omitted or 0: neither is clipped. */
-  sides?: FloatArray;
+  sides?: FloatArray | undefined;
   /** Also return the entropy of every row (from logits only). Default false. */
-  entropy?: boolean;
+  entropy?: boolean | undefined;
 }
 
 /** The forward pass of a batch. */
@@ -52,7 +52,7 @@ export interface ForwardResult {
 /** Options of the backward pass. */
 export interface BackwardOptions<B> {
   /** Where the gradient goes, or from hidden states whether there is one. `'in-place'` overwrites the logits: no further backward pass after that. Default `'new'`. */
-  gradient?: BatchGradient<B>;
+  gradient?: BatchGradient<B> | undefined;
 }
 
 type Place = MatrixGradientOption;

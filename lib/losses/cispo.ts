@@ -10,9 +10,9 @@ import type { PolicyOptions, RatioLevelParameters } from './policy.js';
 /** Bounds of the stopped ratio, absolute. */
 export interface CispoParameters extends RatioLevelParameters {
   /** Lower bound of the ratio itself, >= 0 (not of its distance from 1). Default 0. */
-  ratioMin?: number;
+  ratioMin?: number | undefined;
   /** Upper bound of the ratio itself; Infinity for none. Default 5; TRL's `epsilon_high` for CISPO is the same number. */
-  ratioMax?: number;
+  ratioMax?: number | undefined;
 }
 
 /** Options of {@link cispo}. */

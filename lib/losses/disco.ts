@@ -6,9 +6,9 @@ import { namedLoss } from './loss.js';
 /** Parameters of {@link disco}. */
 export interface DiscoLossParameters extends DiscoParameters {
   /** Scores: mean log-prob (default), or mean importance ratio. */
-  score?: 'logLikelihood' | 'ratio';
+  score?: 'logLikelihood' | 'ratio' | undefined;
   /** Temperature of the negatives' soft maximum, > 0; null for the plain difference of means. Default 10, 1 on ratios. */
-  tau?: number | null;
+  tau?: number | null | undefined;
 }
 
 /** Options of {@link disco}. */

@@ -14,13 +14,13 @@ export interface DppoParameters {
    * How far a token has moved: `'tv'` (default), the difference of its probabilities, or `'kl'`, the KL of the old probability from
    * the current one, each against that of all other tokens.
    */
-  divergence?: 'tv' | 'kl';
+  divergence?: 'tv' | 'kl' | undefined;
   /** How far down a token may have moved where the advantage is not positive, >= 0; Infinity for any. Default 0.2. */
-  epsilonLow?: number;
+  epsilonLow?: number | undefined;
   /** How far up where the advantage is positive, >= 0; Infinity for any. Default 0.2. */
-  epsilonHigh?: number;
+  epsilonHigh?: number | undefined;
   /** Upper bound of the ratio itself, >= 0; Infinity for none. Default 20. */
-  ratioMax?: number;
+  ratioMax?: number | undefined;
 }
 
 /** Options of {@link dppo}. */

@@ -18,7 +18,7 @@ export interface GrpoParameters extends AdvantageParameters, ClippedRatioParamet
    * `'advantage'` (default): `-sum_i w_i A_i s_i`. `'discriminative'`: the form of arXiv 2605.12969 for binary rewards,
    * `-(1/G) sum_g sqrt(p(1-p)) (mean positive score - mean negative score)`, which takes none of the additions.
    */
-  form?: 'advantage' | 'discriminative';
+  form?: 'advantage' | 'discriminative' | undefined;
 }
 
 /** Options of {@link grpo}. */

@@ -31,6 +31,7 @@ export const LOSSES = {
   real: realLoss,
 };
 
+/** The name of a loss. */
 export type LossName = keyof typeof LOSSES;
 
 export const LOSS_NAMES = Object.keys(LOSSES) as LossName[];

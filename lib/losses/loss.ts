@@ -39,7 +39,7 @@ export interface GradientOptions<G> {
    * `'new'` (default), `'in-place'` (overwrites the input: no second T * V array), `'none'`, or `{ out }`. From logits also
    * `{ deferred: true }`, which see {@link DeferredGradient}.
    */
-  gradient?: G;
+  gradient?: G | undefined;
 }
 
 type GradientIn<B, G, Places> = [B] extends [{ hidden: Matrix }]

@@ -18,9 +18,9 @@ export interface PolicyOptions extends LossOptions, AdvantageParameters {}
 /** Bounds of the losses that clip a ratio: at 1 - epsilonLow on the negative side, at 1 + epsilonHigh on the positive. */
 export interface ClipParameters {
   /** Width of the lower clip, >= 0; Infinity for none. */
-  epsilonLow?: number;
+  epsilonLow?: number | undefined;
   /** Width of the upper clip, >= 0; Infinity for none. */
-  epsilonHigh?: number;
+  epsilonHigh?: number | undefined;
 }
 
 /** Of what the importance ratio of a loss is. */
@@ -29,15 +29,15 @@ export interface RatioLevelParameters {
    * `'token'`: each token's ratio; `'sequence'`: one for a sequence, exp of its mean log-ratio (TRL's `importance_sampling_level`);
    * `'sum'`: exp of the sum of its log-ratios, which is clamped to +-20 (TRL's RLOO).
    */
-  ratioLevel?: RatioLevel;
+  ratioLevel?: RatioLevel | undefined;
 }
 
 /** Bounds of a clipped ratio, and of what it is. */
 export interface ClippedRatioParameters extends ClipParameters, RatioLevelParameters {
   /** Cap of the ratio on the negative side, >= 1: dual-clip PPO's c, verl's `clip_ratio_c`. Default none. */
-  dualClip?: number;
+  dualClip?: number | undefined;
   /** Bound of the unclipped ratio, > 0: TRL's two-sided `delta`. Default none. */
-  delta?: number;
+  delta?: number | undefined;
 }
 
 /** Names of {@link ClipParameters}. */

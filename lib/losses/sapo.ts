@@ -10,9 +10,9 @@ import type { PolicyOptions, RatioLevelParameters } from './policy.js';
 /** Temperatures of the soft gate. */
 export interface SapoParameters extends RatioLevelParameters {
   /** For sequences with a positive advantage, > 0. Default 1. */
-  tauPos?: number;
+  tauPos?: number | undefined;
   /** For all others, > 0. Default 1.05. */
-  tauNeg?: number;
+  tauNeg?: number | undefined;
 }
 
 /** Options of {@link sapo}. */

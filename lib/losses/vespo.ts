@@ -11,13 +11,13 @@ import type { PolicyOptions } from './policy.js';
 /** The weight of {@link vespo} as a function of a sequence's ratio. */
 export interface VespoParameters {
   /** Its exponent k where the advantage is positive or 0, >= 0. Default 2. */
-  kPos?: number;
+  kPos?: number | undefined;
   /** Its lambda there, > 0. Default 3. */
-  lambdaPos?: number;
+  lambdaPos?: number | undefined;
   /** k where the advantage is negative. Default 3. */
-  kNeg?: number;
+  kNeg?: number | undefined;
   /** lambda there. Default 2. */
-  lambdaNeg?: number;
+  lambdaNeg?: number | undefined;
 }
 
 /** Options of {@link vespo}. */

@@ -30,23 +30,25 @@ import { selected } from './policy-factors.js';
 /** Further fields in a batch that advantages come from. */
 export interface SourceInputs {
   /** [N], or [T] for one per token: advantages, in place of the estimator's. Where N = T they are per sequence. */
-  advantages?: FloatArray;
+  advantages?: FloatArray | undefined;
   /** [T] log-probs of the sampled tokens under a teacher, constants; needed with `distillation`. */
-  teacherLogProbs?: FloatArray;
+  teacherLogProbs?: FloatArray | undefined;
 }
 
 /** Parameters of where advantages come from. */
 export interface SourceParameters {
   /** How rewards become advantages, unless the batch has them. Default: (R - mean) / (std + 1e-4), sample std. */
-  advantage?: AdvantagesOptions;
+  advantage?: AdvantagesOptions | undefined;
   /**
    * Adds `coef * (teacherLogProbs - logProbs)`, a constant, to the advantage of each token. Without rewards (and advantages) in the
    * batch those are all there is: on-policy distillation.
    */
-  distillation?: {
-    /** At least 0. Default 1. */
-    coef?: number;
-  };
+  distillation?:
+    | {
+        /** At least 0. Default 1. */
+        coef?: number | undefined;
+      }
+    | undefined;
 }
 
 /** Names of {@link SourceParameters}. */

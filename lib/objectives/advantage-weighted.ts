@@ -59,7 +59,7 @@ export interface AdvantageParameters
     MaskParameters,
     CovarianceParameters {
   /** Also return `tokenLosses` [T], the policy term of each token before any aggregation. Default false. */
-  perToken?: boolean;
+  perToken?: boolean | undefined;
 }
 
 /** Names of {@link AdvantageParameters}. */

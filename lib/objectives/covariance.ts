@@ -23,26 +23,30 @@ export interface CovarianceParameters {
    * Clip-Cov: takes tokens out of the policy term, drawn at random from those with a covariance between `low` and `high` that no clip has
    * stopped already (verl's `clip_cov`).
    */
-  clipCov?: {
-    /** How many, as a share of the tokens that count, in [0, 1]: rounded down, but one at least unless it is 0. Default 2e-4. */
-    ratio?: number;
-    /** Their covariance is above this. Default 1. */
-    low?: number;
-    /** And below this; Infinity for no bound. Default 5. */
-    high?: number;
-    /** Decides which, a whole number in [0, 2^32): give each step another one. Default 0. */
-    seed?: number;
-  };
+  clipCov?:
+    | {
+        /** How many, as a share of the tokens that count, in [0, 1]: rounded down, but one at least unless it is 0. Default 2e-4. */
+        ratio?: number | undefined;
+        /** Their covariance is above this. Default 1. */
+        low?: number | undefined;
+        /** And below this; Infinity for no bound. Default 5. */
+        high?: number | undefined;
+        /** Decides which, a whole number in [0, 2^32): give each step another one. Default 0. */
+        seed?: number | undefined;
+      }
+    | undefined;
   /**
    * KL-Cov: adds `coef * |logProbs - oldLogProbs|`, with its gradient, to the policy term of the tokens of the largest covariances (verl's
    * `kl_cov`). Weights and masks on the policy term multiply it, advantages do not.
    */
-  klCov?: {
-    /** How many, as that of `clipCov`. Default 2e-4. */
-    ratio?: number;
-    /** At least 0. Default 1. */
-    coef?: number;
-  };
+  klCov?:
+    | {
+        /** How many, as that of `clipCov`. Default 2e-4. */
+        ratio?: number | undefined;
+        /** At least 0. Default 1. */
+        coef?: number | undefined;
+      }
+    | undefined;
 }
 
 /** Names of {@link CovarianceParameters}. */

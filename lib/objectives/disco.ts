@@ -18,14 +18,14 @@ import { signs } from './sides.js';
 /** Parameters of `discoObjective`. */
 export interface DiscoParameters {
   /** Temperature of the soft maximum, > 0; null for the plain difference of means. Default 10. */
-  tau?: number | null;
+  tau?: number | null | undefined;
   /** What the sum over groups is divided by, > 0. Default G. */
-  normalizer?: number;
+  normalizer?: number | undefined;
   /**
    * Adds `beta / 2 * max(KL - delta, 0)^2`, with KL the token mean of oldLogProbs - logProbs. `true` for the paper's beta 1e3
    * and delta 1e-4. Default: no constraint.
    */
-  klConstraint?: boolean | { beta?: number; delta?: number };
+  klConstraint?: boolean | { beta?: number | undefined; delta?: number | undefined } | undefined;
 }
 
 /** Names of {@link DiscoParameters}. */

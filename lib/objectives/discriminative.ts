@@ -15,7 +15,7 @@ import { signs } from './sides.js';
 /** Parameters of {@link discriminative}. */
 export interface DiscriminativeParameters {
   /** What the sum over groups is divided by, > 0. Default G. */
-  normalizer?: number;
+  normalizer?: number | undefined;
 }
 
 /**

@@ -11,14 +11,14 @@ import type { CheckedBatch, Extension } from './objective.js';
 /** Parameters of the entropy bonus: the loss gets `-entropyCoef * sum_i w_i * mean_t H_t`, by default with the weights of the policy term. */
 export interface EntropyParameters {
   /** Weight of the entropy bonus, >= 0; from logits only. Default 0. */
-  entropyCoef?: number;
+  entropyCoef?: number | undefined;
   /** The bonus is weighted as the policy term is (the default), or is the mean over all tokens, as in TRL. */
-  entropyAggregation?: 'policy' | 'token-mean';
+  entropyAggregation?: 'policy' | 'token-mean' | undefined;
   /**
    * With `entropyAggregation: 'token-mean'`: replaces the number of tokens, > 0, as `normalizer` does for the policy term. Required
    * with `normalizer`, unless both are means over tokens: then the default is `normalizer`.
    */
-  entropyNormalizer?: number;
+  entropyNormalizer?: number | undefined;
 }
 
 /** Names of {@link EntropyParameters}. */

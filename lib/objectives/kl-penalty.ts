@@ -18,27 +18,27 @@ import type { CheckedBatch, Extension } from './objective.js';
 /** Further field in the batch of losses with a KL penalty. */
 export interface KlInputs {
   /** [T] log-probs under the reference policy, constants; needed with `klCoef`, unless `klReference` is `'old'`. */
-  refLogProbs?: FloatArray;
+  refLogProbs?: FloatArray | undefined;
 }
 
 /** Parameters of the KL penalty: the loss gets `klCoef * sum_i w_i * mean_t k_t`, with the weights of the policy term. */
 export interface KlParameters {
   /** Weight of the KL penalty, >= 0. Default 0. */
-  klCoef?: number;
+  klCoef?: number | undefined;
   /**
    * Its estimator, with d = ref - current: k1 -d, k2 d^2/2, k3 e^d - d - 1, abs |d|; `'k1+'` and `'k3+'` have the value of k1 and
    * k3, and the gradient of k2 (verl). Default `'k3'`.
    */
-  klEstimator?: KlEstimator;
+  klEstimator?: KlEstimator | undefined;
   /** The policy that it keeps near to: that of `refLogProbs` (default), or `'old'`, that of `oldLogProbs`. */
-  klReference?: 'ref' | 'old';
+  klReference?: 'ref' | 'old' | undefined;
   /** Cap of each token's estimate, > 0; its gradient is 0 beyond, except k2's in `'k1+'` and `'k3+'`. Default none; verl's is 10. */
-  klMax?: number;
+  klMax?: number | undefined;
   /**
    * `'ratio'` multiplies each estimate by the importance ratio, its gradient included (TRL's `use_bias_correction_kl`): the ratio
    * of its token, or of its sequence where the loss's score is on that. Default `'none'`.
    */
-  klWeight?: 'none' | 'ratio';
+  klWeight?: 'none' | 'ratio' | undefined;
 }
 
 /** Names of {@link KlParameters}. */

@@ -23,16 +23,16 @@ import type { FloatArray } from '../validate.js';
 /** Options of every loss. */
 export interface LossOptions extends BackendOptions, TokenLevelOptions {
   /** A sequence is positive when its reward is above this. Default 0. */
-  positiveThreshold?: number;
+  positiveThreshold?: number | undefined;
   /** Return `logProbs` [T]. Default false. */
-  logProbs?: boolean;
+  logProbs?: boolean | undefined;
   /** Return `entropy` [T] and log its mean; from logits only. Default false. */
-  entropy?: boolean;
+  entropy?: boolean | undefined;
   /**
    * Throws unless the log-probs are, but for rounding, the batch's `oldLogProbs`, as they should be on the first step: when the token
    * mean of `r = exp(logProbs - oldLogProbs)` is further than 0.05 from 1, or that of `logProbs - oldLogProbs` from 0. Default false.
    */
-  expectOnPolicy?: boolean;
+  expectOnPolicy?: boolean | undefined;
 }
 
 /** Names of {@link LossOptions}. */
@@ -50,6 +50,9 @@ export interface CheckedBatch extends CheckedSequences, CheckedGroups {
   positiveThreshold: number;
 }
 
+/** Rewards and groups that need not be there. @inline */
+type Unrewarded = { [K in keyof Rewarded]?: Rewarded[K] | undefined };
+
 /**
  * Batch of a loss with further inputs `I`. Where those may be advantages, or a teacher's log-probs, a batch that has them needs neither
  * rewards nor groups: its result then lacks the metrics of those.
@@ -58,7 +61,7 @@ export type LossBatch<I> =
   | (Batch & I)
   | ('advantages' extends keyof I
       ? SequenceBatch &
-          Partial<Rewarded> &
+          Unrewarded &
           I & {
             /** [N] or [T], required without rewards or groups. */
             advantages: FloatArray;
@@ -66,7 +69,7 @@ export type LossBatch<I> =
       : never)
   | ('teacherLogProbs' extends keyof I
       ? SequenceBatch &
-          Partial<Rewarded> &
+          Unrewarded &
           I & {
             /** [T], with `distillation`: then rewards and groups need not be there either. */
             teacherLogProbs: FloatArray;

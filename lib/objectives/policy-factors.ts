@@ -13,7 +13,7 @@ import type { CheckedBatch } from './objective.js';
 /** Further field in the batch of the advantage-weighted losses. */
 export interface TokenWeightInputs {
   /** [T] weights of your own, >= 0, constants that multiply the policy term of each token; denominators stay as they are. */
-  tokenWeights?: FloatArray;
+  tokenWeights?: FloatArray | undefined;
 }
 
 /** Parameters of the masks on the policy term. */
@@ -23,15 +23,17 @@ export interface MaskParameters {
    * tokens of (rolloutLogProbs, else oldLogProbs) - logProbs is above `delta`, >= 0. Of advantages per token, the negative ones.
    * (DeepSeek-V3.2; TRL's `off_policy_mask_threshold`.)
    */
-  offPolicyMask?: {
-    /** In nats. */
-    delta: number;
-  };
+  offPolicyMask?:
+    | {
+        /** In nats. */
+        delta: number;
+      }
+    | undefined;
   /**
    * Drops the policy term of tokens whose entropy is below this quantile, in [0, 1], of the entropies of all tokens that count; from
    * logits or hidden states only. TRL's `top_entropy_quantile` is one minus this.
    */
-  entropyQuantile?: number;
+  entropyQuantile?: number | undefined;
 }
 
 /** Names of {@link MaskParameters}. */

@@ -16,9 +16,9 @@ import { signs } from './sides.js';
 /** Parameters of `realObjective`. */
 export interface RealParameters {
   /** Temperature of the scores, > 0. Default 0.5. */
-  tau?: number;
+  tau?: number | undefined;
   /** What the sum over groups is divided by, > 0. Default G. */
-  normalizer?: number;
+  normalizer?: number | undefined;
 }
 
 /** Names of {@link RealParameters}. */

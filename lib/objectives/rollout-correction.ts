@@ -18,32 +18,34 @@ import type { PolicyFactor } from './policy-factors.js';
  */
 export interface RolloutCorrection {
   /** A weight for each token, exp of the summed log-ratio for each sequence, or (beside masks) none. Default `'token'`. */
-  level?: 'token' | 'sequence' | 'none';
+  level?: 'token' | 'sequence' | 'none' | undefined;
   /** Clamp weights into [min, max], or drop (weight 0) what is outside. Default `'truncate'`. */
-  mode?: 'truncate' | 'mask';
+  mode?: 'truncate' | 'mask' | undefined;
   /** Lower bound of a weight, >= 0. Default 0. */
-  min?: number;
+  min?: number | undefined;
   /** Upper bound of a weight, >= min; Infinity for none. Default 2. */
-  max?: number;
+  max?: number | undefined;
   /** Divide the weights, once bounded, by their mean over the tokens that count. Default false. */
-  normalize?: boolean;
+  normalize?: boolean | undefined;
   /**
    * Beside weights per token or none: drop (weight 0) the sequences whose exp of the summed log-ratio is outside [min, max], by default
    * [0, Infinity]. The denominators stay as they are.
    */
-  sequenceMask?: {
-    /** At least 0. */
-    min?: number;
-    /** At least min. */
-    max?: number;
-  };
+  sequenceMask?:
+    | {
+        /** At least 0. */
+        min?: number | undefined;
+        /** At least min. */
+        max?: number | undefined;
+      }
+    | undefined;
   /** Rejection: tokens or sequences that drop out of the loss as by the batch's `mask`. Needs `oldLogProbs`. */
-  reject?: RolloutRejection;
+  reject?: RolloutRejection | undefined;
   /**
    * What NaN in `rolloutLogProbs` means, where the engine could not score a token: `'one'` gives that token the weight 1 (in a
    * sequence's weight, the factor 1) and leaves it out of the metrics. Default `'error'`.
    */
-  missing?: 'error' | 'one';
+  missing?: 'error' | 'one' | undefined;
 }
 
 /**
@@ -56,21 +58,21 @@ export interface RolloutRejection {
   /** That of the token itself, or the mean or the maximum over the tokens of a sequence that count. */
   level: 'token' | 'sequence-mean' | 'sequence-max';
   /** Lower bound in nats. Default none. */
-  min?: number;
+  min?: number | undefined;
   /** Upper bound in nats, >= min; Infinity for none. Default none. */
-  max?: number;
+  max?: number | undefined;
 }
 
 /** Further field in a batch, instead of a correction. */
 export interface RolloutInputs {
   /** [T] the importance weights themselves, >= 0, constants that multiply the policy term; instead of `rolloutCorrection`. */
-  rolloutWeights?: FloatArray;
+  rolloutWeights?: FloatArray | undefined;
 }
 
 /** Parameters of the correction for the mismatch between trainer and inference engine. */
 export interface RolloutParameters {
   /** Correct for the mismatch to the batch's `rolloutLogProbs`. Default: no correction. */
-  rolloutCorrection?: RolloutCorrection;
+  rolloutCorrection?: RolloutCorrection | undefined;
 }
 
 /** Names of {@link RolloutParameters}. */

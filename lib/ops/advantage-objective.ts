@@ -26,11 +26,11 @@ export type Aggregation = 'sequence-mean' | 'token-mean' | 'constant-length';
 /** Parameters of the weights. */
 export interface AggregationParameters {
   /** Default `'sequence-mean'`. */
-  aggregation?: Aggregation;
+  aggregation?: Aggregation | undefined;
   /** Tokens; required with `constant-length`. */
-  maxLength?: number;
+  maxLength?: number | undefined;
   /** Replaces the whole denominator (N, sum n, or N * maxLength), > 0, so that micro-batches add up to the batch. */
-  normalizer?: number;
+  normalizer?: number | undefined;
 }
 
 /** Names of {@link AggregationParameters}. */

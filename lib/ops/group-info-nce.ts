@@ -24,7 +24,7 @@ export interface GroupInfoNCEInputs {
   /** [N] verified rewards; positive: `reward > positiveThreshold`. */
   rewards: FloatArray;
   /** [N] unmasked tokens of each sequence: a group without any adds 0. Omitted: every sequence has some. */
-  tokenCounts?: FloatArray;
+  tokenCounts?: FloatArray | undefined;
   /** [G + 1], group g is sequences `cuGroups[g] ... cuGroups[g + 1]`. */
   cuGroups: Int32Array;
   /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
@@ -34,13 +34,13 @@ export interface GroupInfoNCEInputs {
 /** Parameters of the InfoNCE objective. */
 export interface InfoNCEParameters {
   /** Temperature of the contrast, > 0. Default 0.1 (this package's choice; the paper's values are not known to us). */
-  tau?: number;
+  tau?: number | undefined;
   /** By how much a positive should lead the negatives. Default 0; see `cosineMargin` for the paper's curriculum. */
-  margin?: number;
+  margin?: number | undefined;
   /** A sequence is positive when its reward is above this. Default 0. */
-  positiveThreshold?: number;
+  positiveThreshold?: number | undefined;
   /** What the sum of group losses is divided by, > 0. Default G; give the whole batch's count to add up micro-batches. */
-  normalizer?: number;
+  normalizer?: number | undefined;
 }
 
 /** Names of {@link InfoNCEParameters}. */

@@ -49,21 +49,21 @@ export interface LinearLogProbsInputs {
   /** [V, d] the weight of that layer: `logits = hidden . weight^T + bias`. */
   weight: Matrix;
   /** [V] its bias, or a tensor of shape [1, V]. `-Infinity` bans a token. */
-  bias?: Matrix;
+  bias?: Matrix | undefined;
   /** [T] sampled token ids, `0 <= id < V`. */
   targets: Int32Array | BigInt64Array;
   /** [T]; 0 drops a token: its hidden state is never read and its outputs are 0. */
-  mask?: Uint8Array;
+  mask?: Uint8Array | undefined;
 }
 
 /** Options of {@link linearLogProbs}. */
 export interface LinearLogProbsOptions extends BackendOptions {
   /** Sampling temperature, > 0: the logits are divided by it. Default 1. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** Also compute the entropy of every row. Default false. */
-  entropy?: boolean;
+  entropy?: boolean | undefined;
   /** Default `'error'`: throw, naming the first row whose logits are not finite. `'skip'` drops such tokens like a mask. */
-  onNonFinite?: NonFiniteRule;
+  onNonFinite?: NonFiniteRule | undefined;
 }
 
 /** Inputs of {@link linearLogProbsBackward}. */
@@ -73,15 +73,15 @@ export interface LinearLogProbsBackwardInputs extends LinearLogProbsInputs {
   /** [T] dL/dlogProbs. Rows where it is 0 take no part. */
   gradLogProbs: FloatArray;
   /** [T] from the forward pass; needed with `gradEntropy`. */
-  entropy?: FloatArray;
+  entropy?: FloatArray | undefined;
   /** [T] dL/dentropy. */
-  gradEntropy?: FloatArray;
+  gradEntropy?: FloatArray | undefined;
 }
 
 /** Options of {@link linearLogProbsBackward}. No gradient may share memory with an input, or with another gradient. */
 export interface LinearLogProbsBackwardOptions extends BackendOptions, LayerPlaces {
   /** As in the forward pass. Default 1. */
-  temperature?: number;
+  temperature?: number | undefined;
 }
 
 /** Checked rows. */

@@ -41,26 +41,26 @@ export interface RatioScoresInputs {
   /** [T] log-probs of the policy; finite wherever the mask keeps the token. */
   logProbs: FloatArray;
   /** [T] log-probs of the behaviour policy (for estimators of KL: of the reference). Omitted: on-policy, every ratio is 1. */
-  oldLogProbs?: FloatArray;
+  oldLogProbs?: FloatArray | undefined;
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
   cuSeqlens: Int32Array;
   /** [T]; 0 drops a token. */
-  mask?: Uint8Array;
+  mask?: Uint8Array | undefined;
   /** [N], the sign says which side is clipped (advantages, or +1 / -1). 0: neither. Omitted: the signs of `tokenWeights` decide. */
-  sides?: FloatArray;
+  sides?: FloatArray | undefined;
   /**
    * [T] constants that multiply a token's term of the mean, such as per-token advantages or importance weights; without
    * `sides` their signs are the tokens' sides. Not for geometricRatio.
    */
-  tokenWeights?: FloatArray;
+  tokenWeights?: FloatArray | undefined;
   /** [T] log-probs of the policy that sampled, for `klWeight: 'ratio'`. Omitted: on-policy, that ratio is 1. */
-  samplerLogProbs?: FloatArray;
+  samplerLogProbs?: FloatArray | undefined;
 }
 
 /** Options of {@link ratioScores}. */
 export interface RatioScoresOptions extends BackendOptions {
   /** Default `{ kind: 'ratio' }`. */
-  score?: RatioScore;
+  score?: RatioScore | undefined;
 }
 
 /** Result of {@link ratioScores}. */

@@ -37,7 +37,7 @@ export interface SequenceLogProbsInputs {
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
   cuSeqlens: Int32Array;
   /** [T]; 0 drops a token. */
-  mask?: Uint8Array;
+  mask?: Uint8Array | undefined;
 }
 
 /** Result of {@link sequenceLogProbs}. */
@@ -57,7 +57,7 @@ export interface SequenceLogProbsBackwardInputs {
   /** [N + 1] */
   cuSeqlens: Int32Array;
   /** [T] */
-  mask?: Uint8Array;
+  mask?: Uint8Array | undefined;
 }
 
 /** What the forward pass leaves. */
@@ -119,7 +119,7 @@ export interface GradientInto {
 /** Options of {@link sequenceLogProbsBackward} and {@link ratioScoresBackward}. */
 export interface LogProbGradientOptions extends BackendOptions {
   /** Default `'new'`; `{ out }` writes to a preallocated [T] array, which must share no memory with an input. */
-  gradient?: 'new' | GradientInto;
+  gradient?: 'new' | GradientInto | undefined;
 }
 
 /** The [T] array for a gradient of log-probs, apart from all `inputs`: for the kernel, and as the caller has it. */

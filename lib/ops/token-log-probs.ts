@@ -29,7 +29,7 @@ export interface TokenLogProbsInputs extends KeptVocabulary {
   /** [T] sampled token ids, `0 <= id < V`. */
   targets: Int32Array | BigInt64Array;
   /** [T]; 0 drops a token: its row is never read and its outputs are 0. */
-  mask?: Uint8Array;
+  mask?: Uint8Array | undefined;
 }
 
 /** What to do with rows that hold NaN or `+Infinity`, only `-Infinity`, or `-Infinity` at their target. */
@@ -38,11 +38,11 @@ export type NonFiniteRule = 'error' | 'skip';
 /** Options of {@link tokenLogProbs}. */
 export interface TokenLogProbsOptions extends BackendOptions {
   /** Sampling temperature, > 0: the logits are divided by it. Default 1. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** Also compute the entropy of every row, in the same read. Default false. */
-  entropy?: boolean;
+  entropy?: boolean | undefined;
   /** Default `'error'`: throw, naming the first such row. `'skip'` drops such tokens like a mask. */
-  onNonFinite?: NonFiniteRule;
+  onNonFinite?: NonFiniteRule | undefined;
 }
 
 /** Result of {@link tokenLogProbs}. Masked and skipped tokens hold 0. */
@@ -54,7 +54,7 @@ export interface TokenLogProbs {
   /** [T] entropy in nats; only when asked for. */
   entropy?: Float64Array;
   /** [T] the mask for the next levels: the given one, without skipped tokens. */
-  mask?: Uint8Array;
+  mask?: Uint8Array | undefined;
   /** Tokens dropped by `onNonFinite: 'skip'`. */
   nonFiniteTokens: number;
 }
@@ -70,19 +70,19 @@ export interface TokenLogProbsBackwardInputs<L extends Logits = Logits> extends 
   /** [T] dL/dlogProbs. Rows where it is 0 get a zero gradient without being read. */
   gradLogProbs: FloatArray;
   /** [T] from the forward pass; needed with `gradEntropy`. */
-  entropy?: FloatArray;
+  entropy?: FloatArray | undefined;
   /** [T] dL/dentropy. */
-  gradEntropy?: FloatArray;
+  gradEntropy?: FloatArray | undefined;
   /** [T]; 0 gives a zero row. */
-  mask?: Uint8Array;
+  mask?: Uint8Array | undefined;
 }
 
 /** Options of {@link tokenLogProbsBackward}. */
 export interface TokenLogProbsBackwardOptions<L extends Logits = Logits> extends BackendOptions {
   /** As in the forward pass. Default 1. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** Default `'new'`; `'in-place'` overwrites the logits; `{ out }` writes there, and must share no memory with another input. */
-  gradient?: 'new' | 'in-place' | { out: L };
+  gradient?: 'new' | 'in-place' | { out: L } | undefined;
 }
 
 /** Rows with the mask of a forward pass, which may have dropped more of them. */

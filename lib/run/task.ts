@@ -83,19 +83,19 @@ export interface BackendOptions {
    * Forces a backend. By default the data decides: logits in a `DeviceTensor` run on their device, host arrays on the
    * best of cpu and reference (or `RLVR_BACKEND`). `'cuda'` on host arrays copies them to the first device and back.
    */
-  backend?: BackendName;
+  backend?: BackendName | undefined;
 }
 
 /** Options of the async functions. */
 export interface AsyncOptions extends BackendOptions {
   /** Aborting rejects with `ERR_ABORTED`; arrays being written (a gradient in place) are then in an unspecified state. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /**
    * Copy every input in host memory before the call returns its promise: whatever is done to the arrays after that (written
    * to, transferred, shrunk) does not matter. Costs the memory and, on the calling thread, the time of one copy of every
    * input. A gradient in place or in `out` is written there at the end. Default false: inputs must stay as they are until the promise is settled.
    */
-  copyInputs?: boolean;
+  copyInputs?: boolean | undefined;
 }
 
 /** Names of the options that every blocking function has, and every asynchronous one. */

@@ -1,5 +1,6 @@
 // What the compiler knows of results: `npm run typecheck` and results.test.ts compile this file; nothing runs it.
 import {
+  type AnyLossOptions,
   conspo,
   conspoSync,
   type DrGrpoOptions,
@@ -11,8 +12,11 @@ import {
   grpo,
   grpoSync,
   type HostTensor,
+  type LossName,
   linearLogProbsBackward,
   linearLogProbsBackwardSync,
+  losses,
+  lossesSync,
   type Metrics,
   tokenLogProbs,
   tokenLogProbsBackward,
@@ -101,12 +105,29 @@ drGrpo(fromArray, { aggregation: 'constant-length' });
 // @ts-expect-error options in a variable too
 const _options: DrGrpoOptions = { klCoef: 0.1 };
 
+// A loss by its name: one signature for all.
+declare const anyName: LossName;
+expectType<Float32Array>()((await losses[anyName](fromArray, { tau: 0.2, maxLength: 8 })).gradLogits, true);
+expectType<Float32Array | Float64Array>()(lossesSync[anyName](fromLogProbs).gradLogProbs, true);
+expectType<Float32Array>()(lossesSync.drGrpo(fromArray, { gradient: 'in-place' }).gradLogits, true);
+const shared: AnyLossOptions = { klCoef: 0.1, tau: null, score: 'ratio', form: 'advantage', divergence: 'kl' };
+losses[anyName]({ ...fromArray, refLogProbs: f64 }, { ...shared, signal: AbortSignal.timeout(1000) });
+// @ts-expect-error no such loss
+losses.ppo(fromArray);
+// @ts-expect-error no loss has such an option
+losses[anyName](fromArray, { epsilon: 0.2 });
+// @ts-expect-error a number
+losses[anyName](fromArray, { epsilonHigh: '0.2' });
+// @ts-expect-error rewards are missing
+losses[anyName]({ logProbs: f64, cuSeqlens: targets });
+
 // Nothing is `any`.
 type Conspo = typeof array;
 type Grpo = Awaited<ReturnType<typeof grpo<typeof fromLogProbs, 'new'>>>;
 expectTrue<Equal<AnyIn<Conspo>, never>>();
 expectTrue<Equal<AnyIn<Grpo>, never>>();
 expectTrue<Equal<AnyIn<Metrics>, never>>();
+expectTrue<Equal<AnyIn<AnyLossOptions>, never>>();
 expectTrue<Equal<AnyIn<GroupInfoNCE>, never>>();
 expectTrue<Equal<AnyIn<Forward<typeof fromArray>>, never>>();
 expectTrue<Equal<AnyIn<Awaited<ReturnType<typeof tokenLogProbs>>>, never>>();

@@ -1,4 +1,4 @@
-// Compiles results.test-d.ts, and shows that it can fail.
+// Compiles results.test-d.ts, and shows that it can fail; and exact.test-d.ts, with the flag that it is for.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
@@ -18,11 +18,12 @@ const [asItIs, wrong, unused] = complaints([
 ]);
 
 /** The compiler's complaints about each of these files, if it stood beside this one. */
-function complaints(texts: readonly string[]): string[][] {
+function complaints(texts: readonly string[], more: ts.CompilerOptions = {}): string[][] {
   const virtual = new Map(texts.map((content, i) => [`${root}test/types/results-${i}.ts`, content]));
   const { config } = ts.readConfigFile(`${root}/tsconfig.json`, ts.sys.readFile);
   const files = [...virtual.keys()];
-  const { options } = ts.parseJsonConfigFileContent({ ...config, include: [], files }, ts.sys, root);
+  const parsed = ts.parseJsonConfigFileContent({ ...config, include: [], files }, ts.sys, root);
+  const options = { ...parsed.options, ...more };
   const host = ts.createCompilerHost(options);
   const { readFile, fileExists } = host;
   host.readFile = (name) => virtual.get(name) ?? readFile(name);
@@ -41,6 +42,11 @@ function complaints(texts: readonly string[]): string[][] {
 
 test('the types of results', () => {
   expect(asItIs).toEqual([]);
+});
+
+test('what is left out may be undefined under exactOptionalPropertyTypes', () => {
+  const exact = readFileSync(new URL('./exact.test-d.ts', import.meta.url), 'utf8');
+  expect(complaints([exact], { exactOptionalPropertyTypes: true })).toEqual([[]]);
 });
 
 test('a wrong expectation does not compile', () => {
