@@ -57,6 +57,7 @@ export { type SapoOptions, type SapoParameters, sapo, sapoSync } from './losses/
 export { type VespoOptions, type VespoParameters, vespo, vespoSync } from './losses/vespo.js';
 export type { Matrix, MatrixGradientOption } from './matrices.js';
 export type { Denominators } from './micro-batches/denominator.js';
+export { type MeasuredPart, mergeMetrics } from './micro-batches/merge-metrics.js';
 export {
   type CuttableBatch,
   type MicroBatch,
