@@ -31,7 +31,7 @@ export { type ConspoOptions, conspo, conspoSync } from './losses/conspo.js';
 export { type DapoOptions, dapo, dapoSync } from './losses/dapo.js';
 export { type DiscoLossParameters, type DiscoOptions, disco, discoSync } from './losses/disco.js';
 export { type DppoOptions, type DppoParameters, dppo, dppoSync } from './losses/dppo.js';
-export { type DrGrpoOptions, drGrpo, drGrpoSync } from './losses/dr-grpo.js';
+export { type DrGrpoLength, type DrGrpoOptions, drGrpo, drGrpoSync } from './losses/dr-grpo.js';
 export { type GmpoOptions, gmpo, gmpoSync } from './losses/gmpo.js';
 export { type GrpoOptions, type GrpoParameters, grpo, grpoSync } from './losses/grpo.js';
 export { type GspoOptions, gspo, gspoSync } from './losses/gspo.js';

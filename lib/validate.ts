@@ -130,6 +130,56 @@ export function* maskedFinite(
   throw badArgument('ERR_NONFINITE', name, 'finite values at unmasked tokens', `${array[t]} at index ${t}`);
 }
 
+/** Logits of up to 32 that were rounded to 16 bits after their logsumexp was taken put a log-prob up to 0.0625 above 0. */
+const MOST_ROUNDING = 0.1;
+
+const LOG_PROBS = 'log-probs, which are at most 0 (were probabilities or logits given?)';
+
+/** Refuses log-probs of the current policy that are above 0 at unmasked tokens by more than any rounding. */
+export function* notAboveZero(
+  name: string,
+  logProbs: Float64Array,
+  mask: Uint8Array | undefined,
+): Sliced<Float64Array> {
+  let first = -1;
+  const work = (begin: number, end: number) => {
+    for (let t = begin; t < end && first === -1; t++) {
+      if (logProbs[t] > MOST_ROUNDING && logProbs[t] !== Infinity && mask?.[t] !== 0) first = t;
+    }
+  };
+  if (!atOnceIfShort(logProbs.length, work)) yield* slices(logProbs.length, work);
+  if (first === -1) return logProbs;
+  throw badArgument('ERR_RANGE', name, LOG_PROBS, `${logProbs[first]} at index ${first}`);
+}
+
+/**
+ * Refuses constants that are not log-probs as a whole, as probabilities and logits are not: one is above 0, and fewer than a quarter are
+ * below. Single ones above 0 pass: the golden cases have noise on log-probs of 0, and a ratio to one is as good as any.
+ */
+export function* plausibleLogProbs(
+  name: string,
+  logProbs: Float64Array,
+  mask: Uint8Array | undefined,
+): Sliced<Float64Array> {
+  let [tokens, below, most] = [0, 0, -1]; // most: an index
+  const work = (begin: number, end: number) => {
+    for (let t = begin; t < end; t++) {
+      if (mask?.[t] === 0) continue;
+      tokens++;
+      if (logProbs[t] < 0) below++;
+      else if (most === -1 || logProbs[t] > logProbs[most]) most = t;
+    }
+  };
+  if (!atOnceIfShort(logProbs.length, work)) yield* slices(logProbs.length, work);
+  if (most === -1 || !(logProbs[most] > MOST_ROUNDING) || below >= tokens / 4) return logProbs;
+  throw badArgument(
+    'ERR_RANGE',
+    name,
+    LOG_PROBS,
+    `${logProbs[most]} at index ${most}, and ${below} of ${tokens} below 0`,
+  );
+}
+
 /**
  * Offsets that start at 0 and do not decrease, ending at `total` where that is known. A copy: the caller may change
  * theirs while an op runs.

@@ -6,14 +6,16 @@
 //   node scripts/test-asan.mjs --cuda-emulated [vitest arguments]
 //   node scripts/test-asan.mjs --ptx [vitest arguments]
 //
-// The third form runs the CUDA kernels, compiled as C++ against native/emulation: first the emulation's own tests,
-// then the tests of ops, losses and device tensors, twice: with the threads of a block in two orders, and with streams
-// that do their work at once or only when somebody waits for it. Then, as the last form alone, some of them on the PTX
-// that nvcc makes of the kernels, translated to C++ (test/native/ptx), where there is an nvcc. Some of the tests run
-// dist: `npm run build:ts` first.
+// One addon serves all of them: with the CUDA kernels compiled as C++ against native/emulation, which the first two forms
+// leave without a device, and, where there is an nvcc, with the PTX that it makes of them, translated to C++
+// (test/native/ptx). The third form runs the kernels: first the emulation's own tests, then the tests of ops, losses and
+// device tensors, twice: with the threads of a block in two orders, and with streams that do their work at once or only
+// when somebody waits for it. Then, as the last form alone, some of them on the PTX. Some of the tests run dist:
+// `npm run build:ts` first.
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onPath } from '../install/toolchain.mjs';
@@ -24,7 +26,7 @@ const onlyPtx = given[0] === '--ptx';
 const emulated = onlyPtx || given[0] === '--cuda-emulated';
 if (emulated) given.shift();
 const hasNvcc = onPath('nvcc');
-const product = join(root, emulated ? 'build-asan-cuda' : 'build-asan');
+const product = join(root, 'build-asan');
 
 /** @param {string} name a library of the compiler, which knows where its own are */
 function runtime(name) {
@@ -59,18 +61,24 @@ function runTests(tests, env) {
 }
 
 const SANITIZERS = {
-  // Node keeps memory until it exits, and leaks cannot be told from that; everything else stops at the first report.
-  ASAN_OPTIONS:
-    'detect_leaks=0:halt_on_error=1:abort_on_error=1:detect_stack_use_after_return=1:allocator_may_return_null=1',
+  // Node keeps memory until it exits, and leaks cannot be told from that; everything else stops at the first report. Node
+  // allocates from ever new places: to keep 30 frames of each takes a fifth of a run.
+  ASAN_OPTIONS: [
+    'detect_leaks=0',
+    'halt_on_error=1',
+    'abort_on_error=1',
+    'detect_stack_use_after_return=1',
+    'allocator_may_return_null=1',
+    'malloc_context_size=8',
+  ].join(':'),
   UBSAN_OPTIONS: 'halt_on_error=1:abort_on_error=1:print_stacktrace=1',
 };
+const NO_DEVICE = { RLVR_EMULATION_DEVICES: '0' };
 /** The reference runs nothing in the addon. */
-const CPU_ONLY = { TEST_BACKENDS: 'cpu', REQUIRE_BACKENDS: 'cpu' };
+const CPU_ONLY = { ...NO_DEVICE, TEST_BACKENDS: 'cpu', REQUIRE_BACKENDS: 'cpu' };
 const CUDA_ONLY = { TEST_BACKENDS: 'cuda', REQUIRE_BACKENDS: 'cuda' };
 /** What runs in the addon. */
 const NATIVE_SUBJECTS = ['--subject', 'api', '--subject', 'addon'];
-const build = ['install/build-addon.mjs', '--sanitize', 'address,undefined', '--product', product];
-
 const OPS = [
   'token-log-probs',
   'sampling-replay',
@@ -84,16 +92,26 @@ const OPS = [
 /** @param {readonly string[]} names @returns {string[]} */
 const testFiles = (names) => ['--project', 'default', ...names.map((name) => `test/${name}.test.ts`)];
 
-function buildEmulated() {
-  const native = join(product, 'native');
-  const options = ['-DRLVR_SANITIZE=address,undefined', '-DRLVR_CUDA=EMULATED', '-DRLVR_NATIVE_TESTS=ON'];
-  const tests = ['cuda_emulation_test', 'cuda_ptx_test'];
-  must('cmake', ['-S', root, '-B', native, ...options]);
-  must('cmake', ['--build', native, '--parallel', '2', '--target', ...tests]);
-  for (const test of tests) must(join(native, 'test', 'native', test), []);
-  node([...build, '--cuda', 'EMULATED', ...(hasNvcc ? ['--ptx'] : []), '--work', join(product, 'cmake')]);
+const work = join(product, 'cmake');
+
+function build() {
+  const sanitizers = ['--sanitize', 'address,undefined', '--cuda', 'EMULATED', ...(hasNvcc ? ['--ptx'] : [])];
+  node(['install/build-addon.mjs', ...sanitizers, '--product', product, '--work', work]);
 }
 
+/** In the addon's folder, for the objects that they share. */
+function testEmulation() {
+  const tests = ['cuda_emulation_test', 'cuda_ptx_test'];
+  must('cmake', ['-S', root, '-B', work, '-DRLVR_NATIVE_TESTS=ON']);
+  must('cmake', ['--build', work, '--parallel', String(availableParallelism()), '--target', ...tests]);
+  for (const test of tests) must(join(work, 'test', 'native', test), []);
+}
+
+/**
+ * Each kernel runs in both orders, by the tests of ops; what is built of them, in one. Frames that a function has left are
+ * watched once in each kernel and in the code around them: with them each thread of a block has hundreds of KiB that the
+ * processor's caches do not hold, and a run takes three to five times as long.
+ */
 function runEmulated() {
   const losses = [
     'conspo',
@@ -109,11 +127,7 @@ function runEmulated() {
     'copy-inputs',
     'partial-batches',
   ];
-  const others = [
-    'degenerate-arguments',
-    'degenerate-combinations',
-    'empty-arrays',
-    'overflow',
+  const devices = [
     'cuda-backend',
     'device-tensor',
     'device-contexts',
@@ -125,30 +139,37 @@ function runEmulated() {
     'device-errors',
     'device-queue',
     'device-out-of-memory',
-    'row-pieces',
-  ];
-  const slow = [
-    'device-losses',
     'device-workers',
+  ];
+  const others = [
+    'degenerate-arguments',
+    'degenerate-combinations',
+    'empty-arrays',
+    'overflow',
+    'row-pieces',
+    'device-losses',
     'cli/bench-cuda',
     'linear-log-probs',
     'hidden-losses',
     'device-linear',
   ];
-  // The ops run in both orders, and with them each kernel; what is built of them, in one.
-  for (const [order, late, more] of /** @type {const} */ ([
-    ['forward', '0', losses],
-    ['reverse', '1', [...others, ...slow]],
-  ])) {
-    const emulation = { RLVR_EMULATION_ORDER: order, RLVR_EMULATION_ASYNC: late, RLVR_EMULATION_DEVICES: '2' };
-    const env = { ...CUDA_ONLY, ...emulation };
-    runTests(given.length > 0 ? given : testFiles([...OPS, 'one-pass', ...more]), env);
-    // The whole file takes minutes under sanitizers; its golden cases run each named loss.
-    if (given.length === 0) runTests([...testFiles(['policy-losses']), '-t', 'golden cases'], env);
+  const golden = [...testFiles(['policy-losses']), '-t', 'golden cases']; // the whole file takes minutes
+  const forward = { ...CUDA_ONLY, RLVR_EMULATION_DEVICES: '2', RLVR_EMULATION_ORDER: 'forward' };
+  const reverse = { ...forward, RLVR_EMULATION_ORDER: 'reverse', RLVR_EMULATION_ASYNC: '1' };
+  if (given.length > 0) {
+    for (const env of [forward, reverse]) runTests(given, env);
+    return;
   }
+  const quick = { ASAN_OPTIONS: `${SANITIZERS.ASAN_OPTIONS}:detect_stack_use_after_return=0` };
+  runTests(testFiles(OPS), forward);
+  runTests(golden, forward);
+  runTests(testFiles(['one-pass', ...losses]), { ...forward, ...quick });
+  runTests(testFiles(devices), reverse);
+  runTests(testFiles([...OPS, 'one-pass', ...others]), { ...reverse, ...quick });
+  runTests(golden, { ...reverse, ...quick });
   // Ten thousand forgotten tensors, by the emulated allocator.
   const leaks = { ...CUDA_ONLY, RLVR_EMULATION_ASYNC: '1' };
-  if (given.length === 0) runTests(['--project', 'alone', 'test/boundary/device-garbage.test.ts'], leaks);
+  runTests(['--project', 'alone', 'test/boundary/device-garbage.test.ts'], leaks);
 }
 
 /** The kernels as nvcc compiles them: the token level, and what else is quick. */
@@ -170,12 +191,14 @@ function runPtx() {
   if (given.length === 0) runTests([...testFiles(['policy-losses']), '-t', 'golden cases'], env);
 }
 
+build();
 if (emulated) {
-  buildEmulated();
-  if (!onlyPtx) runEmulated();
+  if (!onlyPtx) {
+    testEmulation();
+    runEmulated();
+  }
   runPtx();
 } else {
-  node([...build, '--cuda', 'OFF', '--work', join(product, 'cmake')]);
   // The command line runs nothing in the addon that the ops do not; sanitizers change memory and time use.
   const boundary = ['abort', 'addon', 'arrays', 'determinism', 'taken-away', 'threads', 'workers'].map(
     (name) => `test/boundary/${name}.test.ts`,
@@ -195,6 +218,6 @@ if (emulated) {
   const top = readdirSync(join(root, 'test')).filter((name) => name.endsWith('.test.ts'));
   const native = top.filter((name) => !withoutAddon.includes(name.replace('.test.ts', '')));
   const all = [...native.map((name) => `test/${name}`), ...boundary];
-  if (given[0] === '--fuzz') sanitized(['dist/cli/dev/fuzz.js', ...NATIVE_SUBJECTS, ...given.slice(1)], {});
+  if (given[0] === '--fuzz') sanitized(['dist/cli/dev/fuzz.js', ...NATIVE_SUBJECTS, ...given.slice(1)], NO_DEVICE);
   else runTests(given.length > 0 ? given : all, CPU_ONLY);
 }

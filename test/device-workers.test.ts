@@ -10,10 +10,10 @@ const source = \`
   const { createHash } = require('node:crypto');
   const loaded = Promise.all([import(${builtFile('./index.js')}), import(${builtFile('./cuda/index.js')})]);
   const batch = {
-    targets: new Int32Array(32).fill(3), cuSeqlens: Int32Array.of(0, 8, 16, 24, 32), cuGroups: Int32Array.of(0, 4),
+    targets: new Int32Array(8).fill(3), cuSeqlens: Int32Array.of(0, 2, 4, 6, 8), cuGroups: Int32Array.of(0, 4),
     rewards: Float32Array.of(1, 0, 0, 1),
   };
-  const host = { data: Float32Array.from({ length: 32 * 500 }, (_, i) => (i * 2654435761 >>> 20) / 800), shape: [32, 500] };
+  const host = { data: Float32Array.from({ length: 8 * 500 }, (_, i) => (i * 2654435761 >>> 20) / 800), shape: [8, 500] };
   async function job(index = 0, rounds = 2) {
     const [rlvr, { openDevice }] = await loaded;
     const device = openDevice(index);

@@ -113,10 +113,10 @@ describeBackends('disco', (backend) => {
 
     test('far off-policy tokens are clamped and get no gradient', () => {
       const batch = fromLogProbs(movedBatch(10));
-      const { logProbs, mask } = batch;
-      const oldLogProbs = logProbs.map((l, t) => l + (t % 2 ? 100 : 1));
+      const { logProbs: oldLogProbs, mask } = batch;
+      const logProbs = oldLogProbs.map((old, t) => old - (t % 2 ? 100 : 1));
       const { loss, gradLogProbs } = discoSync(
-        { ...batch, oldLogProbs, rewards: batch.rewards.map(() => 1) },
+        { ...batch, logProbs, oldLogProbs, rewards: batch.rewards.map(() => 1) },
         { klConstraint: { beta: 2, delta: 0 }, backend },
       );
       const counted = Array.from(mask).flatMap((m, t) => (m ? [t % 2 ? 20 : 1] : []));

@@ -140,11 +140,13 @@ describeBackends('out in the memory of an input is refused', (backend) => {
     });
   });
 
-  test.each(SUBJECTS.map((subject) => [subject.name, subject] as const))(
+  test.each(SUBJECTS.map((subject, number) => [subject.name, subject, number] as const))(
     'but not right beside it: %s',
-    (_name, subject) => {
+    (_name, subject, number) => {
       const expected = subject.runSync(subject.inputs, { backend }) as object;
-      for (const name of arraysOf(subject)) {
+      // The emulation is slow: there, each array with a quarter of the losses.
+      const isSlow = backend === 'cuda' && subject.name.endsWith('of logits');
+      for (const name of arraysOf(subject).filter((_, i) => !isSlow || (i + number) % 4 === 0)) {
         const beside = START + Math.ceil(subject.out.byteLength / 8) * 8;
         const { inputs, out } = placed(subject, name, MEMORY[0][1], beside);
         const result = subject.runSync(inputs, { backend, gradient: { out } }) as Fields;

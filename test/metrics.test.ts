@@ -167,10 +167,17 @@ describeBackends('metrics', (backend) => {
       expect(moved.metrics.positiveScoreMean).not.toBe(result.metrics.positiveScoreMean);
     });
 
-    if (withRatios) {
-      test.each([4, 9, 11])('ratios %#', (seed) => {
-        const other = metricsBatch(seed);
-        expectMetrics(loss.runSync(other, { ...loss.options, backend }).metrics, expectedOfRatios(other));
+    test.each([4, 9, 11])('ratios %#', (seed) => {
+      const other = metricsBatch(seed);
+      expectMetrics(loss.runSync(other, { ...loss.options, backend }).metrics, expectedOfRatios(other));
+    });
+
+    if (!withRatios) {
+      test('ratios change nothing else', () => {
+        const { oldLogProbs: _old, ...without } = batch;
+        const { metrics, ...value } = loss.runSync(without as MetricsBatch, { ...loss.options, backend });
+        expect(result).toMatchObject(value);
+        expect(metrics).not.toHaveProperty('ratioMean');
       });
     }
 
@@ -191,11 +198,14 @@ describeBackends('metrics', (backend) => {
     }
 
     test('the metrics that belong, and no others', () => {
-      const own = [...ALWAYS, ...(withClip ? OF_CLIPS : []), ...(withRatios ? OF_RATIOS : [])];
+      const own = [...ALWAYS, ...(withClip ? OF_CLIPS : []), ...OF_RATIOS];
       const { rolloutLogProbs: _rollout, ...plain } = batch;
       const keys = (options: AnyOptions, b: object = plain) => keysOf(loss, b as MetricsBatch, options, backend);
       expect(keys({})).toEqual([...own].sort());
       expect(keys({}, batch)).toEqual([...own, ...OF_ROLLOUTS].sort());
+      const { oldLogProbs: _old, ...onPolicy } = plain;
+      const ofRatios: readonly string[] = withRatios ? [] : OF_RATIOS;
+      expect(keys({}, onPolicy)).toEqual(own.filter((name) => !ofRatios.includes(name)).sort());
       if (loss.over === 'advantages') expect(keys({ klCoef: 0.1 })).toEqual([...own, 'kl'].sort());
       const fromLogits = fullBatch(4) as unknown as MetricsBatch;
       expect(keys({ entropy: true }, fromLogits)).toEqual([...own, ...OF_ROLLOUTS, 'entropy'].sort());
@@ -300,12 +310,14 @@ describeBackends('metrics', (backend) => {
     expect(skipped.gradLogits).toEqual(masked.gradLogits);
   });
 
-  test('REINFORCE has no ratios', () => {
+  test('REINFORCE has ratios to old log-probs only', () => {
     const { runSync } = defineLoss({ score: 'logLikelihood', objective: advantageWeighted });
     const { rolloutLogProbs: _rollout, ...batch } = metricsBatch(4);
     const advantages = batch.logProbs.map((_, t) => t - 3);
-    for (const given of [batch, { ...batch, advantages }]) {
-      expect(Object.keys(runSync(given, { backend }).metrics).sort()).toEqual([...ALWAYS].sort());
+    const { oldLogProbs: _old, ...onPolicy } = batch;
+    for (const more of [{}, { advantages }]) {
+      expect(Object.keys(runSync({ ...onPolicy, ...more }, { backend }).metrics).sort()).toEqual([...ALWAYS].sort());
+      expectMetrics(runSync({ ...batch, ...more }, { backend }).metrics, expectedOfRatios(metricsBatch(4)));
     }
   });
 });

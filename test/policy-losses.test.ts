@@ -285,7 +285,10 @@ describeBackends('every loss', (backend) => {
     });
 
     test('drGrpo wants maxLength', () => {
+      // @ts-expect-error nor does it compile
       expect(() => drGrpoSync(batch, { backend })).toThrow(rlvrError('ERR_RANGE', 'maxLength'));
+      const { loss } = drGrpoSync(batch, { aggregation: 'token-mean', backend });
+      expect(loss).toBe(bnpoSync(batch, { advantage: { estimator: 'drGrpo' }, backend }).loss);
     });
 
     test('they can be overridden: each clipped-ratio loss is grpo with options', () => {

@@ -56,8 +56,9 @@ describeBackends('of what the ratio is', (backend) => {
 
     test('of sums that leave the range of exp: finite', () => {
       const batch = fromLogProbs(fullBatch(6, { groups: 4 }));
-      const oldLogProbs = batch.logProbs.map((l, t) => l + (t % 2 ? 19 : 15));
-      const result = runSync({ ...batch, oldLogProbs }, { ...options, backend });
+      const { logProbs: oldLogProbs } = batch;
+      const logProbs = oldLogProbs.map((old, t) => old - (t % 2 ? 19 : 15));
+      const result = runSync({ ...batch, logProbs, oldLogProbs }, { ...options, backend });
       expectFinite([result.loss, result.scores, result.gradLogProbs]);
     });
   });

@@ -12,9 +12,10 @@ const ofLogProbs = defineLoss({ score: 'logLikelihood', objective: realObjective
 
 /** One token in each sequence, whose log-ratio is its score. */
 function batchOf(scores: number[], rewards: number[], cuGroups = [0, scores.length]) {
+  const shift = Math.ceil(Math.max(0, ...scores)); // log-probs are at most 0
   return {
-    logProbs: Float64Array.from(scores),
-    oldLogProbs: new Float64Array(scores.length),
+    logProbs: Float64Array.from(scores, (score) => score - shift),
+    oldLogProbs: new Float64Array(scores.length).fill(-shift),
     cuSeqlens: Int32Array.from({ length: scores.length + 1 }, (_, i) => i),
     cuGroups: Int32Array.from(cuGroups),
     rewards: Float32Array.from(rewards),

@@ -10,7 +10,8 @@ from logits, or, where it returns the loss of each token, \`tokenLogProbs\`, the
 then \`tokenLogProbsBackward\`. Clip widths, \`beta\`, temperatures, masks, old and reference log-probs, and biases vary within a row: numbers stand as
 variables named like the option. The reference log-probs come from \`linearLogProbs\` where a test gives the reference layer; without a
 reference they are the policy's own. \`vllm_is_ratio\` is \`rolloutWeights\`, for vespo \`rolloutLogProbs\`. Liger counts a token of cispo as clipped only
-where the advantage is positive; that fraction is counted from the returned log-probs.`;
+where the advantage is positive; that fraction is counted from the returned log-probs. Of a sequence ratio with \`vllm_is_ratio\` per token its tests
+compare the loss only: [the gradients differ](losses.md#named-losses).`;
 
 const WORDS: Readonly<Record<string, string>> = {
   theirs: 'Liger differs',
@@ -21,7 +22,7 @@ const WORDS: Readonly<Record<string, string>> = {
 /** The section. */
 export function ligerSection(liger: LigerResult | undefined): string[] {
   if (liger === undefined) return [];
-  const parts = [...new Set(liger.rows.map(({ part }) => part))];
+  const parts = [...new Set(liger.rows.map(({ part }) => part))].sort().reverse(); // losses first
   return [
     `## Liger-Kernel ${escapeMarkdown(liger.versions['Liger-Kernel'] ?? '')}`.trimEnd(),
     `${LEAD} ${runText(liger)}.`,

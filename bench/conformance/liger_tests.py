@@ -82,6 +82,14 @@ class Plugin:
         self.left = set() if self.every else left_out(items)
         answer({"tests": len(items)})
 
+    def pytest_collectreport(self, report):
+        if report.failed:  # such as a package that Liger needs and that is not installed
+            print(report.longreprtext)
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:  # outside the test itself, whose end is an answer
+            print(report.longreprtext)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem):
         if pyfuncitem in self.left:

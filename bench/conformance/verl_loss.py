@@ -175,6 +175,7 @@ def main():
     answer({"verl": verl_version(job["verl"]), "PyTorch": torch.__version__})
     package = Package(job["server"])
     package.backends()  # throws where the package cannot run, which is no refusal
+    torch.manual_seed(0)  # of what clip_cov draws, so that a run can be repeated
     for setting in job["settings"]:
         compared = compare_advantages if "adv_estimator" in setting["config"] else compare_loss
         cases = [Case(seed, shape, setting) for seed, shape in enumerate(SHAPES)]

@@ -28,9 +28,12 @@ ${lossNames.map((name) => `  ${name.padEnd(nameWidth)}  ${LOSSES[name].summary}`
 FILE holds JSON Lines, one rollout a line, groups in any order:
   {"group": "q1", "reward": 1, "logprobs": [-0.1, -2.3], "mask": [1, 0],
    "old_logprobs": [...], "ref_logprobs": [...], "rollout_logprobs": [...],
+   "teacher_logprobs": [...], "token_weights": [...], "rollout_weights": [...],
    "advantage": 0.5}
-Optional: "mask"; and, on all lines or on none, the others of log-probs, and
-"advantage", which replaces the estimator's. Without old_logprobs every ratio is 1.
+Optional: "mask"; and, on all lines or on none, the others. Without old_logprobs
+every ratio is 1. "advantage" replaces the estimator's; both kinds of weights
+multiply the policy term of their tokens. Log-probs alone tell no entropies: what
+needs those (an entropy bonus or quantile) has no flag.
 
 Examples:
   rlvr-kernels loss rollouts.jsonl --tau 0.1 --margin 0.2

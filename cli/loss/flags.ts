@@ -9,8 +9,8 @@ interface Flag<T> {
   readonly argument: string;
   readonly description: string;
   readonly parse: (text: string) => T;
-  /** The flag, perhaps with one value, without which this one would change nothing. */
-  readonly needs?: readonly [flag: string, value?: string];
+  /** The flag, perhaps with one of some values, without which this one would change nothing. */
+  readonly needs?: readonly [flag: string, ...values: string[]];
 }
 
 type Needs = Flag<unknown>['needs'];
@@ -26,6 +26,19 @@ function word<const W extends string>(words: readonly W[], description: string, 
     return known;
   };
   return { argument: '<name>', description: `${words.join(', ')}: ${description}`, parse, needs };
+}
+
+/** Whose KL is bounded, and how it is estimated. */
+const REJECTIONS = [
+  ...(['token-k1', 'token-k3'] as const),
+  ...(['sequence-mean-k1', 'sequence-mean-k3', 'sequence-max-k1', 'sequence-max-k3'] as const),
+] as const;
+
+const WEIGHTED: Needs = ['rolloutCorrection', 'token', 'sequence'];
+const NOT_BY_SEQUENCE: Needs = ['rolloutCorrection', 'token', 'none'];
+
+function toggle(description: string, needs?: Needs): Flag<boolean> {
+  return { argument: '', description, parse: () => true, needs };
 }
 
 /** Those of one reward per rollout. */
@@ -59,12 +72,27 @@ export const flagTable = {
   klReference: word(['ref', 'old'], 'KL to ref_logprobs (default), or to old_logprobs', ['klCoef']),
   klMax: number("cap of a token's estimate (default none)", { above: 0 }, ['klCoef']),
   klWeight: word(['none', 'ratio'], 'multiply the estimates by ratios (default none)', ['klCoef']),
-  rolloutCorrection: word(['token', 'sequence'], 'weight by exp(old_logprobs - rollout_logprobs)'),
-  rolloutMode: word(['truncate', 'mask'], 'clamp these weights (default), or drop those outside', [
-    'rolloutCorrection',
-  ]),
-  rolloutMin: number('their lower bound (default 0)', { min: 0 }, ['rolloutCorrection']),
-  rolloutMax: number('their upper bound (default 2)', { min: 0 }, ['rolloutCorrection']),
+  distillation: number('weight of teacher_logprobs - logprobs as further advantages', { min: 0 }),
+  offPolicyMask: number('drop negative advantages of sequences that have moved by more nats', { min: 0 }),
+  clipCov: number('share of tokens to drop, drawn from those of large covariance', { min: 0, max: 1 }),
+  clipCovLow: number('lower bound of their covariance (default 1)', {}, ['clipCov']),
+  clipCovHigh: number('upper bound of it (default 5)', {}, ['clipCov']),
+  clipCovSeed: number('which are drawn (default 0)', { min: 0, max: 2 ** 32 - 1, integer: true }, ['clipCov']),
+  klCov: number('share of tokens, of the largest covariances, with a KL penalty', { min: 0, max: 1 }),
+  klCovCoef: number('weight of that penalty (default 1)', { min: 0 }, ['klCov']),
+  rolloutCorrection: word(
+    ['token', 'sequence', 'none'],
+    'weight by exp(old_logprobs - rollout_logprobs), or only drop and reject as below',
+  ),
+  rolloutMode: word(['truncate', 'mask'], 'clamp these weights (default), or drop those outside', WEIGHTED),
+  rolloutMin: number('their lower bound (default 0)', { min: 0 }, WEIGHTED),
+  rolloutMax: number('their upper bound (default 2)', { min: 0 }, WEIGHTED),
+  rolloutNormalize: toggle('divide them by their mean', WEIGHTED),
+  rolloutSequenceMin: number('drop sequences with a weight below this', { min: 0 }, NOT_BY_SEQUENCE),
+  rolloutSequenceMax: number('drop sequences with a weight above this', { min: 0 }, NOT_BY_SEQUENCE),
+  rolloutReject: word(REJECTIONS, 'mask those whose KL from rollout_logprobs is outside bounds', ['rolloutCorrection']),
+  rolloutRejectMin: number('lower bound of this KL, in nats', {}, ['rolloutReject']),
+  rolloutRejectMax: number('upper bound of this KL, in nats', {}, ['rolloutReject']),
   epsilonLow: number('lower clip of the ratio (dppo: bound of the move down)', { min: 0 }),
   epsilonHigh: number('upper clip of the ratio (dppo: bound of the move up)', { min: 0 }),
   dualClip: number('cap of the ratio where advantages are negative (default none)', { min: 1 }),
@@ -90,11 +118,7 @@ export const flagTable = {
   } satisfies Flag<number | 'none'>,
   margin: number('taken off the positive scores (default 0)'),
   score: word(['logLikelihood', 'ratio'], 'what is contrasted (default logLikelihood)'),
-  klConstraint: {
-    argument: '',
-    description: 'add beta/2 max(KL - delta, 0)^2, with KL that to old_logprobs',
-    parse: () => true,
-  } satisfies Flag<boolean>,
+  klConstraint: toggle('add beta/2 max(KL - delta, 0)^2, with KL that to old_logprobs'),
   klBeta: number('beta of the constraint (default 1000)', { min: 0 }, ['klConstraint']),
   klDelta: number('delta of the constraint (default 1e-4)', { min: 0 }, ['klConstraint']),
 };
@@ -115,37 +139,53 @@ export function spell(name: string): string {
   return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
+const option = <V, O>(value: V | undefined, of: (value: V) => O) => (value === undefined ? undefined : of(value));
+
 /** The flags as the library's losses take them. */
-export function libraryOptions({
-  advantage,
-  ddof,
-  advantageEps,
-  advantageScale,
+export function libraryOptions(flags: LossFlags) {
+  const { advantage, ddof, advantageEps, advantageScale, tau, klConstraint, klBeta, klDelta, ...more } = flags;
+  const { distillation, offPolicyMask, clipCov, clipCovLow, clipCovHigh, clipCovSeed, klCov, klCovCoef, ...rest } =
+    more;
+  const { rolloutCorrection, others } = rolloutOptions(rest);
+  return {
+    ...others,
+    rolloutCorrection,
+    tau: tau === 'none' ? null : tau,
+    advantage: option(advantage, (estimator) => ({
+      ...{ estimator, ddof: ddof as 0 | 1 | undefined, eps: advantageEps, scale: advantageScale },
+    })),
+    distillation: option(distillation, (coef) => ({ coef })),
+    offPolicyMask: option(offPolicyMask, (delta) => ({ delta })),
+    clipCov: option(clipCov, (ratio) => ({ ratio, low: clipCovLow, high: clipCovHigh, seed: clipCovSeed })),
+    klCov: option(klCov, (ratio) => ({ ratio, coef: klCovCoef })),
+    klConstraint: klConstraint && { beta: klBeta, delta: klDelta },
+  };
+}
+
+/** The correction that the flags say, and the flags that say nothing of it. */
+function rolloutOptions<F extends LossFlags>({
   rolloutCorrection,
   rolloutMode,
   rolloutMin,
   rolloutMax,
-  klConstraint,
-  klBeta,
-  klDelta,
-  tau,
+  rolloutNormalize,
+  rolloutSequenceMin,
+  rolloutSequenceMax,
+  rolloutReject,
+  rolloutRejectMin,
+  rolloutRejectMax,
   ...others
-}: LossFlags) {
-  return {
-    ...others,
-    tau: tau === 'none' ? null : tau,
-    advantage: advantage && {
-      estimator: advantage,
-      ddof: ddof as 0 | 1 | undefined,
-      eps: advantageEps,
-      scale: advantageScale,
-    },
-    rolloutCorrection: rolloutCorrection && {
-      level: rolloutCorrection,
-      mode: rolloutMode,
-      min: rolloutMin,
-      max: rolloutMax,
-    },
-    klConstraint: klConstraint && { beta: klBeta, delta: klDelta },
-  };
+}: F) {
+  const masks = rolloutSequenceMin !== undefined || rolloutSequenceMax !== undefined;
+  const correction = option(rolloutCorrection, (level) => ({
+    ...{ level, mode: rolloutMode, min: rolloutMin, max: rolloutMax, normalize: rolloutNormalize },
+    sequenceMask: masks ? { min: rolloutSequenceMin, max: rolloutSequenceMax } : undefined,
+    reject: option(rolloutReject, (words) => ({ ...partsOf(words), min: rolloutRejectMin, max: rolloutRejectMax })),
+  }));
+  return { rolloutCorrection: correction, others };
+}
+
+function partsOf(rejection: (typeof REJECTIONS)[number]) {
+  const [, level, by] = /^(.*)-(k[13])$/.exec(rejection)!;
+  return { by, level };
 }

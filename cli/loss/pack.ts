@@ -9,6 +9,9 @@ export interface PackedRollouts {
     readonly oldLogProbs?: Float64Array; // [T]
     readonly refLogProbs?: Float64Array; // [T]
     readonly rolloutLogProbs?: Float64Array; // [T]
+    readonly teacherLogProbs?: Float64Array; // [T]
+    readonly tokenWeights?: Float64Array; // [T]
+    readonly rolloutWeights?: Float64Array; // [T]
     readonly mask?: Uint8Array; // [T]
     readonly cuSeqlens: Int32Array; // [N + 1]
     readonly cuGroups: Int32Array; // [G + 1]
@@ -40,6 +43,9 @@ export function packRollouts(rollouts: readonly Rollout[]): PackedRollouts {
       oldLogProbs: concatenate(({ oldLogProbs }) => oldLogProbs),
       refLogProbs: concatenate(({ refLogProbs }) => refLogProbs),
       rolloutLogProbs: concatenate(({ rolloutLogProbs }) => rolloutLogProbs),
+      teacherLogProbs: concatenate(({ teacherLogProbs }) => teacherLogProbs),
+      tokenWeights: concatenate(({ tokenWeights }) => tokenWeights),
+      rolloutWeights: concatenate(({ rolloutWeights }) => rolloutWeights),
       mask: packMask(rollouts, cuSeqlens),
       cuSeqlens,
       ...fromDense(names),

@@ -23,7 +23,10 @@ export const lossNames = LOSS_NAMES;
 const isParameter = (flag: FlagName) => lossNames.some((name) => flag in LOSSES[name].parameters);
 
 /** A flag that is no parameter itself is a part of the one that it needs. */
-const parameterOf = (flag: FlagName): string => (isParameter(flag) ? flag : (flagOf(flag).needs?.[0] ?? flag));
+function parameterOf(flag: FlagName): string {
+  const needed = flagOf(flag).needs?.[0];
+  return isParameter(flag) || needed === undefined ? flag : parameterOf(needed as FlagName);
+}
 
 /** The flags of a loss. Any other one is wrong usage, not silence. */
 export function flagsOf(name: LossName): readonly FlagName[] {
@@ -59,9 +62,9 @@ export function completeFlags(name: LossName, given: LossFlags): LossFlags {
   const flags = given.form === 'discriminative' ? given : { ...defaultsOf(name), ...given }; // that form has no advantages
   for (const flag of Object.keys(given) as FlagName[]) {
     if (!flagsOf(name).includes(flag)) throw misplaced(flag, `a loss that has it, got --loss ${name}`);
-    const [needed, value] = flagOf(flag).needs ?? [];
-    if (needed !== undefined && !(value === undefined ? needed in flags : flags[needed as FlagName] === value)) {
-      throw misplaced(flag, [spell(needed), value].join(' ').trim());
+    const [needed, ...values] = flagOf(flag).needs ?? [];
+    if (needed !== undefined && !hasOneOf(flags, needed as FlagName, values)) {
+      throw misplaced(flag, [spell(needed), values.join(' or ')].join(' ').trim());
     }
     if (given.form === 'discriminative' && additions.includes(parameterOf(flag)))
       throw misplaced(flag, '--form advantage');
@@ -69,7 +72,16 @@ export function completeFlags(name: LossName, given: LossFlags): LossFlags {
   if (flags.aggregation === 'constant-length' && flags.maxLength === undefined) {
     throw new UsageError('--max-length: expected with --aggregation constant-length, got nothing');
   }
+  if (flags.rolloutReject && flags.rolloutRejectMin === undefined && flags.rolloutRejectMax === undefined) {
+    const expected = 'expected with --rollout-reject-min or --rollout-reject-max, got neither';
+    throw new UsageError(`--rollout-reject: ${expected}`);
+  }
   return flags;
+}
+
+/** Whether a flag is there, and if there are values, has one of them. */
+function hasOneOf(flags: LossFlags, name: FlagName, values: readonly string[]): boolean {
+  return values.length === 0 ? name in flags : values.includes(`${flags[name]}`);
 }
 
 function misplaced(flag: FlagName, where: string): UsageError {
@@ -82,7 +94,11 @@ export function requireInputs(given: LossFlags, batch: PackedRollouts['batch']):
   const lacks = (flag: FlagName, key: string) =>
     new UsageError(`${spell(flag)}: expected "${key}" on every line, got lines without`);
   if (given.klCoef && given.klReference !== 'old' && !batch.refLogProbs) throw lacks('klCoef', 'ref_logprobs');
+  if (given.rolloutCorrection && batch.rolloutWeights)
+    throw misplaced('rolloutCorrection', 'lines that have no "rollout_weights"');
   if (given.rolloutCorrection && !batch.rolloutLogProbs) throw lacks('rolloutCorrection', 'rollout_logprobs');
+  if (given.rolloutReject && !batch.oldLogProbs) throw lacks('rolloutReject', 'old_logprobs');
+  if (given.distillation !== undefined && !batch.teacherLogProbs) throw lacks('distillation', 'teacher_logprobs');
   const estimating = (['advantage', 'ddof', 'advantageEps', 'advantageScale'] as const).find(
     (flag) => given[flag] !== undefined,
   );

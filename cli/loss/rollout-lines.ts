@@ -11,6 +11,9 @@ export interface Rollout {
   readonly oldLogProbs: Float64Array | undefined; // [n]
   readonly refLogProbs: Float64Array | undefined; // [n]
   readonly rolloutLogProbs: Float64Array | undefined; // [n]
+  readonly teacherLogProbs: Float64Array | undefined; // [n]
+  readonly tokenWeights: Float64Array | undefined; // [n]
+  readonly rolloutWeights: Float64Array | undefined; // [n]
   /** In place of an estimator's. */
   readonly advantage: number | undefined;
   readonly mask: Uint8Array | undefined; // [n]
@@ -29,6 +32,9 @@ const sharedKeys = {
   oldLogProbs: 'old_logprobs',
   refLogProbs: 'ref_logprobs',
   rolloutLogProbs: 'rollout_logprobs',
+  teacherLogProbs: 'teacher_logprobs',
+  tokenWeights: 'token_weights',
+  rolloutWeights: 'rollout_weights',
   advantage: 'advantage',
 } as const;
 
@@ -65,6 +71,9 @@ export function parseRollout(text: string): Rollout {
     oldLogProbs: optional(members, 'old_logprobs', logProbs.length),
     refLogProbs: optional(members, 'ref_logprobs', logProbs.length),
     rolloutLogProbs: optional(members, 'rollout_logprobs', logProbs.length),
+    teacherLogProbs: optional(members, 'teacher_logprobs', logProbs.length),
+    tokenWeights: optional(members, 'token_weights', logProbs.length),
+    rolloutWeights: optional(members, 'rollout_weights', logProbs.length),
     advantage: members.values.advantage === undefined ? undefined : number(members, 'advantage'),
     mask: maskArray(members, logProbs.length),
     text,

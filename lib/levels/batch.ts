@@ -24,9 +24,11 @@ import {
   floats,
   ifGiven,
   maskedFloats,
+  notAboveZero,
   offsets,
   oneSource,
   optionalMask,
+  plausibleLogProbs,
   typedArray,
 } from '../validate.js';
 
@@ -178,12 +180,16 @@ export function* checkSequences(
     sequences: cuSeqlens.length - 1,
     cuSeqlens,
     mask,
-    oldLogProbs: oldLogProbs === undefined ? undefined : yield* maskedFloats('oldLogProbs', oldLogProbs, tokens, mask),
+    oldLogProbs:
+      oldLogProbs === undefined ? undefined : yield* constantLogProbs('oldLogProbs', oldLogProbs, tokens, mask),
     rolloutLogProbs:
       rolloutLogProbs === undefined ? undefined : yield* checkRollout(rolloutLogProbs, tokens, mask, missing),
     rows,
     layer,
-    logProbs: source === undefined ? undefined : yield* floats('logProbs', source, tokens, 'T'),
+    logProbs:
+      source === undefined
+        ? undefined
+        : yield* notAboveZero('logProbs', yield* floats('logProbs', source, tokens, 'T'), mask),
     logProbsSource: source,
     onNonFinite: nonFiniteRule(options.onNonFinite),
     chunkBytes,
@@ -192,9 +198,21 @@ export function* checkSequences(
 
 const LOG_PROBS = ['Float32Array', 'Float64Array'] as const;
 
-function checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefined, missing: boolean) {
-  if (missing) return floats('rolloutLogProbs', value, tokens, 'T, one value per token');
-  return maskedFloats('rolloutLogProbs', value, tokens, mask, ", or rolloutCorrection with missing: 'one'");
+function* checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefined, missing: boolean) {
+  const name = 'rolloutLogProbs';
+  if (!missing) return yield* constantLogProbs(name, value, tokens, mask, ", or rolloutCorrection with missing: 'one'");
+  return yield* plausibleLogProbs(name, yield* floats(name, value, tokens, 'T, one value per token'), mask);
+}
+
+/** [T] log-probs of another policy, none of them NaN where a token counts. */
+export function* constantLogProbs(
+  name: string,
+  value: unknown,
+  tokens: number,
+  mask: Uint8Array | undefined,
+  remedy = '',
+): Sliced<Float64Array> {
+  return yield* plausibleLogProbs(name, yield* maskedFloats(name, value, tokens, mask, remedy), mask);
 }
 
 /** Those with another mask. */

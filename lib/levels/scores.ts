@@ -132,6 +132,15 @@ const CLIPPING = new Set<string>([
   'trustRegionKl',
 ]);
 
+/** What a batch's log-probs are to its old ones, for a loss whose score has no ratios: [N, 4] as RatioArrays; undefined without old ones. */
+export function* ratioStatsTask({ checked, logProbs, mask }: TokenLevel): Task<Pending<Float64Array> | undefined> {
+  const { cuSeqlens, oldLogProbs } = checked;
+  if (!oldLogProbs) return undefined;
+  const none = { sides: undefined, tokenWeights: undefined, samplerLogProbs: undefined };
+  const arrays = { logProbs, oldLogProbs, cuSeqlens, mask, ...none };
+  return (yield* ratio.forwardTask(arrays, scoreParameters({ kind: 'ratio' }), true)).ratioStats;
+}
+
 /** The mean of per-token values over each sequence, as a score. */
 export function* meanTask({ checked, mask }: ScoredTokens, values: MaybePending<Float64Array>): Task<ScoreChannel> {
   const { cuSeqlens } = checked;

@@ -4,14 +4,31 @@ import {
   type AdvantageParameters,
   advantageWeighted,
 } from '../objectives/advantage-weighted.js';
+import type { Aggregation } from '../ops/advantage-objective.js';
 import { namedLoss } from './loss.js';
 import { CLIPPED_RATIO_PARAMETERS, type ClippedRatioParameters, clippedRatio, type PolicyOptions } from './policy.js';
 
+/** What the options of {@link drGrpo} may not lack: the length that it divides by, or an aggregation that has none. */
+export type DrGrpoLength =
+  | {
+      /** Tokens, > 0: what every sequence's sum is divided by. */
+      maxLength: number;
+    }
+  | {
+      /** One that divides by lengths of the batch. */
+      aggregation: Exclude<Aggregation, 'constant-length'>;
+    };
+
 /** Options of {@link drGrpo}. */
-export interface DrGrpoOptions extends PolicyOptions, ClippedRatioParameters {}
+export type DrGrpoOptions = PolicyOptions & ClippedRatioParameters & DrGrpoLength;
 
 /** {@link drGrpo}, as the list of losses has it. */
-export const drGrpoLoss = namedLoss<AdvantageParameters & ClippedRatioParameters, AdvantageInputs, 'advantages'>({
+export const drGrpoLoss = namedLoss<
+  AdvantageParameters & ClippedRatioParameters,
+  AdvantageInputs,
+  'advantages',
+  DrGrpoLength
+>({
   name: 'drGrpo',
   summary: 'clipped ratios: epsilon 0.2 and 0.2, constant-length, advantage drGrpo',
   parameters: { ...ADVANTAGE_PARAMETERS, ...CLIPPED_RATIO_PARAMETERS },

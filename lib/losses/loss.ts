@@ -7,7 +7,7 @@ import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
 import { type Batch, checkGroups, checkSequences, withMask } from '../levels/batch.js';
 import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradient } from '../levels/gradient.js';
 import { checkMultiple, gradientTarget, writeGradientTask } from '../levels/gradient.js';
-import { checkScore, type Score } from '../levels/scores.js';
+import { checkScore, ratioStatsTask, type Score } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
 import { knownTokens, onePassTask, ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
 import type { Matrix, MatrixGradientOption } from '../matrices.js';
@@ -31,6 +31,7 @@ import type { FloatArray } from '../validate.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
 import type { GroupMetric, RewardMetric } from './metrics.js';
 import { batchMetrics, checkMetrics, type Metrics, rejectionMetrics } from './metrics.js';
+import { checkOnPolicy, onPolicyExpected } from './on-policy.js';
 
 /** Where a loss's gradient goes; `G` is the type of the option in the call. */
 export interface GradientOptions<G> {
@@ -117,8 +118,14 @@ export interface LossRecipe<P, I> {
   parameters?: readonly (keyof P & string)[];
 }
 
-/** A loss: the async function and its blocking twin. `Always` names values that its result never lacks. */
-export interface Loss<P, I, Always extends keyof LossValue = never> {
+/** The options of a call: they may be left out unless some, `Needed`, may not. */
+type OptionsArgument<O, Needed> = unknown extends Needed ? [options?: O] : [options: O & Needed];
+
+/**
+ * A loss: the async function and its blocking twin. `Always` names values that its result never lacks, `Needed` is what its options
+ * may not lack.
+ */
+export interface Loss<P, I, Always extends keyof LossValue = never, Needed = unknown> {
   /** The loss of a batch, without blocking. */
   run<
     B extends LossBatch<I>,
@@ -128,7 +135,10 @@ export interface Loss<P, I, Always extends keyof LossValue = never> {
     C extends Place = PlaceFor<G>,
   >(
     batch: B,
-    options?: Partial<P> & LossOptions & AsyncOptions & GradientOptions<G> & LayerPlaces<H, W, C>,
+    ...options: OptionsArgument<
+      Partial<P> & LossOptions & AsyncOptions & GradientOptions<G> & LayerPlaces<H, W, C>,
+      Needed
+    >
   ): Promise<LossResult<B, G, Always, LayerPlaces<H, W, C>>>;
   /** As `run`, blocking. */
   runSync<
@@ -139,7 +149,7 @@ export interface Loss<P, I, Always extends keyof LossValue = never> {
     C extends Place = PlaceFor<G>,
   >(
     batch: B,
-    options?: Partial<P> & LossOptions & GradientOptions<G> & LayerPlaces<H, W, C>,
+    ...options: OptionsArgument<Partial<P> & LossOptions & GradientOptions<G> & LayerPlaces<H, W, C>, Needed>
   ): LossResult<B, G, Always, LayerPlaces<H, W, C>>;
 }
 
@@ -181,7 +191,8 @@ export function defineLoss<P extends object, I = unknown, Always extends keyof L
 }
 
 /** A loss with a name, as `list.ts` has it. */
-export interface NamedLoss<P, I, Always extends keyof LossValue = never> extends Loss<P, I, Always> {
+export interface NamedLoss<P, I, Always extends keyof LossValue = never, Needed = unknown>
+  extends Loss<P, I, Always, Needed> {
   readonly name: string;
   /** What it is, in a line, with the defaults in which similar losses differ. */
   readonly summary: string;
@@ -191,16 +202,16 @@ export interface NamedLoss<P, I, Always extends keyof LossValue = never> extends
 }
 
 /** A loss of this package. */
-export function namedLoss<P extends object, I = unknown, Always extends keyof LossValue = never>(
+export function namedLoss<P extends object, I = unknown, Always extends keyof LossValue = never, Needed = unknown>(
   recipe: Omit<LossRecipe<P, I>, 'parameters'> & { name: string; summary: string; parameters: NamesOf<P> },
-): NamedLoss<P, I, Always> {
+): NamedLoss<P, I, Always, Needed> {
   const { name, summary, parameters, defaults = {} } = recipe;
   return {
     name,
     summary,
     parameters,
     defaults,
-    ...createLoss<P, I, Always>(recipe, refuseUnknown(name, parameters), true),
+    ...createLoss<P, I, Always, Needed>(recipe, refuseUnknown(name, parameters), true),
   };
 }
 
@@ -219,11 +230,11 @@ function namesIn(defaults: object | undefined): OptionNames {
   return Object.fromEntries(Object.keys(defaults ?? {}).map((name) => [name, true]));
 }
 
-function createLoss<P extends object, I, Always extends keyof LossValue>(
+function createLoss<P extends object, I, Always extends keyof LossValue, Needed = unknown>(
   { score, objective, defaults }: Omit<LossRecipe<P, I>, 'parameters'>,
   take: TakeOptions,
   ours: boolean, // the objective
-): Loss<P, I, Always> {
+): Loss<P, I, Always, Needed> {
   function* task(batch: LossBatch<I>, options: OptionsOf<P>, backend: Backend): Task<LossValue> {
     // Before the arrays are checked: a score of the caller's may have getters, which may do anything to them.
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
@@ -234,6 +245,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     // Here and below without spreads in literals, which take V8 microseconds.
     const groups = yield* checkGroups(batch, sequences.sequences, advantage);
     const given: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
+    const onPolicy = onPolicyExpected(options.expectOnPolicy, given);
     const preparing = objective(checkedScore, batch, given, options);
     checkMethod(preparing, 'next', 'a generator function');
     const prepared = yield* preparing;
@@ -243,11 +255,14 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     const { needsEntropy, hasEntropyTerm, evaluate } = prepared;
     checkMultiple(target, hasEntropyTerm === true);
     const withEntropy = options.entropy === true || needsEntropy === true;
-    const inOnePass = yield* onePassGradient(checked, target, prepared);
+    // Before the log-probs are known to be on-policy, no gradient is written over anything.
+    const inOnePass = yield* onePassGradient(checked, target, onPolicy ? { evaluate } : prepared);
     const level = yield* inOnePass
       ? onePassTask(checked, withEntropy, inOnePass.view, inOnePass.terms)
       : tokenLevelTask(checked, withEntropy, target.kind === 'none' ? undefined : backend.name);
     const outcome = yield* evaluate(level);
+    outcome.channel.ratioStats ??= yield* ratioStatsTask(level);
+    if (onPolicy) yield* checkOnPolicy(level, outcome.channel);
     const gradient = yield* writeGradientTask(level, target, outcome.terms, false);
     const results = yield* readResults(level, outcomeArrays(outcome, level, gradient, options.logProbs === true));
     if (results.badRows) gradient.checkRows?.(results.badRows);
@@ -276,11 +291,11 @@ function createLoss<P extends object, I, Always extends keyof LossValue>(
     return options as OptionsOf<P> & AsyncOptions;
   };
   return {
-    async run(batch, given) {
+    async run(batch, ...[given]) {
       const options = optionsOf(given, 'async');
       return runAsync(task, takeBatch(batch, ours), options) as Promise<never>;
     },
-    runSync(batch, given) {
+    runSync(batch, ...[given]) {
       const options = optionsOf(given, 'sync');
       return runSync(task, takeBatch(batch, ours), options) as never;
     },

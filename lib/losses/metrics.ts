@@ -30,7 +30,7 @@ export interface Metrics {
   clipFractionHigh?: number;
   /** clipFractionLow + clipFractionHigh. */
   clipFraction?: number;
-  /** Token mean of r = exp(logProbs - oldLogProbs); scores on ratios only, as the next three. */
+  /** Token mean of r = exp(logProbs - oldLogProbs); for scores on ratios and batches with `oldLogProbs`, as the next three. */
   ratioMean?: number;
   /** Largest r. */
   ratioMax?: number;
@@ -126,7 +126,7 @@ function clipFractions(clipFractionLow: number, clipFractionHigh: number) {
 }
 
 /** From the sums of each sequence: of r, of r^2, of d; and its largest r. */
-function* ratioMetrics(stats: Float64Array, tokens: number) {
+export function* ratioMetrics(stats: Float64Array, tokens: number) {
   let [ratios, squares, logRatios, ratioMax] = [0, 0, 0, 0];
   const work = (begin: number, end: number) => {
     for (let i = 4 * begin; i < 4 * end; i += 4) {

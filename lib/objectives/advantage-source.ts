@@ -21,6 +21,7 @@ import {
   ifGiven,
   maskedFinite,
   objectArgument,
+  plausibleLogProbs,
   typedArray,
 } from '../validate.js';
 import type { CheckedBatch } from './objective.js';
@@ -71,9 +72,14 @@ export function* advantageSource(
   { advantage, distillation }: SourceParameters,
 ): Sliced<AdvantageSource> {
   const rule = advantageRule(objectArgument('advantage', advantage ?? {}));
-  const teacher = yield* ifGiven(batch.teacherLogProbs, (given) =>
-    maskedFinite('teacherLogProbs', given, checked.tokens, checked.mask),
-  );
+  const teacher = yield* ifGiven(batch.teacherLogProbs, function* (given) {
+    const { tokens, mask } = checked;
+    return yield* plausibleLogProbs(
+      'teacherLogProbs',
+      yield* maskedFinite('teacherLogProbs', given, tokens, mask),
+      mask,
+    );
+  });
   const coef =
     distillation &&
     finiteNumber('distillation.coef', objectArgument('distillation', distillation).coef ?? 1, { min: 0 });

@@ -1,6 +1,7 @@
 // A penalty on KL to a reference policy (spec section 4): one more score, weighted like the policy's.
 
 import { badArgument } from '../errors.js';
+import { constantLogProbs } from '../levels/batch.js';
 import { klTask, type Score, tokenRules } from '../levels/scores.js';
 import {
   type AggregationParameters,
@@ -11,7 +12,7 @@ import {
 import { namesOf } from '../options.js';
 import { KL_ESTIMATORS, type KlEstimator, type KlScore, ratioLevelOf } from '../ratio-score.js';
 import type { Sliced } from '../slices.js';
-import { type FloatArray, finiteNumber, ifGiven, maskedFloats, oneOf } from '../validate.js';
+import { type FloatArray, finiteNumber, ifGiven, oneOf } from '../validate.js';
 import type { CheckedBatch, Extension } from './objective.js';
 
 /** Further field in the batch of losses with a KL penalty. */
@@ -61,7 +62,7 @@ export function* klPenalty(
   const against = oneOf('klReference', options.klReference ?? 'ref', ['ref', 'old']);
   const weights = aggregationWeights(options, checked.sequences);
   const given = yield* ifGiven(batch.refLogProbs, (ref) =>
-    maskedFloats('refLogProbs', ref, checked.tokens, checked.mask),
+    constantLogProbs('refLogProbs', ref, checked.tokens, checked.mask),
   );
   if (coefficient === 0) return undefined;
   if (against === 'ref' && !given)

@@ -28,6 +28,11 @@ export interface LossOptions extends BackendOptions, TokenLevelOptions {
   logProbs?: boolean;
   /** Return `entropy` [T] and log its mean; from logits only. Default false. */
   entropy?: boolean;
+  /**
+   * Throws unless the log-probs are, but for rounding, the batch's `oldLogProbs`, as they should be on the first step: when the token
+   * mean of `r = exp(logProbs - oldLogProbs)` is further than 0.05 from 1, or that of `logProbs - oldLogProbs` from 0. Default false.
+   */
+  expectOnPolicy?: boolean;
 }
 
 /** Names of {@link LossOptions}. */
@@ -37,6 +42,7 @@ export const LOSS_OPTIONS = namesOf<LossOptions>({
   positiveThreshold: true,
   logProbs: true,
   entropy: true,
+  expectOnPolicy: true,
 });
 
 /** A batch whose groups are checked too. */

@@ -15,14 +15,14 @@ struct Row {
   const typename E::Element* elements;
   RowSplit<E> split;
 
-  __device__ Row(const TokenLogProbsForward& op, int64_t t_)
+  __device__ Row(const TokenRowsForward& op, int64_t t_)
       : t(t_),
         elements(static_cast<const typename E::Element*>(op.logits) + t * op.row_stride),
         split(elements, op.vocab) {}
 };
 
 // A lane writes row t's results. `rest` is the sum of 2^e over all elements but one largest, weighted with e.
-__device__ inline void finish_row(const TokenLogProbsForward& op, int64_t t, float at_target, float max, const Sums& rest,
+__device__ void finish_row(const TokenRowsForward& op, int64_t t, float at_target, float max, const Sums& rest,
                            double inverse_temperature) {
   const double log_rest = log1p(rest.total);
   const double log_prob = (static_cast<double>(at_target) - static_cast<double>(max)) * inverse_temperature - log_rest;
@@ -34,24 +34,21 @@ __device__ inline void finish_row(const TokenLogProbsForward& op, int64_t t, flo
   if (!valid) atomicAdd(op.non_finite, 1);
 }
 
-__device__ inline bool masked(const TokenLogProbsForward& op, int64_t t) { return op.mask != nullptr && op.mask[t] == 0; }
+__device__ bool masked(const TokenRowsForward& op, int64_t t) { return op.mask != nullptr && op.mask[t] == 0; }
 
-// Whether replay.cu reads what row t keeps.
-__device__ inline bool replayed(const TokenLogProbsForward& op, int64_t t) { return kept_count(op.replay, t) != 0; }
-
-// Whether row t is worth reading as a whole.
-__device__ inline bool readable(const TokenLogProbsForward& op, int64_t t) {
+// Whether row t is worth reading.
+[[maybe_unused]] __device__ bool readable(const TokenRowsForward& op, int64_t t) {
   const int64_t target = op.targets[t];
-  return !masked(op, t) && !replayed(op, t) && target >= 0 && target < op.vocab;
+  return !masked(op, t) && target >= 0 && target < op.vocab;
 }
 
-// A thread writes the results of a row that is not. Those of a replayed row are written over later.
-__device__ inline void leave_out_row(const TokenLogProbsForward& op, int64_t t) {
+// A thread writes the results of a row that is not.
+[[maybe_unused]] __device__ void leave_out_row(const TokenRowsForward& op, int64_t t) {
   op.log_probs[t] = 0;
   op.log_sum_exp[t] = 0;
   if (op.entropy != nullptr) op.entropy[t] = 0;
   op.kept[t] = 0;
-  if (!masked(op, t) && !replayed(op, t)) atomicAdd(op.non_finite, 1);
+  if (!masked(op, t)) atomicAdd(op.non_finite, 1);
 }
 
 constexpr int kRowWarps = kRowThreads / kWarp;
@@ -60,7 +57,7 @@ using RowPartials = PartialSums[kRowWarps];
 // The results of a row, of which the threads of a block have the sums. The sums of its warps meet in `parts`, and the
 // warp with the largest element finishes the row. True for the thread that has written the results.
 template <class E, bool kEntropy, class BlockSums>
-__device__ bool end_row(const TokenLogProbsForward& op, const Row<E>& row, const BlockSums& sums, RowPartials& parts,
+__device__ bool end_row(const TokenRowsForward& op, const Row<E>& row, const BlockSums& sums, RowPartials& parts,
                         const Scale& scale) {
   const WarpSums warp = sums.warp_sums();
   if (lane_index() == 0) parts[warp_index()] = warp.sums;

@@ -69,21 +69,22 @@ class Forward {
  private:
   TokenLogProbsForward of_rows(int64_t first, int64_t count) const {
     const LinearLogits& all = op_.logits;
-    return {logits_,
-            DType::kF32,
-            count,
-            all.vocab,
-            stride_,
-            all.targets + first,
-            from_row(all.mask, first),
-            all.temperature,
-            op_.log_probs + first,
-            op_.log_sum_exp + first,
-            from_row(op_.entropy, first),
-            op_.kept + first,
-            op_.non_finite,
-            scratch_,
-            nullptr};
+    return {{logits_,
+             DType::kF32,
+             count,
+             all.vocab,
+             stride_,
+             all.targets + first,
+             from_row(all.mask, first),
+             all.temperature,
+             op_.log_probs + first,
+             op_.log_sum_exp + first,
+             from_row(op_.entropy, first),
+             op_.kept + first,
+             op_.non_finite,
+             scratch_,
+             nullptr},
+            {}};
   }
 
   // What few rows need to be shared by blocks.

@@ -87,11 +87,16 @@ __device__ Sums rest_of(const typename E::Element* logits, const KeptIds& kept, 
   return {warp_sum(sums.total), warp_sum(sums.weighted)};
 }
 
+__global__ __launch_bounds__(kRowThreads) void replay_mask_kernel(TokenLogProbsForward op) {
+  for (int64_t t = int64_t{blockIdx.x} * kRowThreads + threadIdx.x; t < op.tokens; t += int64_t{gridDim.x} * kRowThreads)
+    op.kept[t] = !masked(op, t) && kept_count(op.replay, t) == 0 ? 1 : 0;
+}
+
 template <class E>
 __global__ __launch_bounds__(kRowThreads) void replay_forward_kernel(TokenLogProbsForward op) {
   const double inverse = 1 / op.temperature;
   for_rows(op.tokens, [&](int64_t t) {
-    if (!replayed(op, t) || masked(op, t)) return;
+    if (kept_count(op.replay, t) == 0 || masked(op, t)) return;
     const auto* logits = static_cast<const typename E::Element*>(op.logits) + t * op.row_stride;
     const KeptIds kept(op.replay, t, op.vocab);
     const Largest largest = largest_of<E>(logits, kept);
@@ -158,6 +163,11 @@ cudaError_t launch_gradients(const TokenLogProbsBackward& op, cudaStream_t strea
 }
 
 }  // namespace
+
+cudaError_t replay_mask(const TokenLogProbsForward& op, cudaStream_t stream) {
+  if (op.replay.cu_kept == nullptr) return cudaSuccess;
+  return launch_resident(replay_mask_kernel, (op.tokens + kRowThreads - 1) / kRowThreads, kRowThreads, stream, op);
+}
 
 cudaError_t replay_forward(const TokenLogProbsForward& op, cudaStream_t stream) {
   if (op.replay.cu_kept == nullptr) return cudaSuccess;

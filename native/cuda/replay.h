@@ -7,6 +7,8 @@
 namespace rlvr::cuda {
 
 // Each does nothing where the op has no replay.
+// Writes to op.kept which rows are read as a whole: a mask for the forward pass over those.
+cudaError_t replay_mask(const TokenLogProbsForward& op, cudaStream_t stream);
 // Writes the results of replayed rows over those that the forward pass over all rows wrote for them.
 cudaError_t replay_forward(const TokenLogProbsForward& op, cudaStream_t stream);
 // Computes the gradients of what rows keep, before the backward pass over all rows has made these zeros, ...

@@ -37,7 +37,7 @@ struct Scratch {
   unsigned* counts;
   uint32_t* sums;
 
-  static Scratch of(const TokenLogProbsForward& op) {
+  static Scratch of(const TokenRowsForward& op) {
     if (op.scratch == nullptr) return {nullptr, nullptr};
     auto* bytes = static_cast<unsigned char*>(op.scratch);
     return {reinterpret_cast<unsigned*>(bytes), reinterpret_cast<uint32_t*>(bytes + counts_bytes(op.tokens))};
@@ -71,7 +71,7 @@ __device__ bool last_of_row(Sums& sums, const Deal& deal, int64_t t, unsigned pa
 }
 
 template <class E, bool kEntropy>
-__global__ __launch_bounds__(kRowThreads, kResident) void forward_kernel(TokenLogProbsForward op, Scale scale,
+__global__ __launch_bounds__(kRowThreads, kResident) void forward_kernel(TokenRowsForward op, Scale scale,
                                                                          Deal deal) {
   using BlockSums = RowSums<E, kEntropy>;
   __shared__ RowPartials partials[2];  // of two rows in turn, so that one barrier per row is enough
@@ -117,7 +117,7 @@ __global__ __launch_bounds__(kRowThreads, kResident) void backward_kernel(TokenL
 }
 
 template <class E>
-cudaError_t launch_forward(const TokenLogProbsForward& op, cudaStream_t stream) {
+cudaError_t launch_forward(const TokenRowsForward& op, cudaStream_t stream) {
   const auto kernel = op.entropy != nullptr ? forward_kernel<E, true> : forward_kernel<E, false>;
   int64_t blocks = 0;
   const cudaError_t error = resident_blocks(kernel, kRowThreads, blocks);
@@ -139,7 +139,7 @@ cudaError_t launch_backward(const TokenLogProbsBackward& op, cudaStream_t stream
   return launch_resident(kernel, op.tokens * tiles, kRowThreads, stream, op, tiles, scale);
 }
 
-cudaError_t all_forward(const TokenLogProbsForward& op, cudaStream_t stream) {
+cudaError_t all_forward(const TokenRowsForward& op, cudaStream_t stream) {
   switch (op.dtype) {
     case DType::kF32:
       return launch_forward<F32>(op, stream);
@@ -176,7 +176,10 @@ ScratchBytes token_log_probs_scratch(const TokenLogProbsForward& op) {
 cudaError_t token_log_probs_forward(const TokenLogProbsForward& op, PhaseQueue& queue) {
   if (op.tokens == 0) return cudaSuccess;
   if (const cudaError_t error = queue.flush(); error != cudaSuccess) return error;
-  const cudaError_t error = all_forward(op, queue.stream());
+  TokenRowsForward whole = op;
+  if (op.replay.cu_kept != nullptr) whole.mask = op.kept;
+  cudaError_t error = replay_mask(op, queue.stream());
+  if (error == cudaSuccess) error = all_forward(whole, queue.stream());
   return error == cudaSuccess ? replay_forward(op, queue.stream()) : error;
 }
 

@@ -55,7 +55,7 @@ void yield_thread();
 [[noreturn]] void mistake(const char* what, const Location& where);
 
 template <typename T>
-T shuffle(WarpOp op, unsigned mask, T value, int operand, int width, const Location& where) {
+__forceinline__ T shuffle(WarpOp op, unsigned mask, T value, int operand, int width, const Location& where) {
   static_assert(std::is_trivially_copyable_v<T> && (sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8));
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof value);
@@ -78,50 +78,50 @@ concept IntegerType = one_of<T, int, unsigned, unsigned long long, long long>;
 
 #define RLVR_EMULATION_HERE const std::source_location& where = std::source_location::current()
 
-inline void __syncthreads(RLVR_EMULATION_HERE) {
+__forceinline__ void __syncthreads(RLVR_EMULATION_HERE) {
   rlvr::emulation::detail::block_barrier(rlvr::emulation::detail::BlockOp::kSync, 0, where);
 }
-inline int __syncthreads_or(int predicate, RLVR_EMULATION_HERE) {
+__forceinline__ int __syncthreads_or(int predicate, RLVR_EMULATION_HERE) {
   return rlvr::emulation::detail::block_barrier(rlvr::emulation::detail::BlockOp::kOr, predicate, where);
 }
-inline int __syncthreads_and(int predicate, RLVR_EMULATION_HERE) {
+__forceinline__ int __syncthreads_and(int predicate, RLVR_EMULATION_HERE) {
   return rlvr::emulation::detail::block_barrier(rlvr::emulation::detail::BlockOp::kAnd, predicate, where);
 }
-inline int __syncthreads_count(int predicate, RLVR_EMULATION_HERE) {
+__forceinline__ int __syncthreads_count(int predicate, RLVR_EMULATION_HERE) {
   return rlvr::emulation::detail::block_barrier(rlvr::emulation::detail::BlockOp::kCount, predicate, where);
 }
-inline void __syncwarp(unsigned mask = 0xffffffffu, RLVR_EMULATION_HERE) {
+__forceinline__ void __syncwarp(unsigned mask = 0xffffffffu, RLVR_EMULATION_HERE) {
   rlvr::emulation::detail::warp_operation({rlvr::emulation::detail::WarpOp::kSync, mask, 0}, where);
 }
 template <typename T>
-T __shfl_sync(unsigned mask, T value, int source, int width = warpSize, RLVR_EMULATION_HERE) {
+__forceinline__ T __shfl_sync(unsigned mask, T value, int source, int width = warpSize, RLVR_EMULATION_HERE) {
   using namespace rlvr::emulation::detail;
   return shuffle(WarpOp::kShuffle, mask, value, source, width, where);
 }
 template <typename T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = warpSize, RLVR_EMULATION_HERE) {
+__forceinline__ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = warpSize, RLVR_EMULATION_HERE) {
   using namespace rlvr::emulation::detail;
   return shuffle(WarpOp::kShuffleUp, mask, value, static_cast<int>(delta), width, where);
 }
 template <typename T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = warpSize, RLVR_EMULATION_HERE) {
+__forceinline__ T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = warpSize, RLVR_EMULATION_HERE) {
   using namespace rlvr::emulation::detail;
   return shuffle(WarpOp::kShuffleDown, mask, value, static_cast<int>(delta), width, where);
 }
 template <typename T>
-T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = warpSize, RLVR_EMULATION_HERE) {
+__forceinline__ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = warpSize, RLVR_EMULATION_HERE) {
   using namespace rlvr::emulation::detail;
   return shuffle(WarpOp::kShuffleXor, mask, value, lane_mask, width, where);
 }
-inline unsigned __ballot_sync(unsigned mask, int predicate, RLVR_EMULATION_HERE) {
+__forceinline__ unsigned __ballot_sync(unsigned mask, int predicate, RLVR_EMULATION_HERE) {
   using namespace rlvr::emulation::detail;
   return static_cast<unsigned>(warp_operation({WarpOp::kBallot, mask, predicate != 0}, where));
 }
-inline int __any_sync(unsigned mask, int predicate, RLVR_EMULATION_HERE) {
+__forceinline__ int __any_sync(unsigned mask, int predicate, RLVR_EMULATION_HERE) {
   using namespace rlvr::emulation::detail;
   return static_cast<int>(warp_operation({WarpOp::kAny, mask, predicate != 0}, where));
 }
-inline int __all_sync(unsigned mask, int predicate, RLVR_EMULATION_HERE) {
+__forceinline__ int __all_sync(unsigned mask, int predicate, RLVR_EMULATION_HERE) {
   using namespace rlvr::emulation::detail;
   return static_cast<int>(warp_operation({WarpOp::kAll, mask, predicate != 0}, where));
 }
@@ -184,10 +184,10 @@ inline unsigned atomicInc(unsigned* address, unsigned limit) {
   return old;
 }
 
-#define RLVR_EMULATION_LOAD(NAME) \
-  template <typename T>           \
-  T NAME(const T* address) {      \
-    return *address;              \
+#define RLVR_EMULATION_LOAD(NAME)            \
+  template <typename T>                      \
+  __forceinline__ T NAME(const T* address) { \
+    return *address;                         \
   }
 RLVR_EMULATION_LOAD(__ldg)
 RLVR_EMULATION_LOAD(__ldcs)
@@ -196,10 +196,10 @@ RLVR_EMULATION_LOAD(__ldca)
 RLVR_EMULATION_LOAD(__ldlu)
 RLVR_EMULATION_LOAD(__ldcv)
 #undef RLVR_EMULATION_LOAD
-#define RLVR_EMULATION_STORE(NAME)                       \
-  template <typename T>                                  \
-  void NAME(T* address, std::type_identity_t<T> value) { \
-    *address = value;                                    \
+#define RLVR_EMULATION_STORE(NAME)                                       \
+  template <typename T>                                                  \
+  __forceinline__ void NAME(T* address, std::type_identity_t<T> value) { \
+    *address = value;                                                    \
   }
 RLVR_EMULATION_STORE(__stcs)
 RLVR_EMULATION_STORE(__stwt)

@@ -23,7 +23,7 @@ struct Replay {
 
 // A row is non-finite when it holds NaN or +inf, is all -inf, or is -inf at its target. Such a row, and a masked one,
 // gets 0 in every output; a masked one is not read.
-struct TokenLogProbsForward {
+struct TokenRowsForward {
   const void* logits;  // [T, V] dtype, row t starts at element t * row_stride
   DType dtype;
   int64_t tokens;          // T
@@ -39,7 +39,11 @@ struct TokenLogProbsForward {
   int32_t* non_finite;     // [1] in: 0; out: number of non-finite rows
   void* scratch;           // of CUDA: token_log_probs_scratch() in cuda/ops.h; null: rows are not shared by blocks
   CancelFlag cancel;
-  Replay replay = {};
+};
+
+// Apart from those, for CUDA: one more argument, and the kernel over all ids runs out of registers.
+struct TokenLogProbsForward : TokenRowsForward {
+  Replay replay;
 };
 
 struct TokenLogProbsBackward {

@@ -83,6 +83,18 @@ const cases: { name: string; lines: string[]; line: number; message: string }[] 
     message: '"rollout_logprobs": expected 1 values, as many as "logprobs", got 2',
   },
   {
+    name: 'weights too short',
+    lines: ['{"group":"q","reward":1,"logprobs":[-1,-2],"token_weights":[1]}'],
+    line: 1,
+    message: '"token_weights": expected 2 values, as many as "logprobs", got 1',
+  },
+  {
+    name: 'a teacher only here',
+    lines: [good, '{"group":"q","reward":1,"logprobs":[-1],"teacher_logprobs":[-1]}'],
+    line: 2,
+    message: '"teacher_logprobs": expected on all lines or on none, got one here, while line 1 has none',
+  },
+  {
     name: 'advantages per token',
     lines: ['{"group":"q","reward":1,"logprobs":[-1],"advantage":[1]}'],
     line: 1,

@@ -1,9 +1,7 @@
 import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
-import { describe, expect, test, vi } from 'vitest';
-import { addLossCommand } from '../../cli/loss/command.js';
+import { describe, expect, test } from 'vitest';
 import { lossNames } from '../../cli/loss/recipes.js';
 import {
   bnpoSync,
@@ -24,6 +22,7 @@ import {
 } from '../../lib/index.js';
 import { BACKENDS } from '../support/backends.js';
 import { expectClose } from '../support/compare.js';
+import { lossHere } from './loss-here.js';
 import { readJsonLines, runCli, temporaryFolder } from './run-cli.js';
 
 const folder = temporaryFolder();
@@ -85,19 +84,6 @@ async function lossJson(args: string[], input: string) {
   const { status, stdout, stderr } = await runCli(['loss', '-', '--json', ...args], { input });
   expect({ status, stderr, lines: stdout.split('\n').length }).toEqual({ status: 0, stderr: '', lines: 2 });
   return JSON.parse(stdout);
-}
-
-/** The command inside this process, which is a tenth of the work: for what its flags mean, not for how it ends. */
-async function lossHere(file: string, args: string[]) {
-  const program = new Command().exitOverride();
-  addLossCommand(program, new AbortController().signal);
-  const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
-  try {
-    await program.parseAsync(['loss', file, '--json', ...args], { from: 'user' });
-    return JSON.parse(write.mock.calls.map(([text]) => text).join(''));
-  } finally {
-    write.mockRestore();
-  }
 }
 
 type OutputLine = Line & { score: number; grad_logprobs: number[]; note?: string };

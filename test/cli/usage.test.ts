@@ -116,6 +116,46 @@ describe('wrong usage ends with 2, one message and no stack trace', () => {
       args: ['loss', rollouts, '--loss', 'dapo', '--rollout-correction', 'token'],
       message: '--rollout-correction: expected "rollout_logprobs" on every line',
     },
+    {
+      args: ['loss', rollouts, '--loss', 'dapo', '--rollout-correction', 'none', '--rollout-max', '3'],
+      message: '--rollout-max: expected only with --rollout-correction token or sequence',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'dapo', '--rollout-correction', 'sequence', '--rollout-sequence-max', '3'],
+      message: '--rollout-sequence-max: expected only with --rollout-correction token or none',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'dapo', '--rollout-reject', 'token-k1', '--rollout-reject-max', '1'],
+      message: '--rollout-reject: expected only with --rollout-correction',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'dapo', '--rollout-correction', 'none', '--rollout-reject', 'token-k1'],
+      message: '--rollout-reject: expected with --rollout-reject-min or --rollout-reject-max, got neither',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'vespo', '--rollout-reject', 'token-k1'],
+      message: '--rollout-reject: expected only with a loss that has it, got --loss vespo',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'grpo', '--distillation', '1'],
+      message: '--distillation: expected "teacher_logprobs" on every line',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'grpo', '--clip-cov', '2'],
+      message: 'Expected a number at least 0 and at most 1',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'grpo', '--clip-cov-seed', '2'],
+      message: '--clip-cov-seed: expected only with --clip-cov',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'gmpo', '--clip-cov', '1'],
+      message: 'clipCov: expected weights per sequence',
+    },
+    {
+      args: ['loss', rollouts, '--loss', 'grpo', '--form', 'discriminative', '--kl-cov', '1'],
+      message: '--kl-cov: expected only with --form advantage',
+    },
     { args: ['loss', rollouts, '--loss', 'cispo', '--ratio-min', '6'], message: 'ratioMax: expected' },
     {
       args: ['loss', rollouts, '--out', '/nonexistent/out.jsonl'],

@@ -140,7 +140,7 @@ export type FullBatch = ReturnType<typeof fullBatch>;
 export function fullBatch(seed: number, { vocab = 5, groups = 3, spread = 0.3 } = {}) {
   const batch = randomBatch(seed, { vocab, groups });
   const random = new Random(seed + 1);
-  const oldLogProbs = batch.oldLogProbs.map((old) => old + spread * random.normal());
+  const oldLogProbs = batch.oldLogProbs.map((old) => -Math.abs(old + spread * random.normal()));
   const { cuGroups, rewards } = batch;
   for (let g = 0; g < groups; g++) {
     const [first, second] = indicesIn(cuGroups, g).filter((i) => tokensOf(batch, i).length > 0);
@@ -148,7 +148,7 @@ export function fullBatch(seed: number, { vocab = 5, groups = 3, spread = 0.3 } 
     rewards[second] = 1 - rewards[first];
     break;
   }
-  return { ...batch, oldLogProbs, rolloutLogProbs: oldLogProbs.map((old) => old + 0.4 * random.normal()) };
+  return { ...batch, oldLogProbs, rolloutLogProbs: oldLogProbs.map((old) => -Math.abs(old + 0.4 * random.normal())) };
 }
 
 /** Advantages of its tokens, some of them 0. */
@@ -160,7 +160,7 @@ export const perTokenAdvantages = (seed: number, { mask }: FullBatch) => {
 /** The same batch of log-probs near the current ones. */
 export function fromLogProbs<B extends Batch & { refLogProbs: Float64Array }>(batch: B) {
   const { logits: _logits, targets: _targets, ...rest } = batch;
-  return { ...rest, logProbs: batch.refLogProbs.map((ref, t) => ref + 0.2 * Math.sin(t)) };
+  return { ...rest, logProbs: batch.refLogProbs.map((ref, t) => -Math.abs(ref + 0.2 * Math.sin(t))) };
 }
 
 /** Groups [first, last) of a batch as a batch of their own, without `groupOrder`. */

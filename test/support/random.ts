@@ -18,7 +18,7 @@ export function randomBatch(seed: number, { vocab, groups, scale = 2 }: RandomBa
   const logits = Float32Array.from({ length: tokens * vocab }, () => scale * random.normal());
   const targets = Int32Array.from({ length: tokens }, () => upTo(vocab - 1));
   const near = (spread: number) =>
-    Float64Array.from(targets, (y, t) => logProb(logits, vocab, t, y) + spread * random.normal());
+    Float64Array.from(targets, (y, t) => -Math.abs(logProb(logits, vocab, t, y) + spread * random.normal()));
   return {
     logits,
     targets,

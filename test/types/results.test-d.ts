@@ -2,6 +2,9 @@
 import {
   conspo,
   conspoSync,
+  type DrGrpoOptions,
+  drGrpo,
+  drGrpoSync,
   type Forward,
   forward,
   type GroupInfoNCE,
@@ -85,6 +88,18 @@ grpo(fromArray, { offPolicyMask: {} });
 grpo(fromArray, { rolloutCorrection: { reject: { by: 'k1', max: 1 } } });
 // @ts-expect-error no such scale
 grpo(fromArray, { advantage: { scale: 'sequence' } });
+
+// Dr. GRPO divides by a length, unless its aggregation has none.
+expectType<Float32Array>()((await drGrpo(fromArray, { maxLength: 8 })).gradLogits, true);
+expectType<Float64Array>()(drGrpoSync(fromArray, { aggregation: 'token-mean' }).advantages, true);
+// @ts-expect-error which length?
+drGrpo(fromArray);
+// @ts-expect-error the same
+drGrpoSync(fromArray, { epsilonHigh: 0.28 });
+// @ts-expect-error the same
+drGrpo(fromArray, { aggregation: 'constant-length' });
+// @ts-expect-error options in a variable too
+const _options: DrGrpoOptions = { klCoef: 0.1 };
 
 // Nothing is `any`.
 type Conspo = typeof array;

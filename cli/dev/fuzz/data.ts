@@ -196,8 +196,8 @@ export class Fields {
   others(name: string): Floats {
     const base = this.base();
     const kinds = {
-      near: (random: Random, t: number) => base[t] + 0.3 * random.normal(),
-      far: (random: Random, t: number) => base[t] + 15 * random.normal(),
+      near: (random: Random, t: number) => Math.min(base[t] + 0.3 * random.normal(), 0),
+      far: (random: Random, t: number) => Math.min(base[t] + 15 * random.normal(), 0),
       extreme: (random: Random) => -1e300 * random.uniform(),
       infinite: (random: Random, t: number) =>
         random.uniform() < 0.2 ? [Infinity, -Infinity][below(random, 2)] : base[t],

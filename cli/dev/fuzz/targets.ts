@@ -226,7 +226,7 @@ const POLICY_FIELDS = [
   ...BATCH_FIELDS,
   ...['refLogProbs', 'advantages', 'teacherLogProbs', 'tokenWeights', 'rolloutWeights'],
 ];
-const LOSS_OPTIONS = [...TOKEN_LEVEL, CHUNKS, 'positiveThreshold', 'logProbs', 'entropy', ...COMMON];
+const LOSS_OPTIONS = [...TOKEN_LEVEL, CHUNKS, 'positiveThreshold', 'logProbs', 'entropy', 'expectOnPolicy', ...COMMON];
 
 const SOURCES = {
   logits: ['logits', 'targets'],
