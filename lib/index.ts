@@ -58,6 +58,14 @@ export { type AnyLoss, type AnyLossOptions, type AnyLossSync, losses, lossesSync
 export { type SapoOptions, type SapoParameters, sapo, sapoSync } from './losses/sapo.js';
 export { type VespoOptions, type VespoParameters, vespo, vespoSync } from './losses/vespo.js';
 export type { Matrix, MatrixGradientOption } from './matrices.js';
+export type { Denominators } from './micro-batches/denominator.js';
+export { type MeasuredPart, mergeMetrics } from './micro-batches/merge-metrics.js';
+export {
+  type CuttableBatch,
+  type MicroBatch,
+  type MicroBatchesOptions,
+  microBatches,
+} from './micro-batches/micro-batches.js';
 export type { SourceInputs, SourceParameters } from './objectives/advantage-source.js';
 export { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from './objectives/advantage-weighted.js';
 export type { CovarianceParameters } from './objectives/covariance.js';

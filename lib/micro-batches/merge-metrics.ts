@@ -1,0 +1,172 @@
+// The metrics of a batch from those of its parts: each with the weight that its definition means (docs/metrics.md).
+import { badArgument, describe, isArray } from '../errors.js';
+import type { Metrics } from '../losses/metrics.js';
+import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
+
+/** A part of a batch, as {@link microBatches} makes them: what of it says how much each metric counts. */
+export interface MeasuredPart {
+  /** Its batch. */
+  batch: {
+    /** [N + 1], or `shape`. */
+    cuSeqlens?: Int32Array | undefined;
+    /** [B, L]. */
+    shape?: readonly [sequences: number, length: number] | undefined;
+    /** [G + 1]. */
+    cuGroups?: Int32Array | undefined;
+    /** [N]. */
+    rewards?: ArrayLike<number> | undefined;
+    /** [T]. */
+    mask?: Uint8Array | undefined;
+    /** [T]. */
+    rolloutLogProbs?: ArrayLike<number> | undefined;
+  };
+  /** The options of its loss, of which `positiveThreshold` counts. */
+  options?: object | undefined;
+}
+
+/** What metrics are means over. */
+interface Weights {
+  tokens: number;
+  unmasked: number;
+  rolloutTokens: number; // that the engine could score
+  sequences: number;
+  positives: number;
+  negatives: number;
+  filledGroups: number;
+}
+
+type Rule = 'sum' | 'max' | 'derived' | 'none' | keyof Weights;
+
+const RULES: { readonly [Name in keyof Required<Metrics>]: Rule } = {
+  tokens: 'sum',
+  nonFiniteTokens: 'sum',
+  contrastiveGroups: 'sum',
+  degenerateGroups: 'sum',
+  positiveScoreMean: 'positives',
+  negativeScoreMean: 'negatives',
+  scoreGap: 'derived',
+  rewardMean: 'sequences',
+  zeroVarianceFraction: 'filledGroups',
+  clipFractionLow: 'tokens',
+  clipFractionHigh: 'tokens',
+  clipFraction: 'tokens',
+  ratioMean: 'tokens',
+  ratioMax: 'max',
+  policyKl: 'tokens',
+  effectiveSampleSize: 'derived',
+  clipCovFraction: 'tokens',
+  rejectedFraction: 'unmasked',
+  rejectedSequenceFraction: 'sequences',
+  kl: 'tokens',
+  entropy: 'tokens',
+  rolloutLogProbDiffMean: 'rolloutTokens',
+  rolloutLogProbDiffMax: 'max',
+  rolloutKl: 'rolloutTokens',
+  rolloutEffectiveSampleSize: 'none', // needs the mean weight, which no metric has
+};
+
+/**
+ * The metrics of a whole batch from those of its parts: sums of counts, maxima of maxima, and means with the weights that each is a mean
+ * over, tokens, sequences, positives or groups. They are those of one call on the whole batch, but for `rolloutEffectiveSampleSize`, which
+ * cannot be known and is left out. (Means of rollout differences are exact unless tokens are both missing in `rolloutLogProbs` and
+ * dropped by `reject` or `onNonFinite: 'skip'`.) A metric that a part lacks is left out too.
+ *
+ * @example
+ * ```ts
+ * import { dapo, mergeMetrics, microBatches } from 'rlvr-kernels';
+ *
+ * const batch = {
+ *   logProbs: Float32Array.of(-0.4, -1, -0.6, -0.8, -0.2, -0.8, -0.5),
+ *   oldLogProbs: Float32Array.of(-0.5, -0.9, -0.6, -0.7, -0.3, -0.8, -0.2),
+ *   cuSeqlens: Int32Array.of(0, 2, 3, 4, 7),
+ *   cuGroups: Int32Array.of(0, 2, 4),
+ *   rewards: Float32Array.of(1, 0, 1, 1),
+ * };
+ * const parts = microBatches(batch, { sequences: 2, loss: 'dapo' });
+ * const results = await Promise.all(parts.map((part) => dapo(part.batch, part.options)));
+ * const { rewardMean, ratioMean, zeroVarianceFraction } = mergeMetrics(parts, results);
+ * console.log(rewardMean, ratioMean, zeroVarianceFraction); // => 0.75 0.966 0.5
+ * ```
+ *
+ * @param parts the parts, in any number.
+ * @param results of each part the result of the loss, in the same order.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`.
+ */
+export function mergeMetrics<M extends Partial<Metrics>>(
+  parts: readonly MeasuredPart[],
+  results: readonly { metrics: M }[],
+): Omit<M, 'rolloutEffectiveSampleSize'> {
+  if (!isArray(parts)) throw badArgument('ERR_DTYPE', 'parts', 'an array', describe(parts));
+  if (!isArray(results)) throw badArgument('ERR_DTYPE', 'results', 'an array', describe(results));
+  if (parts.length !== results.length)
+    throw badArgument('ERR_SHAPE', 'results', `length ${parts.length}, one for each part`, `length ${results.length}`);
+  const all = results.map(({ metrics }, i) => objectArgument(`results[${i}].metrics`, metrics as Partial<Metrics>));
+  const weights = parts.map((part, i) => weightsOf(part, i, all[i].tokens ?? 0));
+  const merged: Partial<Metrics> = {};
+  for (const name of Object.keys(RULES) as (keyof Metrics)[]) {
+    const values = all.map((metrics) => metrics[name]);
+    if (values.length === 0 || !values.every((value) => value !== undefined)) continue;
+    const rule = RULES[name];
+    if (rule === 'sum') merged[name] = sum(values);
+    else if (rule === 'max') merged[name] = Math.max(...values);
+    else if (rule === 'derived')
+      merged[name] = 0; // for their order; below
+    else if (rule !== 'none')
+      merged[name] = weightedMean(
+        values,
+        weights.map((of) => of[rule]),
+      );
+  }
+  if (merged.scoreGap !== undefined) merged.scoreGap = scoreGap(merged, weights);
+  if (merged.effectiveSampleSize !== undefined) merged.effectiveSampleSize = effectiveSampleSize(all);
+  return merged as Omit<M, 'rolloutEffectiveSampleSize'>;
+}
+
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+
+/** In units of 2^32, as the metrics themselves are added up: no sum leaves the range of a double. */
+const UNIT = 2 ** -32;
+
+function weightedMean(values: readonly number[], weights: readonly number[]): number {
+  const all = sum(weights);
+  if (all === 0) return 0;
+  return sum(values.map((value, i) => (weights[i] === 0 ? 0 : UNIT * value * weights[i]))) / all / UNIT;
+}
+
+function scoreGap({ positiveScoreMean = 0, negativeScoreMean = 0 }: Partial<Metrics>, weights: readonly Weights[]) {
+  const both = weights.some(({ positives }) => positives > 0) && weights.some(({ negatives }) => negatives > 0);
+  return both ? positiveScoreMean - negativeScoreMean : 0;
+}
+
+/** (sum r)^2 / (tokens * sum r^2), where both sums of a part follow from its mean and its own effective sample size. */
+function effectiveSampleSize(all: readonly Partial<Metrics>[]): number {
+  let [count, ratios, squares] = [0, 0, 0];
+  for (const { tokens = 0, ratioMean = 0, effectiveSampleSize = 0 } of all) {
+    if (tokens === 0 || effectiveSampleSize === 0) continue;
+    count += tokens;
+    ratios += tokens * ratioMean;
+    squares += (tokens * ratioMean ** 2) / effectiveSampleSize;
+  }
+  return count === 0 || squares === 0 ? 0 : ratios ** 2 / (count * squares);
+}
+
+function weightsOf(part: MeasuredPart, index: number, tokens: number): Weights {
+  const { batch, options } = objectArgument(`parts[${index}]`, part);
+  const { cuSeqlens, shape, cuGroups, rewards, mask, rolloutLogProbs } = objectArgument(`parts[${index}].batch`, batch);
+  if (!cuSeqlens && !shape)
+    throw badArgument('ERR_DTYPE', `parts[${index}].batch`, 'cuSeqlens, or the shape of a padded batch', 'neither');
+  const sequences = cuSeqlens ? cuSeqlens.length - 1 : shape![0];
+  const length = cuSeqlens ? cuSeqlens[sequences] : shape![0] * shape![1];
+  const { positiveThreshold = 0 } = optionsArgument(options) as { positiveThreshold?: unknown };
+  const threshold = finiteNumber('positiveThreshold', positiveThreshold);
+  let [positives, filledGroups, unmasked, missing] = [0, 0, 0, 0];
+  for (let i = 0; i < (rewards?.length ?? 0); i++) if (rewards![i] > threshold) positives++;
+  for (let g = 1; g < (cuGroups?.length ?? 0); g++) if (cuGroups![g] > cuGroups![g - 1]) filledGroups++;
+  for (let t = 0; t < length; t++) {
+    if (mask?.[t] === 0) continue;
+    unmasked++;
+    if (rolloutLogProbs && Number.isNaN(rolloutLogProbs[t])) missing++;
+  }
+  const rolloutTokens = Math.max(tokens - missing, 0);
+  return { tokens, unmasked, rolloutTokens, sequences, positives, negatives: sequences - positives, filledGroups };
+}
