@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Random } from '../bench/problems/random.js';
-import { dapoSync, fromDense, gmpoSync, grpo, grpoSync, gspoSync } from '../lib/index.js';
+import { dapoSync, fromDense, gmpoSync, grpo, grpoSync, gspoSync, sapoSync } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import { rlvrError } from './support/errors.js';
@@ -348,5 +348,17 @@ describeBackends('covariances', (backend) => {
       expect(() => gmpoSync(batch, { clipCov: {}, backend })).toThrow(refused);
       expect(() => dapoSync(batch, { clipCov: {}, ratioLevel: 'sum', backend })).toThrow(refused);
     });
+  });
+
+  test('a gate so far out that its slope may be rounded to 0 has stopped a token', () => {
+    const batch = {
+      logProbs: Float64Array.of(-0.1, -0.2, -0.3),
+      oldLogProbs: Float64Array.of(-0.1, -3.6, -19.5), // ratios 1, 30 and 2e8
+      cuSeqlens: Int32Array.of(0, 3),
+      advantages: Float64Array.of(-1, 2, -3),
+    };
+    const clipCov = { ratio: 1, low: -100, high: 100 };
+    const { metrics } = sapoSync(batch, { clipCov, backend });
+    expect(metrics.clipCovFraction).toBeCloseTo(2 / 3, 12);
   });
 });

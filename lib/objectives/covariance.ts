@@ -176,8 +176,11 @@ function* stoppedTokens(
   const { scoreGrads } = yield* scoreTask({ ...tokens, logProbs: tokens.logProbs! }, score, inputs);
   if (!scoreGrads) return () => false; // of a mean
   const [slopes] = yield* read(scoreGrads);
-  return (t) => slopes[t] === 0 && !(perToken && advantages[t] === 0);
+  return (t) => Math.abs(slopes[t]) < NO_SLOPE && !(perToken && advantages[t] === 0);
 }
+
+/** Of a gate far out, which one backend rounds to 0 and another does not. */
+const NO_SLOPE = 1e-290;
 
 /** [T] 1 for the largest `count` of some values, the first ones of those that are equal, else 0; NaN is none of them. */
 function* largest(values: Float64Array, count: number): Sliced<Float64Array> {
