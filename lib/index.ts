@@ -28,6 +28,13 @@ export type { DeferredGradient, GradientOption, Logits, LossGradientOption } fro
 export { type BnpoOptions, bnpo, bnpoSync } from './losses/bnpo.js';
 export { type CispoOptions, type CispoParameters, cispo, cispoSync } from './losses/cispo.js';
 export { type ConspoOptions, conspo, conspoSync } from './losses/conspo.js';
+export {
+  type CrossEntropyBatch,
+  type CrossEntropyOptions,
+  type CrossEntropyParameters,
+  crossEntropy,
+  crossEntropySync,
+} from './losses/cross-entropy.js';
 export { type DapoOptions, dapo, dapoSync } from './losses/dapo.js';
 export { type DiscoLossParameters, type DiscoOptions, disco, discoSync } from './losses/disco.js';
 export { type DppoOptions, type DppoParameters, dppo, dppoSync } from './losses/dppo.js';

@@ -97,10 +97,10 @@ export type LossResult<B, G = 'new', Always extends keyof LossValue = never, Pla
   Required<Pick<LossValue, Always>> &
   GradientIn<B, G, Places>;
 
-type Place = MatrixGradientOption;
+export type Place = MatrixGradientOption;
 
 /** What the gradients of hidden states and their layer are for a `gradient` option. */
-type PlaceFor<G> = [G] extends ['none'] ? 'none' : 'new';
+export type PlaceFor<G> = [G] extends ['none'] ? 'none' : 'new';
 
 /** A loss as a recipe. */
 export interface LossRecipe<P, I> {
