@@ -33,7 +33,8 @@ FILE holds JSON Lines, one rollout a line, groups in any order:
 Optional: "mask"; and, on all lines or on none, the others. Without old_logprobs
 every ratio is 1. "advantage" replaces the estimator's; both kinds of weights
 multiply the policy term of their tokens. Log-probs alone tell no entropies: what
-needs those (an entropy bonus or quantile) has no flag.
+needs those (an entropy bonus or quantile) has no flag. Keys may be spelt as in the
+library too: "logProbs", "oldLogProbs".
 
 Examples:
   rlvr-kernels loss rollouts.jsonl --tau 0.1 --margin 0.2

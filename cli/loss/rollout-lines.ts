@@ -38,8 +38,14 @@ const sharedKeys = {
   advantage: 'advantage',
 } as const;
 
+/** Keys that are spelt as in the package's batches too. */
+const SPELLINGS: Readonly<Record<string, string>> = {
+  logprobs: 'logProbs',
+  ...Object.fromEntries(Object.entries(sharedKeys).map(([property, key]) => [key, property])),
+};
+
 /**
- * All rollouts of a JSON Lines text, in order. Blank lines are skipped. Throws a UsageError that begins with the source and
+ * All rollouts of a JSON Lines text, in order, one at least. Blank lines are skipped. Throws a UsageError that begins with the source and
  * the number of the line.
  */
 export async function readRollouts(chunks: Chunks, source: string): Promise<Rollout[]> {
@@ -57,27 +63,37 @@ export async function readRollouts(chunks: Chunks, source: string): Promise<Roll
       throw error;
     }
   }
+  if (rollouts.length === 0) throw new UsageError(`${source}: expected a rollout on each line, got no lines`);
   return rollouts;
 }
 
 /** One line, without its number in the errors. */
 export function parseRollout(text: string): Rollout {
   const members = parseObject(text);
-  const logProbs = numberArray(members, 'logprobs');
+  const logProbs = numberArray(members, spelt(members, 'logprobs'));
+  const perToken = (key: string) => optional(members, spelt(members, key), logProbs.length);
   return {
     group: groupName(members),
     reward: number(members, 'reward'),
     logProbs,
-    oldLogProbs: optional(members, 'old_logprobs', logProbs.length),
-    refLogProbs: optional(members, 'ref_logprobs', logProbs.length),
-    rolloutLogProbs: optional(members, 'rollout_logprobs', logProbs.length),
-    teacherLogProbs: optional(members, 'teacher_logprobs', logProbs.length),
-    tokenWeights: optional(members, 'token_weights', logProbs.length),
-    rolloutWeights: optional(members, 'rollout_weights', logProbs.length),
+    oldLogProbs: perToken('old_logprobs'),
+    refLogProbs: perToken('ref_logprobs'),
+    rolloutLogProbs: perToken('rollout_logprobs'),
+    teacherLogProbs: perToken('teacher_logprobs'),
+    tokenWeights: perToken('token_weights'),
+    rolloutWeights: perToken('rollout_weights'),
     advantage: members.values.advantage === undefined ? undefined : number(members, 'advantage'),
     mask: maskArray(members, logProbs.length),
     text,
   };
+}
+
+/** The key as this line has it. */
+function spelt({ values }: Members, key: string): string {
+  const other = SPELLINGS[key];
+  if (values[other] === undefined) return key;
+  if (values[key] !== undefined) throw new UsageError(`"${key}": expected that or "${other}", got both`);
+  return other;
 }
 
 function parseObject(text: string): Members {

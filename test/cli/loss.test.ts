@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
@@ -300,14 +300,12 @@ describe('loss', () => {
     expect(groups[0]).toMatchObject({ size: 3, positives: 1 });
   });
 
-  test.each(['', '\n\n'])('no rollouts (%j): loss 0, an empty output file', async (input) => {
+  test.each(['', '\n\n'])('no rollouts (%j) are an error, and no output file', async (input) => {
     const out = join(folder, 'empty.jsonl');
-    expect(await lossJson(['--out', out], input)).toMatchObject({
-      loss: 0,
-      groups: [],
-      totals: { groups: 0, size: 0 },
-    });
-    expect(readFileSync(out, 'utf8')).toBe('');
+    const { status, stderr } = await runCli(['loss', '-', '--out', out], { input });
+    expect(status).toBe(2);
+    expect(stderr).toBe('error: stdin: expected a rollout on each line, got no lines\n');
+    expect(existsSync(out)).toBe(false);
   });
 
   test('the table names every group, totals the rest, and fits 100 columns', async () => {

@@ -48,6 +48,19 @@ describe('numbers', () => {
     });
   });
 
+  test('keys in either spelling, and not both', () => {
+    const line = { group: 'q', reward: 1, logProbs: [-1, -2], oldLogProbs: [-3, -4], token_weights: [1, 0] };
+    const { logProbs, oldLogProbs, tokenWeights } = parseRollout(JSON.stringify(line));
+    expect([logProbs, oldLogProbs, tokenWeights].map((array) => Array.from(array!))).toEqual([
+      [-1, -2],
+      [-3, -4],
+      [1, 0],
+    ]);
+    const wrong = (more: object) => () => parseRollout(JSON.stringify({ ...line, ...more }));
+    expect(wrong({ logprobs: [-1, -2] })).toThrow('"logprobs": expected that or "logProbs", got both');
+    expect(wrong({ oldLogProbs: [-3] })).toThrow('"oldLogProbs": expected 2 values, as many as "logprobs", got 1');
+  });
+
   test('a group that is no whole number is what was written', () => {
     const group = (text: string) => parseRollout(`{"group": ${text} ,"reward":1,"logprobs":[]}`).group;
     expect(['7', '7.0', '7e0', '-0', '0.5', '1e999', '0.12345678901234567891'].map(group)).toEqual([
