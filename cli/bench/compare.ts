@@ -61,13 +61,20 @@ function differences(report: BenchReport, previous: BenchReport): string[] {
   const [now, then] = [facts(report), facts(previous)];
   return Object.keys(now)
     .filter((key) => now[key] !== then[key])
-    .map((key) => `${key} was ${then[key]}, is ${now[key]}`);
+    .map((key) => `${key} was ${then[key]}, now ${now[key]}`);
 }
 
 /** Of sections with a row per shape, only so many: those that changed for the worse. */
 const MOST_LINES = 20;
 
 const speedOf = ({ row, before }: Change) => before.milliseconds.median / row.milliseconds.median;
+
+/** Whether the middle four fifths of the rounds of both overlap. */
+function isNoise({ row: { milliseconds: now }, before: { milliseconds: then } }: Change): boolean {
+  return now.p10 <= then.p90 && then.p10 <= now.p90;
+}
+
+const NOISE = '~';
 
 const OP: Column<Change> = { header: 'op', cell: ({ row }) => row.op };
 const SHAPE: Column<Change> = { header: 'shape', cell: ({ row }) => formatShortShape(row.shape) };
@@ -76,7 +83,11 @@ const CHANGE_COLUMNS: readonly Column<Change>[] = [
   { header: 'dtype', cell: ({ row }) => row.dtype },
   { header: 'ms before', cell: ({ before }) => formatNumber(before.milliseconds.median), numeric: true },
   { header: 'ms now', cell: ({ row }) => formatNumber(row.milliseconds.median), numeric: true },
-  { header: 'speed', cell: (change) => formatRatio(speedOf(change)), numeric: true },
+  {
+    header: 'speed',
+    cell: (change) => `${isNoise(change) ? NOISE : ''}${formatRatio(speedOf(change))}`,
+    numeric: true,
+  },
   { header: 'of memory', cell: ({ row, before }) => sharesOf(before, row), numeric: true },
 ];
 
@@ -107,6 +118,7 @@ export function renderChanges(report: BenchReport, previous: BenchReport): strin
   const head = [
     `against ${previous.date}${commit}`,
     ...differing.map((difference) => `not the same machine or setting: ${difference}`),
+    ...(changes.some(isNoise) ? [`${NOISE}: within the noise of the two runs`] : []),
     ...(missing > 0 ? [`${missing} of ${report.rows.length} rows have no counterpart there`] : []),
   ].map((line) => `${printable(line)}\n`);
   const tables = sections.map((section) =>

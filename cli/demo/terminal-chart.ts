@@ -1,4 +1,4 @@
-import { blue, colored, cyan, green, magenta, type PlotConfig, plot, red, yellow } from 'asciichart';
+import * as ascii from 'asciichart';
 import type { Curve } from './curve.js';
 
 const chartWidth = 72;
@@ -10,12 +10,15 @@ const labelWidth = 5;
 const turnLength = 2;
 
 /** asciichart draws all curves alike but for the colour; lines of their own keep them apart in a log as well. */
-const lineStyles: readonly NonNullable<PlotConfig['symbols']>[] = [
+const lineStyles: readonly NonNullable<ascii.PlotConfig['symbols']>[] = [
   ['┼', '┤', '╶', '╴', '─', '╰', '╭', '╮', '╯', '│'],
   ['┼', '┤', '╶', '╴', '═', '╚', '╔', '╗', '╝', '║'],
   ['┼', '┤', '╶', '╴', '┄', '┗', '┏', '┓', '┛', '┆'],
 ];
-const colors = [cyan, yellow, magenta, green, red, blue];
+const colors = [
+  ...[ascii.cyan, ascii.yellow, ascii.magenta, ascii.green, ascii.red, ascii.blue],
+  ...[ascii.lightcyan, ascii.lightyellow, ascii.lightmagenta, ascii.lightgreen, ascii.lightred, ascii.lightblue],
+];
 
 interface Cell {
   readonly character: string;
@@ -24,7 +27,7 @@ interface Cell {
 
 /** How curve i of a chart is drawn, and its sample in the legend: a line, or a letter where there are too many for that. */
 interface Style {
-  readonly symbols: NonNullable<PlotConfig['symbols']>;
+  readonly symbols: NonNullable<ascii.PlotConfig['symbols']>;
   readonly sample: string;
 }
 
@@ -39,7 +42,7 @@ function stylesFor(count: number): Style[] {
 
 /** The curves over steps, in one frame, with a legend. */
 export function terminalChart(curves: readonly Curve[], steps: number, useColor: boolean): string {
-  const paint = (text: string, curve: number) => (useColor ? colored(text, colors[curve % colors.length]) : text);
+  const paint = (text: string, curve: number) => (useColor ? ascii.colored(text, colors[curve % colors.length]) : text);
   const styles = stylesFor(curves.length);
   const height = curves.length <= lineStyles.length ? chartHeight : tallChartHeight;
   const rows = overlay(curves.map(({ values }, curve) => drawCurve(values, styles[curve], height)));
@@ -83,7 +86,7 @@ function wrap(entries: readonly string[], paint: (text: string, curve: number) =
 }
 
 function drawCurve(values: readonly number[], { symbols }: Style, height: number): string[][] {
-  const drawing = plot(resample(values), {
+  const drawing = ascii.plot(resample(values), {
     min: 0,
     max: 1,
     height,

@@ -128,7 +128,7 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
     const machine = { ...report.machine, cpu: 'another' };
     writeFileSync(file('other.json'), JSON.stringify({ ...report, machine }));
     const args = ['bench', 'objectives', ...TINY, '--compare', file('other.json')];
-    expect((await runCli(args)).stdout).toContain('not the same machine or setting: cpu was another, is ');
+    expect((await runCli(args)).stdout).toContain('not the same machine or setting: cpu was another, now ');
   });
 
   test('--threads', async () => {

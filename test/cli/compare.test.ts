@@ -135,6 +135,25 @@ describe('a report', () => {
   });
 });
 
+describe('changes', () => {
+  test('those within the noise of the two runs are marked', () => {
+    const [row] = report.rows;
+    const timed = (scale: number) => {
+      const { median, p10, p90, min, max } = row.milliseconds;
+      const milliseconds = {
+        ...{ median: median * scale, p10: p10 * scale, p90: p90 * scale },
+        ...{ min: min * scale, max: max * scale },
+      };
+      return { ...report, rows: [{ ...row, milliseconds }] };
+    };
+    const [same, slower] = [renderChanges(report, timed(1)), renderChanges(report, timed(1000))];
+    expect(same).toContain('\n~: within the noise of the two runs\n');
+    expect(same).toMatch(/~1\.00 ×/);
+    expect(slower).not.toContain('~');
+    expect(slower).toMatch(/ 1,000 ×/);
+  });
+});
+
 describe('bench --compare', () => {
   test('refuses before it runs anything, and leaves no file', async () => {
     const file = join(folder, 'old.json');

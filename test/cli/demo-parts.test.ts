@@ -108,6 +108,15 @@ describe('charts', () => {
     expect(terminalChart(curves, 2, true)).toContain('\u{1b}[36m');
   });
 
+  test('the terminal chart has a colour of its own for each of ten curves', () => {
+    const ten = Array.from({ length: 10 }, (_, i) => ({ name: `${i}`, values: [0, (i + 1) / 10] }));
+    const legend = terminalChart(ten, 1, true).split('\n').slice(-12).join('');
+    const colours = new Set(
+      Array.from(legend.matchAll(/\u{1b}\[(\d+)m/gu), ([, code]) => code).filter((code) => code !== '0'),
+    );
+    expect(colours.size).toBeGreaterThanOrEqual(10);
+  });
+
   test('the terminal chart keeps as many curves apart as there are losses, without colours', () => {
     const names = Object.keys(recipes);
     const many = names.map((name, i) => ({ name, values: [0, (i + 1) / names.length] }));
