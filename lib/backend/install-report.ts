@@ -33,8 +33,14 @@ export function addonThatCrashed(): { addon: string; reason: string } | undefine
     : { addon: crashed, reason: reason ?? `loading ${crashed} ends the process` };
 }
 
+/** From where the code is, Node knows no package of this name, or not what it depends on. */
+const BUNDLED =
+  "this code is no longer in its package's folder, where the addon is: a bundler has taken it out. Have it leave rlvr-kernels external " +
+  '(esbuild --external:rlvr-kernels, webpack externals, Vite ssr.external, rollup external), for Node to load from node_modules';
+
 /** Why node-gyp-build found no addon, where the install reported nothing bad. */
 export function whyNoAddon(error: unknown): string {
+  if ((error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND') return BUNDLED;
   const libc = /\blibc=(\w+)/.exec((error as Error).message)?.[1];
   const system = `${process.platform}-${process.arch}${process.platform === 'linux' && libc ? ` with ${libc}` : ''}`;
   if (read()) return `no addon for ${system} is left of the install: have your package manager rebuild rlvr-kernels`;

@@ -63,7 +63,7 @@ function describeBackend(name: BackendName, found: { info: object } | { reason: 
 
 /**
  * A DeviceTensor runs on its device; host arrays on the backend asked for, else `RLVR_BACKEND`, else cpu, else
- * reference, unless it is a variable such as `RLVR_THREADS` that keeps cpu away.
+ * reference with a warning, unless it is a variable such as `RLVR_THREADS` that keeps cpu away.
  */
 export function selectBackend(wanted?: BackendName, data?: unknown, name = 'logits'): Backend {
   if (data instanceof DeviceTensor) {
@@ -76,7 +76,18 @@ export function selectBackend(wanted?: BackendName, data?: unknown, name = 'logi
   const cpu = cpuBackend();
   if ('backend' in cpu) return cpu.backend;
   if (cpu.asked) throw new RlvrError('ERR_BACKEND', cpu.reason);
+  warnOfReference(cpu.reason);
   return referenceBackend;
+}
+
+let warned = false;
+
+/** Once: results are right, and nothing else would tell why they take so long. */
+function warnOfReference(reason: string): void {
+  if (warned) return;
+  warned = true;
+  const message = `rlvr-kernels runs in plain TypeScript, tens of times slower than with its addon: ${reason}`;
+  process.emitWarning(message, { code: 'RLVR_REFERENCE', detail: 'If that is meant, set RLVR_BACKEND=reference.' });
 }
 
 function named(argument: string, name: BackendName): Backend {

@@ -1,11 +1,12 @@
 // Choosing a backend: by option, by RLVR_BACKEND, and what is said of those that are absent.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { backends, groupInfoNCE, groupInfoNCESync, RlvrError } from '../../lib/index.js';
 import { failureOf, rlvrError } from '../support/errors.js';
-import { childJson, NO_ADDON } from './child.js';
+import { childJson, NO_ADDON, runChild } from './child.js';
 
 const inputs = {
   scores: Float64Array.of(-1, -2),
@@ -34,6 +35,9 @@ test('a known backend that is absent: ERR_BACKEND with the reason of backends()'
     expect(error).toEqual(rlvrError('ERR_BACKEND', `'${name}': ${reason}`));
   }
 });
+
+const SMALL = `{
+  scores: Float64Array.of(-1, -2), rewards: Float32Array.of(1, 0), cuGroups: Int32Array.of(0, 2) }`;
 
 interface Answer {
   infos: { name: string; available: boolean; reason?: string }[];
@@ -79,6 +83,41 @@ test('no addon: backends() says why, ops run on the reference', async () => {
   expect(result.loss).toBe((await answer({}, `{ backend: 'reference' }`)).loss);
   const forced = await answer(NO_ADDON, `{ backend: 'cpu' }`);
   expect(forced).toMatchObject({ code: 'ERR_BACKEND', message: expect.stringContaining("'cpu': ") });
+});
+
+test('no addon: one warning says so, and RLVR_BACKEND=reference means it', async () => {
+  const script = `
+    const run = (options) => rlvr.groupInfoNCESync(${SMALL}, options);
+    run(); run(); run({ backend: 'reference' });`;
+  const { stderr } = await runChild(script, { env: NO_ADDON });
+  expect(stderr.match(/RLVR_REFERENCE/g)).toHaveLength(1);
+  expect(stderr).toMatch(
+    /Warning: rlvr-kernels runs in plain TypeScript, tens of times slower than with its addon: no (prebuilt )?addon/,
+  );
+  expect((await runChild(script, { env: { ...NO_ADDON, RLVR_BACKEND: 'reference' } })).stderr).toBe('');
+  expect((await runChild(`rlvr.groupInfoNCESync(${SMALL}, { backend: 'reference' })`, { env: NO_ADDON })).stderr).toBe(
+    '',
+  );
+});
+
+test('code that was taken out of the package, as bundlers do: the warning says what to tell them', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'rlvr-bundled-'));
+  try {
+    cpSync(new URL('../../dist/lib', import.meta.url), join(folder, 'lib'), { recursive: true });
+    writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
+    writeFileSync(join(folder, 'run.js'), `import * as rlvr from './lib/index.js'; rlvr.groupInfoNCESync(${SMALL});`);
+    const { status, stderr } = spawnSync(process.execPath, ['run.js'], {
+      cwd: folder,
+      encoding: 'utf8',
+      env: { ...process.env, RLVR_ADDON: '', RLVR_BACKEND: '' },
+    });
+    expect(status, stderr).toBe(0);
+    expect(stderr).toMatch(
+      /RLVR_REFERENCE.*: this code is no longer in its package's folder.*esbuild --external:rlvr-kernels/,
+    );
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 /** A variable asks for what cannot be had: cpu says so, and ops refuse instead of running on the reference. */

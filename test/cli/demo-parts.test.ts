@@ -111,9 +111,8 @@ describe('charts', () => {
   test('the terminal chart has a colour of its own for each of ten curves', () => {
     const ten = Array.from({ length: 10 }, (_, i) => ({ name: `${i}`, values: [0, (i + 1) / 10] }));
     const legend = terminalChart(ten, 1, true).split('\n').slice(-12).join('');
-    const colours = new Set(
-      Array.from(legend.matchAll(/\u{1b}\[(\d+)m/gu), ([, code]) => code).filter((code) => code !== '0'),
-    );
+    const colours = new Set(legend.split('\u{1b}[').map((piece) => piece.slice(0, piece.indexOf('m'))));
+    colours.delete('0');
     expect(colours.size).toBeGreaterThanOrEqual(10);
   });
 
