@@ -161,9 +161,9 @@ function runEmulated() {
     return;
   }
   const quick = { ASAN_OPTIONS: `${SANITIZERS.ASAN_OPTIONS}:detect_stack_use_after_return=0` };
-  runTests(testFiles(OPS), forward);
+  runTests(testFiles([...OPS, 'one-pass', 'linear-log-probs']), forward);
   runTests(golden, forward);
-  runTests(testFiles(['one-pass', ...losses]), { ...forward, ...quick });
+  runTests(testFiles(losses), { ...forward, ...quick });
   runTests(testFiles(devices), reverse);
   runTests(testFiles([...OPS, 'one-pass', ...others]), { ...reverse, ...quick });
   runTests(golden, { ...reverse, ...quick });
