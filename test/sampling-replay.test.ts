@@ -117,6 +117,9 @@ describeBackends('sampling replay', (backend) => {
     const none = { keptIds: new Int32Array(0), cuKept: new Int32Array(tokens + 1) };
     const plain = tokenLogProbsSync(rows, { entropy: true, backend });
     expect(tokenLogProbsSync({ ...rows, ...none }, { entropy: true, backend })).toEqual(plain);
+    const upstream = { ...rows, gradEntropy: undefined, logSumExp: plain.logSumExp };
+    const { gradLogits } = tokenLogProbsBackwardSync(upstream, { backend });
+    expect(tokenLogProbsBackwardSync({ ...upstream, ...none }, { backend }).gradLogits).toEqual(gradLogits);
     const kept = tokenLogProbsSync({ ...rows, ...all }, { entropy: true, backend });
     expectLogProbsClose(kept.logProbs, plain.logProbs);
     expectClose(kept.entropy!, plain.entropy!, 1e-6);

@@ -6,11 +6,12 @@
 namespace rlvr::binding {
 namespace {
 
-// The ids that tokens keep, and how many there are.
+// The ids that tokens keep, and how many there are. Where there are none, every row is over all ids: no replay.
 Replay read_replay(Arguments& a, int64_t tokens, int64_t& ids) {
   ids = 0;
   if (a.optional_host_array<const int32_t>("cuKept", tokens + 1) == nullptr) return {};
   const int32_t* cu_kept = offsets(a, "cuKept", tokens, ids);
+  if (ids == 0) return {};
   return {a.array<const int32_t>("keptIds", ids), cu_kept};
 }
 
