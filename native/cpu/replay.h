@@ -9,7 +9,7 @@ namespace rlvr::cpu {
 void replay_forward(const TokenLogProbsForward& op, int64_t begin, int64_t end);
 int64_t replay_backward(const TokenLogProbsBackward& op, int64_t begin, int64_t end);
 
-// How many elements of a row are read, on average.
-int64_t mean_kept(const Replay& replay, int64_t tokens, int64_t vocab);
+// How many elements, read in order, take as long as what is read of a row, on average.
+int64_t elements_in_order(const Replay& replay, int64_t tokens, int64_t vocab);
 
 }  // namespace rlvr::cpu

@@ -48,8 +48,8 @@ int32_t first_overflow(const TokenLogProbsBackward& op) {
 
 void token_log_probs_forward(const TokenLogProbsForward& op) {
   const auto forward = op.replay.cu_kept == nullptr ? token_log_probs_rows().forward : replay_forward;
-  const int64_t read = mean_kept(op.replay, op.tokens, op.vocab);
-  parallel_for(op.tokens, nanoseconds(read), [&](int64_t begin, int64_t end) { forward(op, begin, end); });
+  const int64_t elements = elements_in_order(op.replay, op.tokens, op.vocab);
+  parallel_for(op.tokens, nanoseconds(elements), [&](int64_t begin, int64_t end) { forward(op, begin, end); });
   count_non_finite(op);
 }
 
