@@ -60,10 +60,13 @@ function renderFacts(facts: Facts): string {
     ['rlvr-kernels', facts.version],
     ['node', `${facts.node} (${facts.platform} ${facts.arch})`],
     ['backend', facts.backend ?? `none: ${facts.backendError}`],
-    ...facts.backends.map(({ name, available, reason, addon }) => [
-      `  ${name}`,
-      available ? `available${addon ? ` (${addon})` : ''}` : `not available: ${reason ?? 'no reason given'}`,
-    ]),
+    ...facts.backends.map(({ name, available, reason, addon, simd }) => {
+      const which = addon ?? simd;
+      const how = available
+        ? `available${which ? ` (${which})` : ''}`
+        : `not available: ${reason ?? 'no reason given'}`;
+      return [`  ${name}`, how];
+    }),
     ['SIMD', facts.simd ?? 'none (no cpu backend)'],
     ['threads', facts.threads === null ? 'none (no cpu backend)' : String(facts.threads)],
     ['GPU', facts.gpu === null ? 'none (no cuda backend)' : 'available'],

@@ -31,7 +31,7 @@ export function numberWithin({ above, min, max, integer = false }: NumberBounds)
   };
 }
 
-export const backendNames: readonly BackendName[] = ['reference', 'cpu', 'cuda'];
+export const backendNames: readonly BackendName[] = ['reference', 'wasm', 'cpu', 'cuda'];
 
 export function backendOption(
   description = 'force a backend (default: RLVR_BACKEND, else the best that loaded)',

@@ -169,3 +169,4 @@ export { fromTrl, type TrlConfig } from './translations/from-trl.js';
 export { fromVerl, type VerlBatch, type VerlConfig } from './translations/from-verl.js';
 export type { LossTranslation } from './translations/translation.js';
 export type { FloatArray } from './validate.js';
+export { type WasmArrays, type WasmMemory, wasmMemory } from './wasm-memory.js';

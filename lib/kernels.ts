@@ -308,8 +308,8 @@ export type KernelName = keyof KernelArguments;
 /** One kernel with its arguments: what a task yields and a backend runs. */
 export type KernelCall = { [K in KernelName]: { kernel: K; args: KernelArguments[K] } }[KernelName];
 
-/** Where kernels run: plain TypeScript, native code on the processor, or an NVIDIA GPU. */
-export type BackendName = 'reference' | 'cpu' | 'cuda';
+/** Where kernels run: plain TypeScript, WebAssembly, native code on the processor, or an NVIDIA GPU. */
+export type BackendName = 'reference' | 'wasm' | 'cpu' | 'cuda';
 
 /** How an asynchronous call learns that it was aborted. */
 export interface Cancel {

@@ -78,13 +78,13 @@ interface KeptArrays {
   keptRows: Int32Array; // [T] which of those rows is row t
 }
 
-/** Memory for as many of the logits as fit in `chunkBytes`; on CUDA all or none. */
+/** Memory for as many of the logits as fit in `chunkBytes`; on CUDA all or none, in WebAssembly none. */
 export function keptArrays(
   { hidden, weight }: Layer,
   mask: Uint8Array | undefined,
   { chunkBytes, keepOn }: Chunks,
 ): KeptArrays | undefined {
-  if (chunkBytes === 0 || keepOn === undefined) return undefined;
+  if (chunkBytes === 0 || keepOn === undefined || keepOn === 'wasm') return undefined;
   const [tokens, vocab] = [hidden.rows, weight.rows];
   if (keepOn === 'cuda' && 4 * tokens * vocab > chunkBytes) return undefined;
   const keptRows = newArray('targets', Int32Array, tokens);

@@ -19,6 +19,7 @@ const LAYERS = [
     '.cpp',
     ['addon', 'cuda-device', 'cuda-memory', 'cuda-session', 'diagnostics', 'emulation-controls', 'memory'],
   ],
+  ['native/wasm', '.cpp', ['runtime']],
   ['lib/ops', '.ts', []],
 ] as const;
 

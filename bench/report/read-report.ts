@@ -28,7 +28,7 @@ const row: v.GenericSchema<unknown, Row> = v.object({
   section,
   op: text,
   by: text,
-  backend: v.nullable(v.picklist(['reference', 'cpu', 'cuda'])),
+  backend: v.nullable(v.picklist(['reference', 'wasm', 'cpu', 'cuda'])),
   threads: v.nullable(number),
   dtype,
   shape,

@@ -46,7 +46,7 @@ export interface Row {
   /** Whose code: 'rlvr-kernels', 'memory' for a yardstick, or a peer's name. */
   readonly by: string;
   /** Of this package; null for a peer. Of a yardstick: 'cuda' for a device's memory, null for the host's. */
-  readonly backend: 'reference' | 'cpu' | 'cuda' | null;
+  readonly backend: 'reference' | 'wasm' | 'cpu' | 'cuda' | null;
   /** Threads it may use; null where that is not known (a peer's own choice, a GPU). */
   readonly threads: number | null;
   readonly dtype: DType | 'f64';

@@ -175,11 +175,16 @@ function writeRow(
   return finite;
 }
 
+/** The first row whose gradient from upstream is beyond float32; -1 if there is none. */
+export function firstOverflow(args: TokenLogProbsBackwardArguments): Sliced<number> {
+  return findIndex(args.tokens, (t) => overflows(upstream(args, t), args.temperature));
+}
+
 export function* tokenLogProbsBackward(args: TokenLogProbsBackwardArguments): Sliced<void> {
   const { badRows, tokens } = args;
   badRows.fill(-1);
   if (args.halt?.[0]) return;
-  badRows[0] = yield* findIndex(tokens, (t) => overflows(upstream(args, t), args.temperature));
+  badRows[0] = yield* firstOverflow(args);
   if (badRows[0] >= 0) return;
   for (let t = 0; t < tokens; t++) {
     yield PAUSE;

@@ -2,6 +2,7 @@
 import type { AddonOrigin } from '../backend/addon.js';
 import { cpuBackend } from '../backend/cpu.js';
 import { cudaBackend } from '../backend/cuda.js';
+import { wasmBackend } from '../backend/wasm.js';
 import { DeviceTensor, deviceBackendOf } from '../cuda/device.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
 import type { Backend, BackendName } from '../kernels.js';
@@ -15,9 +16,9 @@ export interface BackendInfo {
   available: boolean;
   /** Why it is not available. */
   reason?: string;
-  /** Instruction set in use (cpu). */
+  /** Instruction set in use (cpu; wasm: `'simd128'`, or `'relaxed'` where the engine has relaxed SIMD). */
   simd?: string;
-  /** Threads in use (cpu). */
+  /** Threads in use (cpu, wasm). */
   threads?: number;
   /** Where the native addon came from (cpu). */
   addon?: AddonOrigin;
@@ -35,7 +36,7 @@ export interface BackendInfo {
   devices?: number;
 }
 
-const NAMES: readonly BackendName[] = ['cuda', 'cpu', 'reference'];
+const NAMES: readonly BackendName[] = ['cuda', 'cpu', 'wasm', 'reference'];
 
 /**
  * Every backend this package knows, best first: what loaded, and for the rest why not. Never throws.
@@ -53,6 +54,7 @@ export function backends(): BackendInfo[] {
   return [
     describeBackend('cuda', cudaBackend()),
     describeBackend('cpu', cpuBackend()),
+    describeBackend('wasm', wasmBackend()),
     { name: 'reference', available: true },
   ];
 }
@@ -62,8 +64,8 @@ function describeBackend(name: BackendName, found: { info: object } | { reason: 
 }
 
 /**
- * A DeviceTensor runs on its device; host arrays on the backend asked for, else `RLVR_BACKEND`, else cpu, else
- * reference with a warning, unless it is a variable such as `RLVR_THREADS` that keeps cpu away.
+ * A DeviceTensor runs on its device; host arrays on the backend asked for, else `RLVR_BACKEND`, else cpu, else with a warning
+ * wasm, else reference, unless it is a variable such as `RLVR_THREADS` that keeps cpu away.
  */
 export function selectBackend(wanted?: BackendName, data?: unknown, name = 'logits'): Backend {
   if (data instanceof DeviceTensor) {
@@ -76,18 +78,29 @@ export function selectBackend(wanted?: BackendName, data?: unknown, name = 'logi
   const cpu = cpuBackend();
   if ('backend' in cpu) return cpu.backend;
   if (cpu.asked) throw new RlvrError('ERR_BACKEND', cpu.reason);
-  warnOfReference(cpu.reason);
+  return withoutAddon(cpu.reason);
+}
+
+/** The best of what does not need the addon. */
+function withoutAddon(reason: string): Backend {
+  const wasm = wasmBackend();
+  if ('backend' in wasm) {
+    warnOnce('RLVR_WASM', 'wasm', `in WebAssembly, several times slower than with its addon: ${reason}`);
+    return wasm.backend;
+  }
+  if (wasm.asked) throw new RlvrError('ERR_BACKEND', wasm.reason);
+  const both = `${reason}; nor is there WebAssembly: ${wasm.reason}`;
+  warnOnce('RLVR_REFERENCE', 'reference', `in plain TypeScript, tens of times slower than with its addon: ${both}`);
   return referenceBackend;
 }
 
 let warned = false;
 
-/** Once: results are right, and nothing else would tell why they take so long. */
-function warnOfReference(reason: string): void {
+/** Results are right, and nothing else would tell why they take so long. */
+function warnOnce(code: string, backend: BackendName, how: string): void {
   if (warned) return;
   warned = true;
-  const message = `rlvr-kernels runs in plain TypeScript, tens of times slower than with its addon: ${reason}`;
-  process.emitWarning(message, { code: 'RLVR_REFERENCE', detail: 'If that is meant, set RLVR_BACKEND=reference.' });
+  process.emitWarning(`rlvr-kernels runs ${how}`, { code, detail: `If that is meant, set RLVR_BACKEND=${backend}.` });
 }
 
 function named(argument: string, name: BackendName): Backend {
@@ -95,7 +108,7 @@ function named(argument: string, name: BackendName): Backend {
     throw badArgument('ERR_BACKEND', argument, NAMES.map((n) => `'${n}'`).join(' or '), describe(name));
   }
   if (name === 'reference') return referenceBackend;
-  const found = name === 'cpu' ? cpuBackend() : cudaBackend();
+  const found = { cpu: cpuBackend, wasm: wasmBackend, cuda: cudaBackend }[name]();
   if ('backend' in found) return found.backend;
   throw new RlvrError('ERR_BACKEND', `${argument}: expected an available backend, got '${name}': ${found.reason}`);
 }

@@ -97,7 +97,9 @@ struct BackwardRows : GradientLoop<S, E> {
   static int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
     if (streams<S>(op.grad_logits != op.logits, op.tokens * op.vocab))
       return op.watch ? backward_rows<S::kStreams, true>(op, begin, end) : backward_rows<S::kStreams, false>(op, begin, end);
-    return op.watch ? backward_rows<false, true>(op, begin, end) : backward_rows<false, false>(op, begin, end);
+    if constexpr (!S::kCompact)
+      if (!op.watch) return backward_rows<false, false>(op, begin, end);
+    return backward_rows<false, true>(op, begin, end);
   }
 };
 

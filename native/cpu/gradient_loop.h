@@ -22,9 +22,10 @@ struct GradientLoop {
   struct Multiple {
     Scale scale;
     Exp2Multiple<S, E::kGradient> polynomial;
+    Float shift;  // where S::kCompact
 
     Multiple(double inverse_temperature, float shift, double alpha)
-        : scale(inverse_temperature, shift), polynomial(alpha * scale.unit) {}
+        : scale(inverse_temperature, S::kCompact ? 0.0f : shift), polynomial(alpha * scale.unit), shift(S::set(shift)) {}
 
     // Whether shift and alpha are small enough, and alpha large enough, for Scale and Exp2Multiple.
     static bool suits(double inverse_temperature, float shift, double alpha) {
@@ -37,6 +38,8 @@ struct GradientLoop {
       const Multiple& constants = S::reread(*this);
       Float factor[N];
       Float power[N];
+      if constexpr (S::kCompact)
+        for (int k = 0; k < N; ++k) u[k] = S::sub(u[k], constants.shift);
       for (int k = 0; k < N; ++k) u[k] = S::max_keeping_nan(constants.scale.floor, u[k]);
       S::exp(u, constants.scale, constants.polynomial, factor, power, shifted);
       const Float zero = S::set(0.0f);  // added, so that a banned token gets 0, not -0

@@ -65,17 +65,16 @@ struct LinearRows {
       else
         add<kExactScale, false>(x, count, inverse_temperature, sums);
     };
-    if (scale_is_close(inverse_temperature))
-      add_with(Constant<true>{});
-    else
-      add_with(Constant<false>{});
+    if constexpr (!S::kCompact)
+      if (scale_is_close(inverse_temperature)) return add_with(Constant<true>{});
+    add_with(Constant<false>{});
   }
 
   static void gradient(float* x, int64_t begin, int64_t count, int64_t target, const RowUpstream& upstream) {
     const bool here = target >= begin && target < begin + count;
     const float at_target = here ? x[target - begin] : 0;
     const typename Loop::Scale scale(1 / upstream.temperature, 0.0f);
-    BackwardRows<S, E>::template entries<false, false>(upstream, scale, x, x, count);
+    BackwardRows<S, E>::template entries<false, S::kCompact>(upstream, scale, x, x, count);
     if (here) x[target - begin] = saturate(BackwardRows<S, E>::target_entry(upstream, at_target));
   }
 

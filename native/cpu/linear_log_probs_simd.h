@@ -68,5 +68,8 @@ extern const LinearKernels linear_kernels_avx512;
 #ifdef RLVR_HAVE_NEON
 extern const LinearKernels linear_kernels_neon;
 #endif
+#ifdef __wasm__
+extern const LinearKernels linear_kernels_wasm;
+#endif
 
 }  // namespace rlvr

@@ -1,7 +1,8 @@
 // The element types of logits, as vectors of a SIMD wrapper `S`. A pair of vectors holds 2 * kWidth consecutive
 // elements in an order specific to the type, the same for loading and storing. Included by token_log_probs_rows.h.
 // Where S::kMasks, the first elements of a vector can be loaded, the others being -inf. Where S::kStreams, a pair can
-// also be stored with non-temporal stores, to an address that is a multiple of a vector's size.
+// also be stored with non-temporal stores, to an address that is a multiple of a vector's size. Where S::kCompact, there is less code:
+// one version of a loop stands for those that save an operation, and S::exp takes distances from a reference, not the reference.
 #pragma once
 
 #include <cstddef>

@@ -13,6 +13,9 @@ static_assert(kDepth % kFewRows == 0);
 }  // namespace
 
 const LinearKernels& linear_kernels() {
+#ifdef __wasm__
+  return linear_kernels_wasm;
+#else
 #ifdef RLVR_HAVE_AVX2
   if (simd_level() == SimdLevel::kAvx512) return linear_kernels_avx512;
   if (simd_level() == SimdLevel::kAvx2) return linear_kernels_avx2;
@@ -21,6 +24,7 @@ const LinearKernels& linear_kernels() {
   if (simd_level() == SimdLevel::kNeon) return linear_kernels_neon;
 #endif
   return linear_kernels_portable;
+#endif
 }
 
 float* Floats::allocate(int64_t count) {

@@ -20,7 +20,14 @@ constexpr int64_t kRowPanels = 20;  // panels of rows that a thread takes at a t
 constexpr double kAlone = 1e9;      // for parallel_for: an index is worth a thread
 
 // Columns of the logits at a time: the packed part of the weight is to stay in a cache that threads share.
-inline int64_t tile_columns(int64_t width) { return width <= 2048 ? 1024 : width <= 8192 ? 512 : 256; }
+// In WebAssembly those columns of the weight are also copied there.
+inline int64_t tile_columns(int64_t width) {
+#ifdef __wasm__
+  return width <= 8192 ? 256 : 64;
+#else
+  return width <= 2048 ? 1024 : width <= 8192 ? 512 : 256;
+#endif
+}
 
 inline int64_t rounded_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
 

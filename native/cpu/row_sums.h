@@ -199,7 +199,9 @@ class RowPass {
 
   template <bool kStore = false>
   Block block_sums(const Element* x, int64_t count, float* terms = nullptr) const {
-    return far_ ? sums_of<true, kStore>(x, count, terms) : sums_of<false, kStore>(x, count, terms);
+    if constexpr (!S::kCompact)
+      if (!far_) return sums_of<false, kStore>(x, count, terms);
+    return sums_of<true, kStore>(x, count, terms);
   }
 
   // As block_sums; keeps the terms.
@@ -241,11 +243,11 @@ class RowPass {
   }
 
   // Whether the reference is so far from 0 that it must be taken from the elements themselves, which costs an
-  // operation; else it is taken from their exponents. True if there is none.
+  // operation; else it is taken from their exponents. True if there is none, and where S::kCompact.
   bool is_far() const {
     constexpr double kFar = 65536;
     const double exponent = static_cast<double>(reference_) * inverse_temperature_;
-    return !(exponent < kFar && exponent > -kFar);
+    return S::kCompact || !(exponent < kFar && exponent > -kFar);
   }
 
   void move_reference(float to) {

@@ -14,6 +14,9 @@
 namespace rlvr {
 
 const TokenLogProbsRows& token_log_probs_rows() {
+#ifdef __wasm__
+  return token_log_probs_rows_wasm;
+#else
 #ifdef RLVR_HAVE_AVX2
   if (simd_level() == SimdLevel::kAvx512) return token_log_probs_rows_avx512;
   if (simd_level() == SimdLevel::kAvx2) return token_log_probs_rows_avx2;
@@ -22,6 +25,7 @@ const TokenLogProbsRows& token_log_probs_rows() {
   if (simd_level() == SimdLevel::kNeon) return token_log_probs_rows_neon;
 #endif
   return token_log_probs_rows_portable;
+#endif
 }
 
 namespace cpu {

@@ -17,13 +17,15 @@ namespace {
 // The correction of the scale is left out where it does not matter.
 template <class S, class E>
 void forward_rows_of(const TokenLogProbsForward& op, int64_t begin, int64_t end) {
-  if (scale_is_close(1 / op.temperature)) return ForwardRows<S, E, false>::forward_rows(op, begin, end);
+  if constexpr (!S::kCompact)
+    if (scale_is_close(1 / op.temperature)) return ForwardRows<S, E, false>::forward_rows(op, begin, end);
   ForwardRows<S, E, true>::forward_rows(op, begin, end);
 }
 
 template <class S, class E>
 int64_t one_pass_rows_of(const TokenLogProbsOnePass& op, int64_t begin, int64_t end, double* scratch) {
-  if (scale_is_close(1 / op.forward.temperature)) return OnePassRows<S, E, false>::rows(op, begin, end, scratch);
+  if constexpr (!S::kCompact)
+    if (scale_is_close(1 / op.forward.temperature)) return OnePassRows<S, E, false>::rows(op, begin, end, scratch);
   return OnePassRows<S, E, true>::rows(op, begin, end, scratch);
 }
 

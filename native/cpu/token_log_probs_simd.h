@@ -43,6 +43,9 @@ extern const TokenLogProbsRows token_log_probs_rows_avx512;
 #ifdef RLVR_HAVE_NEON
 extern const TokenLogProbsRows token_log_probs_rows_neon;
 #endif
+#ifdef __wasm__
+extern const TokenLogProbsRows token_log_probs_rows_wasm;
+#endif
 
 // The version for this process.
 const TokenLogProbsRows& token_log_probs_rows();

@@ -16,14 +16,14 @@ const inputs = {
 
 test('backends() lists each with a reason or without', () => {
   const infos = backends();
-  expect(infos.map(({ name }) => name)).toEqual(['cuda', 'cpu', 'reference']);
+  expect(infos.map(({ name }) => name)).toEqual(['cuda', 'cpu', 'wasm', 'reference']);
   for (const { available, reason } of infos) expect(typeof reason).toBe(available ? 'undefined' : 'string');
-  expect(infos[2]).toEqual({ name: 'reference', available: true });
+  expect(infos[3]).toEqual({ name: 'reference', available: true });
 });
 
 test.each(['gpu', 'CPU', '', null, 3, {}, Symbol('s'), ['cpu']])('backend %o is refused', async (backend) => {
   const options = { backend: backend as never };
-  const refusal = rlvrError('ERR_BACKEND', /^backend: expected .*'cuda'.*'cpu'.*'reference'.*, got /);
+  const refusal = rlvrError('ERR_BACKEND', /^backend: expected .*'cuda'.*'cpu'.*'wasm'.*'reference'.*, got /);
   expect(() => groupInfoNCESync(inputs, options)).toThrow(refusal);
   await expect(groupInfoNCE(inputs, options)).rejects.toEqual(refusal);
 });
@@ -46,7 +46,7 @@ interface Answer {
   message?: string;
 }
 
-// The two backends differ in the last bits of an entropy: enough to tell which one ran.
+// The backends differ in the last bits of an entropy: enough to tell which one ran.
 const ANSWER = (options: string) => `
   const infos = rlvr.backends();
   const logits = Float32Array.from({ length: 3000 }, (_, i) => Math.sin(i) * 3);
@@ -73,31 +73,49 @@ test.each([
   ['cuda', /^RLVR_BACKEND: expected an available backend, got 'cuda': ./],
 ])('RLVR_BACKEND=%s: backends() answers, ops say why not', async (name, message) => {
   const result = await answer({ RLVR_BACKEND: name });
-  expect(result.infos.length).toBe(3);
+  expect(result.infos.length).toBe(4);
   expect(result).toMatchObject({ code: 'ERR_BACKEND', message: expect.stringMatching(message) });
 });
 
-test('no addon: backends() says why, ops run on the reference', async () => {
+/** What stands in for the addon. */
+const WITHOUT_ADDON = backends().some(({ name, available }) => name === 'wasm' && available) ? 'wasm' : 'reference';
+
+test(`no addon: backends() says why, ops run on ${WITHOUT_ADDON}`, async () => {
   const result = await answer(NO_ADDON);
   expect(result.infos[1]).toMatchObject({ name: 'cpu', available: false, reason: expect.stringMatching(/^no addon/) });
-  expect(result.loss).toBe((await answer({}, `{ backend: 'reference' }`)).loss);
+  expect(result.loss).toBe((await answer({}, `{ backend: '${WITHOUT_ADDON}' }`)).loss);
   const forced = await answer(NO_ADDON, `{ backend: 'cpu' }`);
   expect(forced).toMatchObject({ code: 'ERR_BACKEND', message: expect.stringContaining("'cpu': ") });
 });
 
-test('no addon: one warning says so, and RLVR_BACKEND=reference means it', async () => {
+test('no addon: one warning says so, and RLVR_BACKEND means it', async () => {
   const script = `
     const run = (options) => rlvr.groupInfoNCESync(${SMALL}, options);
     run(); run(); run({ backend: 'reference' });`;
   const { stderr } = await runChild(script, { env: NO_ADDON });
-  expect(stderr.match(/RLVR_REFERENCE/g)).toHaveLength(1);
-  expect(stderr).toMatch(
-    /Warning: rlvr-kernels runs in plain TypeScript, tens of times slower than with its addon: no (prebuilt )?addon/,
-  );
-  expect((await runChild(script, { env: { ...NO_ADDON, RLVR_BACKEND: 'reference' } })).stderr).toBe('');
+  const [code, how] = {
+    wasm: ['RLVR_WASM', 'in WebAssembly, several times slower'],
+    reference: ['RLVR_REFERENCE', 'in plain TypeScript, tens of times slower'],
+  }[WITHOUT_ADDON];
+  expect(stderr.split(`[${code}]`)).toHaveLength(2);
+  expect(stderr).toMatch(new RegExp(`Warning: rlvr-kernels runs ${how} than with its addon: no (prebuilt )?addon`));
+  expect((await runChild(script, { env: { ...NO_ADDON, RLVR_BACKEND: WITHOUT_ADDON } })).stderr).toBe('');
   expect((await runChild(`rlvr.groupInfoNCESync(${SMALL}, { backend: 'reference' })`, { env: NO_ADDON })).stderr).toBe(
     '',
   );
+});
+
+test('neither an addon nor WebAssembly: the reference, and a warning with both reasons', async () => {
+  const nodeOptions = ['--jitless']; // which has no WebAssembly
+  const { stderr } = await runChild(`rlvr.groupInfoNCESync(${SMALL})`, { env: NO_ADDON, nodeOptions });
+  expect(stderr).toMatch(/RLVR_REFERENCE.*plain TypeScript.*no (prebuilt )?addon.*no WebAssembly with SIMD here/);
+});
+
+test('RLVR_WASM_SIMD of another name is refused where wasm would run, and nothing takes its place', async () => {
+  const message = expect.stringMatching(/^RLVR_WASM_SIMD: expected 'simd128' or 'relaxed', got "avx2"$/);
+  const result = await answer({ ...NO_ADDON, RLVR_WASM_SIMD: 'avx2' });
+  expect(result).toMatchObject({ code: 'ERR_BACKEND', message });
+  expect(result.infos[2]).toEqual({ name: 'wasm', available: false, reason: message });
 });
 
 test('code that was taken out of the package, as bundlers do: the warning says what to tell them', () => {

@@ -12,12 +12,13 @@ describe('info', () => {
     expect({ status, stderr, lines: stdout.split('\n').length }).toEqual({ status: 0, stderr: '', lines: 2 });
     const cpu = backends().find(({ name }) => name === 'cpu');
     const cuda = backends().find(({ name }) => name === 'cuda');
+    const wasm = backends().find(({ name }) => name === 'wasm');
     expect(JSON.parse(stdout)).toEqual({
       version,
       node: process.versions.node,
       platform: process.platform,
       arch: process.arch,
-      backend: cpu?.available ? 'cpu' : 'reference',
+      backend: [cpu, wasm].find((one) => one?.available)?.name ?? 'reference',
       backends: JSON.parse(JSON.stringify(backends())),
       simd: cpu?.simd ?? null,
       threads: cpu?.threads ?? null,
@@ -34,6 +35,7 @@ describe('info', () => {
       'backend',
       '  cuda',
       '  cpu',
+      '  wasm',
       '  reference',
       'SIMD',
       'threads',
@@ -53,7 +55,8 @@ describe('info', () => {
     const env = NO_ADDON;
     const facts = JSON.parse((await runCli(['info', '--json'], { env })).stdout);
     const cpu = facts.backends.find(({ name }: { name: string }) => name === 'cpu');
-    expect(facts).toMatchObject({ backend: 'reference', simd: null, threads: null });
+    const wasm = backends().some(({ name, available }) => name === 'wasm' && available);
+    expect(facts).toMatchObject({ backend: wasm ? 'wasm' : 'reference', simd: null, threads: null });
     expect(cpu).toEqual({ name: 'cpu', available: false, reason: expect.stringMatching(/./) });
     const { status, stdout } = await runCli(['info'], { env });
     expect(status).toBe(0);
@@ -75,7 +78,7 @@ describe('info', () => {
       expect(status).toBe(0);
       const reason = expect.stringMatching(new RegExp(`^${name}: expected `));
       const cpu = { name: 'cpu', available: false, reason };
-      expect(JSON.parse(stdout)).toMatchObject({ backend: null, backendError: reason, backends: [{}, cpu, {}] });
+      expect(JSON.parse(stdout)).toMatchObject({ backend: null, backendError: reason, backends: [{}, cpu, {}, {}] });
     },
   );
 });

@@ -14,6 +14,7 @@ struct Simd : FmaExp<Simd> {
   static constexpr int kWidth = 8;
   static constexpr bool kStreams = true;
   static constexpr bool kMasks = false;
+  static constexpr bool kCompact = false;
 
   // The same constants, of which the compiler does not know that they are. It would keep them in registers, which are
   // too few, and the sums of a loop in memory, which costs far more than to read a constant from the first cache.

@@ -16,6 +16,7 @@ struct Simd : FmaExp<Simd> {
   static constexpr int kWidth = 16;
   static constexpr bool kStreams = true;
   static constexpr bool kMasks = true;
+  static constexpr bool kCompact = false;
 
   template <class Constants>
   static const Constants& reread(const Constants& constants) {

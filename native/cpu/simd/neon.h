@@ -14,6 +14,7 @@ struct Simd : FmaExp<Simd> {
   static constexpr int kWidth = 4;
   static constexpr bool kStreams = false;
   static constexpr bool kMasks = false;
+  static constexpr bool kCompact = false;
 
   template <class Constants>
   static const Constants& reread(const Constants& constants) {

@@ -16,6 +16,7 @@ struct Simd {
   static constexpr int kEntries = 1;
   static constexpr bool kStreams = false;
   static constexpr bool kMasks = false;
+  static constexpr bool kCompact = false;
   struct Float {
     float lane[kWidth];
   };

@@ -1,0 +1,203 @@
+// Kernels of the token level in WebAssembly, on blocks of rows: what is copied at a time stays small, and an asynchronous call pauses
+// between them. A row's results do not depend on the block it is in.
+import type {
+  HostArray,
+  HostLogits,
+  TokenLogProbsBackwardArguments,
+  TokenLogProbsForwardArguments,
+  TokenLogProbsOnePassArguments,
+  TokenTerm,
+  TokenTerms,
+} from '../kernels.js';
+import { firstOverflow } from '../reference/token-log-probs.js';
+import { PAUSE, type Sliced } from '../slices.js';
+import { type Rows, WasmCall } from './wasm-call.js';
+import type { WasmInstance } from './wasm-module.js';
+
+const BLOCK = 2 ** 20; // bytes of logits: what was copied is still in a cache when the kernel reads it
+
+type TokenArguments = TokenLogProbsForwardArguments | TokenLogProbsBackwardArguments;
+
+/** Calls `work` for one block of rows after the other. */
+function* blocksOfRows({ tokens, vocab }: TokenArguments, work: (begin: number, end: number) => void): Sliced<void> {
+  const rows = Math.max(1, Math.floor(BLOCK / (vocab * Float32Array.BYTES_PER_ELEMENT)));
+  for (let begin = 0; begin < tokens; begin += rows) {
+    if (begin > 0) yield PAUSE;
+    work(begin, Math.min(begin + rows, tokens));
+  }
+}
+
+/** Elements [begin, end) of an array that may not be there. */
+export function part<A extends HostArray>(array: A | undefined, begin: number, end: number): A | undefined {
+  if (array === undefined || (begin === 0 && end === array.length)) return array;
+  return array.subarray(begin, end) as A;
+}
+
+/** Rows [begin, end) of the logits, or of what has their shape. */
+function rowsOf(array: HostLogits, stride: number, args: TokenArguments, begin: number, end: number): Rows {
+  const { dtype, vocab } = args;
+  const last = begin === end ? begin * stride : (end - 1) * stride + vocab;
+  return { array: part(array, begin * stride, last)!, dtype, rows: end - begin, width: vocab, stride };
+}
+
+/** Where the logits are in the list of a call's arguments. */
+const LOGITS = 0;
+
+function addRows(call: WasmCall, args: TokenArguments, use: 'reads' | 'changes', begin: number, end: number): number {
+  const stride = call.rows(rowsOf(args.logits as HostLogits, args.rowStride, args, begin, end), use);
+  call
+    .number(args.dtype)
+    .number(end - begin)
+    .number(args.vocab)
+    .number(stride);
+  call
+    .reads(part(args.targets, begin, end))
+    .reads(part(args.mask, begin, end))
+    .number(args.temperature);
+  return stride;
+}
+
+function addReplay(call: WasmCall, { keptIds, cuKept }: TokenArguments, begin: number, end: number): void {
+  if (!keptIds || !cuKept) return void call.number(0).number(0);
+  const first = cuKept[begin];
+  call.reads(part(keptIds, first, cuKept[end]));
+  call.reads(first === 0 ? part(cuKept, begin, end + 1) : cuKept.slice(begin, end + 1).map((offset) => offset - first));
+}
+
+function addForward(
+  call: WasmCall,
+  args: TokenLogProbsForwardArguments,
+  count: Int32Array,
+  begin: number,
+  end: number,
+) {
+  call.writes(part(args.logSumExp, begin, end)).writes(part(args.logProbs, begin, end));
+  call
+    .writes(part(args.entropy, begin, end))
+    .writes(part(args.kept, begin, end))
+    .writes(count);
+  addReplay(call, args, begin, end);
+}
+
+export function* tokenLogProbsForward(instance: WasmInstance, args: TokenLogProbsForwardArguments): Sliced<void> {
+  const count = new Int32Array(1);
+  let nonFinite = 0;
+  yield* blocksOfRows(args, (begin, end) => {
+    const call = new WasmCall(instance);
+    addRows(call, args, 'reads', begin, end);
+    addForward(call, args, count, begin, end);
+    call.run('tokenLogProbsForward');
+    nonFinite += count[0];
+  });
+  args.nonFinite[0] = nonFinite;
+}
+
+type Gradient = TokenLogProbsBackwardArguments | TokenLogProbsOnePassArguments;
+
+const inPlace = ({ logits, gradLogits }: Gradient) => gradLogits === logits;
+
+/** The gradient's address and stride; in place, those of the logits. */
+function addGradient(call: WasmCall, args: Gradient, logitsStride: number, begin: number, end: number): void {
+  if (inPlace(args)) return void call.again(LOGITS).number(logitsStride);
+  const stride = call.rows(rowsOf(args.gradLogits as HostLogits, args.gradRowStride, args, begin, end), 'writes');
+  call.number(stride);
+}
+
+export function* tokenLogProbsBackward(instance: WasmInstance, args: TokenLogProbsBackwardArguments): Sliced<void> {
+  const { badRows } = args;
+  badRows.fill(-1);
+  if (args.halt?.[0]) return;
+  badRows[0] = yield* firstOverflow(args);
+  if (badRows[0] >= 0) return;
+  const bad = new Int32Array(2);
+  yield* blocksOfRows(args, (begin, end) => {
+    const call = new WasmCall(instance);
+    const stride = addRows(call, args, inPlace(args) ? 'changes' : 'reads', begin, end);
+    call.reads(part(args.logSumExp, begin, end)).reads(part(args.gradLogProbs, begin, end));
+    call.reads(part(args.entropy, begin, end)).reads(part(args.gradEntropy, begin, end));
+    call.boolean(args.deferred).boolean(args.watch);
+    addGradient(call, args, stride, begin, end);
+    call.writes(bad);
+    addReplay(call, args, begin, end);
+    call.run('tokenLogProbsBackward');
+    noteBadRows(badRows, bad, begin);
+  });
+}
+
+/** Of a block's first bad rows, those before which there were none. */
+function noteBadRows(badRows: Int32Array, ofBlock: Int32Array, begin: number): void {
+  for (let k = 0; k < 2; k++) if (badRows[k] < 0 && ofBlock[k] >= 0) badRows[k] = begin + ofBlock[k];
+}
+
+export function* tokenLogProbsOnePass(instance: WasmInstance, args: TokenLogProbsOnePassArguments): Sliced<void> {
+  const { badRows, terms } = args;
+  const count = new Int32Array(1);
+  const bad = new Int32Array(2);
+  badRows.fill(-1);
+  let nonFinite = 0;
+  yield* blocksOfRows(args, (begin, end) => {
+    const call = new WasmCall(instance);
+    const stride = addRows(call, args, inPlace(args) ? 'changes' : 'reads', begin, end);
+    addForward(call, args, count, begin, end);
+    call.writes(part(args.gradLogProbs, begin, end));
+    addGradient(call, args, stride, begin, end);
+    call.writes(bad);
+    addTerms(call, terms, begin, end);
+    call.run('tokenLogProbsOnePass');
+    nonFinite += count[0];
+    noteBadRows(badRows, bad, begin);
+  });
+  args.nonFinite[0] = nonFinite;
+}
+
+/** The terms of tokens [begin, end), with the sequences that these are in. */
+function addTerms(call: WasmCall, terms: TokenTerms | undefined, begin: number, end: number): void {
+  if (!terms) return void call.number(0);
+  const { policy, penalty, cuSeqlens } = terms;
+  const first = sequenceOf(terms, begin);
+  const last = sequenceOf(terms, end - 1) + 1;
+  const offsets = cuSeqlens.slice(first, last + 1);
+  for (let k = 0; k < offsets.length; k++) offsets[k] = Math.min(Math.max(offsets[k] - begin, 0), end - begin);
+  call
+    .number(penalty ? 2 : 1)
+    .reads(offsets)
+    .number(last - first)
+    .reads(part(terms.tokenCounts, first, last));
+  for (const term of penalty ? [policy, penalty] : [policy]) {
+    addScoreRules(call, term, { begin, end, first, last });
+    call.reads(part(term.gradScores, first, last));
+  }
+}
+
+/** The sequence of a token: the last one that begins at or before it. */
+function sequenceOf({ cuSeqlens, sequences }: TokenTerms, t: number): number {
+  let begin = 0;
+  for (let end = sequences; end - begin > 1; ) {
+    const middle = begin + Math.floor((end - begin) / 2);
+    if (cuSeqlens[middle] <= t) begin = middle;
+    else end = middle;
+  }
+  return begin;
+}
+
+/** Tokens [begin, end) and sequences [first, last). */
+export interface Span {
+  begin: number;
+  end: number;
+  first: number;
+  last: number;
+}
+
+/** In the order of native/wasm/score_rules.h. */
+export function addScoreRules(call: WasmCall, rules: Omit<TokenTerm, 'gradScores'>, span: Span): void {
+  const { begin, end, first, last } = span;
+  call
+    .number(rules.kind)
+    .reads(part(rules.oldLogProbs, begin, end))
+    .reads(part(rules.sides, first, last));
+  call.reads(part(rules.tokenWeights, begin, end)).reads(part(rules.samplerLogProbs, begin, end));
+  call.number(rules.level).boolean(rules.klWeighted).number(rules.klMax);
+  call.number(rules.epsilonLow).number(rules.epsilonHigh).number(rules.ratioMin).number(rules.ratioMax);
+  call.number(rules.tauPos).number(rules.tauNeg).number(rules.kPos).number(rules.kNeg);
+  call.number(rules.lambdaPos).number(rules.lambdaNeg);
+}
