@@ -8,6 +8,23 @@ export const DTYPE_CODES = { f32: 0, bf16: 1, f16: 2 } as const;
  * @useDeclaredType
  */
 export type DType = keyof typeof DTYPE_CODES;
+
+/** Longer names for them. */
+const LONG_NAMES = { float32: 'f32', bfloat16: 'bf16', float16: 'f16' } as const;
+
+/**
+ * How an element type may be named where one is given: as {@link DType}, or in full. Tensors that come back have a `DType`.
+ * @useDeclaredType
+ */
+export type DTypeName = DType | keyof typeof LONG_NAMES;
+
+/** The names that an element type may be given by. */
+export const DTYPE_NAMES = [...Object.keys(DTYPE_CODES), ...Object.keys(LONG_NAMES)] as DTypeName[];
+
+/** The element type of a name. */
+export function dtypeNamed(name: DTypeName): DType {
+  return Object.hasOwn(LONG_NAMES, name) ? LONG_NAMES[name as keyof typeof LONG_NAMES] : (name as DType);
+}
 export type DTypeCode = (typeof DTYPE_CODES)[DType];
 
 /** Rules of ratio scores; the numbers are those of native/ops/ratio_scores.h. */
