@@ -230,7 +230,10 @@ describe('wrong usage ends with 2', () => {
     { args: ['--width', '7'], message: '--width: expected with --vocab, got it alone' },
     { args: ['--tokens', '0'], message: 'Expected a whole number at least 1' },
     { args: ['--lengths', '8-4'], message: 'Expected a length such as 256 or a range such as 64-448, got "8-4"' },
-    { args: ['--dtype', 'f32,f64'], message: 'Expected names out of f32, bf16, f16, float32, bfloat16, float16, got "f64"' },
+    {
+      args: ['--dtype', 'f32,f64'],
+      message: 'Expected names out of f32, bf16, f16, float32, bfloat16, float16, got "f64"',
+    },
     { args: ['--backend', 'tpu'], message: 'Expected names out of reference, cpu, cuda' },
     { args: ['--loss', 'ppo'], message: 'Expected names out of conspo, grpo' },
     { args: ['--repeats', '0'], message: 'Expected a whole number at least 1' },
