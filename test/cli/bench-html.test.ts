@@ -95,7 +95,7 @@ describe('the text of the page', () => {
     const dist = fileURLToPath(new URL('../../dist/bench/report/html/', import.meta.url));
     const built: { renderHtml: typeof renderHtml } = await import(/* @vite-ignore */ join(dist, 'page.js'));
     expect(built.renderHtml(report) === page, 'dist differs from lib: npm run build:ts').toBe(true);
-    expect(existsSync(join(dist, 'client/chart.umd.min.js'))).toBe(true);
+    expect(existsSync(join(dist, 'client/chart.umd.min.js.br'))).toBe(true);
     const licenses = readFileSync(join(dist, 'client/chart.umd.min.js.LICENSE.txt'), 'utf8');
     expect(licenses.match(/The MIT License/g)).toHaveLength(2);
   });
