@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 
-const ENTRIES = ['index', 'cuda/index', 'tfjs/index', 'jax/index'];
+const ENTRIES = ['index', 'cuda/index', 'tfjs/index', 'jax/index', 'remote/index'];
 const MODE = "{ 'resolution-mode': 'import' }";
 
 /** @param {string} entry without extension, below dist */
