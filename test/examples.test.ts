@@ -59,7 +59,9 @@ function compile(codes: readonly string[]) {
   const { readFile, fileExists } = host;
   host.readFile = (name) => virtual.get(name) ?? readFile(name);
   host.fileExists = (name) => virtual.has(name) || fileExists(name);
-  const entries = ['index', 'cuda/index', 'tfjs/index', 'jax/index'].map((name) => `${root}/lib/${name}.ts`);
+  const entries = ['index', 'cuda/index', 'tfjs/index', 'jax/index', 'remote/index'].map(
+    (name) => `${root}/lib/${name}.ts`,
+  );
   const program = ts.createProgram([...virtual.keys(), ...entries], options, host);
   const complaints = [...virtual.keys()].map((name) => {
     const source = program.getSourceFile(name);

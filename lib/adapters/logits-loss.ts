@@ -32,8 +32,10 @@ interface WithLogits {
   logits: Logits;
 }
 
-type BatchOf<F> = F extends (batch: infer B, ...options: never[]) => unknown ? B : never;
-type Without<B, K extends string> = B extends object ? Omit<B, K> : B;
+/** The batch of a loss. */
+export type BatchOf<F> = F extends (batch: infer B, ...options: never[]) => unknown ? B : never;
+/** A type without some of its fields, each part of a union by itself. */
+export type Without<B, K extends string> = B extends object ? Omit<B, K> : B;
 
 /** The batch of a loss, but for its logits: what `fromRollouts` and `microBatches` return, or a packed batch. */
 export type BatchWithoutLogits<F> = Without<
@@ -54,7 +56,7 @@ type Mapped<O extends readonly unknown[], Own> = { [K in keyof O]: Without<O[K],
 type Places = 'gradient' | 'gradHidden' | 'gradWeight' | 'gradBias';
 
 /** The options of a loss, but for where its gradient goes; `Own` are those of the adapter. */
-export type AdapterOptions<F extends BlockingLoss, Own = unknown> = Mapped<OptionsOf<F>, Own>;
+export type AdapterOptions<F, Own = unknown> = Mapped<OptionsOf<F>, Own>;
 
 /** What a loss returns for a batch `B`, but for the gradient. */
 export type AdapterResult<B> = LossResult<B, 'none'>;

@@ -2,23 +2,29 @@
 import * as jax from '@jax-js/jax';
 import * as tf from '@tensorflow/tfjs-core';
 import {
+  conspo,
   conspoSync,
+  crossEntropy,
   crossEntropySync,
+  drGrpo,
   drGrpoSync,
   fromRollouts,
   grpo,
   grpoSync,
   type LossName,
+  losses,
   lossesSync,
   microBatches,
 } from '../../lib/index.js';
 import { lossAndGrad as jaxLoss } from '../../lib/jax/index.js';
+import { type RemoteClient, remoteStep } from '../../lib/remote/index.js';
 import { lossAndGrad as tfLoss } from '../../lib/tfjs/index.js';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 declare function expectType<Expected>(): <Actual>(value: Actual, same: Equal<Expected, Actual>) => void;
 
-const rollouts = fromRollouts({ promptIds: [[5]], answers: [[[2], [4]]], logProbs: [[[-1], [-2]]], rewards: [[1, 0]] });
+const sampled = { promptIds: [[5]], answers: [[[2], [4]]], logProbs: [[[-1], [-2]]], rewards: [[1, 0]] };
+const rollouts = fromRollouts(sampled);
 declare const packed: { targets: Int32Array; cuSeqlens: Int32Array };
 declare const anyName: LossName;
 declare const logits: tf.Tensor2D;
@@ -41,6 +47,19 @@ const { gradLogits, loss, metrics } = jaxLoss(jax, conspoSync, rollouts, { tau: 
 expectType<jax.Array>()(gradLogits, true);
 expectType<number>()(loss + metrics.scoreGap, true);
 expectType<jax.Array>()(pullback(gradLogits)[0], true);
+
+// A model on a server.
+declare const client: RemoteClient<string>;
+const step = await remoteStep(client, conspo, rollouts, { tau: 0.1, signal: AbortSignal.timeout(1000) });
+expectType<string>()(step.reply, true);
+expectType<number>()(step.metrics.rewardMean, true);
+remoteStep(client, losses[anyName], fromRollouts(sampled, { padding: 'none' }), { maxLength: 8 });
+// @ts-expect-error Dr. GRPO divides by a length
+remoteStep(client, drGrpo, rollouts);
+// @ts-expect-error misspelt
+remoteStep(client, grpo, rollouts, { epsilonhigh: 0.28 });
+// @ts-expect-error the server needs the ids
+remoteStep(client, crossEntropy, packed);
 
 // @ts-expect-error misspelt
 tfLoss(tf, grpoSync, rollouts, { epsilonhigh: 0.28 });
