@@ -65,6 +65,7 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
 
   test('prints tables within 100 columns', () => {
     expect(widest(result.stdout)).toBeLessThanOrEqual(100);
+    expect(result.stdout).toMatch(/^A step of your batch: \S+ ms, \S+ tokens\/s\n\(conspo from f32 logits /m);
     expect(result.stdout).toMatch(/^op +by +dtype +ms +p10 p90 +rows\/s +GB\/s +of mem +error$/m);
     expect(result.stdout).toMatch(/^backward second array +cpu +bf16 /m);
     expect(result.stdout).toMatch(/^N=24, groups of 2 +cpu +f64 /m);
