@@ -98,6 +98,7 @@ const FIELDS = [
   'gradLogProbs',
   'entropy',
   'gradEntropy',
+  'vocab',
 ] as const;
 
 const fieldNames: ReadonlySet<string> = new Set(FIELDS);
