@@ -40,7 +40,7 @@ export default defineConfig({
           name: `${level}-simd`,
           include: [
             'test/{token-log-probs,linear-log-probs,linear-kept-logits,matrix-product,simd-exp}.test.ts',
-            'test/{conspo,streamed-gradient,ratio-scores,grpo,overflow}.test.ts',
+            'test/{conspo,streamed-gradient,ratio-scores,grpo,overflow,sample-tokens}.test.ts',
           ],
           env: { RLVR_SIMD: level },
         },

@@ -130,6 +130,13 @@ export {
   ratioScoresSync,
 } from './ops/ratio-scores.js';
 export {
+  type SampledTokens,
+  type SampleTokensInputs,
+  type SampleTokensOptions,
+  sampleTokens,
+  sampleTokensSync,
+} from './ops/sample-tokens.js';
+export {
   type LogProbGradientOptions,
   type SequenceLogProbs,
   type SequenceLogProbsBackwardInputs,

@@ -99,6 +99,7 @@ const FIELDS = [
   'gradLogProbs',
   'entropy',
   'gradEntropy',
+  'vocab',
 ] as const;
 
 const fieldNames: ReadonlySet<string> = new Set(FIELDS);
