@@ -33,13 +33,6 @@ export function renderTable(
   return lines.join('\n');
 }
 
-/** Six significant digits at most, and never more than 12 characters. */
-export function formatNumber(value: number): string {
-  if (!Number.isFinite(value)) return '–';
-  const magnitude = Math.abs(value);
-  return magnitude !== 0 && (magnitude < 1e-4 || magnitude >= 1e6) ? value.toExponential(3) : value.toFixed(4);
-}
-
 /** Names come from the user's file: they must not reach the terminal as they are, nor long ones break the table. */
 function shorten(text: string, maxWidth: number): string {
   const characters = [...printable(text)];

@@ -11,29 +11,19 @@
 // built in a temporary one.
 
 import { spawnSync } from 'node:child_process';
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { createRequire } from 'node:module';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { specialCharacter, workFolder } from './folders.mjs';
 import { cudaArchitectures, cudaMode, extraArguments } from './settings.mjs';
+import { plainSources, sources } from './sources.mjs';
 import { crossCompiler, onlyNamedCxx } from './toolchain.mjs';
+import { buildTools } from './tools.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const addon = 'rlvr_kernels.node';
-const require = createRequire(import.meta.url);
-const cmakeJsProgram = require.resolve('cmake-js/bin/cmake-js');
 
 const { values } = parseArgs({
   args: [...process.argv.slice(2), ...extraArguments()],
@@ -48,13 +38,6 @@ const { values } = parseArgs({
     'list-sources': { type: 'boolean', default: false },
   },
 });
-
-/** @returns {string[]} what the addon is built from, as paths from the package's root */
-function sources() {
-  return readdirSync(join(root, 'native'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.(h|cpp|cu)$/.test(name))
-    .map((name) => `native/${name.replaceAll('\\', '/')}`);
-}
 
 /** cmake-js's arguments for the compiler. @returns {string[]} */
 function compilerArguments() {
@@ -77,45 +60,13 @@ async function portableArguments(work) {
   return [`--CDRLVR_GLIBC_STUBS=${folder}`];
 }
 
-/** Copies to a folder. @param {string} folder @param {string} from @param {string[]} files as paths from there */
-function copyFiles(folder, from, files) {
-  for (const file of files) {
-    mkdirSync(dirname(join(folder, file)), { recursive: true });
-    copyFileSync(join(from, file), join(folder, file));
-  }
-}
-
-/**
- * Where CMake finds the sources: the package itself, or a copy where a path is not plain.
- *
- * @param {string} work
- * @returns {{ source: string, include: string[] }} the folder, and cmake-js's arguments for the Node-API headers in it
- */
-function plainSources(work) {
-  const nodeApi = createRequire(cmakeJsProgram)('node-api-headers').include_dir;
-  const headers = [dirname(require.resolve('node-addon-api')), nodeApi];
-  if ([root, ...headers].every((folder) => specialCharacter(folder) === undefined))
-    return { source: root, include: [] };
-  const source = join(work, 'source');
-  const include = join(source, 'include');
-  copyFiles(source, root, ['CMakeLists.txt', 'package.json', ...sources()]);
-  for (const folder of headers) {
-    copyFiles(
-      include,
-      folder,
-      readdirSync(folder).filter((name) => name.endsWith('.h')),
-    );
-  }
-  return { source, include: [`--CDCMAKE_JS_INC=${include}`] };
-}
-
-/** @param {string} command @param {string[]} args @param {string} work */
-function cmakeJs(command, args, work) {
+/** @param {string} program @param {string[]} args @param {string} work */
+function cmakeJs(program, args, work) {
   // make hands its job server down by descriptor, which does not survive the processes between here and cmake's make.
   const { MAKEFLAGS: _flags, MAKELEVEL: _level, ...env } = process.env;
   const TMPDIR = join(work, 'tmp'); // the user's may not exist, and nvcc runs what is in its name
   mkdirSync(TMPDIR, { recursive: true });
-  const { status, error } = spawnSync(process.execPath, [cmakeJsProgram, command, ...args], {
+  const { status, error } = spawnSync(process.execPath, [program, ...args], {
     cwd: work,
     env: { ...env, TMPDIR, TMP: TMPDIR, TEMP: TMPDIR },
     stdio: 'inherit',
@@ -128,7 +79,8 @@ function cmakeJs(command, args, work) {
 async function build(work) {
   const product = resolve(values.product);
   const cuda = values.arch === process.arch ? values.cuda : 'OFF';
-  const { source, include } = plainSources(work);
+  const tools = buildTools();
+  const { source, include } = plainSources(work, tools.headers);
   const args = ['--directory', source, '--out', work, '--parallel', String(availableParallelism())];
   args.push(`--CDRLVR_SANITIZE=${values.sanitize || 'OFF'}`, `--CDRLVR_CUDA=${cuda}`, ...include);
   args.push(`--CDRLVR_PTX=${values.ptx ? 'ON' : 'OFF'}`);
@@ -141,7 +93,8 @@ async function build(work) {
   const asked = JSON.stringify(args);
   const configured = existsSync(join(work, 'CMakeCache.txt'));
   const changed = configured && !(existsSync(known) && readFileSync(known, 'utf8') === asked);
-  const status = (changed && cmakeJs('configure', args, work)) || cmakeJs('build', args, work);
+  const run = (/** @type {string} */ command) => cmakeJs(tools.cmakeJs, [command, ...args], work);
+  const status = (changed && run('configure')) || run('build');
   if (status !== 0) return status;
   writeFileSync(known, asked);
 

@@ -18,6 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { specialCharacter, workFolder } from './folders.mjs';
 import { cudaArchitectures, cudaMode, extraArguments, wantsSourceBuild } from './settings.mjs';
 import { missingTool } from './toolchain.mjs';
+import { buildTools } from './tools.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const buildDir = join(root, 'build');
@@ -147,6 +148,7 @@ function build() {
   } catch (error) {
     return { ok: false, reason: `cannot write to ${product} (${messageOf(error).split(':')[0]})` };
   }
+  buildTools();
   const work = newWorkFolder();
   try {
     const { ok, reason, log } = compileWhatCanBe(work);

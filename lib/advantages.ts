@@ -7,31 +7,23 @@ import {
   rewardColumns,
 } from './estimators.js';
 import { checkGroupOrder, countTokens, spreadOverTokens } from './groups.js';
+import type { Numbers, WholeNumbers } from './number-lists.js';
 import { takeFields, takeOptions } from './options.js';
 import { atOnce, type Sliced } from './slices.js';
-import {
-  type FloatArray,
-  finiteFloats,
-  ifGiven,
-  offsets,
-  optionalMask,
-  optionsArgument,
-  tokenCounts,
-  typedArray,
-} from './validate.js';
+import { finiteFloats, ifGiven, offsets, optionalMask, optionsArgument, tokenCounts, typedArray } from './validate.js';
 
 /** Inputs of {@link advantages}. */
 export interface AdvantagesInputs {
   /** [N] verified rewards; for `gdpo` [N, K], those of sequence i at `K * i ...`. */
-  rewards: FloatArray;
+  rewards: Numbers;
   /** [G + 1], group g is sequences `cuGroups[g] ... cuGroups[g + 1]`. */
-  cuGroups: Int32Array;
+  cuGroups: WholeNumbers;
   /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
-  groupOrder?: Int32Array | undefined;
+  groupOrder?: WholeNumbers | undefined;
   /** [N] unmasked tokens of each sequence, for `opo` in place of `cuSeqlens` and `mask`. */
-  tokenCounts?: FloatArray | undefined;
+  tokenCounts?: Numbers | undefined;
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; needed by estimators that whiten. */
-  cuSeqlens?: Int32Array | undefined;
+  cuSeqlens?: WholeNumbers | undefined;
   /** [T] beside `cuSeqlens`; 0 drops a token. */
   mask?: Uint8Array | undefined;
 }

@@ -1,6 +1,14 @@
 // A [T, V] array in host memory, with its shape.
 import { badArgument, describe, isArray, tag } from './errors.js';
-import { DTYPE_CODES, type DType, type DTypeCode, type HostLogits } from './kernels.js';
+import {
+  DTYPE_CODES,
+  DTYPE_NAMES,
+  type DType,
+  type DTypeCode,
+  type DTypeName,
+  dtypeNamed,
+  type HostLogits,
+} from './kernels.js';
 import { finiteNumber, objectArgument, oneOf, typedArray } from './validate.js';
 
 /** A [T, V] array with its shape, for 16-bit data and for rows with padding. */
@@ -10,10 +18,15 @@ export interface HostTensor {
   /** [T, V], tokens, vocabulary. */
   shape: readonly [tokens: number, vocab: number];
   /** Default: f32 for a `Float32Array`, f16 for a `Float16Array`; a `Uint16Array` needs it. */
-  dtype?: DType | undefined;
+  dtype?: DTypeName | undefined;
   /** Elements from one row to the next, at least V. Default V. */
   rowStride?: number | undefined;
 }
+
+/** What is made in the form of a tensor: a dtype that it has in full may be its short name there. */
+export type LikeTensor<T> = T extends { dtype: Exclude<DTypeName, DType> }
+  ? Omit<T, 'dtype'> & { dtype: DTypeName }
+  : T;
 
 /** A validated {@link HostTensor}. */
 export interface HostView {
@@ -46,11 +59,11 @@ export function hostView(name: string, value: unknown, dimensions = '[T, V]'): H
 }
 
 /** The data of a tensor with its type; the bits of a `Float16Array`. */
-export function tensorData(name: string, given: HostLogits, wanted?: DType): { data: HostLogits; dtype: DType } {
+export function tensorData(name: string, given: HostLogits, wanted?: DTypeName): { data: HostLogits; dtype: DType } {
   const half = tag(given) === HALF_ARRAY;
   const data = typedArray(`${name}.data`, given, half ? [HALF_ARRAY] : (['Float32Array', 'Uint16Array'] as const));
   const implied = half ? 'f16' : tag(data) === 'Float32Array' ? 'f32' : undefined;
-  const dtype = oneOf(`${name}.dtype`, wanted ?? implied, ['f32', 'bf16', 'f16']);
+  const dtype = dtypeNamed(oneOf(`${name}.dtype`, wanted ?? implied, DTYPE_NAMES));
   if ((dtype === 'f32') !== (tag(data) === 'Float32Array') || (half && dtype !== 'f16')) {
     throw badArgument('ERR_DTYPE', `${name}.data`, `data of dtype ${dtype}`, describe(given));
   }

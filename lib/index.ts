@@ -10,7 +10,7 @@ export { RlvrError, type RlvrErrorCode } from './errors.js';
 export type { AdvantageEstimator, AdvantagesOptions } from './estimators.js';
 export { type DenseGroups, fromDense, type GroupIds } from './groups.js';
 export type { HostTensor } from './host-tensor.js';
-export type { BackendName, DType, RatioLevel, RatioScoreKind } from './kernels.js';
+export type { BackendName, DType, DTypeName, RatioLevel, RatioScoreKind } from './kernels.js';
 export type { LayerPlaces, LinearGradients } from './layer.js';
 export type { Batch, SequenceBatch, TokenLevelOptions } from './levels/batch.js';
 export {
@@ -73,6 +73,7 @@ export {
   type MicroBatchesOptions,
   microBatches,
 } from './micro-batches/micro-batches.js';
+export type { Numbers, WholeNumbers } from './number-lists.js';
 export type { SourceInputs, SourceParameters } from './objectives/advantage-source.js';
 export { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from './objectives/advantage-weighted.js';
 export type { CovarianceParameters } from './objectives/covariance.js';
@@ -129,6 +130,13 @@ export {
   ratioScoresSync,
 } from './ops/ratio-scores.js';
 export {
+  type SampledTokens,
+  type SampleTokensInputs,
+  type SampleTokensOptions,
+  sampleTokens,
+  sampleTokensSync,
+} from './ops/sample-tokens.js';
+export {
   type LogProbGradientOptions,
   type SequenceLogProbs,
   type SequenceLogProbsBackwardInputs,
@@ -155,7 +163,6 @@ export { type PassAtK, type PassAtKInputs, type PassAtKOptions, passAtK } from '
 export type { KlEstimator, RatioScore } from './ratio-score.js';
 export {
   fromRollouts,
-  type Numbers,
   type RolloutBatch,
   type Rollouts,
   type RolloutsOptions,

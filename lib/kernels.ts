@@ -8,6 +8,23 @@ export const DTYPE_CODES = { f32: 0, bf16: 1, f16: 2 } as const;
  * @useDeclaredType
  */
 export type DType = keyof typeof DTYPE_CODES;
+
+/** Longer names for them. */
+const LONG_NAMES = { float32: 'f32', bfloat16: 'bf16', float16: 'f16' } as const;
+
+/**
+ * How an element type may be named where one is given: as {@link DType}, or in full. Tensors that come back have a `DType`.
+ * @useDeclaredType
+ */
+export type DTypeName = DType | keyof typeof LONG_NAMES;
+
+/** The names that an element type may be given by. */
+export const DTYPE_NAMES = [...Object.keys(DTYPE_CODES), ...Object.keys(LONG_NAMES)] as DTypeName[];
+
+/** The element type of a name. */
+export function dtypeNamed(name: DTypeName): DType {
+  return Object.hasOwn(LONG_NAMES, name) ? LONG_NAMES[name as keyof typeof LONG_NAMES] : (name as DType);
+}
 export type DTypeCode = (typeof DTYPE_CODES)[DType];
 
 /** Rules of ratio scores; the numbers are those of native/ops/ratio_scores.h. */
@@ -288,6 +305,40 @@ export interface AdvantageObjectiveArguments {
   loss: Float64Array; // [1] out
 }
 
+/** Rows that a token is drawn from. */
+interface SampledRows {
+  logits: LogitsData; // [T, V], row t at element t * rowStride
+  dtype: DTypeCode;
+  tokens: number; // T
+  vocab: number; // V, below 2^31
+  rowStride: number;
+}
+
+/** Where rows are cut: what is kept are larger logits than the cut, and of equal ones those of ids up to cutIds. */
+interface RowCuts {
+  cutLogits: Float64Array; // [T]
+  cutIds: Int32Array; // [T]
+}
+
+export interface SampleTokensArguments extends SampledRows {
+  temperature: number;
+  topK: number; // at least 1; V or more: all
+  topP: number; // 1: all
+  minDistance: number; // temperature * log(minP), of a logit from the row's largest; -Infinity: any
+  seed: number;
+  offset: number; // row t is the draw of this number and t
+  ids: Int32Array; // [T] out; -1 for rows that are not finite
+  logProbs: Float64Array; // [T] out
+  cutLogits: RowCuts['cutLogits'] | undefined; // out, with the next two
+  cutIds: RowCuts['cutIds'] | undefined; // out
+  keptCounts: Int32Array | undefined; // [T] out; 0: nothing was dropped
+}
+
+export interface SampleTokensKeptArguments extends SampledRows, RowCuts {
+  cuKept: Int32Array; // [T + 1], of keptCounts
+  keptIds: Int32Array; // [K] out
+}
+
 export interface KernelArguments {
   tokenLogProbsForward: TokenLogProbsForwardArguments;
   tokenLogProbsBackward: TokenLogProbsBackwardArguments;
@@ -299,6 +350,8 @@ export interface KernelArguments {
   ratioScoresBackward: RatioScoresBackwardArguments;
   groupInfoNCE: GroupInfoNceArguments;
   advantageObjective: AdvantageObjectiveArguments;
+  sampleTokens: SampleTokensArguments;
+  sampleTokensKept: SampleTokensKeptArguments;
   linearLogProbsForward: LinearLogProbsForwardArguments;
   linearLogProbsBackward: LinearLogProbsBackwardArguments;
 }

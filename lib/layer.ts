@@ -2,6 +2,7 @@
 
 import { DeviceTensor } from './cuda/device.js';
 import { badArgument } from './errors.js';
+import type { LikeTensor } from './host-tensor.js';
 import type { BackendName } from './kernels.js';
 import { givenMatrix, type Matrix, type MatrixGradientOption, type MatrixView, shapedMatrix } from './matrices.js';
 import { newArray } from './memory.js';
@@ -38,7 +39,7 @@ type GradientBy<Option, Input> = Option extends { out: infer Out }
     ? Sum
     : Option extends 'none'
       ? undefined
-      : Input;
+      : LikeTensor<Input>;
 
 type OptionIn<Options, Name extends string> = Options extends { [K in Name]?: infer Option } ? Option : 'new';
 

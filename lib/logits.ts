@@ -67,6 +67,20 @@ export function logitsView(name: string, value: unknown, tokens: number): Logits
   throw badArgument('ERR_SHAPE', `${name}.shape`, `${tokens} rows (T, one per target)`, `${view.tokens}`);
 }
 
+/** Checks one [T, V] argument of which V is known, if it does not say so itself. */
+export function rowsView(name: string, value: unknown, vocab: number | undefined): LogitsView {
+  if (ArrayBuffer.isView(value)) {
+    if (vocab === undefined) throw badArgument('ERR_RANGE', 'vocab', `V, as ${name} has no shape`, 'undefined');
+    const { length } = contiguous(name, value).data;
+    if (length % vocab !== 0) throw badArgument('ERR_SHAPE', name, `a multiple of ${vocab} elements (V)`, `${length}`);
+    return { ...contiguousView(name, value, length / vocab), vocab, rowStride: vocab };
+  }
+  if (Array.isArray(value)) throw badArgument('ERR_DTYPE', name, 'a Float32Array or { data, shape }', describe(value));
+  const view = value instanceof DeviceTensor ? deviceView(name, value) : hostView(name, value);
+  if (vocab === undefined || view.vocab === vocab) return view;
+  throw badArgument('ERR_SHAPE', 'vocab', `${view.vocab}, as ${name}.shape says`, `${vocab}`);
+}
+
 function deviceView(name: string, tensor: DeviceTensor): LogitsView {
   const { dtype, rowStride, shape } = tensor;
   const [tokens, vocab] = shape;

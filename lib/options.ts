@@ -1,5 +1,6 @@
 // Reads options and batch fields by name, each once, and refuses unknown names: a misspelt one would silently change nothing.
 import { badArgument, describe, isRevoked, listed, RlvrError, shortened } from './errors.js';
+import { replaceLists } from './number-lists.js';
 import { objectArgument } from './validate.js';
 
 /** Names that an options object may have; for an option that is an object, the names in it. */
@@ -98,6 +99,7 @@ const FIELDS = [
   'gradLogProbs',
   'entropy',
   'gradEntropy',
+  'vocab',
 ] as const;
 
 const fieldNames: ReadonlySet<string> = new Set(FIELDS);
@@ -193,9 +195,10 @@ const LONGEST_RESEMBLANCE = 64; // characters
 
 /**
  * The fields of a batch, or of an op's inputs, by name, each read once. A batch may carry fields of the trainer's own, which
- * are left where they are. Refuses those with data under a name that resembles one of ours, unless ours is there too.
+ * are left where they are. Refuses those with data under a name that resembles one of ours, unless ours is there too. Plain arrays,
+ * where there may be such, come as typed ones.
  *
- * @throws RlvrError `ERR_DTYPE` for what is no object; `ERR_OPTION` naming the field, and the likely meaning.
+ * @throws RlvrError `ERR_DTYPE` for what is no object, and, as `ERR_RANGE`, for what a plain array may not hold; `ERR_OPTION` naming the field, and the likely meaning.
  */
 export function takeFields<F extends object>(argument: string, fields: F): F {
   const source = objectArgument(argument, fields) as Taken;
@@ -211,6 +214,7 @@ export function takeFields<F extends object>(argument: string, fields: F): F {
     if (meant === undefined || taken[meant] !== undefined || !isData(source[name])) continue;
     throw new RlvrError('ERR_OPTION', `${shortened(name, 60)}: no such field of a batch; did you mean ${meant}?`);
   }
+  replaceLists(taken);
   return taken as F;
 }
 

@@ -6,6 +6,7 @@ import type { HostTensor } from './host-tensor.js';
 import { type Logits, logitsView } from './logits.js';
 import { contiguous, givenMatrix, type Matrix } from './matrices.js';
 import { newArray } from './memory.js';
+import type { WithTypedArrays } from './number-lists.js';
 import { takeFields } from './options.js';
 import { arrayOf, type FloatArray, finiteNumber, ID_ARRAYS, objectArgument, oneSource } from './validate.js';
 
@@ -24,7 +25,7 @@ interface PaddedSequences {
   /** [B * L]; 1 for a token that counts, 0 for padding and prompt. Padding may be on either side, or in between. */
   mask: Uint8Array;
   /** [B * L] log-probs under the behaviour policy. Omitted: on-policy. */
-  oldLogProbs?: FloatArray;
+  oldLogProbs?: FloatArray | undefined;
   /** Made from the shape. */
   cuSeqlens?: undefined;
 }
@@ -50,7 +51,7 @@ interface PaddedFromHidden extends PaddedSequences {
   /** [V, d] the weight of that layer. */
   weight: Matrix;
   /** [V] its bias. */
-  bias?: Matrix;
+  bias?: Matrix | undefined;
   /** [B * L] sampled token ids; any value where masked. */
   targets: Int32Array | BigInt64Array;
   /** Not with hidden states. */
@@ -85,8 +86,10 @@ type PackedRows<L> = L extends { shape: readonly number[] }
     : Omit<L, 'shape'> & Pick<HostTensor, 'shape'>
   : L;
 
-/** What {@link padded} makes of a batch `B`: the same, without `shape` and `vocab`, and with `cuSeqlens`. */
-export type Packed<B> = B extends unknown
+/** What {@link padded} makes of a batch `B`: the same, without `shape` and `vocab`, and with `cuSeqlens`; plain arrays become typed ones. */
+export type Packed<B> = PackedOf<WithTypedArrays<B>>;
+
+type PackedOf<B> = B extends unknown
   ? {
       [K in keyof B as Exclude<K, 'shape' | 'vocab' | 'cuSeqlens'>]: K extends 'logits' | 'hidden'
         ? PackedRows<B[K]>
@@ -99,7 +102,7 @@ export type Packed<B> = B extends unknown
 
 /**
  * A trainer's padded [B, L] batch as a packed batch for the losses: T = B * L tokens in N = B sequences, with
- * `cuSeqlens` = 0, L, 2L, ... B * L. Nothing is copied: every array of the result is the caller's own, so
+ * `cuSeqlens` = 0, L, 2L, ... B * L. Nothing is copied but plain arrays: every typed array of the result is the caller's own, so
  * `gradient: 'in-place'` overwrites the caller's logits, and gradients come back as [B * L, V] or [B * L]. Masked rows
  * are never read. All other keys (`rewards` [B], `cuGroups`, `refLogProbs` [B * L], `advantages` [B] ...) are passed on.
  *

@@ -1,26 +1,19 @@
 import { badArgument } from './errors.js';
 import { checkGroupOrder } from './groups.js';
 import { newArray } from './memory.js';
+import type { Numbers, WholeNumbers } from './number-lists.js';
 import { namesOf, takeFields, takeOptions } from './options.js';
 import { atOnce, type Sliced } from './slices.js';
-import {
-  type FloatArray,
-  finiteFloats,
-  finiteNumber,
-  ifGiven,
-  offsets,
-  optionsArgument,
-  typedArray,
-} from './validate.js';
+import { finiteFloats, finiteNumber, ifGiven, offsets, optionsArgument, typedArray } from './validate.js';
 
 /** Inputs of {@link passAtK}: those of a batch of rollouts, which may have other fields besides. */
 export interface PassAtKInputs {
   /** [N] verified rewards; an answer is right where its reward is above `positiveThreshold`. */
-  rewards: FloatArray;
+  rewards: Numbers;
   /** [G + 1], group g (one prompt) is answers `cuGroups[g] ... cuGroups[g + 1]`, at least k of them. */
-  cuGroups: Int32Array;
+  cuGroups: WholeNumbers;
   /** [N] a permutation: group g is then answers `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
-  groupOrder?: Int32Array | undefined;
+  groupOrder?: WholeNumbers | undefined;
 }
 
 /** Options of {@link passAtK}. */

@@ -1,14 +1,12 @@
 // What a trainer has in hand after sampling, prompts and answers of any length, as the rows of a causal model's logits.
 import { badArgument, describe, isArray } from './errors.js';
 import { newArray } from './memory.js';
+import { type Numbers, numbers } from './number-lists.js';
 import { namesOf, takeOptions } from './options.js';
 import { finiteNumber, objectArgument, oneOf, optionsArgument, typedArray } from './validate.js';
 
 /** Token ids of one prompt or answer. */
 export type TokenIds = Int32Array | BigInt64Array | readonly number[];
-
-/** Numbers of one prompt or answer. */
-export type Numbers = Float32Array | Float64Array | readonly number[];
 
 /** Inputs of {@link fromRollouts}: G prompts, several answers to each. */
 export interface Rollouts {
@@ -285,13 +283,5 @@ function numbersOf(name: string, value: unknown, length: number, what: string): 
   if (!ArrayBuffer.isView(value) && !isArray(value))
     throw badArgument('ERR_DTYPE', name, 'Float32Array, Float64Array or an array of numbers', describe(value));
   const list = isArray(value) ? value : typedArray(name, value, ['Float32Array', 'Float64Array']);
-  const given = ofLength<ArrayLike<unknown>>(name, list, length, what);
-  const numbers = newArray(name, Float64Array, length);
-  for (let t = 0; t < length; t++) {
-    const number = given[t];
-    if (typeof number !== 'number')
-      throw badArgument('ERR_DTYPE', name, 'numbers', `${describe(number)} at index ${t}`);
-    numbers[t] = number;
-  }
-  return numbers;
+  return numbers(name, ofLength<ArrayLike<unknown>>(name, list, length, what));
 }

@@ -1,8 +1,9 @@
-import { badArgument, describe } from './errors.js';
+import { badArgument, describe, isArray } from './errors.js';
 import { newArray } from './memory.js';
+import { type Numbers, numbers } from './number-lists.js';
 import { namesOf, takeOptions } from './options.js';
 import { atOnce, type Sliced, slices } from './slices.js';
-import { type FloatArray, finiteFloats, finiteNumber, objectArgument, typedArray } from './validate.js';
+import { finiteFloats, finiteNumber, objectArgument, typedArray } from './validate.js';
 
 /** What {@link RunningRewards} has seen: plain numbers, to save as JSON and go on from. */
 export interface RunningRewardsState {
@@ -77,7 +78,7 @@ export class RunningRewards {
    * @param rewards [N] of any length.
    * @throws RlvrError `ERR_DTYPE`; `ERR_NONFINITE` for rewards that are not finite, or whose squares are not. The state is then what it was.
    */
-  update(rewards: FloatArray): void {
+  update(rewards: Numbers): void {
     this.#state = atOnce(updated(this.#state, rewards));
   }
 
@@ -88,7 +89,7 @@ export class RunningRewards {
    * @returns [N].
    * @throws RlvrError `ERR_DTYPE`, `ERR_NONFINITE`.
    */
-  normalized(rewards: FloatArray): Float64Array {
+  normalized(rewards: Numbers): Float64Array {
     return atOnce(scaled(rewards, this.#center ? this.mean : 0, this.std || 1));
   }
 }
@@ -104,11 +105,12 @@ function checkedState(value: unknown): RunningRewardsState {
 }
 
 function* finiteRewards(given: unknown): Sliced<Float64Array> {
-  const { length } = typedArray('rewards', given, ['Float32Array', 'Float64Array']);
-  return yield* finiteFloats('rewards', given, length, 'N');
+  const rewards = isArray(given) ? numbers('rewards', given) : given;
+  const { length } = typedArray('rewards', rewards, ['Float32Array', 'Float64Array']);
+  return yield* finiteFloats('rewards', rewards, length, 'N');
 }
 
-function* updated(before: RunningRewardsState, given: FloatArray): Sliced<RunningRewardsState> {
+function* updated(before: RunningRewardsState, given: Numbers): Sliced<RunningRewardsState> {
   const rewards = yield* finiteRewards(given);
   if (rewards.length === 0) return before;
   let [mean, squares] = [0, 0];
@@ -130,7 +132,7 @@ function* updated(before: RunningRewardsState, given: FloatArray): Sliced<Runnin
   throw badArgument('ERR_NONFINITE', 'rewards', 'values whose variance is finite', `a variance of ${after.squares}`);
 }
 
-function* scaled(given: FloatArray, mean: number, std: number): Sliced<Float64Array> {
+function* scaled(given: Numbers, mean: number, std: number): Sliced<Float64Array> {
   const rewards = yield* finiteRewards(given);
   const values = newArray('rewards', Float64Array, rewards.length);
   yield* slices(rewards.length, (begin, end) => {

@@ -1,4 +1,5 @@
-// Builds the WebAssembly modules of the wasm backend: native/wasm and the CPU kernels, into prebuilds/wasm/.
+// Builds the WebAssembly modules of the wasm backend: native/wasm and the CPU kernels, into prebuilds/wasm/, compressed with Brotli, which
+// Node undoes: the package is to stay small.
 //
 //   npm run build:wasm                   needs Debian's clang-16, lld-16 and their libraries for WebAssembly
 //   npm run build:wasm -- --if-possible  where there are none, says so and goes on
@@ -8,9 +9,10 @@
 // 250 KB. An inlining limit, too, is for the size; the loops do not depend on it.
 
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { brotliCompressSync } from 'node:zlib';
 import { onPath } from '../install/toolchain.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -24,6 +26,8 @@ const KERNELS = [
   'linear_log_probs_passes',
   'products',
   'replay',
+  'sample_tokens',
+  'sampled_cut',
   'ratio_scores',
   'ratio_scores_portable',
   'sequence_log_probs',
@@ -88,8 +92,10 @@ function link(name, objects) {
   execFileSync(CXX, [...args, ...objects, '-o', file], { stdio: 'inherit' });
   const bytes = readFileSync(file);
   if (bytes.length > LIMIT) throw new Error(`${name} is ${bytes.length} bytes, ${LIMIT} at most`);
-  renameSync(file, join(out, name));
-  console.log(`prebuilds/wasm/${name}: ${(bytes.length / 1000).toFixed(1)} KB`);
+  const packed = brotliCompressSync(bytes);
+  writeFileSync(join(out, `${name}.br`), packed);
+  const [size, packedSize] = [bytes, packed].map(({ length }) => `${(length / 1000).toFixed(1)} KB`);
+  console.log(`prebuilds/wasm/${name}.br: ${packedSize}, unpacked ${size}`);
 }
 
 const lacking = missing();
@@ -99,7 +105,7 @@ if (lacking) {
 }
 
 const names = ['rlvr_kernels.wasm', 'rlvr_kernels.relaxed.wasm'];
-const made = names.map((name) => join(out, name));
+const made = names.map((name) => join(out, `${name}.br`));
 const since = changed();
 if (made.every((file) => existsSync(file) && statSync(file).mtimeMs > since)) {
   console.log('prebuilds/wasm is up to date');

@@ -2,15 +2,16 @@
 # Packs the package and installs it as users do, each time into an empty folder with a HOME of its own, and with a space
 # in its path:
 #
-#   1. no compiler, cmake, python or nvcc on PATH: the prebuilt addon, in less than 20 s, without a word
+#   1. no compiler, cmake, python or nvcc on PATH: the prebuilt addon, in less than 20 s, without a word; at most 8 packages
+#      and 8 MB in node_modules
 #   2. the same with --ignore-scripts, in less than 20 s too
 #   3. asked to compile anyway: a line that says why not, and the prebuilt addon
-#   4. no prebuilt addon for this machine and no compiler: a line that says so, and the reference backend
+#   4. no prebuilt addon for this machine and no compiler: a line that says so, and the wasm backend
 #   5. asked to compile, with a compiler: compiled although there is a prebuilt addon; without CUDA, which saves time
 #   6. no prebuilt addon, and a compiler, in a folder whose name a shell would run: compiled, with CUDA where there is an
 #      nvcc, and nothing run
-#   7. a prebuilt addon of another version, and no compiler: a line that says so, and the reference backend
-#   8. no prebuilt addon, and --ignore-scripts: the reference backend, and info says that scripts were skipped
+#   7. an addon and modules of another version, and no compiler: a line that says so, and the reference backend
+#   8. no prebuilt addon, and --ignore-scripts: the wasm backend, and info says that scripts were skipped
 #
 # Needs the prebuilt addon of this machine (npm run build:prebuilds). Cases can be named: scripts/check-package.sh 1 2
 set -euo pipefail
@@ -39,8 +40,6 @@ node - "$work/pack.json" <<'END_OF_CHECK'
 const text = require('fs').readFileSync(process.argv[2], 'utf8');
 const [{ size, unpackedSize, entryCount, files }] = JSON.parse(text.slice(text.search(/^\[/m)));
 console.log(`${entryCount} files, ${(size / 1e6).toFixed(2)} MB, unpacked ${(unpackedSize / 1e6).toFixed(2)} MB`);
-const limit = 8e6; // docs/guide-platforms.md
-if (unpackedSize > limit) throw new Error(`unpacked it may be ${limit / 1e6} MB at most`);
 for (const { path, size } of files) if (path.startsWith('prebuilds/')) console.log(`${path}: ${(size / 1e6).toFixed(2)} MB`);
 END_OF_CHECK
 whole=$(echo "$work"/rlvr-kernels-*.tgz)
@@ -48,12 +47,18 @@ npx --no-install publint run "$whole"
 npx --no-install attw "$whole" --profile node16
 bare="$work/without-prebuilds.tgz"
 tar -xzf "$whole" -C "$work"
-[ -d "$work/package/prebuilds" ] || { echo 'the package has no prebuilt addons: npm run build:prebuilds' >&2; exit 1; }
+for module in rlvr_kernels.wasm.br rlvr_kernels.relaxed.wasm.br; do
+  [ -f "$work/package/prebuilds/wasm/$module" ] || { echo "the package has no $module: npm run build:wasm" >&2; exit 1; }
+done
+compgen -G "$work/package/prebuilds/*-*" >/dev/null || { echo 'the package has no prebuilt addons: npm run build:prebuilds' >&2; exit 1; }
 other="$work/another-version.tgz"
 sed -i 's/^  "version": .*/  "version": "99.0.0",/' "$work/package/package.json"
+version=$(npm pkg get version | tr -d '"')
+sed -i "s/\(VERSION=[\`\"']\)$version/\199.0.0/" "$work/package/dist/lib/version.js"
+grep -q '99\.0\.0' "$work/package/dist/lib/version.js" || { echo 'dist/lib/version.js has no version to change' >&2; exit 1; }
 tar -czf "$other" -C "$work" package
 tar -xzf "$whole" -C "$work"
-rm -r "$work/package/prebuilds"
+find "$work/package/prebuilds" -mindepth 1 -maxdepth 1 ! -name wasm -exec rm -r {} +
 tar -czf "$bare" -C "$work" package
 rm -r "$work/package"
 
@@ -108,6 +113,21 @@ END_OF_CHECK
   cd "$work"
 }
 
+# What a user gets: README.md has these figures.
+expect_small() {
+  node - node_modules <<'END_OF_CHECK'
+const { readdirSync, lstatSync } = require('node:fs');
+const { join } = require('node:path');
+const [packages, megabytes] = [8, 8];
+const files = readdirSync(process.argv[2], { recursive: true }).map((name) => join(process.argv[2], name));
+const found = files.filter((name) => /node_modules\/(@[^/]+\/)?[^/.@][^/]*\/package\.json$/.test(name));
+const size = files.map((name) => lstatSync(name)).reduce((sum, file) => sum + (file.isFile() ? file.size : 0), 0) / 1e6;
+console.log(`node_modules: ${found.length} packages, ${size.toFixed(2)} MB`);
+if (found.length > packages) throw new Error(`there may be ${packages} packages at most: ${found}`);
+if (size > megabytes) throw new Error(`it may be ${megabytes} MB at most`);
+END_OF_CHECK
+}
+
 expect_quick() {
   [ "$milliseconds" -lt 20000 ] || { echo 'that is not less than 20 s' >&2; exit 1; }
 }
@@ -115,6 +135,7 @@ expect_quick() {
 case_1() {
   install 1 'a prebuilt addon, and no compiler' "$whole" "$work/bin"
   expect_quick
+  expect_small
   cat node_modules/rlvr-kernels/build/install-report.json
   node "$root/scripts/check-loading.mjs" "$PWD"
   expect cpu prebuild ''
@@ -131,7 +152,7 @@ case_3() {
 }
 case_4() {
   install 4 'neither a prebuilt addon nor a compiler' "$bare" "$work/bin"
-  expect reference none 'no prebuilt addon for .*no C\+\+ compiler found.*reference backend'
+  expect wasm none 'no prebuilt addon for .*no C\+\+ compiler found.*reference backend'
 }
 case_5() {
   RLVR_CUDA=OFF install 5 'asked to compile, with a compiler, without CUDA' "$whole" "$PATH" --build-from-source
@@ -153,7 +174,7 @@ case_7() {
 
 case_8() {
   install 8 'no prebuilt addon, and --ignore-scripts' "$bare" "$work/bin" --ignore-scripts
-  expect reference none ''
+  expect wasm none ''
   cd "$here/project"
   rlvr info | grep -q 'install script .* did not run.*npm rebuild rlvr-kernels.*pnpm approve-builds'
   in_project npm rebuild rlvr-kernels --foreground-scripts 2>&1 | grep 'rlvr-kernels: .*no C++ compiler found'

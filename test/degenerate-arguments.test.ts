@@ -10,8 +10,11 @@ import { type Argument, subjectsOn } from './support/subjects.js';
 const named = (name: string, rest: string) =>
   new RegExp(`^${name.replaceAll('.', '\\.')}.*: expected .*, got .*${rest}`);
 
+/** Arguments that may be plain arrays of numbers, and of nothing else. */
+const LISTS = /^(cu(Seqlens|Groups)|rewards|advantages|scores|tokenCounts|gradScores|sides)$/;
+
 /** Wrong types of one argument, and what the message says of each. */
-function wrongTypes({ is, optional }: Argument): [value: unknown, got: string][] {
+function wrongTypes({ name, is, optional }: Argument): [value: unknown, got: string][] {
   const others = {
     floats: new Int32Array(4),
     targets: new Uint32Array(4),
@@ -22,7 +25,7 @@ function wrongTypes({ is, optional }: Argument): [value: unknown, got: string][]
   };
   return [
     [others[is], `${others[is].constructor.name} of length ${others[is].length}`],
-    [[0, 1, 2], 'an Array of length 3'],
+    LISTS.test(name) ? [[0, '1', 2], '"1" at index 1'] : [[0, 1, 2], 'an Array of length 3'],
     is === 'targets'
       ? [new BigUint64Array(4), 'BigUint64Array of length 4']
       : [new BigInt64Array(4), 'BigInt64Array of length 4'],

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { nativeAddon } from '../lib/backend/addon.js';
 import type { HostTensor } from '../lib/index.js';
-import { DTYPE_CODES, type MatrixArgument } from '../lib/kernels.js';
+import { DTYPE_CODES, dtypeNamed, type MatrixArgument } from '../lib/kernels.js';
 import { builtFile, childJson } from './boundary/child.js';
 import { sameElements } from './support/compare.js';
 import { type LinearBatch, linearBatch, logitsOf } from './support/linear-rows.js';
@@ -25,7 +25,7 @@ function room(tokens: number, length: number): { keptLogits: Float32Array; keptR
 }
 
 function matrix({ data, shape, dtype = 'f32', rowStride = shape[1] }: HostTensor): MatrixArgument {
-  return { data, dtype: DTYPE_CODES[dtype], rowStride };
+  return { data, dtype: DTYPE_CODES[dtypeNamed(dtype)], rowStride };
 }
 
 function layer({ hidden, weight, bias, targets, mask }: LinearBatch) {

@@ -11,6 +11,7 @@ import {
   tokenLogProbsBackwardSync,
   tokenLogProbsSync,
 } from '../lib/index.js';
+import { dtypeNamed } from '../lib/kernels.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import { linearGoldenCases, sequenceFields } from './support/golden.js';
@@ -40,7 +41,7 @@ const NAMES = ['gradHidden', 'gradWeight', 'gradBias'] as const;
 function expectGradients(actual: Partial<Gradients>, expected: ReturnType<typeof linearOracle>): void {
   for (const name of NAMES) {
     const gradient = actual[name];
-    if (gradient) expectClose(valuesOf(gradient), expected[name], GRADIENT[gradient.dtype ?? 'f32'], name);
+    if (gradient) expectClose(valuesOf(gradient), expected[name], GRADIENT[dtypeNamed(gradient.dtype ?? 'f32')], name);
   }
 }
 

@@ -1,8 +1,10 @@
 // Finite arguments whose results are near the ends of a double's range, or beyond them: computed where they are representable,
 // else refused by name; never NaN or infinite, and the same on every backend.
+
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import * as rlvr from '../lib/index.js';
+import { dtypeNamed } from '../lib/kernels.js';
 import { BACKENDS, describeBackends } from './support/backends.js';
 import { expectClose, expectFinite } from './support/compare.js';
 import { rlvrError } from './support/errors.js';
@@ -176,7 +178,7 @@ describeBackends('gradients of logits', (backend) => {
     return { logits, targets, logSumExp, entropy: entropy!, gradLogProbs: ones, gradEntropy: ones.slice() };
   };
   const spoil = (logits: rlvr.HostTensor, row: number, column: number, value: number) => {
-    const one = hostTensor(doubles(value), [1, 1], logits.dtype!).data[0];
+    const one = hostTensor(doubles(value), [1, 1], dtypeNamed(logits.dtype!)).data[0];
     logits.data[row * VOCAB + column] = one;
   };
   const places = [0, 1, 17, VOCAB - 3, VOCAB - 1];

@@ -69,7 +69,7 @@ describe('passAtK', () => {
     [inputs, undefined, 'ERR_RANGE', 'k: expected a number, got undefined'],
     [inputs, { k: 1, tresholt: 1 }, 'ERR_OPTION', 'tresholt: no such option of passAtK'],
     [inputs, { k: 1, positiveThreshold: NaN }, 'ERR_RANGE', 'positiveThreshold: expected a finite number, got NaN'],
-    [{ ...inputs, rewards: [1, 0, 0] }, { k: 1 }, 'ERR_DTYPE', 'rewards: expected Float32Array or Float64Array'],
+    [{ ...inputs, rewards: [1, 0, true] }, { k: 1 }, 'ERR_DTYPE', 'rewards: expected numbers, got true at index 2'],
     [{ ...inputs, rewards: Float32Array.of(1, NaN, 0) }, { k: 1 }, 'ERR_NONFINITE', 'rewards: expected finite values'],
     [{ ...inputs, cuGroups: Int32Array.of(0, 2) }, { k: 1 }, 'ERR_SHAPE', 'cuGroups: expected a last offset of 3 (N)'],
     [

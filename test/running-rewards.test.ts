@@ -93,7 +93,7 @@ describe('RunningRewards', () => {
     const running = seen([[1, 2]]);
     const before = running.state;
     for (const [rewards, code, message] of [
-      [[1], 'ERR_DTYPE', 'rewards: expected Float32Array or Float64Array, got an Array'],
+      [new Set([1]), 'ERR_DTYPE', 'rewards: expected Float32Array or Float64Array, got Set'],
       [Float64Array.of(1, Infinity), 'ERR_NONFINITE', 'rewards: expected finite values, got Infinity at index 1'],
       [Float64Array.of(1e300), 'ERR_NONFINITE', 'rewards: expected values whose variance is finite'],
       [Float64Array.of(-1.7e308, 1.7e308), 'ERR_NONFINITE', 'rewards: expected values whose variance is finite'],

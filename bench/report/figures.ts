@@ -124,3 +124,44 @@ export function machineLine(report: BenchReport): string[] {
     `others' load: ${load}`,
   ];
 }
+
+/** In the section of losses, what is none. */
+export const TOKEN_LEVEL = { forward: 'forward', backward: 'backward in place', both: 'token level alone' } as const;
+
+interface StepTime {
+  step: string;
+  of: string;
+}
+
+/**
+ * What a user asks first: how long a step of the batch takes, `of` the first loss that was measured, or where none was the token level.
+ * Undefined where that was not measured either.
+ */
+export function stepTime({ rows }: Pick<BenchReport, 'rows'>): StepTime | undefined {
+  const alone: readonly string[] = Object.values(TOKEN_LEVEL);
+  const loss = rows.find(({ section, op, backend }) => section === 'losses' && backend !== null && !alone.includes(op));
+  if (loss) return stepOf(loss, loss.milliseconds.median, `${loss.op} from ${loss.dtype} logits to their gradient`);
+  const forward = rows.find(({ section, op, backend }) => isTokenLevel(section, backend) && op === TOKEN_LEVEL.forward);
+  const backward = rows.find(({ section, op, dtype, backend, shape }) => {
+    const alike =
+      dtype === forward?.dtype && backend === forward.backend && formatShape(shape) === formatShape(forward.shape);
+    return alike && isTokenLevel(section, backend) && op === TOKEN_LEVEL.backward;
+  });
+  if (!forward || !backward) return undefined;
+  const milliseconds = forward.milliseconds.median + backward.milliseconds.median;
+  return stepOf(
+    forward,
+    milliseconds,
+    `the token level from ${forward.dtype} logits to their gradient, without a loss`,
+  );
+}
+
+const isTokenLevel = (section: Row['section'], backend: Row['backend']) => section === 'token' && backend !== null;
+
+function stepOf({ shape, backend }: Row, milliseconds: number, what: string): StepTime {
+  const rate = formatRate((1000 * shape.tokens) / milliseconds);
+  return {
+    step: `A step of your batch: ${formatNumber(milliseconds)} ms, ${rate} tokens/s`,
+    of: `${what}, ${backend}; ${formatShape(shape)}`,
+  };
+}

@@ -1,7 +1,7 @@
 // The report as GitHub Markdown: a table for each section and shape.
 
 import { narrowRowColumns, shapeColumn, sweepColumns } from './columns.js';
-import { formatComparison, formatShape, machineLine } from './figures.js';
+import { formatComparison, formatShape, machineLine, stepTime } from './figures.js';
 import { groupBy, sectionTitles } from './grouping.js';
 import { escapeMarkdown, markdownCode, markdownTable } from './markdown-table.js';
 import type { BenchReport, Comparison, Row } from './report.js';
@@ -15,8 +15,10 @@ export function renderMarkdown(report: BenchReport): string {
   const sections = (Object.keys(sectionTitles) as Row['section'][]).filter((section) =>
     rows.some((row) => row.section === section),
   );
+  const time = stepTime(report);
   return [
     `# ${escapeMarkdown(`${report.package.name} ${report.package.version}, benchmark of ${report.date.slice(0, 10)}`)}\n`,
+    ...(time === undefined ? [] : [`${escapeMarkdown(`${time.step} (${time.of}).`)}\n`]),
     `${escapeMarkdown(machineLine(report).join('; '))}.\n`,
     `${markdownCode(settings.command)}: medians of ${settings.repeats} calls after ${settings.warmup}, interleaved.${named.length > 0 ? ` Peers: ${escapeMarkdown(named.join('; '))}.` : ''}\n`,
     ...sections.map((section) => {

@@ -4,7 +4,7 @@ import type { TokenShape } from '../problems/data.js';
 import { exactLogProbs, gradientError, lossError, requireWithin, truthOf, WrongResult } from '../problems/float64.js';
 import { type Lengths, LOSS_LENGTHS, oldLogProbsOf, rolloutsOfTokens } from '../problems/rollouts.js';
 import { TOKEN_TOLERANCE } from '../problems/tolerances.js';
-import { formatShape } from '../report/figures.js';
+import { formatShape, TOKEN_LEVEL } from '../report/figures.js';
 import type { Comparison } from '../report/report.js';
 import type { Contender } from '../timing.js';
 import { againstReference, Claims, type Measured, ownBackends, suffix } from './comparisons.js';
@@ -13,8 +13,6 @@ import { canDefer, type LossCallOptions, type LossFunction } from './loss-functi
 import { BenchMemory } from './memory.js';
 import { OWN, ownIdentity, type Setting } from './own.js';
 import { tokenContenders } from './token-level.js';
-
-const TOKEN_LEVEL_ALONE = 'token level alone';
 
 export function lossExperiments(plan: Plan): Experiment[] {
   return plan.shapes.map((shape) => lossExperiment(shape, plan));
@@ -67,8 +65,8 @@ function lossContenders(
   const shape = { ...setting.shape, sequences, groupSize: Math.round(sequences / (rollouts.cuGroups.length - 1)) };
   const own = { ...setting, shape };
   return [
-    ...tokenContenders(arrays, own, ['forward', 'backward in place']),
-    ...tokenContenders(arrays, own, ['forward + backward']).map((one) => ({ ...one, op: TOKEN_LEVEL_ALONE })),
+    ...tokenContenders(arrays, own, [TOKEN_LEVEL.forward, TOKEN_LEVEL.backward]),
+    ...tokenContenders(arrays, own, ['forward + backward']).map((one) => ({ ...one, op: TOKEN_LEVEL.both })),
     ...Object.entries(losses).flatMap(([op, loss]) => {
       const batch = { ...rollouts, logProbs, targets: problem.targets };
       const inPlace = lossContender(arrays, own, op, loss, batch, 'in-place');
@@ -121,14 +119,19 @@ function lossContender(
 function lossComparisons(measured: Measured): Comparison[] {
   const claims = new Claims('losses', measured);
   const { rows } = claims;
-  const alone: readonly string[] = ['forward', 'backward in place', TOKEN_LEVEL_ALONE];
+  const alone: readonly string[] = Object.values(TOKEN_LEVEL);
   const backends = ownBackends(rows);
   for (const loss of rows.filter(({ by, op }) => by === OWN && !alone.includes(op))) {
     const backend = loss.backend ?? backends[0];
     const of = suffix(backend, backends);
     const own = (op: string) => claims.own(op, loss.dtype, backend);
     const name = `${loss.op} ${loss.dtype}`;
-    claims.cost(`${name}, time over its forward and backward${of}`, loss, own('forward'), own('backward in place'));
+    claims.cost(
+      `${name}, time over its forward and backward${of}`,
+      loss,
+      own(TOKEN_LEVEL.forward),
+      own(TOKEN_LEVEL.backward),
+    );
     if (loss.op !== 'grpo') claims.cost(`${name}, time over grpo${of}`, loss, own('grpo'));
   }
   return [...claims.list, ...againstReference('losses', measured)];

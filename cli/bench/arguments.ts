@@ -17,8 +17,8 @@ import type { Lengths } from '../../bench/problems/rollouts.js';
 import type { BenchSettings } from '../../bench/run.js';
 import { defaultSections, type SectionName, sectionNames } from '../../bench/sections/experiment.js';
 import { DEFAULT_LOSSES, LOSSES, type LossFunction } from '../../bench/sections/loss-functions.js';
-import { type BackendName, backends, type DType } from '../../lib/index.js';
-import { DTYPE_CODES } from '../../lib/kernels.js';
+import { type BackendName, backends, type DType, type DTypeName } from '../../lib/index.js';
+import { DTYPE_CODES, DTYPE_NAMES, dtypeNamed } from '../../lib/kernels.js';
 import { UsageError } from '../errors.js';
 import { backendNames, numberWithin, resolveBackend } from '../options.js';
 
@@ -31,7 +31,7 @@ export interface BenchOptions {
   readonly groupSize: number;
   readonly lengths?: Lengths;
   readonly backend?: readonly BackendName[];
-  readonly dtype?: readonly DType[];
+  readonly dtype?: readonly DTypeName[];
   readonly loss?: readonly string[];
   readonly threads?: number;
   readonly repeats: number;
@@ -106,8 +106,8 @@ export function addBenchOptions(command: Command, { peers, losses, installPeers 
     new Option('--group-size <number>', 'sequences of a group').argParser(count(2)).default(8),
     namesOption(
       '--dtype <names>',
-      `of the logits: ${dtypeNames.join(', ')} (all; losses: f32; linear: f32,bf16)`,
-      dtypeNames,
+      `of the logits: ${dtypeNames.join(', ')}, or in full (all; losses: f32; linear: f32,bf16)`,
+      DTYPE_NAMES,
     ),
     namesOption(
       '--backend <names>',
@@ -201,15 +201,16 @@ export function settingsOf(
   const wanted = parseSections(sections);
   const shapes = shapesOf(options, { presets: defaultPresets, tokens: undefined });
   const linearShapes = shapesOf(options, { presets: defaultLinearPresets, tokens: defaultLinearTokens });
+  const dtypes = options.dtype && [...new Set(options.dtype.map(dtypeNamed))];
   // Before anything loads the addon, which reads it once.
   if (options.threads !== undefined) process.env.RLVR_THREADS = String(options.threads);
   return {
     sections: wanted,
     shapes: shapes.map(({ tokens, vocab }) => ({ tokens, vocab })),
-    dtypes: dtypeNames.filter((name) => options.dtype?.includes(name) ?? true),
-    lossDtypes: options.dtype ?? ['f32'],
+    dtypes: dtypeNames.filter((name) => dtypes?.includes(name) ?? true),
+    lossDtypes: dtypes ?? ['f32'],
     linearShapes,
-    linearDtypes: options.dtype ?? ['f32', 'bf16'],
+    linearDtypes: dtypes ?? ['f32', 'bf16'],
     backends: backendsOf(options.backend),
     sequences: options.sequences,
     lengths: options.lengths,

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
+import { stepTime } from '../../bench/report/figures.js';
 import { renderMarkdown } from '../../bench/report/markdown.js';
 import { type BenchReport, reportJson } from '../../bench/report/report.js';
 import { runBench } from '../../bench/run.js';
@@ -61,6 +62,8 @@ async function runCommand(
   const print = (text: string) => void (withTables && process.stdout.write(text));
   const running = runBench(settings, signal, (finding) => print(`\n${renderFinding(finding)}`));
   const report = await Promise.race([running, giveUp(signal)]);
+  const time = stepTime(report);
+  if (time !== undefined) print(`\n${time.step}\n(${time.of})\n`);
   print(`\n${renderMachine(report)}`);
   if (changesSince) print(`\n${changesSince(report)}`);
   for (const { file, render } of outputs) await file.write([await render(report)], signal);

@@ -27,7 +27,8 @@ const nameWidth = Math.max(...lossNames.map(({ length }) => length));
 const help = `
 The task: additions of two digits such as 7+8, answered in base 5. A rollout is
 correct only if it is exact, and that is all the policy, a small network that starts
-from nothing, is ever told. All losses train from the same start.
+from nothing, is ever told. All losses train from the same start. Accuracy is over
+all questions, of greedy answers, and of sampled ones: the chance that one is right.
 
 Losses, and what is not their default. KL: the weight of the penalty (k3) that keeps
 the policy near its start, without which these losses stop exploring too early.
@@ -120,21 +121,26 @@ function renderSummary(runs: readonly TrainingRun[], backend: BackendName): stri
   const table = renderTable(
     [
       { header: 'loss', align: 'left' },
-      { header: 'accuracy at start', align: 'right' },
+      { header: 'greedy at start', align: 'right' },
       { header: 'at the end', align: 'right' },
-      { header: 'first step at 0.9', align: 'right' },
+      { header: 'sampled at start', align: 'right' },
+      { header: 'at the end', align: 'right' },
+      { header: 'greedy 0.9 at step', align: 'right' },
       { header: 'seconds', align: 'right' },
     ],
-    runs.map(({ loss, accuracy, accuracies, seconds }) => {
+    runs.map(({ loss, steps, accuracy, accuracies, sampledAccuracies, seconds }) => {
       const firstGood = accuracies.findIndex((value) => value >= 0.9);
       return [
         loss,
         accuracies[0].toFixed(2),
         accuracy.toFixed(2),
+        sampledAccuracies[0].toFixed(2),
+        sampledAccuracies[steps].toFixed(2),
         firstGood < 0 ? '–' : String(firstGood),
         seconds.toFixed(1),
       ];
     }),
   );
-  return `${table}\n\nBackend ${backend}. A toy task: it shows that the gradients train a policy, not which loss is better.`;
+  const note = 'Accuracy over all questions: of greedy answers, and of sampled ones, the chance that one is right.';
+  return `${table}\n\n${note}\nBackend ${backend}. A toy task: it shows that the gradients train a policy, not which loss is better.`;
 }

@@ -42,6 +42,19 @@ export function greedyAccuracy(policy: Policy, questions: readonly Question[]): 
   return correct.length / questions.length;
 }
 
+/** How likely a sampled answer is exact, as a mean over `questions`: each has one right answer, whose tokens' probabilities say it. */
+export function sampledAccuracy(policy: Policy, questions: readonly Question[]): number {
+  const right = questions.map((question): Answer => ({ question, tokens: [...question.answer], logProbs: [] }));
+  const batch = pack(questions, right, 1);
+  const logProbs = targetLogProbs(policy.forward(batch.features).logits, batch);
+  let sum = 0;
+  for (let i = 0; i < questions.length; i++) {
+    const own = logProbs.subarray(batch.cuSeqlens[i], batch.cuSeqlens[i + 1]);
+    sum += Math.exp(own.reduce((total, logProb) => total + logProb, 0));
+  }
+  return sum / questions.length;
+}
+
 /** Log-probs, [T], of `rollouts.targets`, given the logits of the distinct contexts, [U, V]. */
 export function targetLogProbs(logits: Float64Array, { targets, contexts }: RolloutBatch): Float64Array {
   const logProbs = logSoftmax(logits);

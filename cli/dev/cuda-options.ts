@@ -1,7 +1,8 @@
 // The command line of the GPU benchmark.
 import { parseArgs } from 'node:util';
 import type { CudaSettings, CudaShape, SmallShape } from '../../bench/cuda/settings.js';
-import type { DType } from '../../lib/index.js';
+import type { DTypeName } from '../../lib/index.js';
+import { dtypeNamed } from '../../lib/kernels.js';
 import { UsageError } from '../errors.js';
 
 export interface CudaOptions extends CudaSettings {
@@ -38,7 +39,7 @@ RLVR_BENCH_PYTHON names the Python that has torch; RLVR_COMMIT the commit, where
 emulation's times mean nothing: it runs only with --json, and the file says "emulated": true.
 `;
 
-const SHAPE = /^([1-9]\d{0,8})x([1-9]\d{0,8}):(f32|bf16)$/;
+const SHAPE = /^([1-9]\d{0,8})x([1-9]\d{0,8}):(f32|bf16|float32|bfloat16)$/;
 const SMALL = /^([1-9]\d{0,8})x([1-9]\d{0,8})$/;
 
 const items = (list: string) => list.split(',').filter((item) => item !== '');
@@ -47,7 +48,7 @@ function parseShape(text: string): CudaShape {
   const match = SHAPE.exec(text);
   if (!match)
     throw new UsageError(`--shapes: expected TxV:dtype such as 8192x128256:bf16, got ${JSON.stringify(text)}`);
-  return { tokens: Number(match[1]), vocab: Number(match[2]), dtype: match[3] as DType };
+  return { tokens: Number(match[1]), vocab: Number(match[2]), dtype: dtypeNamed(match[3] as DTypeName) };
 }
 
 function parseSmall(text: string): SmallShape {

@@ -9,7 +9,7 @@ import { flagNames, flagOf, type LossFlags, libraryOptions, spell } from './flag
 import { objectText, rawMembers } from './json-members.js';
 import { packRollouts } from './pack.js';
 import { completeFlags, flagsOf, type LossOutcome, lossNames, requireInputs, runLoss } from './recipes.js';
-import { renderGroups, reportGroups, reportTotals } from './report.js';
+import { lossText, renderGroups, reportGroups, reportTotals } from './report.js';
 import { type Rollout, readRollouts } from './rollout-lines.js';
 
 interface LossCommandOptions extends LossFlags {
@@ -92,7 +92,9 @@ async function runFile(file: string, options: LossCommandOptions, signal: AbortS
   if (withTable) {
     const table = renderGroups(groups, { ...totals, loss: outcome.loss }, outcome.groupLosses !== undefined);
     const counts = `rollouts ${totals.size}, groups ${totals.groups}`;
-    process.stdout.write(`${table}\n\n${name} loss ${outcome.loss} (${counts}, backend ${backend})\n`);
+    process.stdout.write(
+      `${table}\n\n${name} loss ${lossText(outcome.loss, packed.batch.logProbs)} (${counts}, backend ${backend})\n`,
+    );
   }
 }
 

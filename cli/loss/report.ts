@@ -1,5 +1,5 @@
 import { groupMembers } from '../../lib/groups.js';
-import { type Column, formatNumber, renderTable } from '../table.js';
+import { type Column, renderTable } from '../table.js';
 import type { PackedRollouts } from './pack.js';
 import type { LossOutcome } from './recipes.js';
 
@@ -66,5 +66,23 @@ export function renderGroups(
 
 /** An empty cell is a dash: no positives (or no negatives) is not a mean of 0. */
 function formatCell(value: number | null): string {
-  return value === null ? '–' : formatNumber(value);
+  return value === null ? '–' : tableNumber(value);
+}
+
+const SINGLE = 7; // significant digits of float32
+const DOUBLE = 15; // and of float64
+
+/** Seven significant digits at most, and six decimals, below one another; never more than 12 characters. */
+function tableNumber(value: number): string {
+  if (!Number.isFinite(value)) return '–';
+  const magnitude = Math.abs(value);
+  if (magnitude !== 0 && (magnitude < 1e-4 || magnitude >= 1e6)) return value.toExponential(4);
+  const whole = String(Math.trunc(magnitude)).length;
+  return value.toFixed(SINGLE - whole);
+}
+
+/** A loss with as many digits as its log-probs have: those of float32 if all are such numbers, or have no more than those do. */
+export function lossText(loss: number, logProbs: Float64Array): string {
+  const single = logProbs.every((value) => Math.fround(value) === value || Number(value.toPrecision(9)) === value);
+  return String(Number(loss.toPrecision(single ? SINGLE : DOUBLE)));
 }

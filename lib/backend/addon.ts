@@ -1,6 +1,6 @@
 // The native addon: what it exports, and why it did not load.
 import { createRequire } from 'node:module';
-import { relative, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { describe } from '../errors.js';
 import type { Backend, DeviceMemory, HostArray, HostMatrix, KernelArguments, KernelName } from '../kernels.js';
 import { packageRoot, packageVersion } from '../version.js';
@@ -121,8 +121,6 @@ export function loadedAddon(): Addon | undefined {
   return addon && 'reason' in addon ? undefined : addon;
 }
 
-const require = createRequire(import.meta.url);
-
 /** `RLVR_ADDON` names another build of the addon, such as one with sanitizers. */
 function load(): Addon | Absent {
   const named = process.env.RLVR_ADDON;
@@ -148,16 +146,17 @@ function loadInstalled(): Addon | Absent {
   return { reason: installReport() ?? `the addon did not load: ${found.reason}` };
 }
 
-/** build/Release before prebuilds/; throws where neither has one. */
+/** build/Release before prebuilds/; throws where neither has one. Taken from the package, which no bundler can move. */
 function installedFile(): string {
-  return require('node-gyp-build').resolve(packageRoot());
+  const root = packageRoot();
+  return createRequire(join(root, 'package.json'))('node-gyp-build').resolve(root);
 }
 
 function loadFile(file: string): Addon | Absent {
   try {
     const reason = damage(file);
     if (reason) return { reason };
-    const loaded: Partial<Addon> = require(file);
+    const loaded: Partial<Addon> = createRequire(file)(file);
     return loaded.version === packageVersion() ? (loaded as Addon) : { reason: wrongAddon(file, loaded) };
   } catch (error) {
     return { reason: String((error as Error).message).split('\n')[0] };

@@ -2,6 +2,7 @@
 // own, which holds what kernels work on: arrays that live there already, and copies of all others.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { brotliDecompressSync } from 'node:zlib';
 import { badArgument, describe } from '../errors.js';
 import type { HostArray } from '../kernels.js';
 import { packageRoot, packageVersion } from '../version.js';
@@ -35,6 +36,8 @@ export interface WasmExports {
   ratioScoresBackward(values: Address): void;
   groupInfoNCE(values: Address): void;
   advantageObjective(values: Address): void;
+  sampleTokens(values: Address): void;
+  sampleTokensKept(values: Address): void;
   linearTileColumns(width: number): number;
   linearForwardStart(values: Address): Address;
   linearForwardOpen(pass: Address, values: Address): void;
@@ -50,8 +53,8 @@ export interface WasmExports {
 export type WasmSimd = 'relaxed' | 'simd128';
 
 const FILES: Readonly<Record<WasmSimd, string>> = {
-  relaxed: 'rlvr_kernels.relaxed.wasm',
-  simd128: 'rlvr_kernels.wasm',
+  relaxed: 'rlvr_kernels.relaxed.wasm.br',
+  simd128: 'rlvr_kernels.wasm.br',
 };
 
 /** A function of vectors whose body is the given instruction, on as many operands. */
@@ -95,7 +98,7 @@ function load(engine: Engine, simd: WasmSimd): WasmModule | Absent {
   const file = join(packageRoot(), 'prebuilds', 'wasm', FILES[simd]);
   let bytes: Uint8Array;
   try {
-    bytes = readFileSync(file);
+    bytes = brotliDecompressSync(readFileSync(file));
   } catch (error) {
     const build = 'npm run build:wasm builds it in a clone';
     return { reason: `no module for WebAssembly: ${(error as Error).message.split('\n')[0]} (${build})` };

@@ -18,8 +18,14 @@ const BLOCK = 2 ** 20; // bytes of logits: what was copied is still in a cache w
 
 type TokenArguments = TokenLogProbsForwardArguments | TokenLogProbsBackwardArguments;
 
+/** What a block of rows follows from. */
+type RowArguments = Pick<TokenArguments, 'tokens' | 'vocab' | 'dtype'>;
+
 /** Calls `work` for one block of rows after the other. */
-function* blocksOfRows({ tokens, vocab }: TokenArguments, work: (begin: number, end: number) => void): Sliced<void> {
+export function* blocksOfRows(
+  { tokens, vocab }: RowArguments,
+  work: (begin: number, end: number) => void,
+): Sliced<void> {
   const rows = Math.max(1, Math.floor(BLOCK / (vocab * Float32Array.BYTES_PER_ELEMENT)));
   for (let begin = 0; begin < tokens; begin += rows) {
     if (begin > 0) yield PAUSE;
@@ -34,7 +40,7 @@ export function part<A extends HostArray>(array: A | undefined, begin: number, e
 }
 
 /** Rows [begin, end) of the logits, or of what has their shape. */
-function rowsOf(array: HostLogits, stride: number, args: TokenArguments, begin: number, end: number): Rows {
+export function rowsOf(array: HostLogits, stride: number, args: RowArguments, begin: number, end: number): Rows {
   const { dtype, vocab } = args;
   const last = begin === end ? begin * stride : (end - 1) * stride + vocab;
   return { array: part(array, begin * stride, last)!, dtype, rows: end - begin, width: vocab, stride };
@@ -59,9 +65,13 @@ function addRows(call: WasmCall, args: TokenArguments, use: 'reads' | 'changes',
 
 function addReplay(call: WasmCall, { keptIds, cuKept }: TokenArguments, begin: number, end: number): void {
   if (!keptIds || !cuKept) return void call.number(0).number(0);
+  call.reads(part(keptIds, cuKept[begin], cuKept[end])).reads(fromZero(cuKept, begin, end));
+}
+
+/** Offsets of rows [begin, end), from 0 on. */
+export function fromZero(cuKept: Int32Array, begin: number, end: number): Int32Array {
   const first = cuKept[begin];
-  call.reads(part(keptIds, first, cuKept[end]));
-  call.reads(first === 0 ? part(cuKept, begin, end + 1) : cuKept.slice(begin, end + 1).map((offset) => offset - first));
+  return first === 0 ? part(cuKept, begin, end + 1)! : cuKept.slice(begin, end + 1).map((offset) => offset - first);
 }
 
 function addForward(

@@ -8,6 +8,7 @@ import type { Absent, Present } from './addon.js';
 import { isTiny } from './tiny.js';
 import { linearLogProbsBackward, linearLogProbsForward } from './wasm-linear.js';
 import { NoWasmMemory, type WasmInstance, type WasmModule, type WasmSimd, wasmModule } from './wasm-module.js';
+import { sampleTokens, sampleTokensKept } from './wasm-samples.js';
 import {
   advantageObjective,
   groupInfoNCE,
@@ -49,6 +50,8 @@ const STATELESS = {
   ratioScoresBackward,
   groupInfoNCE,
   advantageObjective,
+  sampleTokens,
+  sampleTokensKept,
 } satisfies { [K in KernelName]?: Kernel<K> };
 
 const KEPT_BYTES = 2 ** 26; // of memory, between calls

@@ -9,11 +9,12 @@ import {
   type DeviceMemory,
   DTYPE_CODES,
   type DType,
+  type DTypeName,
   type HostLogits,
   type HostMatrix,
 } from '../kernels.js';
 import { typedArray } from '../validate.js';
-import { bytesOf, elementSize, type ForeignMemory, foreignMemory } from './foreign-memory.js';
+import { bytesOf, elementType, type ForeignMemory, foreignMemory } from './foreign-memory.js';
 import { eventHandle } from './handles.js';
 import { HeldMemory } from './held-memory.js';
 
@@ -123,14 +124,14 @@ export class Device {
    *
    * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_DISPOSED`, `ERR_BACKEND`, `ERR_CUDA`.
    */
-  async upload(host: HostTensor, options?: { out?: DeviceTensor }): Promise<DeviceTensor> {
+  async upload(host: HostTensor, options?: { out?: DeviceTensor | undefined }): Promise<DeviceTensor> {
     const { tensor, matrix } = this.#upload(host, options?.out);
     await fill(tensor, 'host.data', matrix);
     return tensor;
   }
 
   /** {@link Device.upload}, blocking. */
-  uploadSync(host: HostTensor, options?: { out?: DeviceTensor }): DeviceTensor {
+  uploadSync(host: HostTensor, options?: { out?: DeviceTensor | undefined }): DeviceTensor {
     const { tensor, matrix } = this.#upload(host, options?.out);
     cudaCall(() => memoryOf('out', tensor).write(matrix, tensor.rowStride));
     return tensor;
@@ -156,10 +157,11 @@ export class Device {
    *
    * @throws RlvrError `ERR_SHAPE`, `ERR_RANGE`, `ERR_DISPOSED`; `ERR_CUDA` where there is not enough memory.
    */
-  empty(shape: readonly [rows: number, columns: number], dtype: DType = 'f32'): DeviceTensor {
+  empty(shape: readonly [rows: number, columns: number], name: DTypeName = 'f32'): DeviceTensor {
     const native = this.#ready();
     const [rows, columns] = tensorShape('shape', shape);
-    const bytes = bytesOf(rows * columns, elementSize(dtype));
+    const { dtype, size } = elementType(name);
+    const bytes = bytesOf(rows * columns, size);
     const memory = cudaCall(() => native.allocate(bytes));
     return deviceTensor({ device: this, shape: [rows, columns], dtype, rowStride: columns, memory });
   }

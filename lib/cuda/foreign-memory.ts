@@ -1,7 +1,7 @@
 // Memory of another library: what a caller says of it, checked.
 import { badArgument, describe } from '../errors.js';
 import { LONGEST_ROW, tensorShape } from '../host-tensor.js';
-import { DTYPE_CODES, type DType } from '../kernels.js';
+import { DTYPE_NAMES, type DType, type DTypeName, dtypeNamed } from '../kernels.js';
 import { finiteNumber, objectArgument, oneOf } from '../validate.js';
 import { streamHandle } from './handles.js';
 
@@ -14,7 +14,7 @@ export interface ForeignMemory {
   /** [T, V], tokens, vocabulary. */
   shape: readonly [rows: number, columns: number];
   /** Type of its elements. */
-  dtype: DType;
+  dtype: DTypeName;
   /** Elements from one row to the next, at least V. Default V. */
   rowStride?: number | undefined;
   /**
@@ -26,9 +26,10 @@ export interface ForeignMemory {
   owner?: unknown;
 }
 
-/** Bytes of an element of a dtype, which may be anything. */
-export function elementSize(dtype: DType): number {
-  return ELEMENT_SIZES[oneOf('dtype', dtype, Object.keys(DTYPE_CODES) as DType[])];
+/** An element type by name, which may be anything, and the bytes of an element. */
+export function elementType(name: DTypeName): { dtype: DType; size: number } {
+  const dtype = dtypeNamed(oneOf('dtype', name, DTYPE_NAMES));
+  return { dtype, size: ELEMENT_SIZES[dtype] };
 }
 
 /** Bytes of so many elements, no more than an address can tell apart. */
@@ -38,12 +39,12 @@ export function bytesOf(elements: number, size: number): number {
 
 /** A description of memory with its defaults, and how many bytes it spans. Throws for one that cannot be. */
 export function foreignMemory(foreign: ForeignMemory) {
-  const { pointer, shape, dtype, rowStride: given, stream, owner } = objectArgument('foreign', foreign);
+  const { pointer, shape, dtype: name, rowStride: given, stream, owner } = objectArgument('foreign', foreign);
   if (typeof pointer !== 'bigint' || pointer <= 0n || pointer >= 2n ** 64n) {
     throw badArgument('ERR_RANGE', 'pointer', 'an address as a bigint', describe(pointer));
   }
   const [rows, columns] = tensorShape('shape', shape);
-  const size = elementSize(dtype);
+  const { dtype, size } = elementType(name);
   const rowStride = finiteNumber('rowStride', given ?? columns, { min: columns, max: LONGEST_ROW, integer: true });
   if (pointer % BigInt(size) !== 0n) {
     throw badArgument('ERR_RANGE', 'pointer', `a multiple of ${size}, the bytes of a ${dtype}`, describe(pointer));

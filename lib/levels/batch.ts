@@ -5,6 +5,7 @@ import { checkGroupOrder, type Groups } from '../groups.js';
 import { chunkBytesOption } from '../layer.js';
 import type { Logits } from '../logits.js';
 import type { Matrix } from '../matrices.js';
+import type { Numbers, WholeNumbers } from '../number-lists.js';
 import { type LinearLogProbsInputs, type LinearRows, linearRows } from '../ops/linear-log-probs.js';
 import { type NonFiniteRule, nonFiniteError, nonFiniteRule } from '../ops/token-log-probs.js';
 import { namesOf } from '../options.js';
@@ -34,7 +35,7 @@ import {
 
 interface PackedSequences {
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty sequences are legal. */
-  cuSeqlens: Int32Array;
+  cuSeqlens: WholeNumbers;
   /** [T]; 0 drops a token: its logits are never read, its gradient is 0. */
   mask?: Uint8Array | undefined;
   /** [T] log-probs under the behaviour policy, constants. Omitted: on-policy, every ratio is 1. */
@@ -92,7 +93,7 @@ interface FromLogProbs<P extends FloatArray> extends PackedSequences, NoReplay {
  * | with those `keptIds`, `cuKept` | [K] and [T + 1] `Int32Array`, optional: the part of the vocabulary that the sampler kept for each token |
  * | or `hidden`, `weight`, `bias`, `targets` | [T, d], [V, d] and optionally [V], {@link Matrix}: logits that are never held as a whole |
  * | or `logProbs` | [T] {@link FloatArray} of the sampled tokens' log-probs |
- * | `cuSeqlens` | [N + 1] `Int32Array`: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty ones are legal |
+ * | `cuSeqlens` | [N + 1] `Int32Array` or plain array: sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty ones are legal |
  * | `mask` | [T] `Uint8Array`, optional; 0 drops a token: its logits are never read, its gradient is 0 |
  * | `oldLogProbs` | [T] optional, under the behaviour policy, constants; omitted: on-policy, every ratio is 1 |
  * | `rolloutLogProbs` | [T] optional, the inference engine's own, constants: for metrics and rollout correction |
@@ -105,14 +106,14 @@ export type SequenceBatch<L extends Logits = Logits, P extends FloatArray = Floa
 /** @inline */
 export interface Rewarded {
   /** [G + 1], group g (one prompt) is sequences `cuGroups[g] ... cuGroups[g + 1]`; groups may be empty. */
-  cuGroups: Int32Array;
+  cuGroups: WholeNumbers;
   /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
-  groupOrder?: Int32Array | undefined;
+  groupOrder?: WholeNumbers | undefined;
   /**
    * [N] verified rewards; positive: `reward > positiveThreshold`. With the advantage estimator `gdpo` [N, K], those of sequence i at
    * `K * i ...`; elsewhere their weighted sum counts.
    */
-  rewards: FloatArray;
+  rewards: Numbers;
 }
 
 /** N rewarded rollouts of T tokens in G groups, packed: what the losses take. {@link padded} makes one from a padded batch. */

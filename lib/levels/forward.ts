@@ -3,11 +3,12 @@
 import type { Backend } from '../kernels.js';
 import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
 import type { MatrixGradientOption } from '../matrices.js';
-import type { OptionNames } from '../options.js';
+import { type Numbers, replaceLists } from '../number-lists.js';
+import type { OptionNames, Taken } from '../options.js';
 import { takeFields, takeOptions } from '../options.js';
 import { finiteResults } from '../overflow.js';
 import { type AsyncOptions, type BackendOptions, optionsOf, read, runAsync, runSync, type Task } from '../run/task.js';
-import { type FloatArray, finiteFloats, ifGiven, optionsArgument } from '../validate.js';
+import { finiteFloats, ifGiven, optionsArgument } from '../validate.js';
 import {
   backwardFields,
   checkSequences,
@@ -30,7 +31,7 @@ import { ownLogProbs, readResults, type TokenLevel, tokenLevelTask } from './tok
 /** Options of {@link forward}. */
 export interface ForwardOptions extends BackendOptions, TokenLevelOptions {
   /** [N], the sign says which side of a one-sided clip a sequence is on. Omitted or 0: neither is clipped. */
-  sides?: FloatArray | undefined;
+  sides?: Numbers | undefined;
   /** Also return the entropy of every row (from logits only). Default false. */
   entropy?: boolean | undefined;
 }
@@ -64,7 +65,7 @@ export interface Forward<B> extends ForwardResult {
    * It reads logits, hidden states, weight, bias, targets and mask of the batch again, unless `forward` copied them (`copyInputs`).
    */
   backward<H extends Place = 'new', W extends Place = 'new', C extends Place = 'new'>(
-    gradScores: FloatArray,
+    gradScores: Numbers,
     options?: BackwardOptions<B> & LayerPlaces<H, W, C> & Omit<AsyncOptions, keyof BackendOptions>,
   ): Promise<GradientOf<B, LayerPlaces<H, W, C>>>;
 }
@@ -73,7 +74,7 @@ export interface Forward<B> extends ForwardResult {
 export interface ForwardSync<B> extends ForwardResult {
   /** As {@link Forward.backward}, blocking. */
   backward<H extends Place = 'new', W extends Place = 'new', C extends Place = 'new'>(
-    gradScores: FloatArray,
+    gradScores: Numbers,
     options?: BackwardOptions<B> & LayerPlaces<H, W, C>,
   ): GradientOf<B, LayerPlaces<H, W, C>>;
 }
@@ -118,7 +119,7 @@ function* forwardTask(
   return { level, channel, result };
 }
 
-type BackwardFields = ReturnType<typeof backwardFields> & { gradScores: FloatArray };
+type BackwardFields = ReturnType<typeof backwardFields> & { gradScores: Numbers };
 
 function* backwardTask<B extends SequenceBatch>(
   { level, channel }: State,
@@ -164,6 +165,7 @@ export async function forward<B extends SequenceBatch>(
   options?: ForwardOptions & AsyncOptions,
 ): Promise<Forward<B>> {
   const own: ForwardOptions & AsyncOptions = forwardOptions.async(options);
+  replaceLists(own as Taken);
   const op = (fields: B, options: ForwardOptions, on: Backend) => forwardTask(fields, score, options, on);
   const state = await runAsync(op, takeFields('batch', batch), own);
   return {
@@ -173,6 +175,7 @@ export async function forward<B extends SequenceBatch>(
       const { backend, copyInputs } = own;
       const options: BackwardOptions<B> & LayerPlaces & AsyncOptions = { copyInputs, ...taken, backend };
       const fields = { ...backwardFields(state.level.checked), gradScores };
+      replaceLists(fields);
       return (await runAsync((own, how) => backwardTask(state, own, how), fields, options)) as never;
     },
   };
@@ -181,6 +184,7 @@ export async function forward<B extends SequenceBatch>(
 /** {@link forward}, blocking. */
 export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, options?: ForwardOptions): ForwardSync<B> {
   const own: ForwardOptions = forwardOptions.sync(options);
+  replaceLists(own as Taken);
   const op = (fields: B, options: ForwardOptions, on: Backend) => forwardTask(fields, score, options, on);
   const state = runSync(op, takeFields('batch', batch), own);
   return {
@@ -189,6 +193,7 @@ export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, opt
       const taken = takeOptions('backward', optionsArgument(given), BACKWARD_OPTIONS);
       const options: BackwardOptions<B> & LayerPlaces & BackendOptions = { ...taken, backend: own.backend };
       const fields = { ...backwardFields(state.level.checked), gradScores };
+      replaceLists(fields);
       return runSync((own, how) => backwardTask(state, own, how), fields, options) as never;
     },
   };

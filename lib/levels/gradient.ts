@@ -4,6 +4,7 @@
 import { checkApart, extentOf, overlap } from '../backend/extents.js';
 import { outputArray } from '../backend/outputs.js';
 import { badArgument, describe, tag } from '../errors.js';
+import type { LikeTensor } from '../host-tensor.js';
 import type { DeviceMemory, HostArray } from '../kernels.js';
 import type { LayerPlaces, LinearGradients } from '../layer.js';
 import {
@@ -74,7 +75,7 @@ interface ArrayOut {
  * log-probs.
  */
 export type GradientOf<B, Places = unknown> = [B] extends [{ logits: infer L extends Logits }]
-  ? { gradLogits: L }
+  ? { gradLogits: LikeTensor<L> }
   : [B] extends [{ hidden: Matrix }]
     ? LinearGradients<B, Places>
     : [B] extends [{ logProbs: FloatArray }]

@@ -11,6 +11,7 @@ import { checkScore, ratioStatsTask, type Score } from '../levels/scores.js';
 import type { TokenLevel } from '../levels/token-level.js';
 import { knownTokens, onePassTask, ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
 import type { Matrix, MatrixGradientOption } from '../matrices.js';
+import type { Numbers, WholeNumbers } from '../number-lists.js';
 import type { AdvantageParameters } from '../objectives/advantage-weighted.js';
 import type {
   CheckedBatch,
@@ -27,7 +28,6 @@ import { takeFields, takeOptions, takeSpelledOptions } from '../options.js';
 import { finiteResults } from '../overflow.js';
 import { ASYNC_OPTIONS, type AsyncOptions, read, runAsync, runSync, type Task } from '../run/task.js';
 import type { Sliced } from '../slices.js';
-import type { FloatArray } from '../validate.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
 import type { GroupMetric, RewardMetric } from './metrics.js';
 import { batchMetrics, checkMetrics, type Metrics, rejectionMetrics } from './metrics.js';
@@ -82,11 +82,11 @@ export interface LossValue {
 }
 
 /** Without rewards or groups, a batch has no metrics of them. */
-type ValueOf<B> = B extends { rewards: FloatArray; cuGroups: Int32Array }
+type ValueOf<B> = B extends { rewards: Numbers; cuGroups: WholeNumbers }
   ? LossValue
   : Omit<LossValue, 'metrics'> & {
       /** What trainers log. */
-      metrics: Omit<Metrics, B extends { rewards: FloatArray } ? GroupMetric : GroupMetric | RewardMetric>;
+      metrics: Omit<Metrics, B extends { rewards: Numbers } ? GroupMetric : GroupMetric | RewardMetric>;
     };
 
 /**
@@ -109,13 +109,13 @@ export interface LossRecipe<P, I> {
   /** What is done with the scores. */
   objective: Objective<P, I>;
   /** Values of parameters that the caller leaves out. */
-  defaults?: Partial<P>;
+  defaults?: Partial<P> | undefined;
   /**
    * Names of all parameters: every other option is then refused. Without them, a loss on an objective of this package has
    * that objective's; on your own objective, or with a score that is a function, it refuses misspelt names of this package's
    * options only.
    */
-  parameters?: readonly (keyof P & string)[];
+  parameters?: readonly (keyof P & string)[] | undefined;
 }
 
 /** The options of a call: they may be left out unless some, `Needed`, may not. */

@@ -1,6 +1,7 @@
 // The metrics of a batch from those of its parts: each with the weight that its definition means (docs/metrics.md).
 import { badArgument, describe, isArray } from '../errors.js';
 import type { Metrics } from '../losses/metrics.js';
+import type { WholeNumbers } from '../number-lists.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
 
 /** A part of a batch, as {@link microBatches} makes them: what of it says how much each metric counts. */
@@ -8,11 +9,11 @@ export interface MeasuredPart {
   /** Its batch. */
   batch: {
     /** [N + 1], or `shape`. */
-    cuSeqlens?: Int32Array | undefined;
+    cuSeqlens?: WholeNumbers | undefined;
     /** [B, L]. */
     shape?: readonly [sequences: number, length: number] | undefined;
     /** [G + 1]. */
-    cuGroups?: Int32Array | undefined;
+    cuGroups?: WholeNumbers | undefined;
     /** [N]. */
     rewards?: ArrayLike<number> | undefined;
     /** [T]. */
@@ -92,7 +93,7 @@ const RULES: { readonly [Name in keyof Required<Metrics>]: Rule } = {
  * @param results of each part the result of the loss, in the same order.
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`.
  */
-export function mergeMetrics<M extends Partial<Metrics>>(
+export function mergeMetrics<M extends { [Name in keyof Metrics]?: Metrics[Name] | undefined }>(
   parts: readonly MeasuredPart[],
   results: readonly { metrics: M }[],
 ): Omit<M, 'rolloutEffectiveSampleSize'> {

@@ -1,6 +1,7 @@
 import { badArgument, describe, isArray, itemsOf } from '../errors.js';
 import type { Rewarded } from '../levels/batch.js';
 import { LOSS_NAMES, type LossName } from '../losses/list.js';
+import type { WholeNumbers, WithTypedArrays } from '../number-lists.js';
 import { namesOf, takeFields, takeOptions } from '../options.js';
 import { atOnce } from '../slices.js';
 import { finiteNumber, objectArgument, offsets, oneOf, optionalMask } from '../validate.js';
@@ -16,7 +17,7 @@ export type CuttableBatch = Partial<Omit<Rewarded, 'groupOrder'>> & {
 } & (
     | {
         /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
-        cuSeqlens: Int32Array;
+        cuSeqlens: WholeNumbers;
         /** Not of a packed batch. */
         shape?: undefined;
       }
@@ -42,8 +43,11 @@ export interface MicroBatchesOptions<O extends object = object> {
 
 /** A part of a batch, for one call of the loss. */
 export interface MicroBatch<B, O = object> {
-  /** Its batch: every array is a view of the whole one's, but for offsets. Fields of your own are those of the whole. */
-  batch: B;
+  /**
+   * Its batch: every array is a view of the whole one's, but for offsets and plain arrays, which become typed ones. Fields of your own
+   * are those of the whole.
+   */
+  batch: WithTypedArrays<B>;
   /** The options of the loss, with the denominators of the whole batch. */
   options: O & Denominators;
 }
@@ -101,7 +105,7 @@ export function microBatches<B extends CuttableBatch, O extends object = object>
     if (fields.length === undefined) part.cuSeqlens = from0(cuSeqlens, first, last);
     else part.shape = [last - first, fields.length];
     if (cuGroups) part.cuGroups = from0(cuGroups, ...groups);
-    return { batch: part as B, options: { ...ofLoss, ...whole } as O & Denominators };
+    return { batch: part as WithTypedArrays<B>, options: { ...ofLoss, ...whole } as O & Denominators };
   });
 }
 

@@ -11,6 +11,7 @@ import {
 import { spreadOverTokens } from '../groups.js';
 import { requireGroups } from '../levels/batch.js';
 import { maskTask, type TokensSoFar, tokenCountsTask } from '../levels/token-level.js';
+import type { Numbers } from '../number-lists.js';
 import { namesOf } from '../options.js';
 import { read, type Task } from '../run/task.js';
 import { mapped, type Sliced } from '../slices.js';
@@ -30,7 +31,7 @@ import { selected } from './policy-factors.js';
 /** Further fields in a batch that advantages come from. */
 export interface SourceInputs {
   /** [N], or [T] for one per token: advantages, in place of the estimator's. Where N = T they are per sequence. */
-  advantages?: FloatArray | undefined;
+  advantages?: Numbers | undefined;
   /** [T] log-probs of the sampled tokens under a teacher, constants; needed with `distillation`. */
   teacherLogProbs?: FloatArray | undefined;
 }
@@ -92,11 +93,7 @@ export function* advantageSource(
   return coef === undefined ? base! : distilled(base, checked, teacher!, coef);
 }
 
-function* rewardSource(
-  advantages: FloatArray | undefined,
-  checked: CheckedBatch,
-  rule: AdvantageRule,
-): Sliced<AdvantageSource> {
+function* rewardSource(advantages: unknown, checked: CheckedBatch, rule: AdvantageRule): Sliced<AdvantageSource> {
   if (advantages !== undefined) return yield* givenAdvantages(advantages, checked);
   const { rewards, cuGroups, groupOrder } = requireGroups(checked);
   const { rewardColumns, cuSeqlens } = checked;
@@ -113,7 +110,7 @@ function* rewardSource(
   };
 }
 
-function* givenAdvantages(advantages: FloatArray, { sequences, tokens, mask }: CheckedBatch): Sliced<AdvantageSource> {
+function* givenAdvantages(advantages: unknown, { sequences, tokens, mask }: CheckedBatch): Sliced<AdvantageSource> {
   const { length } = typedArray('advantages', advantages, ['Float32Array', 'Float64Array']);
   const perToken = length !== sequences && length === tokens;
   const values = perToken

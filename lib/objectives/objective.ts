@@ -13,6 +13,7 @@ import { TOKEN_LEVEL_OPTIONS } from '../levels/batch.js';
 import type { Term } from '../levels/gradient.js';
 import type { Score, ScoreChannel } from '../levels/scores.js';
 import type { KnownTokens, TokenLevel } from '../levels/token-level.js';
+import type { Numbers } from '../number-lists.js';
 import type { OptionNames } from '../options.js';
 import { namesOf } from '../options.js';
 import type { BackendOptions, MaybePending, Pending, Task } from '../run/task.js';
@@ -64,7 +65,7 @@ export type LossBatch<I> =
           Unrewarded &
           I & {
             /** [N] or [T], required without rewards or groups. */
-            advantages: FloatArray;
+            advantages: Numbers;
           }
       : never)
   | ('teacherLogProbs' extends keyof I

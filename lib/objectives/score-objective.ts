@@ -32,7 +32,7 @@ export interface ObjectiveValue {
   /** [N] dloss/dscores. */
   gradScores: Float64Array;
   /** [G] the loss of each group, for the result of the loss. */
-  groupLosses?: Float64Array;
+  groupLosses?: Float64Array | undefined;
 }
 
 /**

@@ -1,5 +1,6 @@
 import { badArgument } from '../errors.js';
 import { newArray } from '../memory.js';
+import type { Numbers } from '../number-lists.js';
 import { namesOf, takeFields } from '../options.js';
 import { finiteResults } from '../overflow.js';
 import {
@@ -15,7 +16,7 @@ import {
   runSync,
   type Task,
 } from '../run/task.js';
-import { type FloatArray, finiteFloats, finiteNumber, oneOf, tokenCounts, typedArray } from '../validate.js';
+import { finiteFloats, finiteNumber, oneOf, tokenCounts, typedArray } from '../validate.js';
 
 /**
  * How sequences are weighted: `sequence-mean` 1/N (GRPO), `token-mean` n_i/sum n (DAPO), `constant-length`
@@ -43,11 +44,11 @@ export const AGGREGATION_PARAMETERS = namesOf<AggregationParameters>({
 /** Inputs of {@link advantageObjective}. */
 export interface AdvantageObjectiveInputs {
   /** [N] sequence scores, finite. */
-  scores: FloatArray;
+  scores: Numbers;
   /** [N] advantages, constants. */
-  advantages: FloatArray;
+  advantages: Numbers;
   /** [N] unmasked tokens of each sequence; a sequence with 0 adds nothing. */
-  tokenCounts: FloatArray;
+  tokenCounts: Numbers;
 }
 
 /** Options of {@link advantageObjective}. */

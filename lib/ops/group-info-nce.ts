@@ -1,5 +1,6 @@
 import { checkGroupOrder, type Groups } from '../groups.js';
 import { newArray } from '../memory.js';
+import type { Numbers, WholeNumbers } from '../number-lists.js';
 import { namesOf, takeFields } from '../options.js';
 import { finiteResults } from '../overflow.js';
 import {
@@ -15,20 +16,20 @@ import {
   runSync,
   type Task,
 } from '../run/task.js';
-import { type FloatArray, finiteFloats, finiteNumber, ifGiven, offsets, tokenCounts, typedArray } from '../validate.js';
+import { finiteFloats, finiteNumber, ifGiven, offsets, tokenCounts, typedArray } from '../validate.js';
 
 /** Inputs of {@link groupInfoNCE}. */
 export interface GroupInfoNCEInputs {
   /** [N] sequence scores, finite. */
-  scores: FloatArray;
+  scores: Numbers;
   /** [N] verified rewards; positive: `reward > positiveThreshold`. */
-  rewards: FloatArray;
+  rewards: Numbers;
   /** [N] unmasked tokens of each sequence: a group without any adds 0. Omitted: every sequence has some. */
-  tokenCounts?: FloatArray | undefined;
+  tokenCounts?: Numbers | undefined;
   /** [G + 1], group g is sequences `cuGroups[g] ... cuGroups[g + 1]`. */
-  cuGroups: Int32Array;
+  cuGroups: WholeNumbers;
   /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
-  groupOrder?: Int32Array | undefined;
+  groupOrder?: WholeNumbers | undefined;
 }
 
 /** Parameters of the InfoNCE objective. */

@@ -1,5 +1,6 @@
 import { outputArray } from '../backend/outputs.js';
 import { newArray } from '../memory.js';
+import type { Numbers, WholeNumbers } from '../number-lists.js';
 import { takeFields } from '../options.js';
 import { finiteResult, finiteResults } from '../overflow.js';
 import {
@@ -43,11 +44,11 @@ export interface RatioScoresInputs {
   /** [T] log-probs of the behaviour policy (for estimators of KL: of the reference). Omitted: on-policy, every ratio is 1. */
   oldLogProbs?: FloatArray | undefined;
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
-  cuSeqlens: Int32Array;
+  cuSeqlens: WholeNumbers;
   /** [T]; 0 drops a token. */
   mask?: Uint8Array | undefined;
   /** [N], the sign says which side is clipped (advantages, or +1 / -1). 0: neither. Omitted: the signs of `tokenWeights` decide. */
-  sides?: FloatArray | undefined;
+  sides?: Numbers | undefined;
   /**
    * [T] constants that multiply a token's term of the mean, such as per-token advantages or importance weights; without
    * `sides` their signs are the tokens' sides. Not for geometricRatio.
@@ -80,11 +81,11 @@ export interface RatioScores {
 /** Inputs of {@link ratioScoresBackward}. */
 export interface RatioScoresBackwardInputs {
   /** [N] dL/dscores. */
-  gradScores: FloatArray;
+  gradScores: Numbers;
   /** [T] from the forward pass. */
   scoreGrads: FloatArray;
   /** [N + 1] */
-  cuSeqlens: Int32Array;
+  cuSeqlens: WholeNumbers;
 }
 
 /** What the forward pass leaves. */

@@ -2,6 +2,7 @@ import { checkApart, extentOf } from '../backend/extents.js';
 import { outputArray } from '../backend/outputs.js';
 import { badArgument, describe } from '../errors.js';
 import { newArray } from '../memory.js';
+import type { Numbers, WholeNumbers } from '../number-lists.js';
 import { takeFields } from '../options.js';
 import { finiteResults } from '../overflow.js';
 import {
@@ -35,7 +36,7 @@ export interface SequenceLogProbsInputs {
   /** [T] log-probs; finite wherever the mask keeps the token. */
   logProbs: FloatArray;
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`. */
-  cuSeqlens: Int32Array;
+  cuSeqlens: WholeNumbers;
   /** [T]; 0 drops a token. */
   mask?: Uint8Array | undefined;
 }
@@ -51,11 +52,11 @@ export interface SequenceLogProbs {
 /** Inputs of {@link sequenceLogProbsBackward}. */
 export interface SequenceLogProbsBackwardInputs {
   /** [N] dL/dscores. */
-  gradScores: FloatArray;
+  gradScores: Numbers;
   /** [N] from the forward pass. */
-  tokenCounts: FloatArray;
+  tokenCounts: Numbers;
   /** [N + 1] */
-  cuSeqlens: Int32Array;
+  cuSeqlens: WholeNumbers;
   /** [T] */
   mask?: Uint8Array | undefined;
 }

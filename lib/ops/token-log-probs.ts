@@ -1,5 +1,6 @@
 import { outputArray } from '../backend/outputs.js';
 import { badArgument, type RlvrError } from '../errors.js';
+import type { LikeTensor } from '../host-tensor.js';
 import type { DeviceMemory, TokenTerms } from '../kernels.js';
 import { type GradientOption, gradientView, type Logits, type LogitsView } from '../logits.js';
 import { newArray } from '../memory.js';
@@ -275,7 +276,7 @@ export function* upstreamFloats(inputs: Omit<TokenLogProbsBackwardInputs, keyof 
 function* backwardOp<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
   { temperature, gradient = 'new' }: Partial<TokenLogProbsBackwardOptions>,
-): Task<{ gradLogits: L }> {
+): Task<{ gradLogits: LikeTensor<L> }> {
   const rows = yield* tokenRows(inputs, temperature);
   const upstream = { ...(yield* upstreamFloats(inputs, rows.view.tokens)), watch: true };
   const target = gradientView(rows.view, gradient as GradientOption<Logits>, inputs);
@@ -284,7 +285,7 @@ function* backwardOp<L extends Logits>(
   const [badRows] = yield* read(written.badRows); // before the gradient: where a device wrote none there is none to read
   checkGradient(badRows, 'logits', 'logSumExp is not theirs, or gradLogProbs or gradEntropy are too large');
   yield* readAll({ gradLogits: written.gradLogits });
-  return { gradLogits: target.source as L };
+  return { gradLogits: target.source as LikeTensor<L> };
 }
 
 /**
@@ -350,7 +351,7 @@ export function tokenLogProbsSync(inputs: TokenLogProbsInputs, options?: TokenLo
 export async function tokenLogProbsBackward<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
   options?: TokenLogProbsBackwardOptions<L> & AsyncOptions,
-): Promise<{ gradLogits: L }> {
+): Promise<{ gradLogits: LikeTensor<L> }> {
   const own = backwardOptions.async(options);
   return runAsync(backwardOp, takeFields('inputs', inputs), own);
 }
@@ -359,7 +360,7 @@ export async function tokenLogProbsBackward<L extends Logits>(
 export function tokenLogProbsBackwardSync<L extends Logits>(
   inputs: TokenLogProbsBackwardInputs<L>,
   options?: TokenLogProbsBackwardOptions<L>,
-): { gradLogits: L } {
+): { gradLogits: LikeTensor<L> } {
   const own = backwardOptions.sync(options);
   return runSync(backwardOp, takeFields('inputs', inputs), own);
 }

@@ -6,6 +6,7 @@ import { advantageObjective } from './advantage-objective.js';
 import { groupInfoNCE } from './group-info-nce.js';
 import { linearLogProbsBackward, linearLogProbsForward } from './linear-log-probs.js';
 import { ratioScoresBackward, ratioScoresForward } from './ratio-scores.js';
+import { sampleTokens, sampleTokensKept } from './sample-tokens.js';
 import { sequenceLogProbsBackward, sequenceLogProbsForward } from './sequence-log-probs.js';
 import { tokenLogProbsBackward, tokenLogProbsForward, tokenLogProbsOnePass, zeroRows } from './token-log-probs.js';
 
@@ -20,6 +21,8 @@ const kernels: { [K in KernelName]: (args: KernelArguments[K]) => Sliced<void> }
   ratioScoresBackward,
   groupInfoNCE,
   advantageObjective,
+  sampleTokens,
+  sampleTokensKept,
   linearLogProbsForward,
   linearLogProbsBackward,
 };

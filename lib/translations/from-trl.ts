@@ -16,65 +16,65 @@ import {
 /** The settings that change the loss, by TRL's names. What is left out has TRL's default. */
 export interface TrlConfig {
   /** Default `'dapo'`. */
-  loss_type?: 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo' | 'luspo' | 'cispo' | 'sapo' | 'vespo';
+  loss_type?: 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo' | 'luspo' | 'cispo' | 'sapo' | 'vespo' | undefined;
   /** Default `'token'`. */
-  importance_sampling_level?: 'token' | 'sequence';
+  importance_sampling_level?: 'token' | 'sequence' | undefined;
   /** At least 0. Default 0.2. */
-  epsilon?: number;
+  epsilon?: number | undefined;
   /** At least 0. Default: `epsilon`. */
-  epsilon_high?: number | null;
+  epsilon_high?: number | null | undefined;
   /** Above 0. Default: none. */
-  delta?: number | null;
+  delta?: number | null | undefined;
   /** At least 0. Default 0. */
-  beta?: number;
+  beta?: number | undefined;
   /** Default true. */
-  use_bias_correction_kl?: boolean;
+  use_bias_correction_kl?: boolean | undefined;
   /** Above 0. Default 1. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** What `dr_grpo` divides by. Default 512. */
-  max_completion_length?: number;
+  max_completion_length?: number | undefined;
   /** Above 0. Default 1. */
-  sapo_temperature_pos?: number;
+  sapo_temperature_pos?: number | undefined;
   /** Above 0. Default 1.05. */
-  sapo_temperature_neg?: number;
+  sapo_temperature_neg?: number | undefined;
   /** At least 0. Default 2. */
-  vespo_k_pos?: number;
+  vespo_k_pos?: number | undefined;
   /** At least 0. Default 3. */
-  vespo_lambda_pos?: number;
+  vespo_lambda_pos?: number | undefined;
   /** At least 0. Default 3. */
-  vespo_k_neg?: number;
+  vespo_k_neg?: number | undefined;
   /** At least 0. Default 2. */
-  vespo_lambda_neg?: number;
+  vespo_lambda_neg?: number | undefined;
   /** Default `'group'`. */
-  scale_rewards?: 'group' | 'batch' | 'none';
+  scale_rewards?: 'group' | 'batch' | 'none' | undefined;
   /** Default `'sum_then_normalize'`. */
-  multi_objective_aggregation?: 'sum_then_normalize' | 'normalize_then_sum';
+  multi_objective_aggregation?: 'sum_then_normalize' | 'normalize_then_sum' | undefined;
   /** From 0 to 1. Default 1: all tokens. */
-  top_entropy_quantile?: number;
+  top_entropy_quantile?: number | undefined;
   /** Default: none. */
-  off_policy_mask_threshold?: number | null;
+  off_policy_mask_threshold?: number | null | undefined;
   /** At least 0. Default 0. */
-  entropy_coef?: number;
+  entropy_coef?: number | undefined;
   /** Has no counterpart. Default: none. */
-  entropy_target?: number | null;
+  entropy_target?: number | null | undefined;
   /** Whether the batch has log-probs of the engine that sampled. Default false. */
-  use_vllm?: boolean;
+  use_vllm?: boolean | undefined;
   /** Only with `use_vllm`. Default true. */
-  vllm_importance_sampling_correction?: boolean;
+  vllm_importance_sampling_correction?: boolean | undefined;
   /** Default `'sequence_mask'`. */
-  vllm_importance_sampling_mode?: 'token_truncate' | 'token_mask' | 'sequence_truncate' | 'sequence_mask';
+  vllm_importance_sampling_mode?: 'token_truncate' | 'token_mask' | 'sequence_truncate' | 'sequence_mask' | undefined;
   /** At least 0. Default: none. */
-  vllm_importance_sampling_clip_min?: number | null;
+  vllm_importance_sampling_clip_min?: number | null | undefined;
   /** At least 0; null: none. Default 3. */
-  vllm_importance_sampling_clip_max?: number | null;
+  vllm_importance_sampling_clip_max?: number | null | undefined;
   /** TRL divides by it. Default 1. */
-  gradient_accumulation_steps?: number;
+  gradient_accumulation_steps?: number | undefined;
   /** Default: `gradient_accumulation_steps`. */
-  steps_per_generation?: number;
+  steps_per_generation?: number | undefined;
   /** Changes no loss; above 1, TRL computes old log-probs. Default 1. */
-  num_iterations?: number;
+  num_iterations?: number | undefined;
   /** Drops completions by the mask, which is the caller's here. Default false. */
-  mask_truncated_completions?: boolean;
+  mask_truncated_completions?: boolean | undefined;
 }
 
 const LOSSES = {

@@ -31,53 +31,59 @@ type LossMode =
 /** By verl's names, of `actor`, `actor.policy_loss` and `algorithm.rollout_correction`. What is left out has verl's default. */
 export interface VerlConfig {
   /** Default `'vanilla'`. */
-  loss_mode?: LossMode;
+  loss_mode?: LossMode | undefined;
   /** Default `'token-mean'`. */
-  loss_agg_mode?: 'token-mean' | 'token-sum' | 'seq-mean-token-mean' | 'seq-mean-token-sum' | 'seq-mean-token-sum-norm';
+  loss_agg_mode?:
+    | 'token-mean'
+    | 'token-sum'
+    | 'seq-mean-token-mean'
+    | 'seq-mean-token-sum'
+    | 'seq-mean-token-sum-norm'
+    | undefined;
   /** What `seq-mean-token-sum-norm` divides by. Default: the padded length. */
-  loss_scale_factor?: number;
+  loss_scale_factor?: number | undefined;
   /** Tokens of the global batch. Default: those of the micro-batch. */
-  batch_num_tokens?: number;
+  batch_num_tokens?: number | undefined;
   /** Sequences of the global batch. Default: those of the micro-batch. */
-  global_batch_size?: number;
+  global_batch_size?: number | undefined;
   /** Ranks that the global batch is spread over. Default 1. */
-  dp_size?: number;
+  dp_size?: number | undefined;
   /** At least 0. Default 0.2. */
-  clip_ratio_low?: number;
+  clip_ratio_low?: number | undefined;
   /** At least 0. Default 0.2. */
-  clip_ratio_high?: number;
+  clip_ratio_high?: number | undefined;
   /** Above 1. Default 3. */
-  clip_ratio_c?: number;
+  clip_ratio_c?: number | undefined;
   /** Above 0, of `sapo`. Default 1. */
-  tau_pos?: number;
+  tau_pos?: number | undefined;
   /** Above 0, of `sapo`. Default 1.05. */
-  tau_neg?: number;
+  tau_neg?: number | undefined;
   /** At least 0, of `dro`. Default 0.1. */
-  dro_beta?: number;
+  dro_beta?: number | undefined;
   /** Above 0, of `clip_cov`. Default 2e-4. */
-  clip_cov_ratio?: number;
+  clip_cov_ratio?: number | undefined;
   /** Of `clip_cov`. Default 1. */
-  clip_cov_lb?: number;
+  clip_cov_lb?: number | undefined;
   /** At least `clip_cov_lb`, of `clip_cov`. Default 5. */
-  clip_cov_ub?: number;
+  clip_cov_ub?: number | undefined;
   /** In (0, 1], of `kl_cov`. Default 2e-4. */
-  kl_cov_ratio?: number;
+  kl_cov_ratio?: number | undefined;
   /** At least 0, of `kl_cov`. Default 0.1. */
-  ppo_kl_coef?: number;
+  ppo_kl_coef?: number | undefined;
   /** At least 0. Default 0: verl's `use_kl_loss` is off. */
-  kl_loss_coef?: number;
+  kl_loss_coef?: number | undefined;
   /** Default `'low_var_kl'`. */
-  kl_loss_type?: 'kl' | 'k1' | 'abs' | 'mse' | 'k2' | 'low_var_kl' | 'k3' | 'k1+' | 'k3+';
+  kl_loss_type?: 'kl' | 'k1' | 'abs' | 'mse' | 'k2' | 'low_var_kl' | 'k3' | 'k1+' | 'k3+' | undefined;
   /** Default: none. */
-  rollout_is?: 'token' | 'sequence';
+  rollout_is?: 'token' | 'sequence' | undefined;
   /** An upper bound, or both as `'0.5_5.0'`. Default 2. */
-  rollout_is_threshold?: number | `${number}_${number}`;
+  rollout_is_threshold?: number | `${number}_${number}` | undefined;
   /** Default false. */
-  rollout_is_batch_normalize?: boolean;
+  rollout_is_batch_normalize?: boolean | undefined;
   /** Default: none. */
-  rollout_rs?: 'token_k1' | 'token_k3' | 'seq_mean_k1' | 'seq_mean_k3' | 'seq_max_k3' | 'seq_sum_k1';
+  rollout_rs?: 'token_k1' | 'token_k3' | 'seq_mean_k1' | 'seq_mean_k3' | 'seq_max_k3' | 'seq_sum_k1' | undefined;
   /** As `rollout_is_threshold`. Default 2. */
-  rollout_rs_threshold?: number | `${number}_${number}`;
+  rollout_rs_threshold?: number | `${number}_${number}` | undefined;
 }
 
 /** A padded batch of verl's. */

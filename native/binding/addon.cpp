@@ -16,6 +16,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   rlvr::binding::export_ratio_scores(env, backends);
   rlvr::binding::export_group_info_nce(env, backends);
   rlvr::binding::export_advantage_objective(env, backends);
+  rlvr::binding::export_sample_tokens(env, backends);
   rlvr::binding::export_memory(env, backends);
   rlvr::binding::export_diagnostics(env, backends);
   rlvr::binding::export_cuda_device(env, backends);

@@ -17,6 +17,7 @@ void export_sequence_log_probs(Napi::Env env, const Exports& exports);
 void export_ratio_scores(Napi::Env env, const Exports& exports);
 void export_group_info_nce(Napi::Env env, const Exports& exports);
 void export_advantage_objective(Napi::Env env, const Exports& exports);
+void export_sample_tokens(Napi::Env env, const Exports& exports);
 void export_memory(Napi::Env env, const Exports& exports);
 void export_diagnostics(Napi::Env env, const Exports& exports);
 void export_cuda_device(Napi::Env env, const Exports& exports);

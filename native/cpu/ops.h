@@ -6,6 +6,7 @@
 #include "ops/group_info_nce.h"
 #include "ops/linear_log_probs.h"
 #include "ops/ratio_scores.h"
+#include "ops/sample_tokens.h"
 #include "ops/sequence_log_probs.h"
 #include "ops/token_log_probs.h"
 
@@ -23,5 +24,7 @@ void ratio_scores_forward(const RatioScoresForward& op);
 void ratio_scores_backward(const RatioScoresBackward& op);
 void group_info_nce(const GroupInfoNce& op);
 void advantage_objective(const AdvantageObjective& op);
+void sample_tokens(const SampleTokens& op);
+void sample_tokens_kept(const SampleTokensKept& op);
 
 }  // namespace rlvr::cpu

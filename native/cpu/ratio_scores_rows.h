@@ -64,8 +64,8 @@ constexpr bool has_sides(RatioScore kind) {
          kind == RatioScore::kTrustTv || kind == RatioScore::kTrustKl;
 }
 
-// Tokens [t, t + n), array by array. A pass fills only what a later one reads: in a struct the compiler would not
-// eliminate a dead store. Aligned, so that no vector straddles two cache lines.
+// Tokens [t, t + n), array by array. A pass fills only what a later one reads. Aligned, so that no vector straddles two
+// cache lines.
 struct alignas(64) Chunk {
   double log_ratio[kChunk];  // clamped once the terms are known, for the stats
   double ratio[kChunk];
@@ -79,15 +79,84 @@ struct alignas(64) Chunk {
   int64_t n;  // at most kChunk
 };
 
-// kKind is the op's, or kLogRatio for the first pass of a score on_sequence_ratio.
-template <RatioScore kKind, bool kStats>
+// The terms and their derivatives before the sequence's factor. `kind` is the op's, or kLogRatio for the first pass of a
+// score on_sequence_ratio; these are the loops that are compiled for each, so that none branches on it.
+template <RatioScore kKind>
+void fill_terms(const RatioScoresForward& op, Chunk& chunk) {
+  RatioScoresForward rules = op;
+  rules.kind = kKind;
+  const bool always = is_held(kKind == RatioScore::kLogRatio ? op.kind : kKind);
+  const double* log_probs = op.log_probs + chunk.t;
+  double* score_grads = op.score_grads + chunk.t;
+  for (int64_t k = 0; k < chunk.n; ++k) {
+    const double d = chunk.log_ratio[k];
+    const double within = clamped(d).value;
+    const double ratio_of = uses_ratio(kKind) ? chunk.ratio[k] : 0;
+    const double side_of = has_sides(kKind) ? chunk.side[k] : 0;
+    const double old_of = is_trust(kKind) ? old_log_prob(op, chunk.t + k, log_probs[k]) : 0;
+    const Term one = token_term<VectorMath>(rules, {within, ratio_of, side_of, log_probs[k], old_of});
+    score_grads[k] = always || within == d ? one.derivative : 0;
+    chunk.term[k] = one.value;
+    if constexpr (clips(kKind)) {
+      chunk.below[k] = one.clip == Clip::kLow ? 1 : 0;
+      chunk.above[k] = one.clip == Clip::kHigh ? 1 : 0;
+    }
+    chunk.log_ratio[k] = within;
+  }
+}
+
+using FillTerms = void (*)(const RatioScoresForward& op, Chunk& chunk);
+
+FillTerms terms_of(RatioScore kind) {
+  switch (kind) {
+    case RatioScore::kRatio:
+      return fill_terms<RatioScore::kRatio>;
+    case RatioScore::kClipped:
+      return fill_terms<RatioScore::kClipped>;
+    case RatioScore::kGeometric:
+      return fill_terms<RatioScore::kGeometric>;
+    case RatioScore::kStopped:
+      return fill_terms<RatioScore::kStopped>;
+    case RatioScore::kSoftGate:
+      return fill_terms<RatioScore::kSoftGate>;
+    case RatioScore::kTrustTv:
+      return fill_terms<RatioScore::kTrustTv>;
+    case RatioScore::kTrustKl:
+      return fill_terms<RatioScore::kTrustKl>;
+    case RatioScore::kLogRatio:
+    case RatioScore::kGamma:  // always on_sequence_ratio
+      return fill_terms<RatioScore::kLogRatio>;
+    case RatioScore::kK1:
+      return fill_terms<RatioScore::kK1>;
+    case RatioScore::kK2:
+      return fill_terms<RatioScore::kK2>;
+    case RatioScore::kK3:
+      return fill_terms<RatioScore::kK3>;
+    case RatioScore::kK1Plus:
+      return fill_terms<RatioScore::kK1Plus>;
+    case RatioScore::kK3Plus:
+      return fill_terms<RatioScore::kK3Plus>;
+    case RatioScore::kAbs:
+      return fill_terms<RatioScore::kAbs>;
+  }
+  return nullptr;
+}
+
 struct RatioSequence {
   const RatioScoresForward& op;
   const int64_t i;
+  const RatioScore kind;  // as in fill_terms
+  const FillTerms terms;
+  const bool stats;
   double count = 0;
   Lanes value, low, high, ratio, ratio_square, log_ratio, largest_ratio, sampler, log_prob;
 
-  RatioSequence(const RatioScoresForward& of, int64_t index) : op(of), i(index) {}
+  RatioSequence(const RatioScoresForward& of, int64_t index)
+      : op(of),
+        i(index),
+        kind(on_sequence_ratio(of) ? RatioScore::kLogRatio : of.kind),
+        terms(terms_of(kind)),
+        stats(of.ratio_stats != nullptr) {}
 
   // Tokens [t, t + n), n <= kChunk: their derivatives before the sequence's factor, and their share of the sums.
   void add(int64_t t, int64_t n) {
@@ -95,19 +164,19 @@ struct RatioSequence {
     chunk.t = t;
     chunk.n = n;
     fill_log_ratios(chunk);
-    if constexpr (kStats || uses_ratio(kKind)) fill_ratios(chunk);
-    if constexpr (has_sides(kKind)) fill_sides(chunk);
-    fill_terms(chunk);
-    if constexpr (is_estimate(kKind)) {
-      if (weighted_by_token(op)) multiply_by_ratios(chunk);
-    }
+    if (stats || uses_ratio(kind)) fill_ratios(chunk);
+    if (has_sides(kind)) fill_sides(chunk);
+    terms(op, chunk);
+    if (is_estimate(kind) && weighted_by_token(op)) multiply_by_ratios(chunk);
     if (sums_sampler(op)) fill_sampler(chunk);
-    if (kKind == RatioScore::kLogRatio && is_held(op.kind)) fill_log_probs(chunk);
+    if (sums_log_probs()) fill_log_probs(chunk);
     if (op.token_weights != nullptr && !token_form(op)) weigh_terms(chunk);
     count += static_cast<double>(n);
     if (op.mask != nullptr) drop_masked(chunk);
     add_to_sums(chunk);
   }
+
+  bool sums_log_probs() const { return kind == RatioScore::kLogRatio && is_held(op.kind); }
 
   static void fill(double* x, int64_t n, double with) {
     for (int64_t k = 0; k < n; ++k) x[k] = with;
@@ -128,29 +197,6 @@ struct RatioSequence {
     if (op.sides != nullptr) return fill(chunk.side, chunk.n, op.sides[i]);
     if (op.token_weights == nullptr) return fill(chunk.side, chunk.n, 0);
     for (int64_t k = 0; k < chunk.n; ++k) chunk.side[k] = op.token_weights[chunk.t + k];
-  }
-
-  void fill_terms(Chunk& chunk) const {
-    RatioScoresForward rules = op;
-    rules.kind = kKind;  // a constant, so that no loop branches on it
-    const bool always = is_held(kKind == RatioScore::kLogRatio ? op.kind : kKind);
-    const double* log_probs = op.log_probs + chunk.t;
-    double* score_grads = op.score_grads + chunk.t;
-    for (int64_t k = 0; k < chunk.n; ++k) {
-      const double d = chunk.log_ratio[k];
-      const double within = clamped(d).value;
-      const double ratio_of = uses_ratio(kKind) ? chunk.ratio[k] : 0;
-      const double side_of = has_sides(kKind) ? chunk.side[k] : 0;
-      const double old_of = is_trust(kKind) ? old_log_prob(op, chunk.t + k, log_probs[k]) : 0;
-      const Term one = token_term<VectorMath>(rules, {within, ratio_of, side_of, log_probs[k], old_of});
-      score_grads[k] = always || within == d ? one.derivative : 0;
-      chunk.term[k] = one.value;
-      if constexpr (clips(kKind)) {
-        chunk.below[k] = one.clip == Clip::kLow ? 1 : 0;
-        chunk.above[k] = one.clip == Clip::kHigh ? 1 : 0;
-      }
-      if constexpr (kStats) chunk.log_ratio[k] = within;
-    }
   }
 
   void multiply_by_ratios(Chunk& chunk) const {
@@ -181,33 +227,33 @@ struct RatioSequence {
     }
   }
 
+  // Also in arrays that nobody filled and nobody will read.
   void drop_masked(Chunk& chunk) {
     double* score_grads = op.score_grads + chunk.t;
     for (int64_t k = 0; k < chunk.n; ++k) {
       if (op.mask[chunk.t + k] != 0) continue;
       count -= 1;
       chunk.term[k] = score_grads[k] = 0;
-      if constexpr (clips(kKind)) chunk.below[k] = chunk.above[k] = 0;
-      if constexpr (kStats) chunk.log_ratio[k] = chunk.ratio[k] = 0;
-      if constexpr (is_estimate(kKind) || kKind == RatioScore::kLogRatio) chunk.sampler[k] = chunk.log_prob[k] = 0;
+      chunk.below[k] = chunk.above[k] = 0;
+      chunk.log_ratio[k] = chunk.ratio[k] = 0;
+      chunk.sampler[k] = chunk.log_prob[k] = 0;
     }
   }
 
   void add_to_sums(Chunk& chunk) {
     value.add(chunk.term, chunk.n);
     if (sums_sampler(op)) sampler.add(chunk.sampler, chunk.n);
-    if (kKind == RatioScore::kLogRatio && is_held(op.kind)) log_prob.add(chunk.log_prob, chunk.n);
-    if constexpr (clips(kKind)) {
+    if (sums_log_probs()) log_prob.add(chunk.log_prob, chunk.n);
+    if (clips(kind)) {
       low.add(chunk.below, chunk.n);
       high.add(chunk.above, chunk.n);
     }
-    if constexpr (kStats) {
-      log_ratio.add(chunk.log_ratio, chunk.n);
-      ratio.add(chunk.ratio, chunk.n);
-      largest_ratio.raise(chunk.ratio, chunk.n);
-      for (int64_t k = 0; k < chunk.n; ++k) chunk.ratio[k] *= chunk.ratio[k];
-      ratio_square.add(chunk.ratio, chunk.n);
-    }
+    if (!stats) return;
+    log_ratio.add(chunk.log_ratio, chunk.n);
+    ratio.add(chunk.ratio, chunk.n);
+    largest_ratio.raise(chunk.ratio, chunk.n);
+    for (int64_t k = 0; k < chunk.n; ++k) chunk.ratio[k] *= chunk.ratio[k];
+    ratio_square.add(chunk.ratio, chunk.n);
   }
 
   Sums sums() const {
@@ -226,11 +272,10 @@ double token_form_score(const RatioScoresForward& op, int64_t i, double divisor,
   return sums.value / divisor;
 }
 
-template <RatioScore kKind, bool kStats>
 void score_sequence(const RatioScoresForward& op, int64_t i) {
   const int64_t begin = op.cu_seqlens[i];
   const int64_t end = op.cu_seqlens[i + 1];
-  RatioSequence<kKind, kStats> sequence(op, i);
+  RatioSequence sequence(op, i);
   for (int64_t t = begin; t < end; t += kChunk) sequence.add(t, end - t < kChunk ? end - t : kChunk);
   Sums sums = sequence.sums();
   const double divisor = sums.count > 1 ? sums.count : 1;
@@ -255,47 +300,8 @@ void score_sequence(const RatioScoresForward& op, int64_t i) {
   write_stats(op, i, sums);
 }
 
-// The op's choices as constants: no branch on them is left in the loops.
-template <RatioScore kKind>
-void score_sequences(const RatioScoresForward& op, int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end && !cancelled(op.cancel); ++i)
-    op.ratio_stats == nullptr ? score_sequence<kKind, false>(op, i) : score_sequence<kKind, true>(op, i);
-}
-
 void ratio_scores_rows(const RatioScoresForward& op, int64_t begin, int64_t end) {
-  if (on_sequence_ratio(op)) return score_sequences<RatioScore::kLogRatio>(op, begin, end);
-  switch (op.kind) {
-    case RatioScore::kRatio:
-      return score_sequences<RatioScore::kRatio>(op, begin, end);
-    case RatioScore::kClipped:
-      return score_sequences<RatioScore::kClipped>(op, begin, end);
-    case RatioScore::kGeometric:
-      return score_sequences<RatioScore::kGeometric>(op, begin, end);
-    case RatioScore::kStopped:
-      return score_sequences<RatioScore::kStopped>(op, begin, end);
-    case RatioScore::kSoftGate:
-      return score_sequences<RatioScore::kSoftGate>(op, begin, end);
-    case RatioScore::kTrustTv:
-      return score_sequences<RatioScore::kTrustTv>(op, begin, end);
-    case RatioScore::kTrustKl:
-      return score_sequences<RatioScore::kTrustKl>(op, begin, end);
-    case RatioScore::kLogRatio:
-      return score_sequences<RatioScore::kLogRatio>(op, begin, end);
-    case RatioScore::kGamma:  // always on_sequence_ratio
-      return;
-    case RatioScore::kK1:
-      return score_sequences<RatioScore::kK1>(op, begin, end);
-    case RatioScore::kK2:
-      return score_sequences<RatioScore::kK2>(op, begin, end);
-    case RatioScore::kK3:
-      return score_sequences<RatioScore::kK3>(op, begin, end);
-    case RatioScore::kK1Plus:
-      return score_sequences<RatioScore::kK1Plus>(op, begin, end);
-    case RatioScore::kK3Plus:
-      return score_sequences<RatioScore::kK3Plus>(op, begin, end);
-    case RatioScore::kAbs:
-      return score_sequences<RatioScore::kAbs>(op, begin, end);
-  }
+  for (int64_t i = begin; i < end && !cancelled(op.cancel); ++i) score_sequence(op, i);
 }
 
 }  // namespace

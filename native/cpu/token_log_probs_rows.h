@@ -67,6 +67,31 @@ int64_t one_pass_rows(const TokenLogProbsOnePass& op, int64_t begin, int64_t end
   return end;
 }
 
+template <class S, class E>
+bool sums_of(const void* row, int64_t count, double temperature, float& reference, double& rest) {
+  const auto* x = static_cast<const typename E::Element*>(row);
+  const double inverse = 1 / temperature;
+  Sums sums;
+  const bool finite = !S::kCompact && scale_is_close(inverse)
+                          ? ForwardRows<S, E, S::kCompact>::template row_sums<false, false>(x, count, inverse, {}, reference, sums)
+                          : ForwardRows<S, E, true>::template row_sums<false, false>(x, count, inverse, {}, reference, sums);
+  rest = sums.total;
+  return finite;
+}
+
+template <class S>
+bool row_sums(const void* row, DType dtype, int64_t count, double temperature, float& reference, double& rest) {
+  switch (dtype) {
+    case DType::kF32:
+      return sums_of<S, F32<S>>(row, count, temperature, reference, rest);
+    case DType::kBF16:
+      return sums_of<S, Bf16<S>>(row, count, temperature, reference, rest);
+    case DType::kF16:
+      return sums_of<S, F16<S>>(row, count, temperature, reference, rest);
+  }
+  return false;
+}
+
 template <class S>
 void exp_all(const float* x, float* out, int64_t count) {
   const typename S::template Scale<Precision::kFull, true> scale(1.0, 0.0f);
@@ -86,7 +111,7 @@ void exp_all(const float* x, float* out, int64_t count) {
 
 template <class S>
 constexpr TokenLogProbsRows make_rows() {
-  return {forward_rows<S>, backward_rows<S>, one_pass_rows<S>, exp_all<S>};
+  return {forward_rows<S>, backward_rows<S>, one_pass_rows<S>, row_sums<S>, exp_all<S>};
 }
 
 }  // namespace

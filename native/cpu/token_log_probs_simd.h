@@ -31,6 +31,8 @@ struct TokenLogProbsRows {
   int64_t (*backward)(const TokenLogProbsBackward& op, int64_t begin, int64_t end);
   // As `backward`, with scratch memory of this thread's for one_pass_scratch(V) numbers.
   int64_t (*one_pass)(const TokenLogProbsOnePass& op, int64_t begin, int64_t end, double* scratch);
+  // The sum of exp((x - reference) / temperature) over a row, but for one term, which is 1; false for a row that is not finite.
+  bool (*sums)(const void* row, DType dtype, int64_t count, double temperature, float& reference, double& rest);
   // out[i] = exp(x[i]) for x <= 0, as the loop over a gradient computes it; for the tests.
   void (*exp)(const float* x, float* out, int64_t count);
 };

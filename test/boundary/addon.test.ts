@@ -17,6 +17,7 @@ const [T, V, N] = [4, 5, 2];
 const doubles = (n) => new Float64Array(n).fill(-1);
 const rows = () => ({ logits: new Float32Array(T * V).fill(1), dtype: 0, tokens: T, vocab: V, rowStride: V,
   targets: new Int32Array(T), mask: new Uint8Array(T).fill(1), temperature: 1, logSumExp: doubles(T) });
+const drawn = () => ({ logits: new Float32Array(T * V).fill(1), dtype: 0, tokens: T, vocab: V, rowStride: V });
 const cuSeqlens = () => Int32Array.of(0, 2, T);
 const D = 3;
 const matrix = (rows, width) => ({ data: new Float32Array(rows * width).fill(1), dtype: 0, rowStride: width });
@@ -51,6 +52,10 @@ const VALID = {
     tau: 0.1, margin: 0, positiveThreshold: 0, normalizer: 1, groupLosses: doubles(1), gradScores: doubles(N), loss: doubles(1) }),
   advantageObjective: () => ({ scores: doubles(N), advantages: doubles(N), tokenCounts: doubles(N), sequences: N,
     perToken: true, scale: -1, normalizer: 1, gradScores: doubles(N), loss: doubles(1) }),
+  sampleTokens: () => ({ ...drawn(), temperature: 1, topK: 3, topP: 0.9, minDistance: -2, seed: 1, offset: 2, ids: new Int32Array(T), logProbs: doubles(T),
+    cutLogits: doubles(T), cutIds: new Int32Array(T), keptCounts: new Int32Array(T) }),
+  sampleTokensKept: () => ({ ...drawn(), cutLogits: doubles(T), cutIds: new Int32Array(T), cuKept: Int32Array.of(0, 2, 2, 5, 9),
+    keptIds: new Int32Array(9) }),
   linearLogProbsForward: () => ({ ...layer(), ...keptLogits(), logProbs: doubles(T), entropy: doubles(T), kept: new Uint8Array(T), nonFinite: new Int32Array(1) }),
   linearLogProbsBackward: () => ({ ...layer(), ...keptLogits(), gradLogProbs: doubles(T), entropy: doubles(T), gradEntropy: doubles(T),
     gradHidden: { ...matrix(T, D), accumulate: true }, gradWeight: { ...matrix(V, D), accumulate: false },
@@ -98,7 +103,7 @@ test('valid calls are accepted', async () => {
     const accepted = [];
     for (const [name, make] of OPS) { await addon[name](make()); accepted.push(name); }
     console.log(JSON.stringify({ accepted }));`);
-  expect(accepted.length).toBe(32);
+  expect(accepted.length).toBe(36);
 });
 
 test('no arguments, or something other than an object', async () => {
@@ -138,7 +143,7 @@ test('each property, replaced by each kind of junk', async () => {
     const wrong = [];
     let refused = 0;
     const optional = ['mask', 'oldLogProbs', 'samplerLogProbs', 'sides', 'entropy', 'gradEntropy', 'advantages', 'terms', 'cancel', 'bias', 'gradHidden',
-      'gradWeight', 'gradBias'];
+      'gradWeight', 'gradBias', 'cutLogits'];
     const mayMiss = (name, key) => optional.includes(key) || (key === 'tokenCounts' && name.startsWith('groupInfoNCE'));
     for (const [name, make] of OPS) {
       const valid = make();

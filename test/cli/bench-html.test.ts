@@ -6,6 +6,7 @@ import type { Browser, Page } from 'puppeteer-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { chartsOf } from '../../bench/report/html/charts.js';
 import { renderHtml } from '../../bench/report/html/page.js';
+import { renderMarkdown } from '../../bench/report/markdown.js';
 import type { BenchReport, Section } from '../../bench/report/report.js';
 import { benchReport, hostile } from '../support/bench-report.js';
 import { findChromium } from './chromium.js';
@@ -73,7 +74,7 @@ describe('the text of the page', () => {
 
   test('leaves out the charts of sections that are absent', () => {
     const all = chartIds(report);
-    for (const prefix of ['roofline', 'peers', 'memory', 'threads', 'groups', 'sweep']) {
+    for (const prefix of ['roofline', 'losses', 'peers', 'memory', 'threads', 'groups', 'sweep']) {
       expect(
         all.filter((id) => id.startsWith(prefix)),
         prefix,
@@ -91,11 +92,47 @@ describe('the text of the page', () => {
     expect(renderHtml({ ...report, rows: [], comparisons: [], peers: [] })).toContain('AMD EPYC');
   });
 
+  test('begins with what a step takes', () => {
+    const step = 'A step of your batch: 5.40 ms, 94,810 tokens/s';
+    expect(has(page, `<p class="step">${step} <span>(conspo from f32 logits to their gradient, cpu; `)).toBe(true);
+    const markdown = renderMarkdown(report).split('\n');
+    expect(markdown[2]).toBe(`${step} (conspo from f32 logits to their gradient, cpu; T=512, V=32000).`);
+    const alone = renderMarkdown(keep((section) => section === 'token'));
+    expect(alone).toMatch(/^A step of your batch: .* \(the token level from f32 logits .*, without a loss, cpu; T=\d/m);
+    expect(renderHtml(keep((section) => section === 'scores'))).not.toContain('A step of your batch');
+  });
+
+  test('bars for one shape, where lines would be points', () => {
+    const one = {
+      ...report,
+      rows: report.rows.filter(({ section, shape }) => section === 'losses' || shape === report.rows[0].shape),
+    };
+    const charts = chartsOf(one).filter(({ id }) => /^(roofline|losses)/.test(id));
+    expect(charts.map(({ kind }) => kind)).toEqual(charts.map(() => 'bars'));
+    const [roofline] = charts;
+    expect(roofline.caption).toContain('T=512, V=32000.');
+    expect(roofline.y.labels).toEqual(roofline.series.map(({ name }) => name));
+    expect(roofline.y.labels).toContain('memory: read');
+    roofline.series.forEach(({ points }, category) => {
+      expect(points).toHaveLength(1);
+      expect(points[0].y).toBe(category);
+    });
+    const { y, series } = charts.find(({ id }) => id === 'losses-0')!;
+    expect(y.labels).toEqual(['conspo', 'grpo']);
+    expect(series.map(({ points }) => points.map(({ x }) => x))).toEqual([[5.4, 6.4]]);
+    expect(chartsOf(report).find(({ id }) => id === 'roofline-0')!.kind).toBe('lines');
+    const oneThread = {
+      ...report,
+      rows: report.rows.filter(({ section, threads }) => section !== 'threads' || threads === 1),
+    };
+    expect(chartIds(oneThread).filter((id) => id.startsWith('threads'))).toEqual([]);
+  });
+
   test('is the same from the built package, which brings the library and its license', async () => {
     const dist = fileURLToPath(new URL('../../dist/bench/report/html/', import.meta.url));
     const built: { renderHtml: typeof renderHtml } = await import(/* @vite-ignore */ join(dist, 'page.js'));
     expect(built.renderHtml(report) === page, 'dist differs from lib: npm run build:ts').toBe(true);
-    expect(existsSync(join(dist, 'client/chart.umd.min.js'))).toBe(true);
+    expect(existsSync(join(dist, 'client/chart.umd.min.js.br'))).toBe(true);
     const licenses = readFileSync(join(dist, 'client/chart.umd.min.js.LICENSE.txt'), 'utf8');
     expect(licenses.match(/The MIT License/g)).toHaveLength(2);
   });
@@ -108,30 +145,32 @@ if (chromium === undefined && !required) {
 }
 
 describe.skipIf(chromium === undefined && !required)('in Chromium', () => {
-  const file = join(temporaryFolder(), 'report.html');
-  const url = pathToFileURL(file).href;
+  const folder = temporaryFolder();
+  const [url, oneShape] = ['report.html', 'one-shape.html'].map((name) => pathToFileURL(join(folder, name)).href);
+  const oneShapeReport = { ...report, rows: report.rows.filter(({ shape }) => shape === report.rows[0].shape) };
   let browser: Browser;
 
   beforeAll(async () => {
     if (chromium === undefined) throw new Error('REQUIRE_CHROMIUM=1, and there is no Chromium: see RLVR_CHROMIUM');
-    writeFileSync(file, page);
+    writeFileSync(fileURLToPath(url), page);
+    writeFileSync(fileURLToPath(oneShape), renderHtml(oneShapeReport));
     const { launch } = await import('puppeteer-core');
     browser = await launch({ executablePath: chromium, args: ['--no-sandbox', '--disable-gpu'] });
   });
   afterAll(() => browser?.close());
 
   /** The page in a tab of its own, with everything that went wrong or out. */
-  async function open(width: number, scheme: 'light' | 'dark'): Promise<{ tab: Page; complaints: string[] }> {
+  async function open(width: number, scheme: 'light' | 'dark', at = url): Promise<{ tab: Page; complaints: string[] }> {
     const tab = await browser.newPage();
     const complaints: string[] = [];
     tab.on('console', (message) => complaints.push(`${message.type()}: ${message.text()}`));
     tab.on('pageerror', (error) => complaints.push(`error: ${error}`));
     tab.on('request', (request) => {
-      if (request.url() !== url) complaints.push(`request: ${request.url()}`);
+      if (request.url() !== at) complaints.push(`request: ${request.url()}`);
     });
     await tab.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
     await tab.setViewport({ width, height: 900, isMobile: width < 500 });
-    await tab.goto(url, { waitUntil: 'networkidle0' });
+    await tab.goto(at, { waitUntil: 'networkidle0' });
     return { tab, complaints };
   }
 
@@ -139,20 +178,24 @@ describe.skipIf(chromium === undefined && !required)('in Chromium', () => {
     { width: 1280, scheme: 'light' },
     { width: 1280, scheme: 'dark' },
     { width: 360, scheme: 'light' },
-  ] as const)('draws every chart at $width pixels, $scheme, without errors or requests', async ({ width, scheme }) => {
-    const { tab, complaints } = await open(width, scheme);
-    const canvases = await tab.evaluate(looksOfCanvases);
-    expect(canvases.map(({ id }) => id)).toEqual(chartIds(report));
-    for (const { id, colours, drawn, label } of canvases) {
-      expect(drawn, `${id}: share of pixels that something was drawn on`).toBeGreaterThan(0.005);
-      expect(colours, `${id}: colours of series`).toBeGreaterThan(0);
-      expect(label, id).toMatch(/\d/);
-    }
-    expect(await tab.evaluate(widths)).toEqual({ page: width, view: width });
-    expect(await tab.evaluate('globalThis.harmed')).toBeUndefined();
-    expect(complaints).toEqual([]);
-    await tab.close();
-  });
+    { width: 360, scheme: 'dark', of: 'one shape' },
+  ] as const)(
+    'draws every chart at $width pixels, $scheme, without errors or requests',
+    async ({ width, scheme, ...one }) => {
+      const { tab, complaints } = await open(width, scheme, 'of' in one ? oneShape : url);
+      const canvases = await tab.evaluate(looksOfCanvases);
+      expect(canvases.map(({ id }) => id)).toEqual(chartIds('of' in one ? oneShapeReport : report));
+      for (const { id, colours, drawn, label } of canvases) {
+        expect(drawn, `${id}: share of pixels that something was drawn on`).toBeGreaterThan(0.005);
+        expect(colours, `${id}: colours of series`).toBeGreaterThan(0);
+        expect(label, id).toMatch(/\d/);
+      }
+      expect(await tab.evaluate(widths)).toEqual({ page: width, view: width });
+      expect(await tab.evaluate('globalThis.harmed')).toBeUndefined();
+      expect(complaints).toEqual([]);
+      await tab.close();
+    },
+  );
 
   test('has the rows in its tables, with the names as they are', async () => {
     const { tab } = await open(1280, 'light');

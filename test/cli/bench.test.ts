@@ -65,6 +65,7 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
 
   test('prints tables within 100 columns', () => {
     expect(widest(result.stdout)).toBeLessThanOrEqual(100);
+    expect(result.stdout).toMatch(/^A step of your batch: \S+ ms, \S+ tokens\/s\n\(conspo from f32 logits /m);
     expect(result.stdout).toMatch(/^op +by +dtype +ms +p10 p90 +rows\/s +GB\/s +of mem +error$/m);
     expect(result.stdout).toMatch(/^backward second array +cpu +bf16 /m);
     expect(result.stdout).toMatch(/^N=24, groups of 2 +cpu +f64 /m);
@@ -112,7 +113,7 @@ describe.runIf(cpu)('bench on the cpu backend', () => {
   });
 
   test('--compare shows each row that both have', async () => {
-    const args = ['bench', 'token', 'groups', ...TINY, '--dtype', 'bf16', '--compare', file('first.json')];
+    const args = ['bench', 'token', 'groups', ...TINY, '--dtype', 'bfloat16', '--compare', file('first.json')];
     const { status, stdout, stderr } = await runCli(args);
     expect(status, stderr).toBe(0);
     expect(stdout).toContain(`against ${report.date}`);
@@ -230,7 +231,10 @@ describe('wrong usage ends with 2', () => {
     { args: ['--width', '7'], message: '--width: expected with --vocab, got it alone' },
     { args: ['--tokens', '0'], message: 'Expected a whole number at least 1' },
     { args: ['--lengths', '8-4'], message: 'Expected a length such as 256 or a range such as 64-448, got "8-4"' },
-    { args: ['--dtype', 'f32,f64'], message: 'Expected names out of f32, bf16, f16, got "f64"' },
+    {
+      args: ['--dtype', 'f32,f64'],
+      message: 'Expected names out of f32, bf16, f16, float32, bfloat16, float16, got "f64"',
+    },
     { args: ['--backend', 'tpu'], message: 'Expected names out of reference, cpu, cuda' },
     { args: ['--loss', 'ppo'], message: 'Expected names out of conspo, grpo' },
     { args: ['--repeats', '0'], message: 'Expected a whole number at least 1' },

@@ -4,7 +4,7 @@ import { additions, endToken, verify, vocabularySize } from '../../cli/demo/addi
 import { Contexts } from '../../cli/demo/contexts.js';
 import { Policy } from '../../cli/demo/policy.js';
 import { recipes } from '../../cli/demo/recipes.js';
-import { sampleRollouts, targetLogProbs } from '../../cli/demo/rollout.js';
+import { sampledAccuracy, sampleRollouts, targetLogProbs } from '../../cli/demo/rollout.js';
 import { svgChart } from '../../cli/demo/svg-chart.js';
 import { terminalChart } from '../../cli/demo/terminal-chart.js';
 import { conspoSync } from '../../lib/index.js';
@@ -65,6 +65,18 @@ test('samples follow the policy: log-probs are its own, and frequencies come nea
     // five standard deviations of a binomial frequency
     expect(Math.abs(frequency - expected[token])).toBeLessThan(5 * Math.sqrt(expected[token] / 4000));
   });
+});
+
+test('the accuracy of sampled answers is the share of samples that are right', () => {
+  const random = new Random(4);
+  const policy = new Policy(16, random);
+  const asked = [question('0+0'), question('0+1'), question('2+2')]; // answers of one digit, which chance finds
+  const { rewards } = sampleRollouts(policy, asked, 20_000, random);
+  const expected = sampledAccuracy(policy, asked);
+  const share = rewards.reduce((sum, reward) => sum + reward, 0) / rewards.length;
+  expect(expected).toBeGreaterThan(0.01);
+  // five standard deviations of a binomial frequency
+  expect(Math.abs(share - expected)).toBeLessThan(5 * Math.sqrt(expected / rewards.length));
 });
 
 test("ConSPO's margin follows its curriculum, and the gradient replaces the logits", async () => {

@@ -13,6 +13,7 @@ interface Run {
   seconds: number;
   losses: number[];
   accuracies: number[];
+  sampledAccuracies: number[];
 }
 
 interface RolloutLine {
@@ -41,7 +42,7 @@ describe('demo', () => {
       seed: 1,
       losses: ['conspo', 'grpo'],
     });
-    for (const { accuracy, accuracies, losses, steps, seconds } of runs) {
+    for (const { accuracy, accuracies, sampledAccuracies, losses, steps, seconds } of runs) {
       expect(accuracies[0]).toBeLessThanOrEqual(0.05);
       expect(accuracy).toBeGreaterThanOrEqual(0.9);
       expect({ losses: losses.length, accuracies: accuracies.length }).toEqual({
@@ -49,6 +50,9 @@ describe('demo', () => {
         accuracies: steps + 1,
       });
       expect(accuracies[steps]).toBe(accuracy);
+      expect(sampledAccuracies).toHaveLength(steps + 1);
+      expect(sampledAccuracies[0]).toBeLessThanOrEqual(0.05);
+      expect(sampledAccuracies[steps]).toBeGreaterThanOrEqual(0.3); // less sure than greedy ones, as exploration needs
       expect(seconds).toBeGreaterThan(0);
     }
     expect(runs[0].accuracies[0]).toBe(runs[1].accuracies[0]);
@@ -110,7 +114,8 @@ describe('demo', () => {
     expect(stdout).toMatch(/─── conspo {3}═══ grpo/);
     expect(stdout).toMatch(/^ {2}1\.0.*\n(.*\n){9} {2}0\.0/m);
     expect(stdout).toContain('step 12');
-    expect(stdout).toMatch(/^conspo +0\.\d\d +0\.\d\d/m);
+    expect(stdout).toMatch(/^loss +greedy at start +at the end +sampled at start +at the end +/m);
+    expect(stdout).toMatch(/^conspo( +0\.\d\d){4} +–/m);
     expect(stdout).toMatch(/^grpo +0\.\d\d +0\.\d\d/m);
     expect(stdout).toContain('toy task');
     expect(stdout).not.toContain('\u{1b}'); // not a terminal: no colours

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { lossNames } from '../../cli/loss/recipes.js';
+import { lossText, renderGroups } from '../../cli/loss/report.js';
 import {
   bnpoSync,
   cispoSync,
@@ -317,11 +318,29 @@ describe('loss', () => {
     expect(status).toBe(0);
     const rows = stdout.split('\n');
     expect(rows[0].trim().split(/ {2,}/)).toEqual(['group', 'size', 'positives', 'score +', 'score -', 'gap', 'loss']);
-    expect(rows[3]).toMatch(/^a +2 +2 +-0\.1500 +– +– +0\.0000$/);
+    expect(rows[3]).toMatch(/^a +2 +2 +-0\.150000 +– +– +0\.000000$/);
     expect(rows.find((row) => row.startsWith('all'))).toMatch(/^all +7 +4 /);
-    expect(stdout).toMatch(/conspo loss 0\.\d+ \(rollouts 7, groups 3, backend \w+\)/);
+    expect(stdout).toMatch(/conspo loss 0\.\d{7} \(rollouts 7, groups 3, backend \w+\)/);
     expect(Math.max(...rows.map((row) => [...row].length))).toBeLessThanOrEqual(100);
     expect(stdout).not.toContain('\u{1b}');
+  });
+
+  test('as many digits of the loss as the log-probs have', () => {
+    const loss = 1 / 3;
+    expect(lossText(loss, Float64Array.of(-0.1, -2.3))).toBe('0.3333333');
+    expect(lossText(loss, Float64Array.of(Math.fround(-0.1), -2))).toBe('0.3333333');
+    expect(lossText(loss, Float64Array.of(-0.1, -1 / 7))).toBe('0.333333333333333');
+    expect(lossText(-123456.789012345, Float64Array.of(-1e-30))).toBe('-123456.8');
+    expect(lossText(-0, Float64Array.of())).toBe('0');
+    expect(lossText(2 / 3e9, Float64Array.of(-1))).toBe('6.666667e-10');
+  });
+
+  test('numbers of the table have seven digits at most', () => {
+    const none = { size: 2, positives: 1, positiveScoreMean: null, negativeScoreMean: -1234567.8, scoreGap: 0 };
+    const group = { ...none, group: 'a', positiveScoreMean: -0.1234567890123, scoreGap: 123.4567891, loss: 1e-5 / 3 };
+    const rows = renderGroups([group], { ...none, loss: 999999.96 }, true).split('\n');
+    expect(rows[2].split(/ +/)).toEqual(['a', '2', '1', '-0.123457', '-1.2346e+6', '123.4568', '3.3333e-6']);
+    expect(rows[4].split(/ +/)).toEqual(['all', '2', '1', '–', '-1.2346e+6', '0.000000', '1000000.0']);
   });
 
   test('the output replaces what a link points to, not the link, and may be the input', async () => {

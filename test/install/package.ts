@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
 import type { BackendInfo } from '../../lib/index.js';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
+export const root = fileURLToPath(new URL('../..', import.meta.url));
 const resolveAddon = createRequire(import.meta.url)('node-gyp-build').resolve;
 
 /** The addon of this checkout; undefined where none was built. */
@@ -41,14 +41,16 @@ export function temporaryFolder(): string {
 export const SOURCE_BUILD = 'build/Release/rlvr_kernels.node';
 export const PREBUILD = `prebuilds/${process.platform}-${process.arch}/rlvr_kernels.node`;
 
-/** Lays the package out in `folder`/node_modules, without an addon. The path to it. */
-export function layOutPackage(folder: string): string {
+/** Lays the package out in `folder`/node_modules, without an addon, with what this checkout has installed, or some of it. The path to it. */
+export function layOutPackage(folder: string, installed?: readonly string[]): string {
   const home = join(folder, 'node_modules', 'rlvr-kernels');
   mkdirSync(home, { recursive: true });
-  for (const name of ['install', 'dist/lib', 'CMakeLists.txt', 'package.json']) {
+  for (const name of ['install', 'dist/lib', 'dist/native.br', 'package.json']) {
     cpSync(join(root, name), join(home, name), { recursive: true });
   }
-  for (const name of ['native', 'node_modules']) symlinkSync(join(root, name), join(home, name));
+  if (installed) mkdirSync(join(home, 'node_modules'));
+  const packages = installed?.map((name) => `node_modules/${name}`) ?? ['node_modules'];
+  for (const name of packages) symlinkSync(join(root, name), join(home, name));
   return home;
 }
 

@@ -1,10 +1,12 @@
 // What the tests of device tensors share. On a GPU there is no emulation, and what needs it is skipped.
+
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, describe, expect } from 'vitest';
 import { nativeAddon } from '../../lib/backend/addon.js';
 import type { Device, DeviceTensor } from '../../lib/cuda/index.js';
 import { backends, type DType, type HostTensor } from '../../lib/index.js';
+import { dtypeNamed } from '../../lib/kernels.js';
 import { BACKENDS } from './backends.js';
 import { randomBatch } from './random.js';
 import { FORMATS, hostTensor, nanArray, numbers, unpadded } from './tensors.js';
@@ -72,7 +74,7 @@ export function paddedTensor(device: Device, host: HostTensor, { offset = 3, pad
   const rowStride = columns + padding;
   const length = offset + Math.max(rows, 1) * rowStride;
   const whole = device.uploadSync({ data: nanArray(dtype, length), shape: [1, length], dtype });
-  const pointer = whole.pointer + BigInt(offset * FORMATS[dtype].bytes);
+  const pointer = whole.pointer + BigInt(offset * FORMATS[dtypeNamed(dtype)].bytes);
   const tensor = device.wrap({ pointer, shape, dtype, rowStride, owner: whole });
   device.uploadSync(host, { out: tensor });
   return { tensor, whole, offset };

@@ -1,4 +1,5 @@
 // Every op and loss, with its arguments and what is wrong for each of its options.
+import { isRevoked } from '../../lib/errors.js';
 import * as rlvr from '../../lib/index.js';
 import { type Call, type Callable, type Fields, groups, logProbs, rows, sequences } from './refusals.js';
 
@@ -94,6 +95,9 @@ const UPSTREAM: Argument[] = [
   floats('entropy'),
   floats('gradEntropy', { optional: true }),
 ];
+/** The options of sampleTokens, which cannot do without a seed. */
+const seeded = (options: unknown) =>
+  (typeof options === 'object' && options !== null && !isRevoked(options) ? { seed: 1, ...options } : options) as never;
 const ROW_LOSS_OPTIONS = [TEMPERATURE, ON_NON_FINITE, GRADIENT, BACKEND];
 const CONSPO_OPTIONS: Subject['options'] = [
   ['tau', ...NOT_ABOVE_0],
@@ -130,6 +134,24 @@ export const SUBJECTS: Subject[] = [
     inputs: () => ({ ...rows(), ...upstream() }),
     arguments: [...LOGITS, MASK, ...UPSTREAM],
     options: [TEMPERATURE, [...GRADIENT, 'none'], BACKEND],
+  },
+  {
+    name: 'sampleTokens',
+    run: (inputs, options) => rlvr.sampleTokens(inputs as never, seeded(options)),
+    runSync: (inputs, options) => rlvr.sampleTokensSync(inputs as never, seeded(options)),
+    inputs: () => ({ logits: rows().logits, vocab: 3 }),
+    arguments: [],
+    options: [
+      ['temperature', -1, NaN, Infinity, -Infinity, '1', {}, 1e-31, 1e31],
+      ['topK', 0, -1, 1.5, NaN, Infinity, '1', {}],
+      ['topP', 0, -1, 1.5, NaN, Infinity, '1', {}],
+      ['minP', -1, 1.5, NaN, Infinity, '1', {}],
+      ['seed', -1, 1.5, NaN, Infinity, 2 ** 53, '1', {}],
+      ['offset', -1, 1.5, NaN, Infinity, 2 ** 53, '1', {}],
+      ['kept', 0, 1, 'true', {}],
+      BACKEND,
+    ],
+    hostOnly: true,
   },
   {
     name: 'linearLogProbs',

@@ -1,5 +1,6 @@
 // Host tensors of every dtype, rounded from numbers and back.
-import type { DType, HostTensor } from '../../lib/index.js';
+import type { DType, DTypeName, HostTensor } from '../../lib/index.js';
+import { dtypeNamed } from '../../lib/kernels.js';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from '../../lib/reference/float16.js';
 
 export const DTYPES = ['f32', 'bf16', 'f16'] as const;
@@ -21,9 +22,9 @@ export const FORMATS: Record<DType, Format> = {
 type HostArray = HostTensor['data'];
 
 /** `length` elements, all NaN. */
-export function nanArray(dtype: DType, length: number): HostArray {
-  const { nan } = FORMATS[dtype];
-  return dtype === 'f32' ? new Float32Array(length).fill(nan) : new Uint16Array(length).fill(nan);
+export function nanArray(dtype: DTypeName, length: number): HostArray {
+  const { nan, bytes } = FORMATS[dtypeNamed(dtype)];
+  return bytes === 4 ? new Float32Array(length).fill(nan) : new Uint16Array(length).fill(nan);
 }
 
 /** The rows of `values`, rounded to `dtype`, with `padding` NaNs between them. */
@@ -47,6 +48,6 @@ export function unpadded({ data, shape: [rows, columns], dtype = 'f32', rowStrid
 }
 
 /** Elements as the numbers they stand for. */
-export function numbers(data: HostArray, dtype: DType): Float32Array {
-  return Float32Array.from(data, FORMATS[dtype].toNumber);
+export function numbers(data: HostArray, dtype: DTypeName): Float32Array {
+  return Float32Array.from(data, FORMATS[dtypeNamed(dtype)].toNumber);
 }

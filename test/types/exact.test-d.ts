@@ -1,19 +1,33 @@
 // What is left out may be `undefined` too, for users of `exactOptionalPropertyTypes`: results.test.ts compiles this file with it.
+import { openDevice } from '../../lib/cuda/index.js';
 import {
   advantages,
   conspo,
   cosineMargin,
+  defineLoss,
   disco,
   drGrpo,
   forward,
+  fromRollouts,
+  fromTrl,
+  fromVerl,
   grpo,
   type HostTensor,
+  infoNCE,
   linearLogProbs,
   losses,
+  type Metrics,
+  mergeMetrics,
+  microBatches,
+  padded,
+  passAtK,
+  RunningRewards,
   ratioScores,
   real,
+  type TrlConfig,
   tokenLogProbs,
   tokenLogProbsBackward,
+  type VerlConfig,
   vespo,
 } from '../../lib/index.js';
 
@@ -69,6 +83,30 @@ ratioScores({ logProbs: f64, oldLogProbs: f32, cuSeqlens: i32, mask: undefined }
 cosineMargin({ target: number, warmup: number });
 const tensor: HostTensor = { data: logits, shape: [...shape], dtype: undefined, rowStride: number };
 conspo({ ...fromLogits, logits: tensor }, { gradient: 'in-place' });
+
+const rows = { shape: [1, 2] as const, mask: new Uint8Array(2), oldLogProbs: f32, cuSeqlens: undefined };
+padded({ ...rows, logits, targets: i32, vocab: number, hidden: undefined, logProbs: undefined });
+padded({ ...rows, hidden: logits, weight: logits, bias: f32, targets: i32, logits: undefined, vocab: undefined });
+padded({ ...rows, logProbs: f64, logits: undefined, targets: undefined });
+/** Every property that may be left out, as undefined. */
+type AllUndefined<T> = { [K in keyof T]: undefined };
+declare const trl: AllUndefined<TrlConfig>;
+declare const verl: AllUndefined<VerlConfig>;
+fromTrl(trl);
+fromVerl(verl, { length: 1 });
+fromRollouts({ promptIds: [], answers: [], rewards: [], logProbs: undefined, answerMask: undefined }, undefined);
+microBatches(
+  { cuSeqlens: i32, mask: undefined },
+  { tokens: number, sequences: number, loss: 'grpo', options: undefined },
+);
+declare const metrics: Record<keyof Metrics, number | undefined>;
+mergeMetrics([{ batch: { cuSeqlens: i32, shape: undefined, cuGroups: undefined }, options: undefined }], [{ metrics }]);
+passAtK({ rewards: f64, cuGroups: i32, groupOrder: undefined }, { k: 1, positiveThreshold: number });
+new RunningRewards({ center: flag, state: undefined });
+defineLoss({ score: 'logLikelihood', objective: infoNCE, defaults: undefined, parameters: undefined });
+const device = openDevice(0, { stream: undefined, owner: undefined });
+device.uploadSync({ data: logits, shape }, { out: undefined });
+device.wrap({ pointer: 256n, shape, dtype: 'f32', rowStride: number, stream: undefined, owner: undefined });
 
 // @ts-expect-error what may not be left out may not be undefined
 conspo({ ...fromLogits, cuSeqlens: undefined });

@@ -4,6 +4,7 @@ import {
   conspo,
   conspoSync,
   type DrGrpoOptions,
+  type DTypeName,
   drGrpo,
   drGrpoSync,
   type Forward,
@@ -18,6 +19,8 @@ import {
   losses,
   lossesSync,
   type Metrics,
+  microBatches,
+  padded,
   tokenLogProbs,
   tokenLogProbsBackward,
 } from '../../lib/index.js';
@@ -155,6 +158,29 @@ expectType<HostTensor>()((await tokenLogProbsBackward({ logits: tensor, ...upstr
 // @ts-expect-error the gradient is all there is to that op
 tokenLogProbsBackward({ logits: f32, ...upstream }, { gradient: 'none' });
 
+// Plain arrays for what there are few of; the results know that there are rewards and groups.
+const plainLists = {
+  logProbs: f64,
+  cuSeqlens: [0, 1, 3],
+  cuGroups: [0, 2],
+  rewards: [1, 0],
+} as const;
+expectType<number>()((await conspo({ ...plainLists, groupOrder: [1, 0] })).metrics.scoreGap, true);
+expectType<number>()(grpoSync({ ...plainLists, advantages: [1, -1] }).metrics.rewardMean, true);
+const packedLists = padded({ shape: [1, 2], mask: new Uint8Array(2), logProbs: f64, rewards: [1], cuGroups: [0, 1] });
+expectType<Float64Array>()(packedLists.rewards, true);
+expectType<Int32Array>()(packedLists.cuGroups, true);
+const [partOfLists] = microBatches(plainLists, { tokens: 4, loss: 'conspo' });
+expectType<Int32Array>()(partOfLists.batch.cuSeqlens, true);
+expectType<Float64Array>()(partOfLists.batch.rewards, true);
+expectType<Float64Array>()(partOfLists.batch.logProbs, true);
+
+// An element type by its long name: what comes back may have the short one.
+const inFull = { ...fromTensor, logits: { data: f32, shape: [1, 2], dtype: 'float32' } as const };
+expectType<DTypeName>()((await conspo(inFull)).gradLogits.dtype, true);
+// @ts-expect-error no such type
+conspo({ ...fromTensor, logits: { data: f32, shape: [1, 2], dtype: 'float64' } });
+
 // Inputs that make no sense.
 // @ts-expect-error logits need targets
 conspo({ logits: f32, ...packed });
@@ -162,7 +188,7 @@ conspo({ logits: f32, ...packed });
 conspo({ ...fromArray, logProbs: f64 });
 // @ts-expect-error rewards are missing
 conspo({ logProbs: f64, cuSeqlens: packed.cuSeqlens, cuGroups: packed.cuGroups });
-// @ts-expect-error plain arrays are not typed arrays
+// @ts-expect-error long arrays, of tokens, are typed ones
 conspo({ ...fromLogProbs, logProbs: [1, 2, 3] });
 // @ts-expect-error a number
 conspo(fromArray, { tau: '0.1' });

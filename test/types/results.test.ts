@@ -1,4 +1,4 @@
-// Compiles results.test-d.ts, and shows that it can fail; and exact.test-d.ts, with the flag that it is for.
+// Compiles results.test-d.ts and adapters.test-d.ts, and shows that it can fail; and exact.test-d.ts, with the flag that it is for.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
@@ -7,9 +7,10 @@ import { expect, test } from 'vitest';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const text = readFileSync(new URL('./results.test-d.ts', import.meta.url), 'utf8');
 
-// One program for all three: a program takes the compiler seconds, most of them for the library's own types.
-const [asItIs, wrong, unused] = complaints([
+// One program for all of them: a program takes the compiler seconds, most of them for the library's own types.
+const [asItIs, adapters, wrong, unused] = complaints([
   text,
+  readFileSync(new URL('./adapters.test-d.ts', import.meta.url), 'utf8'),
   text.replace(
     'expectType<Float32Array>()(array.gradLogits, true)',
     'expectType<HostTensor>()(array.gradLogits, true)',
@@ -42,6 +43,10 @@ function complaints(texts: readonly string[], more: ts.CompilerOptions = {}): st
 
 test('the types of results', () => {
   expect(asItIs).toEqual([]);
+});
+
+test('the types of adapters, with those of the frameworks', () => {
+  expect(adapters).toEqual([]);
 });
 
 test('what is left out may be undefined under exactOptionalPropertyTypes', () => {

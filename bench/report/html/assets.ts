@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { brotliDecompressSync } from 'node:zlib';
 
 export interface Assets {
   /** Chart.js, which brings its name, version and license in its first lines. */
@@ -13,7 +14,7 @@ export interface Assets {
 export function readAssets(): Assets {
   const text = (file: string) => readFileSync(file, 'utf8').replaceAll('\r', '');
   return {
-    library: text(libraryFile()).replace(/^\/\/# sourceMappingURL=.*$/m, ''),
+    library: library().replace(/^\/\/# sourceMappingURL=.*$/m, ''),
     script: text(clientFile('draw.js')),
     style: text(clientFile('page.css')),
   };
@@ -24,8 +25,9 @@ function clientFile(name: string): string {
 }
 
 /** Beside the page's script, where scripts/page-assets.mjs puts it in dist/; for the sources, where npm puts it. */
-function libraryFile(): string {
+function library(): string {
   const name = 'chart.umd.min.js';
-  const built = clientFile(name);
-  return existsSync(built) ? built : join(dirname(createRequire(import.meta.url).resolve('chart.js')), name);
+  const built = clientFile(`${name}.br`);
+  if (existsSync(built)) return brotliDecompressSync(readFileSync(built)).toString();
+  return readFileSync(join(dirname(createRequire(import.meta.url).resolve('chart.js')), name), 'utf8');
 }

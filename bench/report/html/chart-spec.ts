@@ -49,6 +49,8 @@ export interface ChartSpec {
   readonly caption: string;
   /** Lines join their points in order; bars are horizontal, with the categories on their left. */
   readonly kind: 'lines' | 'points' | 'bars';
+  /** Of bars: each has a category of its own, with the name of its series. */
+  readonly apart?: true;
   readonly x: Axis;
   readonly y: Axis;
   readonly series: readonly Series[];

@@ -21,6 +21,7 @@ const longestName = 32;
 export function chartsOf(report: BenchReport): ChartSpec[] {
   return [
     ...rooflineCharts(report.rows),
+    ...lossCharts(report.rows),
     ...peerCharts(report.rows),
     ...memoryCharts(report.rows),
     ...threadCharts(report.rows),
@@ -63,6 +64,9 @@ function bandwidthPoint(row: Row, x: number): Point {
   return { x, y, ...spreadOfRate(y, row.milliseconds), note };
 }
 
+const ROOFS = 'what reading and copying the same arrays reached';
+const HALF_THE_BYTES = '16-bit logits are half the bytes, so at the same GB/s they are twice the rows.';
+
 /** GB/s at each shape, one chart per op, under what reading and copying reached at that shape. */
 function rooflineCharts(rows: readonly Row[]): ChartSpec[] {
   const token = inSection(rows, 'token').filter(isOurs);
@@ -74,17 +78,70 @@ function rooflineCharts(rows: readonly Row[]): ChartSpec[] {
       const points = ofKind.map((row) => bandwidthPoint(row, labels.indexOf(formatShape(row.shape))));
       return { name: short(name), look: lookOf(name), points: points.sort((a, b) => a.x - b.x) };
     });
+    const all = [...series, ...roofs(rows, labels)];
+    const chart = { id: `roofline-${i}`, title: `Token level, ${op}: GB/s` };
+    if (labels.length === 1) return { ...chart, ...bandwidthBars(labels[0], all) };
     return {
-      id: `roofline-${i}`,
-      title: `Token level, ${op}: GB/s`,
-      caption:
-        'Higher is better; the lines without markers are what reading and copying the same arrays reached. 16-bit logits are half the bytes, so at the same GB/s they are twice the rows.',
+      ...chart,
+      caption: `Higher is better; the lines without markers are ${ROOFS}. ${HALF_THE_BYTES}`,
       kind: 'lines',
       x: { title: 'logits, smaller arrays first', scale: 'linear', labels },
       y: { title: 'GB/s', scale: 'linear' },
-      series: [...series, ...roofs(rows, labels)],
+      series: all,
     };
   });
+}
+
+/** Of one shape, where there are no lines to draw: a bar for each. */
+function bandwidthBars(shape: string, series: readonly Series[]): Omit<ChartSpec, 'id' | 'title'> {
+  const speeds = series.map(({ points: [{ y }] }) => y);
+  const { note, ...axis } = barAxis(speeds);
+  return {
+    caption: `${shape}. Longer is better; those of the memory are ${ROOFS}. ${HALF_THE_BYTES}${note}`,
+    kind: 'bars',
+    apart: true,
+    x: { title: 'GB/s', ...axis },
+    y: { title: '', scale: 'linear', labels: series.map(({ name }) => name) },
+    series: series.map(({ points: [point], ...one }, category) => ({
+      ...one,
+      points: [{ ...point, x: point.y, y: category, text: formatNumber(point.y) }],
+    })),
+  };
+}
+
+/** The axis along bars of such lengths: a logarithmic one where the short ones could not be seen otherwise, with a note. */
+function barAxis(lengths: readonly number[]): Pick<ChartSpec['x'], 'scale' | 'min'> & { note: string } {
+  if (Math.max(...lengths) <= logarithmicFrom * Math.min(...lengths)) return { scale: 'linear', note: '' };
+  const note = ' The axis is logarithmic: compare the numbers, not the lengths.';
+  return { scale: 'logarithmic', min: decadesAround(lengths).min, note };
+}
+
+/** The time of each loss, and of the token level alone, one chart per shape. */
+function lossCharts(rows: readonly Row[]): ChartSpec[] {
+  const lookOf = looks();
+  const ours = inSection(rows, 'losses').filter(isOurs);
+  return [...groupBy(ours, ({ shape }) => formatShape(shape))].map(([shape, ofShape], i): ChartSpec => {
+    const labels = [...groupBy(ofShape, ({ op }) => op).keys()];
+    const series = [...groupBy(ofShape, kindOf)].map(([name, ofKind]): Series => {
+      const points = ofKind.map((row) => timePoint(row, labels.indexOf(row.op)));
+      return { name: short(name), look: lookOf(name), points };
+    });
+    const { note, ...axis } = barAxis(ofShape.map(({ milliseconds }) => milliseconds.median));
+    return {
+      id: `losses-${i}`,
+      title: 'Whole losses: milliseconds',
+      caption: `${shape}. Shorter is better: a call from the logits to their gradient, which is written over them. What is not a loss is the token level alone, in the same rounds.${note}`,
+      kind: 'bars',
+      x: { title: 'milliseconds', ...axis },
+      y: { title: '', scale: 'linear', labels },
+      series,
+    };
+  });
+}
+
+function timePoint(row: Row, category: number): Point {
+  const { median, p10, p90 } = row.milliseconds;
+  return { x: median, y: category, low: p10, high: p90, note: noteOf(row), text: formatNumber(median) };
 }
 
 const rowSize = ({ shape }: Row) => shape.tokens * (shape.vocab ?? 1);
@@ -114,15 +171,13 @@ function peerCharts(rows: readonly Row[]): ChartSpec[] {
       const points = ofContender.map((row) => ratePoint(row, labels.indexOf(formatShape(row.shape))));
       return { name: short(name), look: lookOf(name), points };
     });
-    const rates = shown.map(({ rowsPerSecond }) => rowsPerSecond);
-    const { min } = decadesAround(rates);
-    const logarithmic = Math.max(...rates) > logarithmicFrom * Math.min(...rates);
+    const { note, ...axis } = barAxis(shown.map(({ rowsPerSecond }) => rowsPerSecond));
     return {
       id: `peers-${i}`,
       title: `Against peers, ${shown[0].op}: rows per second`,
-      caption: `Longer is better. All were called in turn, in the same rounds, on the same data.${logarithmic ? ' The axis is logarithmic: compare the numbers, not the lengths.' : ''}`,
+      caption: `Longer is better. All were called in turn, in the same rounds, on the same data.${note}`,
       kind: 'bars',
-      x: { title: 'rows per second', ...(logarithmic ? { scale: 'logarithmic', min } : { scale: 'linear' }) },
+      x: { title: 'rows per second', ...axis },
       y: { title: '', scale: 'linear', labels },
       series,
     };
@@ -193,7 +248,7 @@ function threadCharts(rows: readonly Row[]): ChartSpec[] {
       return points.length === 0 ? [] : [{ name: short(name), look: lookOf(name), points }];
     });
     const ticks = [...new Set(ofShape.map(({ threads }) => threads ?? 1))].sort((a, b) => a - b);
-    if (series.length === 0) return [];
+    if (series.length === 0 || ticks.length === 1) return [];
     const ideal = ticks.map((threads) => ({
       x: threads,
       y: threads,

@@ -40,7 +40,9 @@ export function looks(): (name: string) => Look {
   };
 }
 
-export function legendOf({ series, kind }: ChartSpec): Markup {
+/** None where every bar has its name beside it. */
+export function legendOf({ series, kind, apart }: ChartSpec): Markup | '' {
+  if (apart) return '';
   const entries = series.map(({ name, look }) => html`<li>${sample(look, kind)}${name}</li>`);
   return html`<ul class="legend">${entries}</ul>`;
 }

@@ -1,6 +1,6 @@
 // A report as one HTML page that loads nothing: figures as charts and all of them in tables.
 import { createHash } from 'node:crypto';
-import { formatNumber, machineFacts } from '../figures.js';
+import { formatNumber, machineFacts, stepTime } from '../figures.js';
 import { printable } from '../printable.js';
 import type { BenchReport } from '../report.js';
 import { readAssets } from './assets.js';
@@ -74,10 +74,11 @@ function headerOf(report: BenchReport): Markup {
     ['Rounds', roundsOf(settings)],
     ['Command', html`<code>${settings.command}</code>`],
   ];
+  const time = stepTime(report);
   return html`<header>
 <h1>${report.package.name} benchmark</h1>
 <p class="subtitle">${machine.cpu}, <time datetime="${report.date}">${report.date.slice(0, 16).replace('T', ' ')} UTC</time></p>
-<dl>
+${time === undefined ? '' : html`<p class="step">${time.step} <span>(${time.of}).</span></p>\n`}<dl>
 ${terms.map(([term, fact]) => html`<div><dt>${term}</dt><dd>${fact}</dd></div>\n`)}</dl>
 </header>`;
 }

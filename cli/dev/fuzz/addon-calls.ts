@@ -40,6 +40,12 @@ function rows(fields: Fields, { variant }: Plan): Record_ {
   };
 }
 
+/** Rows to draw from. */
+function drawnRows(fields: Fields, plan: Plan): Record_ {
+  const { logits, dtype, tokens, vocab, rowStride } = rows(fields, plan);
+  return { logits, dtype, tokens, vocab, rowStride };
+}
+
 /** Of KL estimators, and of VESPO. */
 function furtherRules(variant: number, tokens: number): Record_ {
   const klWeighted = variant % 2 === 0;
@@ -253,6 +259,36 @@ const KERNELS: Readonly<Record<string, Form>> = {
       loss: doubles(1),
     }),
   },
+  sampleTokens: {
+    outputs: ['ids', 'logProbs', 'cutLogits', 'cutIds', 'keptCounts'],
+    make: (fields, plan) => ({
+      ...drawnRows(fields, plan),
+      temperature: 1,
+      topK: 1 + (plan.variant % 50),
+      topP: plan.variant % 2 === 0 ? 1 : 0.5,
+      minDistance: plan.variant % 3 === 0 ? -Infinity : -1,
+      seed: plan.variant,
+      offset: plan.variant,
+      ids: ints(fields.tokens),
+      logProbs: doubles(fields.tokens),
+      cutLogits: plan.variant % 5 === 0 ? undefined : doubles(fields.tokens),
+      cutIds: ints(fields.tokens),
+      keptCounts: ints(fields.tokens),
+    }),
+  },
+  sampleTokensKept: {
+    outputs: ['keptIds'],
+    make(fields, plan) {
+      const each = plan.variant % (plan.batch.vocab + 2); // one more than there are, too
+      return {
+        ...drawnRows(fields, plan),
+        cutLogits: doubles(fields.tokens),
+        cutIds: ints(fields.tokens),
+        cuKept: Int32Array.from({ length: fields.tokens + 1 }, (_, t) => each * t),
+        keptIds: ints(each * fields.tokens),
+      };
+    },
+  },
   linearLogProbsForward: {
     outputs: ['logProbs', 'logSumExp', 'entropy', 'kept', 'nonFinite', 'keptLogits', 'keptRows'],
     make: (fields, plan) => ({
@@ -346,7 +382,8 @@ function cpuCalls(addon: Record_): AddonCall[] {
 function cudaCalls(cuda: Record_): AddonCall[] {
   const Device = cuda.Device as (new (...args: unknown[]) => object) | undefined;
   if (Device === undefined) return [];
-  const kernels = Object.entries(KERNELS).flatMap(([name, { make, outputs }]) =>
+  const present = Object.entries(KERNELS).filter(([name]) => name in cuda);
+  const kernels = present.flatMap(([name, { make, outputs }]) =>
     [name, `${name}Time`].map((each) => ({
       name: `cuda.${each}`,
       outputs,

@@ -176,6 +176,14 @@ const OPS: Target[] = [
     gradient: 'logits',
     complete: fromForward,
   }),
+  op('sampleTokens', {
+    needs: ['logits'],
+    options: ['temperature', 'topK', 'topP', 'minP', 'seed', 'offset', 'kept'],
+    complete(inputs, options, { batch, variant }) {
+      inputs.vocab = batch.vocab;
+      options.seed ??= variant;
+    },
+  }),
   op('linearLogProbs', {
     needs: ['hidden', 'weight', 'targets'],
     fields: ['mask'],

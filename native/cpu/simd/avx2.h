@@ -123,6 +123,11 @@ struct Simd : FmaExp<Simd> {
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
   }
 
+  // A bit for each lane in which a >= b.
+  static uint32_t bits_at_least(Float a, Float b) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
+  }
+
   // The bits that either has.
   static Float unite(Float a, Float b) { return _mm256_or_ps(a, b); }
 

@@ -116,6 +116,8 @@ struct Simd : FmaExp<Simd> {
     return _mm512_reduce_add_pd(_mm512_add_pd(_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(high)));
   }
 
+  static uint32_t bits_at_least(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+
   static Float unite(Float a, Float b) { return _mm512_or_ps(a, b); }
 
   static constexpr int kEntries = 16;

@@ -64,6 +64,12 @@ struct Simd : FmaExp<Simd> {
 
   static double sum(Float x) { return vaddvq_f64(vaddq_f64(vcvt_f64_f32(vget_low_f32(x)), vcvt_high_f64_f32(x))); }
 
+  // A bit for each lane in which a >= b.
+  static uint32_t bits_at_least(Float a, Float b) {
+    static constexpr uint32_t kBits[kWidth] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcgeq_f32(a, b), vld1q_u32(kBits)));
+  }
+
   // The bits that either has.
   static Float unite(Float a, Float b) {
     return vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)));

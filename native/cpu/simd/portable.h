@@ -106,6 +106,13 @@ struct Simd {
     return sum;
   }
 
+  // A bit for each lane in which a >= b.
+  static uint32_t bits_at_least(Float a, Float b) {
+    uint32_t bits = 0;
+    for (int i = 0; i < kWidth; ++i) bits |= (a.lane[i] >= b.lane[i] ? 1u : 0u) << i;
+    return bits;
+  }
+
   // The bits that either has.
   static Float unite(Float a, Float b) {
     return each([&](int i) {

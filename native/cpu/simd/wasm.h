@@ -144,6 +144,9 @@ struct Simd : SplitExp<Simd> {
     return wasm_f64x2_extract_lane(pairs, 0) + wasm_f64x2_extract_lane(pairs, 1);
   }
 
+  // A bit for each lane in which a >= b.
+  static uint32_t bits_at_least(Float a, Float b) { return wasm_i32x4_bitmask(wasm_f32x4_ge(a, b)); }
+
   // The bits that either has.
   static Float unite(Float a, Float b) { return wasm_v128_or(a, b); }
 

@@ -88,7 +88,7 @@ function scaleOf(axis, colours, place) {
 /** @param {readonly string[]} labels @param {{ bars: boolean, width: number }} place @param {object} style */
 function categories(labels, { bars, width }, style) {
   const steep = !bars && width < labels.length * NAME_WIDTH;
-  const texts = labels.map((label) => (steep ? label : wrap(label, 12)));
+  const texts = labels.map((label) => (steep ? label : wrap(label, bars ? 16 : 12)));
   const callback = (/** @type {number | string} */ value) => texts[Number(value)] ?? '';
   const rotation = steep ? { minRotation: 50, maxRotation: 50 } : {};
   return {
@@ -108,7 +108,7 @@ function putTicks(ticks) {
 }
 
 /** @param {Series} series @param {ChartSpec} spec @param {Colours} colours */
-function datasetOf({ name, look, points }, { kind }, colours) {
+function datasetOf({ name, look, points }, { kind, apart }, colours) {
   const guide = look.colour === 'guide';
   const colour = look.colour === 'guide' ? colours.guide : colours.series[look.colour];
   const data = points.map((point) => ({ ...point }));
@@ -120,6 +120,7 @@ function datasetOf({ name, look, points }, { kind }, colours) {
       borderRadius: 2,
       categoryPercentage: 0.84,
       barPercentage: 0.86,
+      grouped: !apart,
     };
   }
   return {
@@ -150,10 +151,12 @@ const spreadAndNumbers = {
 };
 
 /** @param {AnyChart} chart @param {Point} point @param {{ x: number, y: number }} at @param {Colours} colours */
-function drawPoint({ ctx, scales, options }, { low, high, text }, at, colours) {
+function drawPoint({ ctx, scales, options, chartArea }, { low, high, text }, at, colours) {
   const lying = options.indexAxis === 'y';
   const scale = lying ? scales.x : scales.y;
-  const ends = [low, high].map((value) => (value === undefined ? undefined : scale.getPixelForValue(value)));
+  const [first, last] = lying ? [chartArea.left, chartArea.right] : [chartArea.top, chartArea.bottom];
+  const within = (/** @type {number} */ pixel) => Math.min(Math.max(pixel, first), last);
+  const ends = [low, high].map((value) => (value === undefined ? undefined : within(scale.getPixelForValue(value))));
   const [from, to] = ends;
   ctx.save();
   if (from !== undefined && to !== undefined) {
@@ -206,8 +209,9 @@ function configurationOf(spec, colours, width) {
 }
 
 /** @param {ChartSpec} spec */
-function heightOf({ kind, y, series }) {
-  return kind === 'bars' ? (y.labels?.length ?? 1) * series.length * BAR_THICKNESS + 60 : 300;
+function heightOf({ kind, apart, y, series }) {
+  const bars = (y.labels?.length ?? 1) * (apart ? 1.5 : Math.max(series.length, 1.5));
+  return kind === 'bars' ? bars * BAR_THICKNESS + 60 : 300;
 }
 
 /** @type {AnyChart[]} */

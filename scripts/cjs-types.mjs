@@ -1,13 +1,13 @@
-// Entry points for `require`, after tsc: dist/**/index.cjs exports the ES module itself (Node 20.19 and newer require
-// ES modules), so that there is one copy of everything; index.d.cts tells TypeScript the same for CommonJS sources.
+// Types for `require`, after tsc: what the declarations of an ES module export, for CommonJS sources.
 import { writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
+import { commonJsEntries } from './entries.mjs';
 
-const ENTRIES = ['index', 'cuda/index'];
 const MODE = "{ 'resolution-mode': 'import' }";
 
-/** @param {string} entry without extension, below dist */
+/** @param {string} entry without extension, below dist/lib */
 function declarations(entry) {
   const file = fileURLToPath(new URL(`../dist/lib/${entry}.d.ts`, import.meta.url));
   const options = { module: ts.ModuleKind.NodeNext, moduleResolution: ts.ModuleResolutionKind.NodeNext };
@@ -20,11 +20,12 @@ function declarations(entry) {
   const values = exported.filter((symbol) => isValue(symbol, checker)).map(({ name }) => name);
   const types = exported.filter((symbol) => !isValue(symbol, checker)).map(({ name }) => name);
   const classes = exported.filter((symbol) => isClass(symbol, checker)).map(({ name }) => name);
-  const esm = `import('./index.js', { with: ${MODE} })`;
+  const from = `./${basename(entry)}.js`;
+  const esm = `import('${from}', { with: ${MODE} })`;
   return [
     ...values.map((name) => `export declare const ${name}: typeof ${esm}.${name};`),
     ...classes.map((name) => `export type ${name} = ${esm}.${name};`),
-    ...(types.length > 0 ? [`export type { ${types.join(', ')} } from './index.js' with ${MODE};`] : []),
+    ...(types.length > 0 ? [`export type { ${types.join(', ')} } from '${from}' with ${MODE};`] : []),
     '',
   ].join('\n');
 }
@@ -47,8 +48,6 @@ function isClass(symbol, checker) {
   return isValue(symbol, checker) && (target(symbol, checker).flags & ts.SymbolFlags.Class) !== 0;
 }
 
-for (const entry of ENTRIES) {
-  const base = new URL(`../dist/lib/${entry}`, import.meta.url);
-  writeFileSync(`${fileURLToPath(base)}.cjs`, "module.exports = require('./index.js');\n");
-  writeFileSync(`${fileURLToPath(base)}.d.cts`, declarations(entry));
+for (const entry of commonJsEntries()) {
+  writeFileSync(new URL(`../dist/lib/${entry}.d.cts`, import.meta.url), declarations(entry));
 }
