@@ -25,6 +25,17 @@ const MOST_BYTES = 2 ** 32 - 2 ** 26;
 /**
  * A piece of the memory of WebAssembly, from {@link wasmMemory}. Its arrays are arrays like any other; the memory is collected with the last
  * of them.
+ *
+ * @example
+ * ```ts
+ * import { backends, wasmMemory } from 'rlvr-kernels';
+ *
+ * if (backends().some(({ name, available }) => name === 'wasm' && available)) {
+ *   const memory = wasmMemory(4096 + 128); // of each array rounded up to 64 bytes
+ *   const logits = memory.allocate('Float32Array', 1000);
+ *   const logProbs = memory.allocate('Float64Array', 16);
+ * }
+ * ```
  */
 export class WasmMemory {
   readonly #buffer: ArrayBuffer;
