@@ -13,7 +13,7 @@ export interface Setting {
 
 /** Threads that a backend of this package uses. */
 export function threadsOf(backend: BackendName): number | null {
-  if (backend === 'reference') return 1;
+  if (backend === 'reference' || backend === 'wasm') return 1;
   return backend === 'cpu' ? (benchAddon()?.cpuInfo().threads ?? null) : null;
 }
 

@@ -111,7 +111,7 @@ export function addBenchOptions(command: Command, { peers, losses, installPeers 
     ),
     namesOption(
       '--backend <names>',
-      'backends to measure (cpu, or else reference; and cuda, if available)',
+      'backends to measure (cpu, or else wasm, or else reference; and cuda, if available)',
       backendNames,
     ),
     namesOption('--loss <names>', 'losses of the section losses (conspo,grpo)', lossNames),
