@@ -1,4 +1,5 @@
 // Answers of a model, with the log-probs that they were sampled with.
+import { sampleTokensSync } from 'rlvr-kernels';
 import type { Model } from './model.js';
 import type { Random } from './random.js';
 import { END, encode, type Problem, type Task } from './tasks.js';
@@ -10,7 +11,7 @@ export interface Answer {
 
 /** An answer to each problem. Temperature 0: the likeliest token each time. */
 export function answersOf(model: Model, task: Task, problems: readonly Problem[], temperature: number, random: Random) {
-  const { vocab } = model.shape;
+  const seed = Math.floor(random() * 2 ** 32);
   const answers = problems.map((): Answer => ({ ids: [], logProbs: [] }));
   const ended = ({ ids }: Answer) => ids.at(-1) === END;
   for (let length = task.promptLength; length < task.promptLength + task.maxAnswer; length++) {
@@ -20,26 +21,12 @@ export function answersOf(model: Model, task: Task, problems: readonly Problem[]
     });
     if (answers.every(ended)) break;
     const logits = model.next(ids, problems.length, length);
+    const drawn = sampleTokensSync({ logits, vocab: model.shape.vocab }, { temperature, seed, offset: ids.length });
     answers.forEach((answer, i) => {
       if (ended(answer)) return;
-      const [id, logProb] = drawToken(logits.subarray(i * vocab, (i + 1) * vocab), temperature, random);
-      answer.ids.push(id);
-      answer.logProbs.push(logProb);
+      answer.ids.push(drawn.ids[i]!);
+      answer.logProbs.push(drawn.logProbs[i]!);
     });
   }
   return answers;
-}
-
-/** A token of softmax(logits / temperature), and its log-prob. */
-function drawToken(logits: Float32Array, temperature: number, random: Random): [id: number, logProb: number] {
-  const max = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-  if (temperature === 0) return [logits.indexOf(max), 0];
-  let sum = 0;
-  const cumulated = Float64Array.from(logits, (logit) => {
-    sum += Math.exp((logit - max) / temperature);
-    return sum;
-  });
-  const at = sum * random();
-  const id = cumulated.findIndex((upTo) => upTo > at);
-  return [id, (logits[id]! - max) / temperature - Math.log(sum)];
 }
