@@ -46,6 +46,7 @@ function layOut(folder) {
 
 /**
  * Where CMake finds the sources: a checkout itself, or else a copy, with the headers where one of all these paths is not plain.
+ * cmake-js finds headers only from a checkout.
  *
  * @param {string} work
  * @param {string[]} headers folders of header files
@@ -56,7 +57,7 @@ export function plainSources(work, headers) {
   if (plain && existsSync(join(root, 'native'))) return { source: root, include: [] };
   const source = join(work, 'source');
   layOut(source);
-  if (plain) return { source, include: [] };
+  if (plain) return { source, include: [`--CDCMAKE_JS_INC=${headers.join(';')}`] };
   const include = join(source, 'include');
   for (const folder of headers) {
     copyFiles(

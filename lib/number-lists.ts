@@ -51,7 +51,8 @@ export function numbers(name: string, list: ArrayLike<unknown>): Float64Array {
   return values;
 }
 
-function wholeNumbers(name: string, list: ArrayLike<unknown>): Int32Array {
+/** The whole numbers of a plain array. */
+export function wholeNumbers(name: string, list: ArrayLike<unknown>): Int32Array {
   const values = newArray(name, Int32Array, list.length);
   for (let i = 0; i < values.length; i++) {
     const value = numberAt(name, list[i], i);

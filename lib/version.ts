@@ -1,11 +1,14 @@
 // The version of this code, and where its package lies. The two may part: a bundler takes the code along and leaves the
 // package, with the addon in it, in node_modules.
-import { createRequire } from 'node:module';
+import Module from 'node:module';
 import { dirname } from 'node:path';
 
 /** That of package.json, which a test compares. */
 const VERSION = '0.2.0';
 const MANIFEST = 'rlvr-kernels/package.json';
+
+/** Node's `createRequire`, out of the sight of webpack, which knows calls of that name and takes them over. */
+export const requireFrom: typeof Module.createRequire = Reflect.get(Module, 'createRequire');
 
 /** The version of this code. */
 export function packageVersion(): string {
@@ -26,7 +29,7 @@ export function packageRoot(): string {
 function findManifest(): string {
   for (const place of places()) {
     try {
-      return createRequire(place).resolve(MANIFEST);
+      return requireFrom(place).resolve(MANIFEST);
     } catch {} // not there, or no place that Node could look from
   }
   throw Object.assign(new Error(`Cannot find '${MANIFEST}'`), { code: 'MODULE_NOT_FOUND' });

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { inspect, promisify } from 'node:util';
 import { afterAll, describe, expect, test, vi } from 'vitest';
+import { HELPER_TARGETS } from '../cli/dev/fuzz/helper-targets.js';
 import { EDITS } from '../cli/dev/fuzz/hostile.js';
 import { judge } from '../cli/dev/fuzz/judge.js';
 import type { Plan } from '../cli/dev/fuzz/plan.js';
@@ -44,6 +45,32 @@ const PLAN: Plan = {
   variant: 1,
   edits: [],
 };
+
+describe('what must hold of the functions around a loss', () => {
+  const SPOILT: Record<string, (result: never) => unknown> = {
+    fromRollouts: (batch: { targets: Int32Array }) => ({ ...batch, targets: batch.targets.map((id) => id + 1) }),
+    microBatches: (parts: unknown[]) => parts.slice(1),
+    mergeMetrics: (metrics: { rewardMean: number }) => ({ ...metrics, rewardMean: metrics.rewardMean + 1e-6 }),
+    passAtK: ({ groups, mean }: { groups: Float64Array; mean: number }) => ({ groups, mean: mean + 1e-6 }),
+    AdaptiveKl: ({ next }: { next: number }) => ({ next: next * 1.001, klCoef: next * 1.001 }),
+    RunningRewards: (made: { state: { mean: number } }) => {
+      const state = { ...made.state, mean: made.state.mean + 1e-3 };
+      return { ...made, state, restored: state };
+    },
+  };
+
+  test.each(HELPER_TARGETS.filter(({ check }) => check).map((target) => [target.name, target] as const))(
+    '%s: holds, and a planted fault shows',
+    (name, { args, sync, check, fields }) => {
+      for (let variant = 0; variant < 14; variant++) {
+        const given = args({ ...PLAN, fields: [...fields], variant });
+        const result = sync(...given);
+        expect(check!(result, given), `variant ${variant}`).toBeUndefined();
+        if (variant === 0) expect(check!(SPOILT[name](result as never), given)).toMatch(/^not so: /);
+      }
+    },
+  );
+});
 
 describe('a planted fault of one function', () => {
   type Inputs = { logProbs: Float64Array };

@@ -88,6 +88,14 @@ describe('mergeMetrics', () => {
     expect(mergeMetrics(shaped, results)).toEqual(mergeMetrics(parts, results));
   });
 
+  const metricsWith = (more: object) => ({ metrics: { ...results[1].metrics, ...more } });
+  const partWith = (more: object) => ({ ...parts[1], batch: { ...parts[1].batch, ...more } });
+  const revoked = () => {
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    return proxy;
+  };
+
   test.each<[parts: unknown, results: unknown, code: string, message: string]>([
     [undefined, results, 'ERR_DTYPE', 'parts: expected an array, got undefined'],
     [parts, undefined, 'ERR_DTYPE', 'results: expected an array, got undefined'],
@@ -100,6 +108,52 @@ describe('mergeMetrics', () => {
       'ERR_DTYPE',
       'parts[1].batch: expected cuSeqlens, or the shape of a padded batch',
     ],
+    [parts, [results[0], undefined], 'ERR_DTYPE', 'results[1]: expected an object, got undefined'],
+    [
+      parts,
+      Object.setPrototypeOf([...results].fill(undefined as never), {}),
+      'ERR_DTYPE',
+      'results[0]: expected an object',
+    ],
+    [
+      parts,
+      [results[0], metricsWith({ ratioMax: revoked() })],
+      'ERR_DTYPE',
+      'results[1].metrics.ratioMax: expected a number',
+    ],
+    [parts, [results[0], metricsWith({ kl: NaN })], 'ERR_DTYPE', 'results[1].metrics.kl: expected a number, got NaN'],
+    [
+      parts,
+      [results[0], metricsWith({ tokens: '3' })],
+      'ERR_DTYPE',
+      'results[1].metrics.tokens: expected a number, got "3"',
+    ],
+    [
+      parts,
+      [metricsWith({ policyKl: Infinity }), metricsWith({ policyKl: -Infinity })],
+      'ERR_NONFINITE',
+      'results: expected a policyKl that can be merged, got others',
+    ],
+    [
+      [parts[0], partWith({ cuSeqlens: true })],
+      results,
+      'ERR_DTYPE',
+      'parts[1].batch.cuSeqlens: expected Int32Array, got true',
+    ],
+    [
+      [parts[0], partWith({ cuGroups: [0, 0.5] })],
+      results,
+      'ERR_RANGE',
+      'parts[1].batch.cuGroups: expected whole numbers',
+    ],
+    [
+      [parts[0], partWith({ rewards: 'abc' })],
+      results,
+      'ERR_DTYPE',
+      'parts[1].batch.rewards: expected Float32Array or',
+    ],
+    [[parts[0], partWith({ mask: new Uint8Array(99) })], results, 'ERR_SHAPE', 'parts[1].batch.mask: expected length'],
+    [[parts[0], { ...parts[1], options: 7 }], results, 'ERR_DTYPE', 'parts[1].options: expected an object, got 7'],
   ])('bad input %#', (ofParts, ofResults, code, message) => {
     expect(() => mergeMetrics(ofParts as never, ofResults as never)).toThrow(rlvrError(code, message));
   });

@@ -1,4 +1,5 @@
-// The section `token`: the token level of the package in every dtype, also under sampling replay, and that of the peers in f32.
+// The section `token`: the token level of the package in every dtype, also under sampling replay, tokens drawn from the same logits, and
+// the token level of the peers in f32.
 import type { DType } from '../../lib/index.js';
 import { type OpenPeer, usableContenders } from '../peer.js';
 import type { TokenShape } from '../problems/data.js';
@@ -10,6 +11,7 @@ import { BUDGET_SECONDS, type Experiment, type Plan } from './experiment.js';
 import { BenchMemory } from './memory.js';
 import { OWN, type Setting } from './own.js';
 import { REPLAYED, replayContenders } from './replay.js';
+import { plainSampling, samplingContenders } from './sampling.js';
 import { tokenContenders } from './token-level.js';
 
 export function tokenExperiments(plan: Plan, peers: readonly OpenPeer[]): Experiment[] {
@@ -30,11 +32,16 @@ function tokenExperiment(shape: TokenShape, plan: Plan, peers: readonly OpenPeer
       const own = backends.flatMap((backend) =>
         opened.of(backend).flatMap((arrays) => {
           const setting: Setting = { section: 'token', shape, backend };
-          return [...tokenContenders(arrays, setting), ...replayContenders(arrays, setting)];
+          return [
+            ...tokenContenders(arrays, setting),
+            ...replayContenders(arrays, setting),
+            ...samplingContenders(arrays, setting),
+          ];
         }),
       );
       const theirs: Contender[] = [];
       const f32 = opened.host.find(({ dtype }) => dtype === 'f32');
+      if (f32) theirs.push(plainSampling(f32, { section: 'token', shape }));
       if (f32) for (const peer of peers) theirs.push(...(await usableContenders(peer, f32)));
       return [...opened.yardsticks(), ...own, ...theirs];
     },
@@ -71,6 +78,7 @@ export function tokenComparisons(measured: Measured): Comparison[] {
         own('backward in place', dtype),
       );
       const replayed = (of: string) => own(`${of}, ${REPLAYED}`, dtype);
+      claims.cost(`sample ${dtype}, time over forward${of}`, own('sample', dtype), plain);
       claims.speed(`forward ${dtype}, ${REPLAYED}, against all ids${of}`, replayed('forward'), plain);
       const both = own('forward + backward', dtype);
       claims.speed(`forward + backward ${dtype}, ${REPLAYED}, against all ids${of}`, replayed('both'), both);

@@ -1,9 +1,8 @@
 // The native addon: what it exports, and why it did not load.
-import { createRequire } from 'node:module';
 import { join, relative, resolve } from 'node:path';
 import { describe } from '../errors.js';
 import type { Backend, DeviceMemory, HostArray, HostMatrix, KernelArguments, KernelName } from '../kernels.js';
-import { packageRoot, packageVersion } from '../version.js';
+import { packageRoot, packageVersion, requireFrom } from '../version.js';
 import { damage } from './addon-file.js';
 import { addonThatCrashed, installReport, whyNoAddon } from './install-report.js';
 
@@ -149,14 +148,14 @@ function loadInstalled(): Addon | Absent {
 /** build/Release before prebuilds/; throws where neither has one. Taken from the package, which no bundler can move. */
 function installedFile(): string {
   const root = packageRoot();
-  return createRequire(join(root, 'package.json'))('node-gyp-build').resolve(root);
+  return requireFrom(join(root, 'package.json'))('node-gyp-build').resolve(root);
 }
 
 function loadFile(file: string): Addon | Absent {
   try {
     const reason = damage(file);
     if (reason) return { reason };
-    const loaded: Partial<Addon> = createRequire(file)(file);
+    const loaded: Partial<Addon> = requireFrom(file)(file);
     return loaded.version === packageVersion() ? (loaded as Addon) : { reason: wrongAddon(file, loaded) };
   } catch (error) {
     return { reason: String((error as Error).message).split('\n')[0] };

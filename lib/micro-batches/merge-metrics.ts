@@ -1,8 +1,10 @@
 // The metrics of a batch from those of its parts: each with the weight that its definition means (docs/metrics.md).
 import { badArgument, describe, isArray } from '../errors.js';
 import type { Metrics } from '../losses/metrics.js';
-import type { WholeNumbers } from '../number-lists.js';
-import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
+import { type Numbers, numbers, type WholeNumbers, wholeNumbers } from '../number-lists.js';
+import { atOnce } from '../slices.js';
+import { arrayOf, type FloatArray, finiteNumber, objectArgument, offsets, optional, typedArray } from '../validate.js';
+import { paddedOffsets } from './micro-batches.js';
 
 /** A part of a batch, as {@link microBatches} makes them: what of it says how much each metric counts. */
 export interface MeasuredPart {
@@ -15,11 +17,11 @@ export interface MeasuredPart {
     /** [G + 1]. */
     cuGroups?: WholeNumbers | undefined;
     /** [N]. */
-    rewards?: ArrayLike<number> | undefined;
+    rewards?: Numbers | undefined;
     /** [T]. */
     mask?: Uint8Array | undefined;
     /** [T]. */
-    rolloutLogProbs?: ArrayLike<number> | undefined;
+    rolloutLogProbs?: Numbers | undefined;
   };
   /** The options of its loss, of which `positiveThreshold` counts. */
   options?: object | undefined;
@@ -91,7 +93,7 @@ const RULES: { readonly [Name in keyof Required<Metrics>]: Rule } = {
  *
  * @param parts the parts, in any number.
  * @param results of each part the result of the loss, in the same order.
- * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`.
+ * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`; `ERR_NONFINITE` for metrics so large that a mean is none.
  */
 export function mergeMetrics<M extends { [Name in keyof Metrics]?: Metrics[Name] | undefined }>(
   parts: readonly MeasuredPart[],
@@ -101,8 +103,12 @@ export function mergeMetrics<M extends { [Name in keyof Metrics]?: Metrics[Name]
   if (!isArray(results)) throw badArgument('ERR_DTYPE', 'results', 'an array', describe(results));
   if (parts.length !== results.length)
     throw badArgument('ERR_SHAPE', 'results', `length ${parts.length}, one for each part`, `length ${results.length}`);
-  const all = results.map(({ metrics }, i) => objectArgument(`results[${i}].metrics`, metrics as Partial<Metrics>));
-  const weights = parts.map((part, i) => weightsOf(part, i, all[i].tokens ?? 0));
+  const all: Partial<Metrics>[] = [];
+  const weights: Weights[] = [];
+  for (let i = 0; i < parts.length; i++) {
+    all.push(measuredMetrics(results[i], `results[${i}]`));
+    weights.push(weightsOf(parts[i], `parts[${i}]`, all[i].tokens ?? 0));
+  }
   const merged: Partial<Metrics> = {};
   for (const name of Object.keys(RULES) as (keyof Metrics)[]) {
     const values = all.map((metrics) => metrics[name]);
@@ -120,6 +126,8 @@ export function mergeMetrics<M extends { [Name in keyof Metrics]?: Metrics[Name]
   }
   if (merged.scoreGap !== undefined) merged.scoreGap = scoreGap(merged, weights);
   if (merged.effectiveSampleSize !== undefined) merged.effectiveSampleSize = effectiveSampleSize(all);
+  for (const [name, value] of Object.entries(merged))
+    if (Number.isNaN(value)) throw badArgument('ERR_NONFINITE', 'results', `a ${name} that can be merged`, 'others');
   return merged as Omit<M, 'rolloutEffectiveSampleSize'>;
 }
 
@@ -151,23 +159,61 @@ function effectiveSampleSize(all: readonly Partial<Metrics>[]): number {
   return count === 0 || squares === 0 ? 0 : ratios ** 2 / (count * squares);
 }
 
-function weightsOf(part: MeasuredPart, index: number, tokens: number): Weights {
-  const { batch, options } = objectArgument(`parts[${index}]`, part);
-  const { cuSeqlens, shape, cuGroups, rewards, mask, rolloutLogProbs } = objectArgument(`parts[${index}].batch`, batch);
-  if (!cuSeqlens && !shape)
-    throw badArgument('ERR_DTYPE', `parts[${index}].batch`, 'cuSeqlens, or the shape of a padded batch', 'neither');
-  const sequences = cuSeqlens ? cuSeqlens.length - 1 : shape![0];
-  const length = cuSeqlens ? cuSeqlens[sequences] : shape![0] * shape![1];
-  const { positiveThreshold = 0 } = optionsArgument(options) as { positiveThreshold?: unknown };
-  const threshold = finiteNumber('positiveThreshold', positiveThreshold);
-  let [positives, filledGroups, unmasked, missing] = [0, 0, 0, 0];
-  for (let i = 0; i < (rewards?.length ?? 0); i++) if (rewards![i] > threshold) positives++;
-  for (let g = 1; g < (cuGroups?.length ?? 0); g++) if (cuGroups![g] > cuGroups![g - 1]) filledGroups++;
-  for (let t = 0; t < length; t++) {
-    if (mask?.[t] === 0) continue;
-    unmasked++;
-    if (rolloutLogProbs && Number.isNaN(rolloutLogProbs[t])) missing++;
+/** The metrics of a part, each read once. They may be infinite, where log-probs were. */
+function measuredMetrics(result: { metrics: Partial<Metrics> }, at: string): Partial<Metrics> {
+  const metrics = objectArgument(`${at}.metrics`, objectArgument(at, result).metrics);
+  const read: Partial<Metrics> = {};
+  for (const name of Object.keys(RULES) as (keyof Metrics)[]) {
+    const value: unknown = metrics[name];
+    if (value === undefined) continue;
+    if (typeof value !== 'number' || Number.isNaN(value))
+      throw badArgument('ERR_DTYPE', `${at}.metrics.${name}`, 'a number', describe(value));
+    read[name] = value;
   }
-  const rolloutTokens = Math.max(tokens - missing, 0);
-  return { tokens, unmasked, rolloutTokens, sequences, positives, negatives: sequences - positives, filledGroups };
+  return read;
+}
+
+function weightsOf(part: MeasuredPart, at: string, tokens: number): Weights {
+  const { batch, options } = objectArgument(at, part);
+  const given = objectArgument(`${at}.batch`, batch);
+  const cuSeqlens = sequencesOf(given, at);
+  const sequences = cuSeqlens.length - 1;
+  const length = cuSeqlens[sequences];
+  const { cuGroups, rewards, mask, rolloutLogProbs } = given;
+  const own = options === undefined ? {} : objectArgument(`${at}.options`, options);
+  const { positiveThreshold = 0 } = own as { positiveThreshold?: unknown };
+  const threshold = finiteNumber(`${at}.options.positiveThreshold`, positiveThreshold);
+  const positives = optional(rewards, (value) => floatsOf(`${at}.batch.rewards`, value))?.filter((r) => r > threshold);
+  const groups = optional(cuGroups, (value) => offsetsOf(`${at}.batch.cuGroups`, value));
+  const flags = optional(mask, (value) => arrayOf(`${at}.batch.mask`, value, ['Uint8Array'], length, 'T'));
+  const ofEngine = optional(rolloutLogProbs, (value) => floatsOf(`${at}.batch.rolloutLogProbs`, value));
+  let [unmasked, missing] = [0, 0];
+  for (let t = 0; t < length; t++) {
+    if (flags?.[t] === 0) continue;
+    unmasked++;
+    if (ofEngine && Number.isNaN(ofEngine[t])) missing++;
+  }
+  return {
+    tokens,
+    unmasked,
+    rolloutTokens: Math.max(tokens - missing, 0),
+    sequences,
+    positives: positives?.length ?? 0,
+    negatives: sequences - (positives?.length ?? 0),
+    filledGroups: groups?.filter((end, g) => g > 0 && end > groups[g - 1]).length ?? 0,
+  };
+}
+
+function sequencesOf({ cuSeqlens, shape }: MeasuredPart['batch'], at: string): Int32Array {
+  if (cuSeqlens !== undefined) return offsetsOf(`${at}.batch.cuSeqlens`, cuSeqlens);
+  if (shape !== undefined) return paddedOffsets(shape, undefined).cuSeqlens;
+  throw badArgument('ERR_DTYPE', `${at}.batch`, 'cuSeqlens, or the shape of a padded batch', 'neither');
+}
+
+function offsetsOf(name: string, value: unknown): Int32Array {
+  return atOnce(offsets(name, isArray(value) ? wholeNumbers(name, value) : value));
+}
+
+function floatsOf(name: string, value: unknown): FloatArray {
+  return isArray(value) ? numbers(name, value) : typedArray(name, value, ['Float32Array', 'Float64Array']);
 }

@@ -124,7 +124,8 @@ function fieldsOf(batch: CuttableBatch) {
   return { all, cuSeqlens, cuGroups, length: padded?.length };
 }
 
-function paddedOffsets(shape: unknown, cuSeqlens: unknown) {
+/** The offsets of a padded batch, of this shape. */
+export function paddedOffsets(shape: unknown, cuSeqlens: unknown) {
   if (cuSeqlens !== undefined)
     throw badArgument('ERR_RANGE', 'cuSeqlens', 'none beside the shape of a padded batch', describe(cuSeqlens));
   const [sequences, length] = (isArray(shape) ? itemsOf(shape, 3) : []).map((value, i) =>

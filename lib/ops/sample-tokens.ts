@@ -1,6 +1,5 @@
 import { outputArray } from '../backend/outputs.js';
 import { badArgument, describe } from '../errors.js';
-import type { Backend } from '../kernels.js';
 import { type Logits, type LogitsView, rowsView } from '../logits.js';
 import { newArray } from '../memory.js';
 import { takeFields } from '../options.js';
@@ -106,17 +105,7 @@ function keptOption(kept: unknown): boolean {
   throw badArgument('ERR_RANGE', 'kept', 'true or false', describe(kept));
 }
 
-function checkBackend({ name }: Backend): void {
-  if (name !== 'cuda') return;
-  throw badArgument('ERR_BACKEND', 'backend', "'cpu', 'wasm' or 'reference', with logits in host memory", "'cuda'");
-}
-
-function* sampleOp(
-  inputs: SampleTokensInputs,
-  options: Partial<SampleTokensOptions>,
-  backend: Backend,
-): Task<SampledTokens> {
-  checkBackend(backend);
+function* sampleOp(inputs: SampleTokensInputs, options: Partial<SampleTokensOptions>): Task<SampledTokens> {
   const { data: logits, dtype, tokens, vocab, rowStride } = checkedView(inputs);
   const rows = { logits, dtype, tokens, vocab, rowStride };
   const filters = checkedFilters(options, vocab);
@@ -134,7 +123,7 @@ function* sampleOp(
   if (!counts || !cuts.cutLogits) return { ids, logProbs };
   const cuKept = yield* offsetsOf(counts);
   const keptIds = newArray('keptIds', Int32Array, cuKept[tokens]);
-  yield kernel('sampleTokensKept', { ...cuts, cuKept, keptIds, ...rows });
+  if (keptIds.length > 0) yield kernel('sampleTokensKept', { ...cuts, cuKept, keptIds, ...rows });
   yield* read(keptIds);
   return { ids, logProbs, keptIds, cuKept };
 }
@@ -207,7 +196,7 @@ function* offsetsOf(counts: Int32Array): Sliced<Int32Array> {
  * ```
  *
  * @throws RlvrError `ERR_SHAPE`, `ERR_DTYPE`, `ERR_RANGE`, `ERR_OPTION` for bad arguments; `ERR_NONFINITE` naming the first row with NaN
- * or `Infinity`, or with `-Infinity` only; `ERR_BACKEND` for logits in a `DeviceTensor` or `backend: 'cuda'`; `ERR_ABORTED`.
+ * or `Infinity`, or with `-Infinity` only; `ERR_ABORTED`.
  */
 export async function sampleTokens(
   inputs: SampleTokensInputs,

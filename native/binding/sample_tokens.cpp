@@ -52,8 +52,9 @@ SampleTokensKept read_kept(Arguments& a) {
 }  // namespace
 
 void export_sample_tokens(Napi::Env env, const Exports& exports) {
-  export_cpu_op<SampleTokens, read_sample, cpu::sample_tokens>(env, exports, "sampleTokens");
-  export_cpu_op<SampleTokensKept, read_kept, cpu::sample_tokens_kept>(env, exports, "sampleTokensKept");
+  export_op<SampleTokens, read_sample, cpu::sample_tokens, RLVR_ON_CUDA(sample_tokens)>(env, exports, "sampleTokens");
+  export_op<SampleTokensKept, read_kept, cpu::sample_tokens_kept, RLVR_ON_CUDA(sample_tokens_kept)>(
+      env, exports, "sampleTokensKept");
 }
 
 }  // namespace rlvr::binding

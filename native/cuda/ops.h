@@ -5,6 +5,7 @@
 
 #include "cuda/phase_queue.h"
 #include "ops/linear_log_probs.h"
+#include "ops/sample_tokens.h"
 
 namespace rlvr::cuda {
 
@@ -29,6 +30,8 @@ cudaError_t ratio_scores_forward(const RatioScoresForward& op, PhaseQueue& queue
 cudaError_t ratio_scores_backward(const RatioScoresBackward& op, PhaseQueue& queue);
 cudaError_t group_info_nce(const GroupInfoNce& op, PhaseQueue& queue);
 cudaError_t advantage_objective(const AdvantageObjective& op, PhaseQueue& queue);
+cudaError_t sample_tokens(const SampleTokens& op, PhaseQueue& queue);
+cudaError_t sample_tokens_kept(const SampleTokensKept& op, PhaseQueue& queue);
 // These take memory for what they work with, and give it back, in the stream's order. cuBLASLt must have been found.
 // The bytes of logits that a forward pass keeps for a backward pass.
 int64_t kept_logits_bytes(const LinearLogits& logits);

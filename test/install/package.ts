@@ -87,7 +87,8 @@ if (args[0] === '--build') {
   copyFileSync(${JSON.stringify(addon)}, join(args[1], 'Release', 'rlvr_kernels.node'));
 } else {
   readdirSync(join(args[0], 'native', 'cuda')); // the sources are where it is told
-  for (const folder of args.find((arg) => arg.startsWith('-DCMAKE_JS_INC=')).slice(15).split(';')) readdirSync(folder);
+  const headers = args.filter((arg) => arg.startsWith('-DCMAKE_JS_INC=')).at(-1).slice(15).split(';').flatMap((folder) => readdirSync(folder));
+  for (const header of ['napi.h', 'node_api.h']) if (!headers.includes(header)) throw new Error('no ' + header);
   writeFileSync('CMakeCache.txt', '');
 }`;
 

@@ -151,7 +151,6 @@ export const SUBJECTS: Subject[] = [
       ['kept', 0, 1, 'true', {}],
       BACKEND,
     ],
-    hostOnly: true,
   },
   {
     name: 'linearLogProbs',

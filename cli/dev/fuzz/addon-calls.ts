@@ -382,8 +382,7 @@ function cpuCalls(addon: Record_): AddonCall[] {
 function cudaCalls(cuda: Record_): AddonCall[] {
   const Device = cuda.Device as (new (...args: unknown[]) => object) | undefined;
   if (Device === undefined) return [];
-  const present = Object.entries(KERNELS).filter(([name]) => name in cuda);
-  const kernels = present.flatMap(([name, { make, outputs }]) =>
+  const kernels = Object.entries(KERNELS).flatMap(([name, { make, outputs }]) =>
     [name, `${name}Time`].map((each) => ({
       name: `cuda.${each}`,
       outputs,

@@ -1,5 +1,6 @@
 // The first subject: the public functions of the package.
 import fc from 'fast-check';
+import { HELPER_TARGETS } from './helper-targets.js';
 import { HOST_TARGETS } from './host-targets.js';
 import { EDITS } from './hostile.js';
 import type { Subject } from './job.js';
@@ -9,7 +10,7 @@ import { source } from './source.js';
 import { BACKEND_TARGETS, type Target } from './targets.js';
 import { victimOf } from './victims.js';
 
-const TARGETS: readonly Target[] = [...BACKEND_TARGETS, ...HOST_TARGETS];
+const TARGETS: readonly Target[] = [...BACKEND_TARGETS, ...HOST_TARGETS, ...HELPER_TARGETS];
 const byName = new Map(TARGETS.map((target) => [target.name, target]));
 
 function targetOf({ target: name }: Plan): Target {

@@ -1,16 +1,12 @@
 // The public functions that run on no backend, with what must hold of their results.
 import { openDevice } from '../../../lib/cuda/index.js';
 import * as rlvr from '../../../lib/index.js';
+import { problem } from './claims.js';
 import { below, Fields } from './data.js';
 import type { Plan } from './plan.js';
 import { pick, type Target } from './targets.js';
 
 type Call = (...args: unknown[]) => unknown;
-
-function problem(...claims: [claim: string, holds: boolean][]): string | undefined {
-  const failed = claims.find(([, holds]) => !holds);
-  return failed && `not so: ${failed[0]}`;
-}
 
 const advantages: Target = {
   name: 'advantages',
@@ -69,13 +65,14 @@ const padded: Target = {
     const form = plan.variant % 2 === 0 && fields.plan.form !== 'flat' ? [sequences, length, vocab] : undefined;
     const logits = fields.logits();
     const rows = { logits: form ? { ...(logits as object), shape: form } : logits, targets: fields.targets() };
-    const own = plan.batch.from === 'logits' ? rows : { logProbs: fields.logProbs() };
+    const width = plan.variant % 3 === 0 && { vocab };
+    const own = plan.batch.from === 'logits' ? { ...rows, ...width } : { logProbs: fields.logProbs() };
     const optional = Object.fromEntries(plan.fields.map((name) => [name, fields.others(name)]));
     return [{ shape: [sequences, length], mask: fields.mask(), ...own, ...optional }];
   },
   check(result, [batch]) {
     const { cuSeqlens, ...rest } = result as { cuSeqlens: Int32Array };
-    const { shape, ...given } = batch as { shape: number[] };
+    const { shape, vocab: _vocab, ...given } = batch as { shape: number[]; vocab?: number };
     return problem(
       ['cuSeqlens has a sequence for each row', cuSeqlens.length === shape[0] + 1],
       ['every sequence has the length', cuSeqlens.every((begin, b) => begin === b * shape[1])],
