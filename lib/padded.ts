@@ -131,10 +131,10 @@ type PackedOf<B> = B extends unknown
  * is not two whole numbers with B * L below 2^31, or when the batch has `cuSeqlens` already.
  */
 export function padded<const B extends PaddedBatch>(batch: B): Packed<B> {
-  const fields: PaddedBatch = takeFields<PaddedBatch>('batch', batch);
-  const { shape, vocab, ...others } = batch as PaddedBatch;
+  const { vocab, ...fields } = takeFields<PaddedBatch>('batch', batch);
+  const { shape, vocab: _, ...others } = batch as PaddedBatch;
   const [sequences, length] = paddedShape(shape);
-  checkTokens(fields, sequences * length);
+  checkTokens(fields as PaddedBatch, sequences * length);
   const cuSeqlens = offsetsEvery(length, sequences);
   const { logits, hidden } = fields;
   if (vocab !== undefined && logits === undefined)
