@@ -10,15 +10,15 @@ export type WholeNumbers = Int32Array | readonly number[];
 
 /** The fields of a batch, and the inputs of ops, that may be plain arrays, and what is made of those. */
 const LISTS = {
-  ...{ cuSeqlens: wholeNumbers, cuGroups: wholeNumbers, groupOrder: wholeNumbers },
-  ...{
-    rewards: numbers,
-    advantages: numbers,
-    scores: numbers,
-    tokenCounts: numbers,
-    gradScores: numbers,
-    sides: numbers,
-  },
+  cuSeqlens: wholeNumbers,
+  cuGroups: wholeNumbers,
+  groupOrder: wholeNumbers,
+  rewards: numbers,
+  advantages: numbers,
+  scores: numbers,
+  tokenCounts: numbers,
+  gradScores: numbers,
+  sides: numbers,
 };
 
 type Replaced<V, A> = V extends readonly number[] ? A : V;

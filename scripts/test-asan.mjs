@@ -83,6 +83,7 @@ const OPS = [
   'token-log-probs',
   'sampling-replay',
   'device-replay',
+  'device-sampling',
   'sequence-log-probs',
   'ratio-scores',
   'group-info-nce',

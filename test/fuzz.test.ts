@@ -207,7 +207,7 @@ describe('npm run fuzz', () => {
       `advantageObjective(args) { if (args.scores?.length > 2) process.abort(); real.advantageObjective(args); },
        readMemory(args) { while (args); }`,
     );
-    const args = ['--subject', 'addon', '--calls', '240', '--seed', '3', '--patience', '2'];
+    const args = ['--subject', 'addon', '--calls', '240', '--seed', '5', '--patience', '2'];
     const { code, stdout } = await fuzz(args, { RLVR_ADDON });
     expect(code).toBe(1);
     expect(reportOf(stdout, /process ended with SIGABRT/)).toMatch(/addon\.advantageObjective\(first\)/);

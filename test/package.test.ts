@@ -34,7 +34,7 @@ describe.each(entries)('%s', (entry) => {
         console.log(JSON.stringify([Object.keys(imported), same]));
       });`;
     const [names, same] = run<string[][]>(program);
-    expect(names.length).toBeGreaterThan(1);
+    expect(names).not.toEqual([]);
     expect(same).toEqual(names);
   });
 
@@ -46,7 +46,7 @@ describe.each(entries)('%s', (entry) => {
       });`;
     const [imported, required, other] = run<string[][]>(program, '--no-experimental-require-module');
     expect(required).toEqual(imported.sort());
-    expect(other.length).toBeGreaterThan(1); // not the ES module
+    expect(other).not.toEqual([]); // not the ES module
   });
 });
 
@@ -93,6 +93,10 @@ describe('the packed files', () => {
       [...read(page).matchAll(/\b(examples\/[\w./-]+\w)/g)].map(([, path]) => path),
     );
     expect(named).toContain('examples/rollouts.jsonl');
-    for (const path of named) expect(paths).toContain(path);
+    for (const path of named)
+      expect(
+        paths.some((packed) => `${packed}/`.startsWith(`${path}/`)),
+        path,
+      ).toBe(true);
   });
 });

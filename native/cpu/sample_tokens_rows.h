@@ -196,11 +196,13 @@ class SampledElements {
     return largest;
   }
 
-  // Writes where the elements of these bits are; returns how many.
+  // Writes where the elements of these bits are; returns how many. Without an instruction that finds a bit or counts them:
+  // compilers would take those of processors that may not have them.
   static int64_t put(uint32_t bits, int64_t block, int64_t i, int32_t* places) {
     int64_t found = 0;
     const auto first = static_cast<int32_t>(block * kSampleBlock + i);
-    for (; bits != 0; bits &= bits - 1) places[found++] = first + __builtin_ctz(bits);
+    for (int32_t lane = 0; bits != 0; bits >>= 1, ++lane)
+      if ((bits & 1) != 0) places[found++] = first + lane;
     return found;
   }
 

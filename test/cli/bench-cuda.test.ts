@@ -23,7 +23,7 @@ describe.runIf(DEVICES > 0)('bench with a device', () => {
     const count = (section: string, of: string) =>
       report.rows.filter(({ backend, ...row }) => row.section === section && backend === of).length;
     for (const side of ['cpu', 'cuda'])
-      expect(['token', 'scores', 'losses'].map((section) => count(section, side))).toEqual([14, 19, 12]);
+      expect(['token', 'scores', 'losses'].map((section) => count(section, side))).toEqual([18, 19, 12]);
   });
 
   test('checks every result against float64', () => {
