@@ -3,7 +3,7 @@
 //
 //   1. a prebuilt addon, or one that was built here before, that loads
 //   2. compiled here by build-addon.mjs; with CUDA where there is an nvcc, and without where only that part fails
-//   3. none: the reference backend is used
+//   3. none: the wasm backend is used, or the reference where its modules were not built
 //
 // The outcome is kept in build/install-report.json, where `backends()` and `rlvr-kernels info` read why there is none.
 //
@@ -23,6 +23,7 @@ import { buildTools } from './tools.mjs';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const buildDir = join(root, 'build');
 const inCheckout = existsSync(join(root, '.git'));
+const instead = existsSync(join(root, 'prebuilds', 'wasm')) ? 'wasm' : 'reference'; // of the backends
 
 /**
  * What build/install-report.json holds: whether an addon is there, of what kind, and why no better one. The log is that of
@@ -205,7 +206,7 @@ function installFromSource() {
   keep(other?.report ? { ...other.report, reason, log } : { ...built, crashed: other?.crashed });
   if (built.ok && reason) say(`the addon was compiled ${reason}`);
   if (other?.report) say(`the addon was not compiled (${reason}); the prebuilt one is used`);
-  else if (other) say(`no native addon (${reason}); the reference backend works without it`);
+  else if (other) say(`no native addon (${reason}); the ${instead} backend works without it`);
 }
 
 function installBest() {
@@ -216,7 +217,7 @@ function installBest() {
   const reason = [missing, built.reason].filter(Boolean).join('; ');
   keep({ ...built, reason, ...(!built.ok && { crashed }) });
   if (built.ok) say(`${reason}; compiled here for ${built.cuda ? 'the CPU and CUDA' : 'the CPU'}`);
-  else say(`no native addon (${reason}); the reference backend works without it`);
+  else say(`no native addon (${reason}); the ${instead} backend works without it`);
 }
 
 function asksForSource() {
@@ -232,5 +233,5 @@ try {
   if (asksForSource()) installFromSource();
   else installBest();
 } catch (error) {
-  say(`no native addon (${messageOf(error)}); the reference backend works without it`);
+  say(`no native addon (${messageOf(error)}); the ${instead} backend works without it`);
 }

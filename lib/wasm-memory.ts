@@ -34,6 +34,7 @@ const MOST_BYTES = 2 ** 32 - 2 ** 26;
  *   const memory = wasmMemory(4096 + 128); // of each array rounded up to 64 bytes
  *   const logits = memory.allocate('Float32Array', 1000);
  *   const logProbs = memory.allocate('Float64Array', 16);
+ *   console.log(logits.buffer === logProbs.buffer); // => true
  * }
  * ```
  */

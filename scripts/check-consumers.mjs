@@ -3,8 +3,8 @@
 //   node scripts/check-consumers.mjs [TARBALL]     without one, it packs; needs this machine's prebuilt addon
 //
 // Each computes losses and gradients (test/consumers/check.cjs), which must be right, and on the cpu backend. A bundle is
-// run where it was built; in a project that was moved since; and alone in an empty folder, where it must say once why it
-// runs on the reference.
+// run where it was built; in a project that was moved since; and alone in an empty folder, without the addon and the
+// modules for WebAssembly, where it must say once why it runs on the reference.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';

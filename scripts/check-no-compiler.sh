@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs a copy of this tree on a PATH that holds node, npm, a shell and coreutils, and nothing that compiles:
-# the install must succeed, `info` must say why the cpu backend is missing, and the reference backend must answer.
+# the install must succeed, `info` must say why the cpu backend is missing, and the reference backend must answer:
+# a clone has no modules for WebAssembly before `npm run build:wasm`.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

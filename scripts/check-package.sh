@@ -10,7 +10,7 @@
 #   5. asked to compile, with a compiler: compiled although there is a prebuilt addon; without CUDA, which saves time
 #   6. no prebuilt addon, and a compiler, in a folder whose name a shell would run: compiled, with CUDA where there is an
 #      nvcc, and nothing run
-#   7. an addon and modules of another version, and no compiler: a line that says so, and the reference backend
+#   7. a prebuilt addon of another version, no module for WebAssembly and no compiler: a line that says so, and the reference backend
 #   8. no prebuilt addon, and --ignore-scripts: the wasm backend, and info says that scripts were skipped
 #
 # Needs the prebuilt addon of this machine (npm run build:prebuilds). Cases can be named: scripts/check-package.sh 1 2
@@ -56,6 +56,7 @@ sed -i 's/^  "version": .*/  "version": "99.0.0",/' "$work/package/package.json"
 version=$(npm pkg get version | tr -d '"')
 sed -i "s/\(VERSION=[\`\"']\)$version/\199.0.0/" "$work/package/dist/lib/version.js"
 grep -q '99\.0\.0' "$work/package/dist/lib/version.js" || { echo 'dist/lib/version.js has no version to change' >&2; exit 1; }
+rm -r "$work/package/prebuilds/wasm"
 tar -czf "$other" -C "$work" package
 tar -xzf "$whole" -C "$work"
 find "$work/package/prebuilds" -mindepth 1 -maxdepth 1 ! -name wasm -exec rm -r {} +
@@ -152,7 +153,7 @@ case_3() {
 }
 case_4() {
   install 4 'neither a prebuilt addon nor a compiler' "$bare" "$work/bin"
-  expect wasm none 'no prebuilt addon for .*no C\+\+ compiler found.*reference backend'
+  expect wasm none 'no prebuilt addon for .*no C\+\+ compiler found.*wasm backend'
 }
 case_5() {
   RLVR_CUDA=OFF install 5 'asked to compile, with a compiler, without CUDA' "$whole" "$PATH" --build-from-source
@@ -168,7 +169,7 @@ case_6() {
   [ -z "$(find "$temporary" -name pwned)" ] || { echo 'the name of the folder was run' >&2; exit 1; }
 }
 case_7() {
-  install 7 'a prebuilt addon of another version, and no compiler' "$other" "$work/bin"
+  install 7 'a prebuilt addon of another version, no WebAssembly and no compiler' "$other" "$work/bin"
   expect reference none 'the addon of version .*, this is version 99\.0\.0.*no C\+\+ compiler found.*reference backend'
 }
 

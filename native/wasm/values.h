@@ -1,4 +1,4 @@
-// Reads an op's arguments from a list of float64 numbers, in the order in which lib/backend/wasm-layouts.ts writes them: numbers as
+// Reads an op's arguments from a list of float64 numbers, in the order in which lib/backend/wasm-call.ts writes them: numbers as
 // they are, arrays as addresses, 0 for one that is not there. There is nothing to check: the list is the package's own, and a wrong
 // address can touch no memory but the module's.
 #pragma once

@@ -235,7 +235,7 @@ describe('wrong usage ends with 2', () => {
       args: ['--dtype', 'f32,f64'],
       message: 'Expected names out of f32, bf16, f16, float32, bfloat16, float16, got "f64"',
     },
-    { args: ['--backend', 'tpu'], message: 'Expected names out of reference, cpu, cuda' },
+    { args: ['--backend', 'tpu'], message: 'Expected names out of reference, wasm, cpu, cuda' },
     { args: ['--loss', 'ppo'], message: 'Expected names out of conspo, grpo' },
     { args: ['--repeats', '0'], message: 'Expected a whole number at least 1' },
     { args: ['--json', '/nonexistent/a.json'], message: '--json: expected a path that can be written' },

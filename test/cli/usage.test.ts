@@ -67,7 +67,7 @@ describe('wrong usage ends with 2, one message and no stack trace', () => {
     { args: ['loss', rollouts, '--margin', 'NaN'], message: 'Expected a number, got "NaN"' },
     { args: ['loss', rollouts, '--loss', 'ppo'], message: 'Allowed choices are conspo, grpo' },
     { args: ['loss', rollouts, '--aggregation', 'mean'], message: 'sequence-mean, token-mean, constant-length' },
-    { args: ['loss', rollouts, '--backend', 'tpu'], message: 'Allowed choices are reference, cpu, cuda' },
+    { args: ['loss', rollouts, '--backend', 'tpu'], message: 'Allowed choices are reference, wasm, cpu, cuda' },
     {
       args: ['loss', rollouts, '--epsilon-low', '0.1'],
       message: '--epsilon-low: expected only with a loss that has it',
@@ -183,7 +183,7 @@ describe('wrong usage ends with 2, one message and no stack trace', () => {
     const { status, stderr } = await runCli(['loss', rollouts], { env: { RLVR_BACKEND: 'tpu' } });
     expect({ status, stderr }).toEqual({
       status: 2,
-      stderr: 'error: RLVR_BACKEND: expected reference, cpu, cuda, got "tpu"\n',
+      stderr: 'error: RLVR_BACKEND: expected reference, wasm, cpu, cuda, got "tpu"\n',
     });
   });
 });

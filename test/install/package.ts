@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
-import type { BackendInfo } from '../../lib/index.js';
+import type { BackendInfo, BackendName } from '../../lib/index.js';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 const resolveAddon = createRequire(import.meta.url)('node-gyp-build').resolve;
@@ -141,11 +141,13 @@ export async function install(home: string, env: NodeJS.ProcessEnv): Promise<Ins
   };
 }
 
-/** What `backends()` of the package says of cpu, in a process of its own. */
-export async function cpuOf(home: string): Promise<BackendInfo> {
+/** What `backends()` of the package says of one of them, in a process of its own. */
+export async function infoOf(home: string, backend: BackendName): Promise<BackendInfo> {
   const script = `import { backends } from './dist/lib/index.js';
-    console.log(JSON.stringify(backends().find(({ name }) => name === 'cpu')));`;
+    console.log(JSON.stringify(backends().find(({ name }) => name === '${backend}')));`;
   const { status, signal, stdout, stderr } = await node(home, ['--input-type=module', '-e', script], {});
   if (status !== 0) throw new Error(`backends() ended with ${signal ?? status}: ${stderr}`);
   return JSON.parse(stdout);
 }
+
+export const cpuOf = (home: string) => infoOf(home, 'cpu');

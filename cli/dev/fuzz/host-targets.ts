@@ -106,7 +106,7 @@ const backends: Target = {
   options: [],
   sync: rlvr.backends as Call,
   args: () => [],
-  check: (result) => problem(['three backends', (result as unknown[]).length === 3]),
+  check: (result) => problem(['four backends', (result as unknown[]).length === 4]),
 };
 
 const device: Target = {
