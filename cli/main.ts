@@ -10,7 +10,7 @@ import { addVerifyCommand } from './verify/command.js';
 
 const help = `
 Exit codes: 0 done, 1 failed, 2 wrong usage (unknown option, bad value, bad file), 130 Ctrl-C.
-Environment: RLVR_BACKEND forces a backend, RLVR_THREADS sets the cpu backend's threads.`;
+Environment: RLVR_BACKEND forces a backend, RLVR_THREADS sets the threads of cpu and wasm.`;
 
 function createProgram(signal: AbortSignal): Command {
   // Settings first: commands inherit those that are made before they are added.

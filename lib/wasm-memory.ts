@@ -46,7 +46,7 @@ export class WasmMemory {
   /** @internal */
   constructor(instance: WasmInstance, bytes: number) {
     this.#next = instance.allocate(bytes);
-    this.#buffer = instance.buffer;
+    this.#buffer = instance.buffer as ArrayBuffer; // which no other thread shares
     this.#left = bytes;
   }
 
@@ -76,7 +76,7 @@ export class WasmMemory {
 
 /**
  * Memory for arrays that the wasm backend then works on where they are: logits that are made there, or copied there once, and a
- * gradient in place need no copy in any call. Other backends take these arrays too.
+ * gradient in place need no copy in any call, but of the rows that other threads take. Other backends take these arrays too.
  *
  * @param bytes - how much: the sum of what is to be allocated, each rounded up to 64.
  * @throws RlvrError `ERR_BACKEND` if there is no wasm backend, `ERR_RANGE` if there is no memory.

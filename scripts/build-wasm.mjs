@@ -87,7 +87,7 @@ function compile(source, object, options) {
 /** @param {string} name @param {string[]} objects */
 function link(name, objects) {
   const file = join(work, name);
-  const options = '--import-memory,--no-entry,--gc-sections,--strip-all,-z,stack-size=131072';
+  const options = '--import-memory,--max-memory=4294967296,--no-entry,--gc-sections,--strip-all,-z,stack-size=131072';
   const args = ['--target=wasm32-wasi', '-mexec-model=reactor', '-nostartfiles', `-Wl,${options}`];
   execFileSync(CXX, [...args, ...objects, '-o', file], { stdio: 'inherit' });
   const bytes = readFileSync(file);

@@ -1,5 +1,5 @@
 // Whose rows are this package's own, and what identifies them.
-import type { BackendName } from '../../lib/index.js';
+import { type BackendName, backends } from '../../lib/index.js';
 import { benchAddon } from '../problems/addon.js';
 import type { Section, Shape } from '../report/report.js';
 
@@ -13,7 +13,8 @@ export interface Setting {
 
 /** Threads that a backend of this package uses. */
 export function threadsOf(backend: BackendName): number | null {
-  if (backend === 'reference' || backend === 'wasm') return 1;
+  if (backend === 'reference') return 1;
+  if (backend === 'wasm') return backends().find(({ name }) => name === backend)?.threads ?? null;
   return backend === 'cpu' ? (benchAddon()?.cpuInfo().threads ?? null) : null;
 }
 

@@ -13,6 +13,7 @@ import { OWN, type Setting } from './own.js';
 import { REPLAYED, replayContenders } from './replay.js';
 import { plainSampling, samplingContenders } from './sampling.js';
 import { tokenContenders } from './token-level.js';
+import { IN_WASM, wasmMemoryContenders } from './wasm-memory.js';
 
 export function tokenExperiments(plan: Plan, peers: readonly OpenPeer[]): Experiment[] {
   return plan.shapes.map((shape) => tokenExperiment(shape, plan, peers));
@@ -36,6 +37,7 @@ function tokenExperiment(shape: TokenShape, plan: Plan, peers: readonly OpenPeer
             ...tokenContenders(arrays, setting),
             ...replayContenders(arrays, setting),
             ...samplingContenders(arrays, setting),
+            ...wasmMemoryContenders(arrays, setting),
           ];
         }),
       );
@@ -82,6 +84,10 @@ export function tokenComparisons(measured: Measured): Comparison[] {
       claims.speed(`forward ${dtype}, ${REPLAYED}, against all ids${of}`, replayed('forward'), plain);
       const both = own('forward + backward', dtype);
       claims.speed(`forward + backward ${dtype}, ${REPLAYED}, against all ids${of}`, replayed('both'), both);
+    }
+    const there = (of: string) => own(`${of}, ${IN_WASM}`, 'f32');
+    for (const op of ['forward', 'backward in place']) {
+      claims.speed(`${op} f32, ${IN_WASM}, against copies${of}`, there(op), own(op, 'f32'));
     }
   }
   return [...claims.list, ...againstReference('token', measured)];

@@ -1,4 +1,4 @@
-// The environment variables of the cpu backend. One that is set to nonsense is refused and not taken for something else;
+// The environment variables of the cpu backend, and of threads of the wasm backend. One that is set to nonsense is refused and not taken for something else;
 // an empty one counts as not set.
 import { badArgument, describe, type RlvrError } from '../errors.js';
 
@@ -9,16 +9,22 @@ const SIMD = process.arch === 'x64' ? ['avx2', 'portable'] : ['portable'];
 
 /** What is wrong with RLVR_THREADS, RLVR_SIMD or RLVR_TINY_NATIVE; `simd` is the instruction set in use. */
 export function wrongSetting(simd: string): RlvrError | undefined {
-  const { RLVR_THREADS: threads, RLVR_SIMD: level, RLVR_TINY_NATIVE: tiny } = process.env;
-  if (threads && !(/^\d+$/.test(threads) && Number(threads) >= 1 && Number(threads) <= MAX_THREADS)) {
-    return refusal('RLVR_THREADS', `a whole number from 1 to ${MAX_THREADS}`);
-  }
+  const { RLVR_SIMD: level, RLVR_TINY_NATIVE: tiny } = process.env;
+  const wrong = wrongThreads();
+  if (wrong) return wrong;
   if (level && level !== simd) {
     const levels = SIMD.map((name) => `'${name}'`).join(' or ');
     return refusal('RLVR_SIMD', `${levels}, on a processor that has it (in use: '${simd}')`);
   }
   if (tiny && tiny !== '0' && tiny !== '1') return refusal('RLVR_TINY_NATIVE', '0 or 1');
   return undefined;
+}
+
+/** What is wrong with RLVR_THREADS. */
+export function wrongThreads(): RlvrError | undefined {
+  const threads = process.env.RLVR_THREADS;
+  if (!threads || (/^\d+$/.test(threads) && Number(threads) >= 1 && Number(threads) <= MAX_THREADS)) return undefined;
+  return refusal('RLVR_THREADS', `a whole number from 1 to ${MAX_THREADS}`);
 }
 
 function refusal(name: string, expected: string): RlvrError {

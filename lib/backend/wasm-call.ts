@@ -1,8 +1,10 @@
 // One call of a kernel in WebAssembly: its arguments as a list of float64 numbers in the module's memory, in the order in which
 // native/wasm reads them, arrays as their addresses. Arrays that live in that memory are used where they are. Of all others there is a
-// copy for the length of the call: made before it of what is read, copied back after it if it is written.
+// copy for the length of the call: made before it of what is read, copied back after it if it is written. The memory is that of an instance
+// of this thread, or of another's.
 import type { DTypeCode, HostArray, HostLogits } from '../kernels.js';
 import type { WasmExports, WasmInstance } from './wasm-module.js';
+import type { WasmViews } from './wasm-views.js';
 
 /** What a kernel does with an array. */
 type Use = 'reads' | 'writes' | 'changes';
@@ -25,18 +27,21 @@ interface Copy {
   rows: Rows | undefined;
 }
 
-type Kernels = { [K in keyof WasmExports as WasmExports[K] extends (values: number) => void ? K : never]: unknown };
+/** Exports that take a list of arguments. */
+export type WasmKernel = {
+  [K in keyof WasmExports]: WasmExports[K] extends (values: number) => void ? K : never;
+}[keyof WasmExports];
 
 const ALIGNMENT = 64; // bytes
 
 export class WasmCall {
-  #instance: WasmInstance;
+  #memory: WasmViews;
   #values: number[] = [];
   #copies: Copy[] = [];
   #bytes = 0;
 
-  constructor(instance: WasmInstance) {
-    this.#instance = instance;
+  constructor(memory: WasmViews) {
+    this.#memory = memory;
   }
 
   number(value: number): this {
@@ -63,7 +68,7 @@ export class WasmCall {
   /** The address of rows; returns their stride, which is another where they are copied. */
   rows(rows: Rows, use: Use): number {
     const { array, width, stride } = rows;
-    if (this.#instance.holds(array)) {
+    if (this.#memory.holds(array)) {
       this.#place(array, use);
       return stride;
     }
@@ -78,19 +83,33 @@ export class WasmCall {
     return this.number(this.#values[place]);
   }
 
-  run(kernel: keyof Kernels): void {
-    const list = this.#reserve(this.#values.length * Float64Array.BYTES_PER_ELEMENT);
-    const arena = this.#instance.arena(this.#bytes);
-    for (const { value, offset } of this.#copies) this.#values[value] = arena + offset;
+  run(instance: WasmInstance, kernel: WasmKernel): void {
+    instance.exports[kernel](this.copyIn(instance.arena(this.bytes)));
+    this.copyOut();
+  }
+
+  /** Of memory, for the copies and the list. */
+  get bytes(): number {
+    return this.#bytes + this.#values.length * Float64Array.BYTES_PER_ELEMENT;
+  }
+
+  /** Copies what is read to where there is memory for it; returns the address of the list. */
+  copyIn(address: number): number {
+    for (const { value, offset } of this.#copies) this.#values[value] = address + offset;
     for (const copy of this.#copies) if (copy.use !== 'writes') this.#copyIn(copy);
-    this.#instance.views.f64.set(this.#values, (arena + list) / Float64Array.BYTES_PER_ELEMENT);
-    this.#instance.exports[kernel](arena + list);
+    const list = address + this.#bytes;
+    this.#memory.views.f64.set(this.#values, list / Float64Array.BYTES_PER_ELEMENT);
+    return list;
+  }
+
+  /** Copies what was written to where it belongs. */
+  copyOut(): void {
     for (const copy of this.#copies) if (copy.use !== 'reads') this.#copyOut(copy);
   }
 
   #place(array: HostArray | undefined, use: Use): this {
     if (array === undefined) return this.number(0);
-    if (this.#instance.holds(array)) return this.number(array.byteOffset);
+    if (this.#memory.holds(array)) return this.number(array.byteOffset);
     this.#copy(array, use, array.length, undefined);
     return this;
   }
@@ -109,14 +128,14 @@ export class WasmCall {
 
   #copyIn({ array, value, elements, rows }: Copy): void {
     if (elements === 0) return;
-    const to = this.#instance.at(this.#values[value], array, elements);
+    const to = this.#memory.at(this.#values[value], array, elements);
     if (rows) copyRows(rows, array, rows.stride, to, rows.width);
     else to.set(array.length === elements ? array : array.subarray(0, elements));
   }
 
   #copyOut({ array, value, elements, rows }: Copy): void {
     if (elements === 0) return;
-    const from = this.#instance.at(this.#values[value], array, elements);
+    const from = this.#memory.at(this.#values[value], array, elements);
     if (rows) copyRows(rows, from, rows.width, array, rows.stride);
     else array.set(from);
   }

@@ -4,19 +4,15 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
 import { badArgument, describe } from '../errors.js';
-import type { HostArray } from '../kernels.js';
 import { packageRoot, packageVersion } from '../version.js';
 import type { Absent } from './addon.js';
-
-interface Memory {
-  readonly buffer: ArrayBuffer;
-}
+import { type Memory, WasmViews } from './wasm-views.js';
 
 /** What the package uses of WebAssembly, which Node's types leave out. */
 interface Engine {
   Module: new (bytes: Uint8Array) => object;
   Instance: new (module: object, imports: { env: { memory: Memory } }) => { exports: unknown };
-  Memory: new (limits: { initial: number; maximum: number }) => Memory;
+  Memory: new (limits: { initial: number; maximum: number; shared?: boolean }) => Memory;
   validate(bytes: Uint8Array): boolean;
 }
 
@@ -70,11 +66,20 @@ const F32X4_RELAXED_MADD = usesInstruction(3, 0xfd, 0x85, 0x02);
 const PAGE = 65536; // bytes
 const PAGES = 65536; // at most
 const INITIAL = 2 ** 21; // bytes: data, stack, and a few blocks
+const SHARED_GROWTH = 2 ** 26; // bytes, for what kernels need besides
+
+/** What another thread needs for an instance of its own, whose memory this thread sees. */
+export interface SharedParts {
+  module: object;
+  memory: Memory;
+}
 
 export interface WasmModule {
   simd: WasmSimd;
   /** A new instance, whose memory is of so many bytes and does not grow, or grows as needed. */
   instantiate(fixedBytes?: number): WasmInstance;
+  /** Parts for an instance with room for so many bytes of arguments in a memory that two threads see. Throws where there are none. */
+  share(bytes: number): SharedParts;
 }
 
 /** The module for this engine, or why there is none. `RLVR_WASM_SIMD=simd128` asks for the one that needs less. */
@@ -110,17 +115,28 @@ function load(engine: Engine, simd: WasmSimd): WasmModule | Absent {
     const { exports } = new engine.Instance(module, { env: { memory } });
     return new WasmInstance(memory, withMemoryErrors(exports as WasmExports));
   };
+  let shareable: object | undefined;
+  const share = (room: number) => {
+    shareable ??= new engine.Module(withSharedMemory(bytes));
+    const pages = Math.ceil((INITIAL + room) / PAGE);
+    const memory = new engine.Memory({ initial: pages, maximum: pages + SHARED_GROWTH / PAGE, shared: true });
+    return { module: shareable, memory };
+  };
   const { version } = instantiate();
-  if (version === packageVersion()) return { simd, instantiate };
+  if (version === packageVersion()) return { simd, instantiate, share };
   return { reason: `${file} is of version ${version}, this is version ${packageVersion()}` };
 }
 
-interface Views {
-  f64: Float64Array;
-  f32: Float32Array;
-  i32: Int32Array;
-  u16: Uint16Array;
-  u8: Uint8Array;
+const IMPORTED_MEMORY = '\x03env\x06memory\x02'; // its names, and that it is one
+const HAS_MAXIMUM = 1;
+const IS_SHARED = 2;
+
+/** The module with another kind of memory. Its code is the same: one thread at a time works in a memory. */
+function withSharedMemory(bytes: Uint8Array): Uint8Array {
+  const changed = Buffer.from(bytes);
+  const flags = changed.indexOf(IMPORTED_MEMORY, 0, 'latin1') + IMPORTED_MEMORY.length;
+  changed[flags] = HAS_MAXIMUM | IS_SHARED;
+  return changed;
 }
 
 /** There is no memory for what a kernel needs. */
@@ -144,15 +160,13 @@ function withMemoryErrors(exports: WasmExports): WasmExports {
   return Object.fromEntries(guarded);
 }
 
-export class WasmInstance {
+export class WasmInstance extends WasmViews {
   readonly exports: WasmExports;
-  #memory: Memory;
-  #views: Views | undefined;
   #arena = 0;
   #arenaBytes = 0;
 
   constructor(memory: Memory, exports: WasmExports) {
-    this.#memory = memory;
+    super(memory);
     this.exports = exports;
   }
 
@@ -160,37 +174,6 @@ export class WasmInstance {
     const { u8 } = this.views;
     const begin = this.exports.version();
     return String.fromCharCode(...u8.subarray(begin, u8.indexOf(0, begin)));
-  }
-
-  get buffer(): ArrayBuffer {
-    return this.#memory.buffer;
-  }
-
-  /** The memory as arrays; others once it has grown. */
-  get views(): Views {
-    const { buffer } = this.#memory;
-    if (this.#views?.u8.buffer === buffer) return this.#views;
-    this.#views = {
-      f64: new Float64Array(buffer),
-      f32: new Float32Array(buffer),
-      i32: new Int32Array(buffer),
-      u16: new Uint16Array(buffer),
-      u8: new Uint8Array(buffer),
-    };
-    return this.#views;
-  }
-
-  /** Elements from an address on, as an array of the type of `like`. */
-  at(address: Address, like: HostArray, elements: number): HostArray {
-    const { f64, f32, i32, u16, u8 } = this.views;
-    const all = [f32, f64, i32, u16].find((view) => view.constructor === like.constructor) ?? u8;
-    const begin = address / all.BYTES_PER_ELEMENT;
-    return all.subarray(begin, begin + elements);
-  }
-
-  /** Whether an array lives in this memory. */
-  holds(array: ArrayBufferView): boolean {
-    return array.buffer === this.#memory.buffer;
   }
 
   allocate(bytes: number): Address {

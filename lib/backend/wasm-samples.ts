@@ -2,8 +2,8 @@
 import type { HostLogits, SampleTokensArguments, SampleTokensKeptArguments } from '../kernels.js';
 import type { Sliced } from '../slices.js';
 import { WasmCall } from './wasm-call.js';
-import type { WasmInstance } from './wasm-module.js';
-import { blocksOfRows, fromZero, part, rowsOf } from './wasm-tokens.js';
+import { overRows, type Place } from './wasm-rows.js';
+import { fromZero, part, rowsOf } from './wasm-tokens.js';
 
 type Samples = SampleTokensArguments | SampleTokensKeptArguments;
 
@@ -16,25 +16,26 @@ function addRows(call: WasmCall, args: Samples, begin: number, end: number): voi
     .number(stride);
 }
 
-export function* sampleTokens(instance: WasmInstance, args: SampleTokensArguments): Sliced<void> {
-  yield* blocksOfRows(args, (begin, end) => {
-    const call = new WasmCall(instance);
+export function* sampleTokens(place: Place, args: SampleTokensArguments): Sliced<void> {
+  yield* overRows(place, args, (memory, begin, end) => {
+    const call = new WasmCall(memory);
     addRows(call, args, begin, end);
     call.number(args.temperature).number(args.topK).number(args.topP).number(args.minDistance);
     call.number(args.seed).number(args.offset + begin);
     call.writes(part(args.ids, begin, end)).writes(part(args.logProbs, begin, end));
     call.writes(part(args.cutLogits, begin, end)).writes(part(args.cutIds, begin, end));
-    call.writes(part(args.keptCounts, begin, end)).run('sampleTokens');
+    call.writes(part(args.keptCounts, begin, end));
+    return { call, kernel: 'sampleTokens' };
   });
 }
 
-export function* sampleTokensKept(instance: WasmInstance, args: SampleTokensKeptArguments): Sliced<void> {
+export function* sampleTokensKept(place: Place, args: SampleTokensKeptArguments): Sliced<void> {
   const { cuKept } = args;
-  yield* blocksOfRows(args, (begin, end) => {
-    const call = new WasmCall(instance);
+  yield* overRows(place, args, (memory, begin, end) => {
+    const call = new WasmCall(memory);
     addRows(call, args, begin, end);
     call.reads(part(args.cutLogits, begin, end)).reads(part(args.cutIds, begin, end));
     call.reads(fromZero(cuKept, begin, end)).writes(part(args.keptIds, cuKept[begin], cuKept[end]));
-    call.run('sampleTokensKept');
+    return { call, kernel: 'sampleTokensKept' };
   });
 }

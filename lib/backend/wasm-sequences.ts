@@ -45,7 +45,7 @@ export function* sequenceLogProbsForward(instance: WasmInstance, args: SequenceL
       .number(count)
       .writes(part(args.scores, first, last))
       .writes(part(args.tokenCounts, first, last))
-      .run('sequenceLogProbsForward');
+      .run(instance, 'sequenceLogProbsForward');
   });
 }
 
@@ -61,7 +61,7 @@ export function* sequenceLogProbsBackward(
       .reads(offsets)
       .number(count)
       .writes(part(args.gradLogProbs, begin, end))
-      .run('sequenceLogProbsBackward');
+      .run(instance, 'sequenceLogProbsBackward');
   });
 }
 
@@ -79,7 +79,7 @@ export function* ratioScoresForward(instance: WasmInstance, args: RatioScoresFor
     call.writes(part(args.scoreGrads, begin, end));
     call.writes(part(args.clippedLow, first, last)).writes(part(args.clippedHigh, first, last));
     call.writes(part(args.ratioStats, 4 * first, 4 * last));
-    call.run('ratioScoresForward');
+    call.run(instance, 'ratioScoresForward');
   });
 }
 
@@ -91,7 +91,7 @@ export function* ratioScoresBackward(instance: WasmInstance, args: RatioScoresBa
     const gradient = part(args.gradLogProbs, begin, end);
     if (args.accumulate) call.changes(gradient);
     else call.writes(gradient);
-    call.run('ratioScoresBackward');
+    call.run(instance, 'ratioScoresBackward');
   });
 }
 
@@ -111,7 +111,7 @@ export function* groupInfoNCE(instance: WasmInstance, args: GroupInfoNceArgument
     .writes(args.groupLosses)
     .writes(args.gradScores)
     .writes(args.loss)
-    .run('groupInfoNCE');
+    .run(instance, 'groupInfoNCE');
 }
 
 // biome-ignore lint/correctness/useYield: likewise
@@ -126,5 +126,5 @@ export function* advantageObjective(instance: WasmInstance, args: AdvantageObjec
     .number(args.normalizer)
     .writes(args.gradScores)
     .writes(args.loss)
-    .run('advantageObjective');
+    .run(instance, 'advantageObjective');
 }

@@ -1,5 +1,4 @@
-// Kernels of the token level in WebAssembly, on blocks of rows: what is copied at a time stays small, and an asynchronous call pauses
-// between them. A row's results do not depend on the block it is in.
+// Kernels of the token level in WebAssembly, on blocks of rows.
 import type {
   HostArray,
   HostLogits,
@@ -10,28 +9,13 @@ import type {
   TokenTerms,
 } from '../kernels.js';
 import { firstOverflow } from '../reference/token-log-probs.js';
-import { PAUSE, type Sliced } from '../slices.js';
+import type { Sliced } from '../slices.js';
 import { type Rows, WasmCall } from './wasm-call.js';
-import type { WasmInstance } from './wasm-module.js';
-
-const BLOCK = 2 ** 20; // bytes of logits: what was copied is still in a cache when the kernel reads it
+import { overRows, type Place } from './wasm-rows.js';
 
 type TokenArguments = TokenLogProbsForwardArguments | TokenLogProbsBackwardArguments;
 
-/** What a block of rows follows from. */
-type RowArguments = Pick<TokenArguments, 'tokens' | 'vocab' | 'dtype'>;
-
-/** Calls `work` for one block of rows after the other. */
-export function* blocksOfRows(
-  { tokens, vocab }: RowArguments,
-  work: (begin: number, end: number) => void,
-): Sliced<void> {
-  const rows = Math.max(1, Math.floor(BLOCK / (vocab * Float32Array.BYTES_PER_ELEMENT)));
-  for (let begin = 0; begin < tokens; begin += rows) {
-    if (begin > 0) yield PAUSE;
-    work(begin, Math.min(begin + rows, tokens));
-  }
-}
+type RowArguments = Pick<TokenArguments, 'vocab' | 'dtype'>;
 
 /** Elements [begin, end) of an array that may not be there. */
 export function part<A extends HostArray>(array: A | undefined, begin: number, end: number): A | undefined {
@@ -89,15 +73,17 @@ function addForward(
   addReplay(call, args, begin, end);
 }
 
-export function* tokenLogProbsForward(instance: WasmInstance, args: TokenLogProbsForwardArguments): Sliced<void> {
-  const count = new Int32Array(1);
+export function* tokenLogProbsForward(place: Place, args: TokenLogProbsForwardArguments): Sliced<void> {
   let nonFinite = 0;
-  yield* blocksOfRows(args, (begin, end) => {
-    const call = new WasmCall(instance);
+  yield* overRows(place, args, (memory, begin, end) => {
+    const count = new Int32Array(1);
+    const call = new WasmCall(memory);
     addRows(call, args, 'reads', begin, end);
     addForward(call, args, count, begin, end);
-    call.run('tokenLogProbsForward');
-    nonFinite += count[0];
+    const finish = () => {
+      nonFinite += count[0];
+    };
+    return { call, kernel: 'tokenLogProbsForward', finish };
   });
   args.nonFinite[0] = nonFinite;
 }
@@ -113,15 +99,15 @@ function addGradient(call: WasmCall, args: Gradient, logitsStride: number, begin
   call.number(stride);
 }
 
-export function* tokenLogProbsBackward(instance: WasmInstance, args: TokenLogProbsBackwardArguments): Sliced<void> {
+export function* tokenLogProbsBackward(place: Place, args: TokenLogProbsBackwardArguments): Sliced<void> {
   const { badRows } = args;
   badRows.fill(-1);
   if (args.halt?.[0]) return;
   badRows[0] = yield* firstOverflow(args);
   if (badRows[0] >= 0) return;
-  const bad = new Int32Array(2);
-  yield* blocksOfRows(args, (begin, end) => {
-    const call = new WasmCall(instance);
+  yield* overRows(place, args, (memory, begin, end) => {
+    const bad = new Int32Array(2);
+    const call = new WasmCall(memory);
     const stride = addRows(call, args, inPlace(args) ? 'changes' : 'reads', begin, end);
     call.reads(part(args.logSumExp, begin, end)).reads(part(args.gradLogProbs, begin, end));
     call.reads(part(args.entropy, begin, end)).reads(part(args.gradEntropy, begin, end));
@@ -129,33 +115,37 @@ export function* tokenLogProbsBackward(instance: WasmInstance, args: TokenLogPro
     addGradient(call, args, stride, begin, end);
     call.writes(bad);
     addReplay(call, args, begin, end);
-    call.run('tokenLogProbsBackward');
-    noteBadRows(badRows, bad, begin);
+    return { call, kernel: 'tokenLogProbsBackward', finish: () => noteBadRows(badRows, bad, begin) };
   });
 }
 
-/** Of a block's first bad rows, those before which there were none. */
+/** Of the bad rows of all blocks, in whichever order they come, the first. */
 function noteBadRows(badRows: Int32Array, ofBlock: Int32Array, begin: number): void {
-  for (let k = 0; k < 2; k++) if (badRows[k] < 0 && ofBlock[k] >= 0) badRows[k] = begin + ofBlock[k];
+  for (let k = 0; k < 2; k++) {
+    const row = begin + ofBlock[k];
+    if (ofBlock[k] >= 0 && (badRows[k] < 0 || row < badRows[k])) badRows[k] = row;
+  }
 }
 
-export function* tokenLogProbsOnePass(instance: WasmInstance, args: TokenLogProbsOnePassArguments): Sliced<void> {
+export function* tokenLogProbsOnePass(place: Place, args: TokenLogProbsOnePassArguments): Sliced<void> {
   const { badRows, terms } = args;
-  const count = new Int32Array(1);
-  const bad = new Int32Array(2);
   badRows.fill(-1);
   let nonFinite = 0;
-  yield* blocksOfRows(args, (begin, end) => {
-    const call = new WasmCall(instance);
+  yield* overRows(place, args, (memory, begin, end) => {
+    const count = new Int32Array(1);
+    const bad = new Int32Array(2);
+    const call = new WasmCall(memory);
     const stride = addRows(call, args, inPlace(args) ? 'changes' : 'reads', begin, end);
     addForward(call, args, count, begin, end);
     call.writes(part(args.gradLogProbs, begin, end));
     addGradient(call, args, stride, begin, end);
     call.writes(bad);
     addTerms(call, terms, begin, end);
-    call.run('tokenLogProbsOnePass');
-    nonFinite += count[0];
-    noteBadRows(badRows, bad, begin);
+    const finish = () => {
+      nonFinite += count[0];
+      noteBadRows(badRows, bad, begin);
+    };
+    return { call, kernel: 'tokenLogProbsOnePass', finish };
   });
   args.nonFinite[0] = nonFinite;
 }

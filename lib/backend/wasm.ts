@@ -1,13 +1,15 @@
-// The wasm backend: the CPU kernels as WebAssembly, on one thread, wherever there is no addon. Memory of its own that kernels used is
-// there for the next call, unless it is much.
+// The wasm backend: the CPU kernels as WebAssembly, wherever there is no addon. Rows of logits are shared out to threads. Memory of its own
+// that kernels used is there for the next call, unless it is much.
 import { RlvrError } from '../errors.js';
 import type { Backend, KernelArguments, KernelCall, KernelName } from '../kernels.js';
 import { pausingBackend, startReference } from '../reference/backend.js';
 import type { Sliced } from '../slices.js';
 import type { Absent, Present } from './addon.js';
+import { wrongThreads } from './settings.js';
 import { isTiny } from './tiny.js';
 import { linearLogProbsBackward, linearLogProbsForward } from './wasm-linear.js';
 import { NoWasmMemory, type WasmInstance, type WasmModule, type WasmSimd, wasmModule } from './wasm-module.js';
+import type { Place } from './wasm-rows.js';
 import { sampleTokens, sampleTokensKept } from './wasm-samples.js';
 import {
   advantageObjective,
@@ -17,6 +19,7 @@ import {
   sequenceLogProbsBackward,
   sequenceLogProbsForward,
 } from './wasm-sequences.js';
+import { Threads } from './wasm-threads.js';
 import { tokenLogProbsBackward, tokenLogProbsForward, tokenLogProbsOnePass } from './wasm-tokens.js';
 
 interface WasmInfo {
@@ -34,25 +37,34 @@ export function wasmBackend(): (Present<WasmInfo> & { module: WasmModule }) | Ab
 
 function findWasm(module: WasmModule | Absent): (Present<WasmInfo> & { module: WasmModule }) | Absent {
   if ('reason' in module) return module;
-  return { backend: hostBackend(module), info: { simd: module.simd, threads: 1 }, module };
+  const wrong = wrongThreads();
+  if (wrong) return { reason: wrong.message, asked: true };
+  const threads = new Threads(module);
+  return { backend: hostBackend(module, threads), info: { simd: module.simd, threads: threads.count }, module };
 }
 
-type Kernel<K extends KernelName> = (instance: WasmInstance, args: KernelArguments[K]) => Sliced<void>;
+type Kernel<P, K extends KernelName> = (place: P, args: KernelArguments[K]) => Sliced<void>;
 
-/** Kernels whose every step leaves nothing in memory that the next one needs. */
-const STATELESS = {
+/** Kernels whose every step leaves nothing in memory that the next one needs: those of rows, which have threads. */
+const OF_ROWS = {
   tokenLogProbsForward,
   tokenLogProbsBackward,
   tokenLogProbsOnePass,
+  sampleTokens,
+  sampleTokensKept,
+} satisfies { [K in KernelName]?: Kernel<Place, K> };
+
+/** And those of what rows come to. */
+const OF_SCORES = {
   sequenceLogProbsForward,
   sequenceLogProbsBackward,
   ratioScoresForward,
   ratioScoresBackward,
   groupInfoNCE,
   advantageObjective,
-  sampleTokens,
-  sampleTokensKept,
-} satisfies { [K in KernelName]?: Kernel<K> };
+} satisfies { [K in KernelName]?: Kernel<WasmInstance, K> };
+
+type Stateless = keyof typeof OF_ROWS | keyof typeof OF_SCORES;
 
 const KEPT_BYTES = 2 ** 26; // of memory, between calls
 
@@ -111,25 +123,35 @@ function ownerOf(args: KernelCall['args']): WasmInstance | undefined {
 }
 
 /** Tiny kernels, and the one that only fills rows with zeros, are the reference's. */
-function hostBackend(module: WasmModule): Backend {
+function hostBackend(module: WasmModule, threads: Threads): Backend {
   const instances = new Instances(module);
   return pausingBackend('wasm', (call) => {
     if (call.kernel === 'zeroRows' || isTiny(call)) return startReference(call);
     if (call.kernel === 'linearLogProbsForward') return onOwnInstance(instances, call, call.args.nonFinite, -1);
     if (call.kernel === 'linearLogProbsBackward') return onOwnInstance(instances, call, call.args.badRows, -2);
-    return onSharedInstance(instances, call.kernel, call.args);
+    return onSharedInstance({ instances, threads }, call.kernel, call.args);
   });
 }
 
-function* onSharedInstance(instances: Instances, name: keyof typeof STATELESS, args: KernelCall['args']): Sliced<void> {
-  const kernel = STATELESS[name] as (instance: WasmInstance, args: KernelCall['args']) => Sliced<void>;
+function* onSharedInstance(
+  { instances, threads }: { instances: Instances; threads: Threads },
+  name: Stateless,
+  args: KernelCall['args'],
+): Sliced<void> {
   try {
-    yield* kernel(ownerOf(args) ?? instances.shared, args);
+    const instance = ownerOf(args) ?? instances.shared;
+    yield* started(name, { instance, threads }, args);
   } catch (error) {
     instances.dropShared();
     if (error instanceof NoWasmMemory) throw new RlvrError('ERR_RANGE', error.message, { cause: error });
     throw error;
   }
+}
+
+function started(name: Stateless, place: Place, args: KernelCall['args']): Sliced<void> {
+  type Any<P> = (place: P, args: KernelCall['args']) => Sliced<void>;
+  if (name in OF_ROWS) return (OF_ROWS[name as keyof typeof OF_ROWS] as Any<Place>)(place, args);
+  return (OF_SCORES[name as keyof typeof OF_SCORES] as Any<WasmInstance>)(place.instance, args);
 }
 
 type LinearCall = Extract<KernelCall, { kernel: 'linearLogProbsForward' | 'linearLogProbsBackward' }>;

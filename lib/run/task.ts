@@ -81,7 +81,7 @@ function hostArrays(values: readonly unknown[], into: HostArray[]): HostArray[] 
 export interface BackendOptions {
   /**
    * Forces a backend. By default the data decides: logits in a `DeviceTensor` run on their device, host arrays on the
-   * best of cpu and reference (or `RLVR_BACKEND`). `'cuda'` on host arrays copies them to the first device and back.
+   * best of cpu, wasm and reference (or `RLVR_BACKEND`). `'cuda'` on host arrays copies them to the first device and back.
    */
   backend?: BackendName | undefined;
 }

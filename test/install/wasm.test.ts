@@ -3,9 +3,10 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { brotliCompressSync, brotliDecompressSync, constants } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { version } from '../../package.json';
+import { packageVersion } from '../../lib/version.js';
 import { infoOf, install, layOutPackage, put, root, temporaryFolder } from './package.js';
 
+const version = packageVersion();
 const NAMES = ['rlvr_kernels.wasm.br', 'rlvr_kernels.relaxed.wasm.br'];
 
 /** The package with the modules of this checkout, changed. */
