@@ -92,7 +92,7 @@ const OPTION_VALUES: Record<string, fc.Arbitrary<unknown>> = {
   chunkBytes: mostly([2 ** 26, 0, 4, 1000], [1, 2 ** 20], 4),
   positiveThreshold: ANY,
   expectOnPolicy: mostly([false], [true]),
-  backend: fc.constantFrom('cpu', 'reference', undefined, 'cuda'),
+  backend: fc.constantFrom('cpu', 'wasm', 'reference', undefined, 'cuda'),
   tau: POSITIVE,
   margin: ANY,
   normalizer: POSITIVE,
