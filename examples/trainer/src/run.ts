@@ -34,7 +34,7 @@ async function modelOf(settings: Settings) {
 
 /** The checkpoint of a warm start, for runs that begin with it, each with a new optimizer. */
 export function fromWarmStart(checkpoint: Checkpoint, settings: Settings): Checkpoint {
-  const { weights } = checkpoint.state;
+  const weights = structuredClone(checkpoint.state.weights);
   return { settings, warm: settings.warm, step: 0, state: { weights, adam: newAdam(weights) } };
 }
 

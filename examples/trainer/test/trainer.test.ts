@@ -7,6 +7,7 @@ import { after, describe, test } from 'node:test';
 import { newAdam, update } from '../src/adam.js';
 import { creditsOf } from '../src/credit.js';
 import { bootstrap, paired } from '../src/experiment/statistics.js';
+import { reportFiles, root } from '../src/experiment/write-report.js';
 import type { MakeModel, Model } from '../src/model.js';
 import { writePage } from '../src/page.js';
 import { randomOf } from '../src/random.js';
@@ -152,4 +153,8 @@ test('the page of curves has a chart for what was logged', () => {
   for (const title of ['Accuracy on problems kept apart', 'Entropy', 'Milliseconds of a step'])
     assert.ok(html.includes(title));
   assert.ok(!html.includes('NaN'));
+});
+
+test('docs/experiments.md and its charts are what the results give', () => {
+  for (const [name, text] of reportFiles()) assert.ok(readFileSync(`${root}docs/${name}`, 'utf8') === text, name);
 });

@@ -80,6 +80,6 @@ const best = new Map([...bestOf(second, figure), ...alone]);
 console.log([...best].map(([name, chosen]) => `${name}: ${JSON.stringify(chosen)}`).join('\n'));
 const third = thirdStage(best);
 await runAll('comparison', third.map(trainingOf));
-writeResults(out, { tuning: [...first, ...second], reported: third, best, folderOf, warmId });
+writeResults(out, { tuning: [...first, ...second], reported: third, best, folderOf });
 console.log(out);
 for (const worker of workers) worker.disconnect();

@@ -21,16 +21,16 @@ export const REPORTED: readonly TaskName[] = ['phonemes', 'sort8'];
 
 const WARM: Partial<Record<TaskName, Partial<Settings>>> = {
   add2: { warm: 400, warmBatch: 64 },
-  phonemes: { warm: 2500, warmBatch: 128 },
+  phonemes: { warm: 700, warmBatch: 128 },
   sort8: { warm: 60, warmBatch: 64 },
 };
-const LEARNING_RATES = [1e-4, 3e-4, 1e-3];
+const LEARNING_RATES = [1e-4, 2e-4, 4e-4];
 const TUNING_SEEDS = [101];
 export const SEEDS = [1, 2, 3, 4, 5];
-const TUNING_STEPS = 50;
-const STEPS = 100;
+const TUNING_STEPS = 30;
+const STEPS = 40;
 
-const COMMON = { groups: 16, samples: 8, updates: 4, evaluateEvery: 20, problems: 256, answers: 8 };
+const COMMON = { groups: 64, samples: 8, updates: 4, rows: 256, evaluateEvery: 20, problems: 256, answers: 8 };
 
 /** The run that each contender on a task begins with. */
 export const warmStart = (task: TaskName): Settings => ({

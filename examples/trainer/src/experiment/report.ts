@@ -1,14 +1,8 @@
-// Writes docs/experiments.md and its charts from the results and from findings.md, which a person writes.
-//   npm run experiment:report
-import { readFileSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+// docs/experiments.md and its charts, from the results and from findings.md, which a person writes.
 import { drawChart, type Line } from '../charts.js';
 import { ORDER } from './contenders.js';
 import type { Results } from './results.js';
 import { bootstrap, type Interval, meanOf, paired } from './statistics.js';
-
-const root = fileURLToPath(new URL('../../../..', import.meta.url));
-const RESULTS = 'bench/results/experiment.json';
 
 type TaskResults = Results['tasks'][number];
 type Run = TaskResults['runs'][number];
@@ -37,7 +31,8 @@ const table = (head: readonly string[], rows: readonly (readonly string[])[]) =>
   [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 
 function finalTable(task: TaskResults): string {
-  const start = FIGURES.map(([figure]) => three(task.start[figure] as number));
+  const [before] = task.runs[0]!.curve; // the same in all runs
+  const start = FIGURES.map(([figure]) => three(before![figure]!));
   const rows = ORDER.map(({ name, title }) => {
     const runs = runsOf(task, name);
     return [title, ...FIGURES.map(([figure]) => withInterval(bootstrap(finals(runs, figure))))];
@@ -69,17 +64,19 @@ function curves(task: TaskResults, names: readonly string[], figure: Figure): Li
 const OURS = ORDER.map(({ name }) => name).filter((name) => name.startsWith('conspo'));
 const OTHERS = ['conspo', ...ORDER.map(({ name }) => name).filter((name) => !name.startsWith('conspo'))];
 
-function charts(task: TaskResults): string {
+/** The charts of a task, by the name of their file, and the lines of the page that show them. */
+function charts(task: TaskResults) {
+  const files = new Map<string, string>();
   const images = (['sampled', 'heldOutEntropy'] as const).flatMap((figure) =>
     [OURS, OTHERS].map((names, i) => {
       const what = figure === 'sampled' ? 'sampled accuracy' : 'entropy, nats per token';
       const title = `${task.task}: ${what}, ${i === 0 ? 'ConSPO and its ablations' : 'ConSPO and other losses'}`;
       const file = `experiment-${task.task}-${figure === 'sampled' ? 'sampled' : 'entropy'}-${i === 0 ? 'ablations' : 'losses'}.svg`;
-      writeFileSync(`${root}/docs/${file}`, `${drawChart({ title, lines: curves(task, names, figure) })}\n`);
+      files.set(file, `${drawChart({ title, lines: curves(task, names, figure) })}\n`);
       return `![${title}](${file})`;
     }),
   );
-  return images.join('\n');
+  return { files, images: images.join('\n') };
 }
 
 /** Mean credit of a group's positives against its score gap. */
@@ -112,16 +109,16 @@ function tuningTable({ tuning }: Results): string {
   return table(['', 'learning rate', '`tau`', '`margin`'], rows);
 }
 
-const results: Results = JSON.parse(readFileSync(`${root}/${RESULTS}`, 'utf8'));
-const findings = readFileSync(fileURLToPath(new URL('findings.md', import.meta.url)), 'utf8').trim();
-const { settings, tuning } = results;
-const seeds = new Set(results.tasks[0]!.runs.map(({ seed }) => seed)).size;
-
-const page = `<!-- Generated from ${RESULTS} and examples/trainer/src/experiment/findings.md by npm run experiment:report. Do not edit. -->
+/** The files of docs/, by name. */
+export function report(results: Results, findings: string): Map<string, string> {
+  const { settings, tuning } = results;
+  const seeds = new Set(results.tasks[0]!.runs.map(({ seed }) => seed)).size;
+  const drawn = new Map(results.tasks.map((task) => [task.task, charts(task)]));
+  const page = `<!-- Generated from bench/results/experiment.json and examples/trainer/src/experiment/findings.md by npm run experiment:report. Do not edit. -->
 
 # The paper's comparison, small
 
-${findings}
+${findings.trim()}
 
 ## What was run
 
@@ -148,7 +145,7 @@ Differences, seed by seed:
 
 ${differences(task)}
 
-${charts(task)}
+${drawn.get(task.task)!.images}
 
 Credit of positives (1: pulled as hard as the objective can; 0: left alone), by the score gap of their group in nats per token, over all steps and seeds; a dash where fewer than 20 groups fell:
 
@@ -165,4 +162,5 @@ npm run experiment:report            # this page, from bench/results/experiment.
 
 Node ${results.node}, ${results.cpu}; rlvr-kernels ${results.version}. On another machine rounding differs, and with it, after some steps, every sampled token.
 `;
-writeFileSync(`${root}/docs/experiments.md`, page);
+  return new Map([['experiments.md', page], ...[...drawn.values()].flatMap(({ files }) => [...files])]);
+}

@@ -56,17 +56,15 @@ interface Sources {
   reported: readonly Job[];
   best: ReadonlyMap<string, Chosen>;
   folderOf(id: string): string;
-  warmId(task: string): string;
 }
 
-export function resultsOf({ tuning, reported, best, folderOf, warmId }: Sources) {
+export function resultsOf({ tuning, reported, best, folderOf }: Sources) {
   return {
     version: createRequire(import.meta.url)('rlvr-kernels/package.json').version as string,
     node: process.version,
     cpu: cpus()[0]?.model,
     tuning: {
       task: TUNING,
-      start: finalOf(folderOf(warmId(TUNING))),
       runs: tuning.map((job) => {
         const { seed } = job.settings;
         return { contender: job.contender, ...chosenOf(job), seed, final: finalOf(folderOf(job.id)) };
@@ -77,7 +75,6 @@ export function resultsOf({ tuning, reported, best, folderOf, warmId }: Sources)
     gaps: GAPS,
     tasks: REPORTED.map((task) => ({
       task,
-      start: finalOf(folderOf(warmId(task))),
       runs: reported
         .filter(({ settings }) => settings.task === task)
         .map(({ id, contender, settings }) => ({
