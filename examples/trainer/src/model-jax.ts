@@ -2,11 +2,13 @@
 // reference to it.
 import * as jax from '@jax-js/jax';
 import { lossAndGrad } from 'rlvr-kernels/jax';
-import { ADAM, causalMask, firstWeights, type MakeModel, type ModelShape } from './model.js';
+import type { Gradients } from './adam.js';
+import { causalMask, type Generation, type MakeModel, type Pass } from './model.js';
+import type { ModelShape } from './weights.js';
 
 const { defaultDevice, init, jit, nn, numpy: np, tree, vjp } = jax;
 type JaxArray = jax.Array;
-type Weights = Record<string, JaxArray>;
+type Arrays = Record<string, JaxArray>;
 
 /** Logits [rows, length, V] of ids [rows * length]. */
 function transformer({ vocab, width, layers, heads }: ModelShape, rows: number, length: number) {
@@ -24,7 +26,7 @@ function transformer({ vocab, width, layers, heads }: ModelShape, rows: number, 
     const mixed = np.matmul(nn.softmax(scores.add(mask), -1), v!).transpose([0, 2, 1, 3]);
     return np.matmul(mixed.reshape([rows * length, width]), out);
   };
-  return (weights: Weights, ids: JaxArray): JaxArray => {
+  return (weights: Arrays, ids: JaxArray): JaxArray => {
     const weight = (name: string) => weights[name]!;
     const position = np.tile(weight('position').slice([0, length]), [rows, 1]);
     let x = np.matmul(nn.oneHot(ids, vocab), weight('embed')).add(position);
@@ -42,38 +44,23 @@ function transformer({ vocab, width, layers, heads }: ModelShape, rows: number, 
 function compile(shape: ModelShape, rows: number, length: number) {
   const logitsOf = transformer(shape, rows, length);
   return {
-    next: jit((weights: Weights, ids: JaxArray) => logitsOf(weights, ids).slice([], length - 1)),
+    next: jit((weights: Arrays, ids: JaxArray) => logitsOf(weights, ids).slice([], length - 1)),
     logits: jit(logitsOf),
     // Runs the model again: the second half of a vjp cannot be kept from one compiled function to the next.
-    pullback: jit((weights: Weights, ids: JaxArray, gradLogits: JaxArray): Weights => {
-      const [logits, pullback] = vjp((w: Weights) => logitsOf(w, ids), [weights]);
+    pullback: jit((weights: Arrays, ids: JaxArray, gradLogits: JaxArray): Arrays => {
+      const [logits, pullback] = vjp((w: Arrays) => logitsOf(w, ids), [weights]);
       logits.dispose();
       return pullback(gradLogits)[0];
     }),
   };
 }
 
-/** Adam on one weight: the weight and its two moments, before and after. */
-const adam = jit(
-  (w: JaxArray, m: JaxArray, v: JaxArray, g: JaxArray, rate: JaxArray, bias1: JaxArray, bias2: JaxArray) => {
-    const m2 = m.mul(ADAM.beta1).add(g.ref.mul(1 - ADAM.beta1));
-    const v2 = v.mul(ADAM.beta2).add(np.square(g).mul(1 - ADAM.beta2));
-    const size = np.sqrt(v2.ref.div(bias2)).add(ADAM.epsilon);
-    return [w.sub(rate.mul(m2.ref.div(bias1)).div(size)), m2, v2] as [JaxArray, JaxArray, JaxArray];
-  },
-);
+const arrayOf = (ids: Int32Array) => np.array(ids.slice());
 
-export const makeModel: MakeModel = async (shape, random) => {
+export const makeModel: MakeModel = async (shape) => {
   await init('wasm'); // without a name it asks for navigator.gpu, which Node 20 does not have
   defaultDevice('wasm');
-  const weights: Weights = {};
-  const moments = new Map<string, [JaxArray, JaxArray]>();
-  let parameters = 0;
-  for (const { name, shape: dimensions, values } of firstWeights(shape, random)) {
-    parameters += values.length;
-    weights[name] = np.array(values, { shape: dimensions });
-    moments.set(name, [np.zeros(dimensions), np.zeros(dimensions)]);
-  }
+  let weights: Arrays = {};
 
   const compiled = new Map<string, ReturnType<typeof compile>>();
   const of = (rows: number, length: number) => {
@@ -82,36 +69,51 @@ export const makeModel: MakeModel = async (shape, random) => {
     compiled.set(key, functions);
     return functions;
   };
-  const arrayOf = (ids: Int32Array) => np.array(ids.slice());
 
-  let updates = 0;
-  function update(gradients: Weights, learningRate: number): void {
-    updates++;
-    const numbers = [learningRate, 1 - ADAM.beta1 ** updates, 1 - ADAM.beta2 ** updates] as const;
-    for (const [name, [m, v]] of moments) {
-      const [rate, bias1, bias2] = numbers.map((value) => np.array(value, { dtype: np.float32 }));
-      const [w2, m2, v2] = adam(weights[name]!, m, v, gradients[name]!, rate!, bias1!, bias2!);
-      weights[name] = w2;
-      moments.set(name, [m2, v2]);
-    }
+  /** Runs the model on all of the rows each time: a shape of its own for each length, which is compiled once. */
+  function generate(rows: number): Generation {
+    let fed = new Int32Array(0);
+    return {
+      feed(ids, count) {
+        const [before, length] = [fed.length / rows, fed.length / rows + count];
+        const all = new Int32Array(rows * length);
+        for (let row = 0; row < rows; row++) {
+          all.set(fed.subarray(row * before, (row + 1) * before), row * length);
+          all.set(ids.subarray(row * count, (row + 1) * count), row * length + before);
+        }
+        fed = all;
+        return of(rows, length).next(tree.ref(weights), arrayOf(all)).dataSync() as Float32Array;
+      },
+      end() {},
+    };
   }
 
   return {
     shape,
-    parameters,
-    next: (ids, rows, length) => of(rows, length).next(tree.ref(weights), arrayOf(ids)).dataSync() as Float32Array,
-    step(loss, parts, learningRate) {
-      let sum: Weights | undefined;
+    setWeights(values) {
+      tree.dispose(weights);
+      const arrays = Object.entries(values).map(([name, weight]) => {
+        return [name, np.array(weight.values.slice(), { shape: weight.shape })] as const;
+      });
+      weights = Object.fromEntries(arrays);
+    },
+    generate,
+    pass(loss, parts): Pass {
+      let sum: Arrays | undefined;
       const results = parts.map(({ batch, options }) => {
         const { logits, pullback } = of(...batch.shape);
         const evaluate = lossAndGrad(jax, loss, batch, options);
         const { gradLogits, ...result } = evaluate(logits(tree.ref(weights), arrayOf(batch.inputIds)));
-        const gradients = pullback(tree.ref(weights), arrayOf(batch.inputIds), gradLogits) as Weights;
-        sum = sum ? (tree.map((a: JaxArray, b: JaxArray) => a.add(b), sum, gradients) as Weights) : gradients;
+        const gradients = pullback(tree.ref(weights), arrayOf(batch.inputIds), gradLogits) as Arrays;
+        sum = sum ? (tree.map((a: JaxArray, b: JaxArray) => a.add(b), sum, gradients) as Arrays) : gradients;
         return result;
       });
-      if (sum) update(sum, learningRate);
-      return results;
+      const read = Object.entries(sum ?? {}).map(([name, array]) => [name, array.dataSync() as Float32Array] as const);
+      return { results, gradients: Object.fromEntries(read) as Gradients };
+    },
+    dispose() {
+      tree.dispose(weights);
+      weights = {};
     },
   };
 };

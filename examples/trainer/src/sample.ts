@@ -1,32 +1,61 @@
 // Answers of a model, with the log-probs that they were sampled with.
 import { sampleTokensSync } from 'rlvr-kernels';
 import type { Model } from './model.js';
-import type { Random } from './random.js';
-import { END, encode, type Problem, type Task } from './tasks.js';
+import { below, type Random } from './random.js';
+import type { Stopwatch } from './stopwatch.js';
+import { END, type Problem, type Task } from './tasks.js';
 
 export interface Answer {
   ids: number[];
   logProbs: number[];
 }
 
-/** An answer to each problem. Temperature 0: the likeliest token each time. */
-export function answersOf(model: Model, task: Task, problems: readonly Problem[], temperature: number, random: Random) {
-  const seed = Math.floor(random() * 2 ** 32);
+export interface Sampling {
+  /** 0: the likeliest token each time. */
+  temperature: number;
+  /** Rows that the model is given at a time. */
+  rows: number;
+}
+
+const ended = ({ ids }: Answer) => ids.at(-1) === END;
+
+function sampleRows(
+  model: Model,
+  task: Task,
+  problems: readonly Problem[],
+  temperature: number,
+  seed: number,
+  watch: Stopwatch,
+) {
   const answers = problems.map((): Answer => ({ ids: [], logProbs: [] }));
-  const ended = ({ ids }: Answer) => ids.at(-1) === END;
-  for (let length = task.promptLength; length < task.promptLength + task.maxAnswer; length++) {
-    const ids = new Int32Array(problems.length * length); // ended ones too: few shapes to compile
+  const generation = model.generate(problems.length);
+  let ids: Int32Array = Int32Array.from(problems.flatMap(({ prompt }) => prompt));
+  for (let offset = 0; offset < task.maxAnswer && !answers.every(ended); offset++) {
+    const logits = watch.time('sampling', () => generation.feed(ids, ids.length / problems.length));
+    const options = { temperature, seed, offset: offset * problems.length };
+    const drawn = watch.time('kernels', () => sampleTokensSync({ logits, vocab: model.shape.vocab }, options));
     answers.forEach((answer, i) => {
-      ids.set([...encode(problems[i]!.prompt), ...answer.ids], i * length);
-    });
-    if (answers.every(ended)) break;
-    const logits = model.next(ids, problems.length, length);
-    const drawn = sampleTokensSync({ logits, vocab: model.shape.vocab }, { temperature, seed, offset: ids.length });
-    answers.forEach((answer, i) => {
-      if (ended(answer)) return;
+      if (ended(answer)) return; // its row goes on, unread: rows stay together
       answer.ids.push(drawn.ids[i]!);
       answer.logProbs.push(drawn.logProbs[i]!);
     });
+    ids = drawn.ids;
   }
+  generation.end();
   return answers;
+}
+
+/** An answer to each problem. */
+export function answersOf(
+  model: Model,
+  task: Task,
+  problems: readonly Problem[],
+  { temperature, rows }: Sampling,
+  random: Random,
+  watch: Stopwatch,
+): Answer[] {
+  const parts = Array.from({ length: Math.ceil(problems.length / rows) }, (_, i) =>
+    problems.slice(i * rows, (i + 1) * rows),
+  );
+  return parts.flatMap((part) => sampleRows(model, task, part, temperature, below(2 ** 32, random), watch));
 }
