@@ -2,6 +2,7 @@
 // what a call does on the main thread has pauses all over. Times are processor time of that thread, so that what other
 // processes do at the same time does not count.
 import { describe, expect, test } from 'vitest';
+import { BACKENDS } from '../support/backends.js';
 import { childJson } from './child.js';
 
 const BUSY = `
@@ -166,10 +167,14 @@ describe('event loop', () => {
     );
   });
 
-  test('conspo from logits on the reference', async () => {
-    await expectPauses(
-      "rlvr.conspo(batch, { backend: 'reference', gradient: 'in-place' })",
-      `${LOGITS} const batch = batchOf(20);`,
-    );
-  });
+  const rows = { reference: 20, wasm: 80 }; // wasm works on one at a time
+  test.each((['reference', 'wasm'] as const).filter((backend) => BACKENDS.includes(backend)))(
+    'conspo from logits on %s',
+    async (backend) => {
+      await expectPauses(
+        `rlvr.conspo(batch, { backend: '${backend}', gradient: 'in-place' })`,
+        `process.env.RLVR_THREADS = '1'; ${LOGITS} const batch = batchOf(${rows[backend]});`,
+      );
+    },
+  );
 });

@@ -28,9 +28,10 @@ export interface Watch {
   onAnswer(answer: Answer): void;
 }
 
-/** AddressSanitizer reserves terabytes of addresses. */
+/** AddressSanitizer reserves terabytes of addresses, and a memory of WebAssembly ten gigabytes. */
 function limitsAddresses(): boolean {
-  return process.platform === 'linux' && !process.env.LD_PRELOAD?.includes('asan');
+  if (process.platform !== 'linux' || process.env.RLVR_FUZZED_BACKEND === 'wasm') return false;
+  return !process.env.LD_PRELOAD?.includes('asan');
 }
 
 function start(job: Job, tiny: boolean): ChildProcess {
