@@ -1,4 +1,4 @@
-// Two minutes from nothing: an untrained transformer learns to add by imitation, then much better by RLVR; in both frameworks.
+// Two minutes from nothing: an untrained transformer learns to sort a little by imitation, then much better by RLVR; in both frameworks.
 //   npm run example -- [--framework tfjs|jax] [--quick]
 import { rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -11,6 +11,17 @@ const options = { framework: { type: 'string' }, quick: { type: 'boolean' } } as
 const flags = parseArgs({ options }).values;
 const frameworks = (['tfjs', 'jax'] as const).filter((one) => (flags.framework ?? one) === one);
 if (frameworks.length === 0) throw new Error(`--framework: expected tfjs or jax, got ${flags.framework}`);
+
+const SETTINGS: Settings = {
+  ...DEFAULTS,
+  task: 'sort8',
+  warm: 50,
+  steps: 80,
+  groups: 32,
+  rows: 256,
+  learningRate: 5e-4,
+};
+const QUICK = { warm: 8, steps: 4, groups: 4, evaluateEvery: 2, problems: 16 };
 
 const percent = (value: unknown) => `${(100 * (value as number)).toFixed(0)} %`;
 const sumOf = (lines: readonly LogLine[], key: string) =>
@@ -31,8 +42,7 @@ function summary(lines: readonly LogLine[], seconds: number): string {
 }
 
 for (const framework of frameworks) {
-  const quick = { warm: 8, steps: 4, evaluateEvery: 2, problems: 16 };
-  const settings: Settings = { ...DEFAULTS, framework, ...(flags.quick && quick) };
+  const settings: Settings = { ...SETTINGS, framework, ...(flags.quick && QUICK) };
   const folder = `runs/example-${framework}`;
   rmSync(folder, { recursive: true, force: true });
   const lines: LogLine[] = [];

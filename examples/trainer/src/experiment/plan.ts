@@ -17,7 +17,7 @@ export interface Chosen extends Choice {
 
 /** The task that hyperparameters are chosen on, which is not reported; and those that are. */
 export const TUNING: TaskName = 'add2';
-export const REPORTED: readonly TaskName[] = ['phonemes', 'sort8'];
+export const REPORTED: readonly TaskName[] = ['phonemes'];
 
 const WARM: Partial<Record<TaskName, Partial<Settings>>> = {
   add2: { warm: 400, warmBatch: 64 },
