@@ -25,7 +25,7 @@ const COLOURS = [
 ]; // biome-ignore format: two rows
 
 export function drawChart({ title, lines, x = 'step' }: Chart, width = 560, height = 340): string {
-  const rows = Math.ceil(lines.length / 3);
+  const rows = Math.ceil(lines.reduce((sum, { name }) => sum + 40 + 6 * name.length, 0) / width); // of the legend, about
   const chart = init(null, null, { renderer: 'svg', ssr: true, width, height });
   chart.setOption({
     animation: false,

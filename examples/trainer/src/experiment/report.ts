@@ -118,7 +118,7 @@ export function report(results: Results, findings: string): Map<string, string> 
 
 # The paper's comparison, small
 
-${findings.trim()}
+${findings.trim().replaceAll('../../../../docs/', '')}
 
 ## What was run
 
