@@ -4,6 +4,7 @@ import { LineChart } from 'echarts/charts';
 import { GridComponent, LegendComponent, TitleComponent } from 'echarts/components';
 import { init, use } from 'echarts/core';
 import { SVGRenderer } from 'echarts/renderers';
+import { hashOf } from './random.js';
 
 use([LineChart, GridComponent, LegendComponent, TitleComponent, SVGRenderer]);
 
@@ -47,5 +48,5 @@ export function drawChart({ title, lines, x = 'step' }: Chart, width = 560, heig
   });
   const svg = chart.renderToSVGString();
   chart.dispose();
-  return svg;
+  return svg.replaceAll(/zr\d+-/g, `c${hashOf(title).toString(36)}-`); // its ids count the charts drawn so far
 }

@@ -116,7 +116,7 @@ export function report(results: Results, findings: string): Map<string, string> 
   const drawn = new Map(results.tasks.map((task) => [task.task, charts(task)]));
   const page = `<!-- Generated from bench/results/experiment.json and examples/trainer/src/experiment/findings.md by npm run experiment:report. Do not edit. -->
 
-# The paper's comparison, small
+# Twelve losses on one transformer
 
 ${findings.trim().replaceAll('../../../../docs/', '')}
 
