@@ -48,5 +48,11 @@ export function drawChart({ title, lines, x = 'step' }: Chart, width = 560, heig
   });
   const svg = chart.renderToSVGString();
   chart.dispose();
-  return svg.replaceAll(/zr\d+-/g, `c${hashOf(title).toString(36)}-`); // its ids count the charts drawn so far
+  // Its ids count all charts drawn so far: here they are of this chart alone, so that it is the same each time.
+  const ids = new Map<string, string>();
+  return svg.replace(/zr\d+-[a-z]+-?\d+/g, (id) => {
+    const own = ids.get(id) ?? `c${hashOf(title).toString(36)}-${ids.size}`;
+    ids.set(id, own);
+    return own;
+  });
 }
