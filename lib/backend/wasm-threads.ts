@@ -16,7 +16,7 @@ const PATIENCE = 2000; // milliseconds, of waiting for a block that takes about 
  * The words by which two threads agree: of each slot its state, the kernel that is to run, the list of its arguments and the address of the
  * slot's memory; then whether the thread is ready. It works on the slots in turn: while it is at one, the other is filled.
  */
-const WORDS = { kernel: 1, list: 2, address: 3, ofSlot: 4, ready: 8, FREE: 0, TODO: 1, DONE: 2, FAILED: 3 };
+const WORDS = { kernel: 1, list: 2, address: 3, ofSlot: 4, ready: 8, FREE: 0, GIVEN: 1, DONE: 2, FAILED: 3 };
 
 /** What a thread is given. */
 interface Duty extends SharedParts {
@@ -28,7 +28,7 @@ interface Duty extends SharedParts {
 
 /** What a thread runs, as the text of this function, which a bundle has no file for: so it uses nothing from outside. */
 function work({ module, memory, control, words, kernels, bytes }: Duty): void {
-  const { kernel, list, address, ofSlot, ready, FREE, TODO, DONE, FAILED } = words;
+  const { kernel, list, address, ofSlot, ready, FREE, GIVEN, DONE, FAILED } = words;
   const { Instance } = Reflect.get(globalThis, 'WebAssembly');
   const { exports } = new Instance(module, { env: { memory } });
   for (let slot = 0; slot < ready; slot += ofSlot) {
@@ -37,7 +37,7 @@ function work({ module, memory, control, words, kernels, bytes }: Duty): void {
   }
   Atomics.store(control, ready, 1);
   for (let slot = 0; ; slot = (slot + ofSlot) % ready) {
-    for (let state = FREE; state !== TODO; state = Atomics.load(control, slot)) Atomics.wait(control, slot, state);
+    for (let state = FREE; state !== GIVEN; state = Atomics.load(control, slot)) Atomics.wait(control, slot, state);
     let outcome = DONE;
     try {
       exports[kernels[control[slot + kernel]]](control[slot + list]);
@@ -86,7 +86,7 @@ export class Given {
 
   /** Whether the thread is through with it, or has had its time. */
   isOver(): boolean {
-    return this.#thread.isLost || this.#thread.stateOf(this.#slot) !== WORDS.TODO;
+    return this.#thread.isLost || this.#thread.stateOf(this.#slot) !== WORDS.GIVEN;
   }
 
   /** Brings its results to where they belong; false if there are none. */
@@ -147,7 +147,7 @@ class Thread {
     const control = this.#control;
     control[slot + WORDS.list] = block.call.copyIn(control[slot + WORDS.address]);
     control[slot + WORDS.kernel] = KERNELS.indexOf(block.kernel);
-    Atomics.store(control, slot, WORDS.TODO);
+    Atomics.store(control, slot, WORDS.GIVEN);
     Atomics.notify(control, slot);
     this.#next = (slot + WORDS.ofSlot) % WORDS.ready;
     taken++;
@@ -174,7 +174,7 @@ class Thread {
   }
 
   waitFor(slot: number): void {
-    if (Atomics.wait(this.#control, slot, WORDS.TODO, 1) !== 'timed-out') this.#waited = 0;
+    if (Atomics.wait(this.#control, slot, WORDS.GIVEN, 1) !== 'timed-out') this.#waited = 0;
     else if (++this.#waited > PATIENCE) this.lose();
   }
 

@@ -1,4 +1,4 @@
-// Two minutes from nothing: an untrained transformer learns to sort a little by imitation, then much better by RLVR; in both frameworks.
+// From nothing, in a few minutes: an untrained transformer learns to sort a little by imitation, then much better by RLVR; in both frameworks.
 //   npm run example -- [--framework tfjs|jax] [--quick]
 import { rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
