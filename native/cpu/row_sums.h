@@ -117,6 +117,9 @@ class RowPass {
   using Scale = typename S::template Scale<E::kSums, kExactScale>;
   using Polynomial = Exp2Monic<S, E::kSums>;
   static constexpr int kWidth = S::kWidth;
+  // Vectors at a time: more in WebAssembly, where each turn of a loop has a cost of its own. Most is gained for
+  // float32.
+  static constexpr int kTurn = S::kCompact && E::kSums == Precision::kFull ? 2 * kMany : kMany;
   static constexpr int64_t kFirst = 512;  // elements among which the first reference is sought
 
   // The largest element, NaNs ignored; -inf if there is none.
@@ -177,9 +180,9 @@ class RowPass {
   [[gnu::noinline]] Block sums_of(const Element* x, int64_t count, float* terms) const {
     Lanes lanes;
     int64_t i = 0;
-    for (; i + kMany * kWidth <= count; i += kMany * kWidth) {
-      Float u[kMany];
-      for (int k = 0; k < kMany; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
+    for (; i + kTurn * kWidth <= count; i += kTurn * kWidth) {
+      Float u[kTurn];
+      for (int k = 0; k < kTurn; k += 2) E::load_pair(x + i + k * kWidth, u[k], u[k + 1]);
       fetch_ahead<S>(x + i);
       accumulate<kFar, kStore>(u, lanes, kStore ? terms + i : nullptr);
     }

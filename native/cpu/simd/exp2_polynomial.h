@@ -96,9 +96,25 @@ struct Exp2Monic {
 
   template <class Float, int N>
   [[gnu::always_inline]] void evaluate(const Float (&f)[N], Float (&power)[N]) const {
+    if constexpr (S::kCompact && kDegree == 6) return evaluate_pairs(f, power);
     for (int k = 0; k < N; ++k) power[k] = S::add(f[k], term[kDegree - 1]);
     for (int d = kDegree - 2; d >= 0; --d)
       for (int k = 0; k < N; ++k) power[k] = S::fma(power[k], f[k], term[d]);
+  }
+
+ private:
+  // Pairs of terms, as a polynomial in f * f: an operation more, but a chain of half the length, which counts where a
+  // product and a sum are two operations.
+  template <class Float, int N>
+  [[gnu::always_inline]] void evaluate_pairs(const Float (&f)[N], Float (&power)[N]) const {
+    Float square[N];
+    Float pair[N];
+    for (int k = 0; k < N; ++k) square[k] = S::mul(f[k], f[k]);
+    for (int k = 0; k < N; ++k) power[k] = S::fma(S::add(f[k], term[5]), f[k], term[4]);
+    for (int d = 2; d >= 0; d -= 2) {
+      for (int k = 0; k < N; ++k) pair[k] = S::fma(f[k], term[d + 1], term[d]);
+      for (int k = 0; k < N; ++k) power[k] = S::fma(power[k], square[k], pair[k]);
+    }
   }
 };
 

@@ -95,9 +95,9 @@ struct Simd : SplitExp<Simd> {
   // The larger of the two; a NaN in `x` is kept.
   static Float max_keeping_nan(Float floor, Float x) { return wasm_f32x4_pmax(x, floor); }
 
-  static Float load_bf16(const uint16_t* p) { return wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16); }
+  [[gnu::always_inline]] static Float load_bf16(const uint16_t* p) { return wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16); }
   // Eight bfloat16 as their even and their odd elements, which takes no shuffle. store_bf16_pair undoes it.
-  static void load_bf16_pair(const uint16_t* p, Float& even, Float& odd) {
+  [[gnu::always_inline]] static void load_bf16_pair(const uint16_t* p, Float& even, Float& odd) {
     const v128_t bits = wasm_v128_load(p);
     even = wasm_i32x4_shl(bits, 16);
     odd = wasm_v128_and(bits, wasm_i32x4_splat(static_cast<int32_t>(0xffff0000u)));
@@ -114,7 +114,7 @@ struct Simd : SplitExp<Simd> {
   static void store_bf16(uint16_t* p, Float x) { store_narrow(p, wasm_u32x4_shr(round_bf16(x), 16)); }
 
   // The bits without the sign as a float32 whose exponent is 112 too low, which is exact for subnormal numbers too.
-  static Float load_f16(const uint16_t* p) {
+  [[gnu::always_inline]] static Float load_f16(const uint16_t* p) {
     const v128_t bits = wasm_u32x4_load16x4(p);
     const v128_t magnitude = wasm_v128_and(bits, wasm_i32x4_splat(0x7fff));
     const v128_t sign = wasm_i32x4_shl(wasm_v128_xor(bits, magnitude), 16);
