@@ -10,7 +10,8 @@ export type RlvrErrorCode =
   | 'ERR_BACKEND'
   | 'ERR_CUDA'
   | 'ERR_DISPOSED'
-  | 'ERR_ABORTED';
+  | 'ERR_ABORTED'
+  | 'ERR_RANK';
 
 /**
  * Every error that this package throws on purpose. Its message names the argument, what was expected and what was given.
