@@ -9,6 +9,7 @@ export type RlvrErrorCode =
   | 'ERR_OPTION'
   | 'ERR_BACKEND'
   | 'ERR_CUDA'
+  | 'ERR_RANK'
   | 'ERR_DISPOSED'
   | 'ERR_ABORTED'
   | 'ERR_RANK';

@@ -160,6 +160,8 @@ export {
 } from './ops/token-log-probs.js';
 export { type Packed, type PaddedBatch, type PaddedLogits, type PaddedTensor, padded } from './padded.js';
 export { type PassAtK, type PassAtKInputs, type PassAtKOptions, passAtK } from './pass-at-k.js';
+export type { Communicator } from './ranks/communicator.js';
+export { type InProcessCommunicator, inProcess, type SharedRank } from './ranks/in-process.js';
 export type { KlEstimator, RatioScore } from './ratio-score.js';
 export {
   fromRollouts,
