@@ -4,12 +4,13 @@ import { badArgument, describe, isArray } from '../errors.js';
 import { type AdvantagesOptions, advantageRule, rewardColumns, weightedRewards } from '../estimators.js';
 import { checkGroupOrder, fromDense, type Groups } from '../groups.js';
 import { chunkBytesOption } from '../layer.js';
-import type { Logits } from '../logits.js';
+import type { Logits, LogitsView } from '../logits.js';
 import type { Matrix } from '../matrices.js';
 import { type Numbers, numbers, type WholeNumbers } from '../number-lists.js';
 import { type LinearLogProbsInputs, type LinearRows, linearRows } from '../ops/linear-log-probs.js';
 import { type NonFiniteRule, nonFiniteError, nonFiniteRule } from '../ops/token-log-probs.js';
 import { namesOf } from '../options.js';
+import type { Ranks } from '../run/ranks.js';
 import { type Sliced, slices } from '../slices.js';
 import {
   checkNoReplay,
@@ -33,6 +34,7 @@ import {
   plausibleLogProbs,
   typedArray,
 } from '../validate.js';
+import { type Columns, columnTargets, ownTargets } from './columns.js';
 
 interface PackedSequences {
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty sequences are legal. */
@@ -148,6 +150,7 @@ export interface CheckedSequences {
   oldLogProbs: Float64Array | undefined;
   rolloutLogProbs: Float64Array | undefined;
   rows: Rows | undefined; // from logits
+  columns: Columns | undefined; // where ranks share the vocabulary
   layer: LinearRows | undefined; // from hidden states
   logProbs: Float64Array | undefined; // from log-probs
   logProbsSource: FloatArray | undefined;
@@ -185,11 +188,20 @@ export function* checkSequences(
   batch: SequenceBatch,
   options: TokenLevelOptions,
   missing = false,
+  vocab?: { ranks: Ranks; start: number },
 ): Sliced<CheckedSequences> {
   oneSource(batch);
   temperatureOption(options.temperature);
+  if (vocab) requireColumns(batch);
   const chunkBytes = chunkBytesOption(options.chunkBytes);
-  const rows = batch.logits === undefined ? undefined : yield* tokenRows(batch, options.temperature);
+  let columns: Columns | undefined;
+  const inColumns = function* (view: LogitsView, mask: Uint8Array | undefined): Sliced<Int32Array> {
+    const { all, own } = yield* columnTargets(batch.targets, view, mask, vocab!.start);
+    columns = { ...vocab!, targets: all };
+    return own;
+  };
+  const find = vocab && inColumns;
+  const rows = batch.logits === undefined ? undefined : yield* tokenRows(batch, options.temperature, find);
   const layer = batch.hidden === undefined ? undefined : yield* linearRows(batch, options.temperature);
   if (batch.logProbs !== undefined) checkNoReplay(batch, 'log-probs');
   const { logProbs: source, oldLogProbs, rolloutLogProbs } = batch;
@@ -206,6 +218,7 @@ export function* checkSequences(
     rolloutLogProbs:
       rolloutLogProbs === undefined ? undefined : yield* checkRollout(rolloutLogProbs, tokens, mask, missing),
     rows,
+    columns,
     layer,
     logProbs:
       source === undefined
@@ -218,6 +231,12 @@ export function* checkSequences(
 }
 
 const LOG_PROBS = ['Float32Array', 'Float64Array'] as const;
+
+function requireColumns({ logits, hidden, keptIds }: SequenceBatch): void {
+  if (logits !== undefined && keptIds === undefined) return;
+  const got = keptIds !== undefined ? 'keptIds' : hidden !== undefined ? 'hidden states' : 'log-probs';
+  throw badArgument('ERR_RANGE', 'parallel.vocab', 'a batch of logits, over all of the vocabulary', got);
+}
 
 function* checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefined, missing: boolean) {
   const name = 'rolloutLogProbs';
@@ -264,7 +283,11 @@ export function* recheckSequences(
 ): Sliced<CheckedSequences> {
   const { tokens, rows, layer } = checked;
   const mask = optionalMask(fields.mask, tokens);
-  if (rows) return { ...checked, mask, rows: yield* tokenRows(fields as TokenRowsInputs, rows.temperature) };
+  if (rows) {
+    const { columns } = checked;
+    const find = columns && ((view: LogitsView, mask: Uint8Array | undefined) => ownTargets(columns, view, mask));
+    return { ...checked, mask, rows: yield* tokenRows(fields as TokenRowsInputs, rows.temperature, find) };
+  }
   if (layer) return { ...checked, mask, layer: yield* linearRows(fields as LinearLogProbsInputs, layer.temperature) };
   return { ...checked, mask, logProbsSource: fields.logProbs };
 }
@@ -278,7 +301,10 @@ export interface CheckedGroups {
   rewardColumns: Float64Array | undefined; // [N, K], of which those are the weighted sum
 }
 
-/** The groups and rewards that a batch may have. */
+/**
+ * The groups and rewards that a batch may have.
+ * @inline
+ */
 export type GroupFields = { [K in keyof RewardedById]?: Rewarded[K] | RewardedById[K] };
 
 /** `advantage`: options that say whether a sequence has several rewards. */

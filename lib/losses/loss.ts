@@ -9,6 +9,7 @@ import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradie
 import { checkMultiple, gradientTarget, writeGradientTask } from '../levels/gradient.js';
 import { checkScore, ratioStatsTask, type Score } from '../levels/scores.js';
 import { knownTokens, onePassTask, ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
+import { meetColumns } from '../levels/whole-rows.js';
 import type { Matrix, MatrixGradientOption } from '../matrices.js';
 import type { Numbers, WholeNumbers } from '../number-lists.js';
 import type { AdvantageParameters } from '../objectives/advantage-weighted.js';
@@ -18,7 +19,7 @@ import { rolloutDifferences } from '../objectives/rollout-correction.js';
 import { alone, meet } from '../objectives/whole-batch.js';
 import type { NamesOf, OptionNames, Taken } from '../options.js';
 import { takeFields, takeOptions, takeSpelledOptions } from '../options.js';
-import { amongRanks, amongRanksSync, type Ranks } from '../run/ranks.js';
+import { amongRanks, amongRanksSync, type RankGrid } from '../run/ranks.js';
 import { ASYNC_OPTIONS, type AsyncOptions, read, runAsync, runSync, type Task } from '../run/task.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
 import { agreementOn } from './agreement.js';
@@ -212,14 +213,16 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     // Before the arrays are checked: a score of the caller's may have getters, which may do anything to them.
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
     const { rolloutCorrection, advantage } = options as AdvantageParameters;
-    const sequences = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one');
+    const { grid } = options;
+    const sequences = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one', grid?.vocab);
     const target = gradientTarget(sequences, options, batch); // may have getters too, so before rewards are used
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     // Here and below without spreads in literals, which take V8 microseconds.
     const groups = yield* checkGroups(batch, sequences.sequences, advantage);
-    const { ranks } = options;
-    const whole = ranks
-      ? yield* meet(ranks, sequences, groups, agreementOn(batch, options))
+    const agreement = grid ? agreementOn(batch, options) : 0;
+    if (sequences.columns) yield* meetColumns(sequences, sequences.columns, agreement);
+    const whole = grid?.data
+      ? yield* meet(grid.data, sequences, groups, agreement)
       : alone(sequences.sequences, groups);
     const given: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold, whole });
     const onPolicy = onPolicyExpected(options.expectOnPolicy, given);
@@ -246,12 +249,13 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     // After the checks: where non-finite rows are an error, a gradient in host memory is left alone from here on.
     const [array] = isOnDevice(gradient.array) ? [gradient.array] : yield* read(gradient.array);
     // Where other ranks wait for this one, an error of its gradient is to reach them.
-    const early = ranks && (yield* gradient.finish(array, results.upstream));
+    const early = grid && (yield* gradient.finish(array, results.upstream));
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
     const { losses, scores, groupLosses, logProbs, entropy } = results;
     const { advantages, tokenLosses, clipCovTokens } = outcome;
     const own = losses.reduce((sum, [loss]) => sum + loss, 0);
     const { loss, metrics } = yield* batchMetrics(checked, results, { differences, rejected, clipCovTokens }, own);
+    if (grid) yield* partRanks(grid, metrics);
     const value: LossValue & Gradients = { loss, scores, metrics: metrics as Metrics }; // which some batches lack, ValueOf says
     if (groupLosses) value.groupLosses = groupLosses;
     if (advantages) value.advantages = advantages;
@@ -261,23 +265,23 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     yield* checkValue(value, checked);
     return Object.assign(value, early ?? (yield* gradient.finish(array, results.upstream)));
   }
-  const optionsOf = (given: object | undefined, mode: 'sync' | 'async', ranks: Ranks | undefined) => {
+  const optionsOf = (given: object | undefined, mode: 'sync' | 'async', grid: RankGrid | undefined) => {
     const options = take(optionsArgument(given), mode);
     delete options.parallel;
-    if (ranks) options.ranks = ranks;
+    if (grid) options.grid = grid;
     for (const name in defaults) if (options[name] === undefined) options[name] = defaults[name]; // null may be a value
     return options as OptionsOf<P> & AsyncOptions;
   };
   return {
     async run(batch, ...[given]) {
-      return amongRanks(given, (ranks) => {
-        const options = optionsOf(given, 'async', ranks);
+      return amongRanks(given, (grid) => {
+        const options = optionsOf(given, 'async', grid);
         return runAsync(task, takeBatch(batch, ours), options) as Promise<never>;
       });
     },
     runSync(batch, ...[given]) {
-      return amongRanksSync(given, (ranks) => {
-        const options = optionsOf(given, 'sync', ranks);
+      return amongRanksSync(given, (grid) => {
+        const options = optionsOf(given, 'sync', grid);
         return runSync(task, takeBatch(batch, ours), options) as never;
       });
     },
@@ -293,8 +297,8 @@ function takeBatch<B extends object>(batch: B, ours: boolean): B {
 type OptionsOf<P> = Partial<P & LossOptions> &
   GradientOptions<LossGradient<Batch>> &
   LayerPlaces & {
-    /** Those of `parallel`. */
-    ranks?: Ranks;
+    /** The ranks of `parallel`. */
+    grid?: RankGrid;
   };
 
 function checkRecipe<P, I>(recipe: LossRecipe<P, I>): LossRecipe<P, I> {
@@ -319,9 +323,17 @@ function namesOnly<Name extends string>(given: readonly Name[]): Name[] {
   return names;
 }
 
+/** The end of what ranks have to tell each other, and how much it was. */
+function* partRanks({ data, vocab }: RankGrid, metrics: Partial<Metrics>): Task<void> {
+  if (vocab) yield* vocab.ranks.gather(new Float64Array()); // an error of another may be heard
+  vocab?.ranks.end();
+  metrics.exchanges = (data?.exchanges ?? 0) + (vocab?.ranks.exchanges ?? 0);
+  metrics.exchangedNumbers = (data?.sent ?? 0) + (vocab?.ranks.sent ?? 0);
+}
+
 /** What a gradient of logits is written from while they are read for their log-probs; undefined where it is written later. */
 function* onePassGradient(checked: CheckedBatch, target: GradientTarget, prepared: PreparedObjective) {
-  if (target.kind !== 'logits' || checked.rows?.replay) return undefined; // of which little is read
+  if (target.kind !== 'logits' || checked.rows?.replay || checked.columns) return undefined; // of which little is read, or not all
   const { view, deferred } = target;
   if (deferred) return { view, terms: undefined };
   // Where non-finite rows are dropped, the weights of the others depend on how many there are.

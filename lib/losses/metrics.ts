@@ -149,7 +149,6 @@ export function* batchMetrics(
   if (klScores) metrics.kl = ratio(sums.kl, tokens);
   if (entropy) metrics.entropy = ratio(sums.entropy, tokens);
   if (differences) Object.assign(metrics, rolloutMetrics(sums));
-  if (ranks) Object.assign(metrics, { exchanges: ranks.exchanges, exchangedNumbers: ranks.sent });
   return { loss: sums.loss, metrics };
 }
 

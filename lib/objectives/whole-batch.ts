@@ -178,7 +178,11 @@ interface WholeResult {
 }
 
 /** This rank's part of a result of the whole batch: the loss, which all have, is the first rank's; and the gradient of its own scores. */
-export function* ownResult(whole: Whole, sequences: number, { loss, gradScores }: WholeResult) {
+export function* ownResult(
+  whole: Whole,
+  sequences: number,
+  { loss, gradScores }: WholeResult,
+): Task<{ losses: MaybePending<Float64Array>[]; gradScores: MaybePending<Float64Array> }> {
   const { ranks, first } = whole;
   if (!ranks) return { losses: [loss], gradScores };
   const [gradient] = yield* read(gradScores);

@@ -5,7 +5,7 @@
 import { badArgument, describe, RlvrError } from '../errors.js';
 import { namesOf } from '../options.js';
 import type { Communicator } from '../ranks/communicator.js';
-import { objectArgument, optionsArgument } from '../validate.js';
+import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
 import { gatherFrom, type Task } from './task.js';
 
 /** The ranks that compute a loss together: by what they hold of a batch. */
@@ -16,6 +16,19 @@ export interface Parallel {
    * looks at over a batch are those of the whole one.
    */
   data?: Communicator | undefined;
+  /**
+   * Ranks that hold the same tokens, and of the logits of each different columns, as a last layer (lm_head) leaves them that is split by
+   * rows. `targets` are ids in the whole vocabulary. All get the same loss, metrics and scores, and each the gradient of its own columns.
+   */
+  vocab?: VocabRanks | undefined;
+}
+
+/** The ranks that share a vocabulary. */
+export interface VocabRanks {
+  /** Of those ranks. */
+  comm: Communicator;
+  /** The first column of this rank among those of all. */
+  start: number;
 }
 
 /** The option of a function that ranks can compute together. */
@@ -25,12 +38,14 @@ export interface ParallelOptions {
 }
 
 /** Names of {@link ParallelOptions}. */
-export const PARALLEL_OPTION = namesOf<ParallelOptions>({ parallel: namesOf<Parallel>({ data: true }) });
+export const PARALLEL_OPTION = namesOf<ParallelOptions>({
+  parallel: namesOf<Parallel>({ data: true, vocab: { comm: true, start: true } }),
+});
 
 const WELL = 0;
 const FAILED = 1;
 
-/** The ranks of one call. */
+/** The other ranks of one call, in one direction. */
 export class Ranks {
   readonly rank: number;
   readonly size: number;
@@ -89,12 +104,32 @@ function messageIn(part: Float64Array): string {
   return String.fromCharCode(...part.subarray(1));
 }
 
+/** The ranks of a call, in each direction. */
+export interface RankGrid {
+  data: Ranks | undefined;
+  vocab: { ranks: Ranks; start: number } | undefined;
+}
+
 /** The ranks that the options of a call name; undefined for one rank by itself. */
-function ranksIn(options: unknown): Ranks | undefined {
+function gridOf({ data, vocab }: Parallel): RankGrid | undefined {
+  if (data === undefined && vocab === undefined) return undefined;
+  const columns = vocab && objectArgument('parallel.vocab', vocab);
+  return {
+    data: data && new Ranks(communicator('parallel.data', data)),
+    vocab: columns && {
+      ranks: new Ranks(communicator('parallel.vocab.comm', columns.comm)),
+      start: columns.start,
+    },
+  };
+}
+
+function checkGrid({ vocab }: RankGrid): void {
+  if (vocab) finiteNumber('parallel.vocab.start', vocab.start, { min: 0, max: 2 ** 31 - 1, integer: true });
+}
+
+function parallelIn(options: unknown): Parallel {
   const { parallel } = optionsArgument(options as ParallelOptions | undefined);
-  if (parallel === undefined) return undefined;
-  const { data } = objectArgument('parallel', parallel);
-  return data === undefined ? undefined : new Ranks(communicator('parallel.data', data));
+  return parallel === undefined ? {} : objectArgument('parallel', parallel);
 }
 
 const METHODS = ['allGather', 'allGatherSync'] as const;
@@ -114,23 +149,27 @@ function communicator(name: string, value: unknown): Communicator {
 }
 
 /** Does the work of a call; if it fails, the other ranks of the call learn of it. */
-export async function amongRanks<R>(options: unknown, work: (ranks: Ranks | undefined) => Promise<R>): Promise<R> {
-  const ranks = ranksIn(options);
+export async function amongRanks<R>(options: unknown, work: (grid: RankGrid | undefined) => Promise<R>): Promise<R> {
+  const grid = gridOf(parallelIn(options));
   try {
-    return await work(ranks);
+    if (grid) checkGrid(grid);
+    return await work(grid);
   } catch (error) {
-    await ranks?.fail(error);
+    await grid?.vocab?.ranks.fail(error);
+    await grid?.data?.fail(error);
     throw error;
   }
 }
 
 /** As {@link amongRanks}, blocking. */
-export function amongRanksSync<R>(options: unknown, work: (ranks: Ranks | undefined) => R): R {
-  const ranks = ranksIn(options);
+export function amongRanksSync<R>(options: unknown, work: (grid: RankGrid | undefined) => R): R {
+  const grid = gridOf(parallelIn(options));
   try {
-    return work(ranks);
+    if (grid) checkGrid(grid);
+    return work(grid);
   } catch (error) {
-    ranks?.failSync(error);
+    grid?.vocab?.ranks.failSync(error);
+    grid?.data?.failSync(error);
     throw error;
   }
 }

@@ -69,3 +69,24 @@ export async function settledRanks<R>(size: number, work: (comm: Communicator, r
 export function joined(parts: readonly ArrayLike<number>[]): number[] {
   return parts.flatMap((part) => Array.from(part));
 }
+
+/** Columns [first, last) of logits [T, V] in rows that lie further apart than they are wide. */
+export function columnsOf(logits: Float32Array, vocab: number, first: number, last: number) {
+  const tokens = logits.length / vocab;
+  const [width, rowStride] = [last - first, last - first + 3];
+  const data = new Float32Array(Math.max(tokens * rowStride - 3, 0));
+  for (let t = 0; t < tokens; t++) data.set(logits.subarray(t * vocab + first, t * vocab + last), t * rowStride);
+  return { data, shape: [tokens, width] as const, dtype: 'f32' as const, rowStride };
+}
+
+/** The other way: [T, V] from what each rank has of its columns. */
+export function joinedColumns(
+  parts: readonly { data: unknown; shape: readonly [number, number]; rowStride?: number }[],
+) {
+  const tokens = parts[0].shape[0];
+  return Array.from({ length: tokens }, (_, t) =>
+    parts.flatMap(({ data, shape, rowStride = shape[1] }) =>
+      Array.from((data as Float32Array).subarray(t * rowStride, t * rowStride + shape[1])),
+    ),
+  ).flat();
+}
