@@ -42,6 +42,12 @@ export function temperatureOption(value: unknown): number {
   return finiteNumber('temperature', value ?? 1, { above: 0, min: 1e-6, max: 1e6 });
 }
 
+/** Where the targets are among the V columns of T rows. */
+export type FindTargets = (
+  rows: Pick<LogitsView, 'tokens' | 'vocab'>,
+  mask: Uint8Array | undefined,
+) => Sliced<Int32Array>;
+
 /**
  * Validates what both directions share. T is the length of `targets`. `find` looks for the targets in other columns than the first V of a
  * vocabulary.
@@ -49,8 +55,7 @@ export function temperatureOption(value: unknown): number {
 export function* tokenRows(
   inputs: TokenRowsInputs,
   temperature: unknown,
-  find: (view: LogitsView, mask: Uint8Array | undefined) => Sliced<Int32Array> = (view, mask) =>
-    targetIds(inputs.targets, view.tokens, view.vocab, mask),
+  find: FindTargets = (view, mask) => targetIds(inputs.targets, view.tokens, view.vocab, mask),
 ): Sliced<Rows> {
   const tokens = typedArray('targets', inputs.targets, ID_ARRAYS).length;
   const view = logitsView('logits', inputs.logits, tokens);

@@ -32,6 +32,7 @@ async function expectAsOne<B extends Grouped & object>(
   { run, options }: Run,
   batch: B,
   sizes = [2, 3, 4],
+  tolerance = ROUNDING,
 ): Promise<Partial<Metrics>> {
   const sequences = batch.cuSeqlens.length - 1;
   const call = (part: object, more: object = {}) =>
@@ -42,18 +43,18 @@ async function expectAsOne<B extends Grouped & object>(
     const cuts = cutsFor(sequences, size);
     const parts = await onRanks(size, (data, rank) => call(sequencesOf(batch, ...cuts[rank]), { parallel: { data } }));
     for (const part of parts) {
-      expectCloseNumber(part.loss, whole.loss, ROUNDING, 1e-3);
-      if (whole.groupLosses) expectClose(part.groupLosses!, whole.groupLosses, ROUNDING);
+      expectCloseNumber(part.loss, whole.loss, tolerance, 1e-3);
+      if (whole.groupLosses) expectClose(part.groupLosses!, whole.groupLosses, tolerance);
       const { exchanges, exchangedNumbers, ...others } = part.metrics;
       expect(Object.keys(others).sort()).toEqual(Object.keys(whole.metrics).sort());
       for (const [name, value] of Object.entries(others))
-        expectCloseNumber(value, whole.metrics[name as keyof Metrics]!, ROUNDING, 1e-3);
+        expectCloseNumber(value, whole.metrics[name as keyof Metrics]!, tolerance, 1e-3);
       expect(exchanges).toBe(parts[0].metrics.exchanges);
       expect(exchangedNumbers).toBeGreaterThan(0);
       metrics = part.metrics;
     }
     for (const name of ['scores', 'gradLogProbs', 'gradLogits', 'advantages'] as const)
-      if (whole[name]) expectClose(joined(parts.map((part) => part[name]!)), whole[name], ROUNDING, name);
+      if (whole[name]) expectClose(joined(parts.map((part) => part[name]!)), whole[name], tolerance, name);
   }
   return metrics;
 }
@@ -160,18 +161,16 @@ describe('more of a batch on several ranks', () => {
 });
 
 describeBackends('several ranks, from logits', (backend) => {
-  const merged = (loss: NamedLoss, options: AnyOptions) => ({
-    run: loss.run,
-    options: { ...loss.options, ...options, backend },
+  // On a device the last bits of a row depend on how many rows there are.
+  const tolerance = backend === 'cuda' ? 2e-6 : ROUNDING;
+  it.each<[string, NamedLoss, AnyOptions]>([
+    ['conspo', conspo, {}],
+    ['grpo, in one pass', grpo, { aggregation: 'token-mean' }],
+    ['an entropy bonus, as a mean over tokens', grpo, { entropyCoef: 0.1, entropyAggregation: 'token-mean' }],
+    ['tokens of high entropy', grpo, { entropyQuantile: 0.4 }],
+  ])('%s', async (_name, { run, options }, more) => {
+    await expectAsOne({ run, options: { ...options, ...more, backend } }, some(13), [2, 3, 4], tolerance);
   });
-
-  it('conspo', () => expectAsOne(merged(conspo, {}), some(13)).then(() => undefined));
-  it('grpo, in one pass', () =>
-    expectAsOne(merged(grpo, { aggregation: 'token-mean' }), some(14)).then(() => undefined));
-  it('an entropy bonus, as a mean over tokens', () =>
-    expectAsOne(merged(grpo, { entropyCoef: 0.1, entropyAggregation: 'token-mean' }), some(15)).then(() => undefined));
-  it('tokens of high entropy', () =>
-    expectAsOne(merged(grpo, { entropyQuantile: 0.4 }), some(16)).then(() => undefined));
 });
 
 describe('groups that are not spread', () => {

@@ -133,6 +133,43 @@ describeBackends('ranks that share a vocabulary', (backend) => {
   });
 });
 
+describeBackends('ranks that share the weight of a layer', (backend) => {
+  it.each(['new', 'accumulate'] as const)(
+    'get its own gradient, and the whole one of hidden states: %s',
+    async (place) => {
+      const batch = fullBatch(39, { vocab: VOCAB });
+      const { logits: _logits, ...rest } = batch;
+      const [tokens, width] = [batch.targets.length, 6];
+      const matrix = (rows: number, seed: number) =>
+        Float32Array.from({ length: rows * width }, (_, i) => Math.sin(i * seed + seed));
+      const [hidden, weight] = [matrix(tokens, 1.3), matrix(VOCAB, 0.7)];
+      const bias = Float32Array.from({ length: VOCAB }, (_, v) => Math.cos(v));
+      const into = () => ({ accumulate: Float32Array.from({ length: tokens * width }, (_, i) => i % 3) });
+      const options = () => ({ ...conspo.options, backend, gradHidden: place === 'new' ? place : into() });
+      const whole = await linear({ ...rest, hidden, weight, bias }, options());
+      for (const size of [2, 3]) {
+        const parts = await onRanks(size, (comm, rank) => {
+          const [start, end] = CUTS[size].slice(rank, rank + 2);
+          const part = { weight: weight.slice(start * width, end * width), bias: bias.slice(start, end) };
+          return linear({ ...rest, hidden, ...part }, { ...options(), parallel: { vocab: { comm, start } } });
+        });
+        for (const part of parts) {
+          expectCloseNumber(part.loss, whole.loss, 1e-5, 1e-2);
+          expectClose(part.gradHidden, whole.gradHidden, 1e-5);
+          expect(part.gradHidden).toEqual(parts[0].gradHidden);
+        }
+        expectClose(joined(parts.map(({ gradWeight }) => gradWeight)), whole.gradWeight, 1e-5);
+        expectClose(joined(parts.map(({ gradBias }) => gradBias)), whole.gradBias, 1e-5);
+      }
+    },
+  );
+});
+
+type Gradients = Record<'gradHidden' | 'gradWeight' | 'gradBias', Float32Array>;
+
+const linear = async (batch: object, options: object) =>
+  (await call(conspo.run, batch, options)) as unknown as Result & Gradients;
+
 /** Every place of a grid at once: ranks of a column hold other sequences, those of a row other columns of the logits. */
 async function onGrid<R>(
   rows: number,
@@ -171,6 +208,19 @@ it.each<[string, (rank: number, batch: Record<string, unknown>) => number, RegEx
     return call(conspo.run, own, { parallel: { vocab: { comm, start: startOf(rank, own) } } });
   });
   expect(String((ended[0] as PromiseRejectedResult).reason)).toMatch(message);
+});
+
+it.each<[string, object]>([
+  ['log-probs', { logProbs: Float64Array.of(-1) }],
+  [
+    'keptIds',
+    { logits: new Float32Array(2), targets: Int32Array.of(0), keptIds: Int32Array.of(0), cuKept: Int32Array.of(0, 1) },
+  ],
+])('%s are refused', async (name, fields) => {
+  const batch = { ...fields, cuSeqlens: [0, 1], cuGroups: [0, 1], rewards: [1] };
+  const [comm] = inProcess(1);
+  const message = `parallel.vocab: expected logits or hidden states, over all of the vocabulary, got ${name}`;
+  await expect(call(conspo.run, batch, { parallel: { vocab: { comm, start: 0 } } })).rejects.toThrow(message);
 });
 
 it('a target in no column is refused', async () => {

@@ -4,7 +4,7 @@ import { badArgument, describe, isArray } from '../errors.js';
 import { type AdvantagesOptions, advantageRule, rewardColumns, weightedRewards } from '../estimators.js';
 import { checkGroupOrder, fromDense, type Groups } from '../groups.js';
 import { chunkBytesOption } from '../layer.js';
-import type { Logits, LogitsView } from '../logits.js';
+import type { Logits } from '../logits.js';
 import type { Matrix } from '../matrices.js';
 import { type Numbers, numbers, type WholeNumbers } from '../number-lists.js';
 import { type LinearLogProbsInputs, type LinearRows, linearRows } from '../ops/linear-log-probs.js';
@@ -14,6 +14,7 @@ import type { Ranks } from '../run/ranks.js';
 import { type Sliced, slices } from '../slices.js';
 import {
   checkNoReplay,
+  type FindTargets,
   type KeptVocabulary,
   type Rows,
   type TokenRowsInputs,
@@ -34,7 +35,7 @@ import {
   plausibleLogProbs,
   typedArray,
 } from '../validate.js';
-import { type Columns, columnTargets, ownTargets } from './columns.js';
+import { type Columns, columnTargets } from './columns.js';
 
 interface PackedSequences {
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty sequences are legal. */
@@ -195,14 +196,14 @@ export function* checkSequences(
   if (vocab) requireColumns(batch);
   const chunkBytes = chunkBytesOption(options.chunkBytes);
   let columns: Columns | undefined;
-  const inColumns = function* (view: LogitsView, mask: Uint8Array | undefined): Sliced<Int32Array> {
-    const { all, own } = yield* columnTargets(batch.targets, view, mask, vocab!.start);
+  const inColumns: FindTargets = function* (rows, mask) {
+    const { all, own } = yield* columnTargets(batch.targets, rows, mask, vocab!.start);
     columns = { ...vocab!, targets: all };
     return own;
   };
   const find = vocab && inColumns;
   const rows = batch.logits === undefined ? undefined : yield* tokenRows(batch, options.temperature, find);
-  const layer = batch.hidden === undefined ? undefined : yield* linearRows(batch, options.temperature);
+  const layer = batch.hidden === undefined ? undefined : yield* linearRows(batch, options.temperature, find);
   if (batch.logProbs !== undefined) checkNoReplay(batch, 'log-probs');
   const { logProbs: source, oldLogProbs, rolloutLogProbs } = batch;
   const tokens = (rows ?? layer)?.targets.length ?? typedArray('logProbs', source, LOG_PROBS).length;
@@ -232,10 +233,10 @@ export function* checkSequences(
 
 const LOG_PROBS = ['Float32Array', 'Float64Array'] as const;
 
-function requireColumns({ logits, hidden, keptIds }: SequenceBatch): void {
-  if (logits !== undefined && keptIds === undefined) return;
-  const got = keptIds !== undefined ? 'keptIds' : hidden !== undefined ? 'hidden states' : 'log-probs';
-  throw badArgument('ERR_RANGE', 'parallel.vocab', 'a batch of logits, over all of the vocabulary', got);
+function requireColumns({ logProbs, keptIds }: SequenceBatch): void {
+  if (logProbs === undefined && keptIds === undefined) return;
+  const got = keptIds === undefined ? 'log-probs' : 'keptIds';
+  throw badArgument('ERR_RANGE', 'parallel.vocab', 'logits or hidden states, over all of the vocabulary', got);
 }
 
 function* checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefined, missing: boolean) {
@@ -283,11 +284,7 @@ export function* recheckSequences(
 ): Sliced<CheckedSequences> {
   const { tokens, rows, layer } = checked;
   const mask = optionalMask(fields.mask, tokens);
-  if (rows) {
-    const { columns } = checked;
-    const find = columns && ((view: LogitsView, mask: Uint8Array | undefined) => ownTargets(columns, view, mask));
-    return { ...checked, mask, rows: yield* tokenRows(fields as TokenRowsInputs, rows.temperature, find) };
-  }
+  if (rows) return { ...checked, mask, rows: yield* tokenRows(fields as TokenRowsInputs, rows.temperature) };
   if (layer) return { ...checked, mask, layer: yield* linearRows(fields as LinearLogProbsInputs, layer.temperature) };
   return { ...checked, mask, logProbsSource: fields.logProbs };
 }

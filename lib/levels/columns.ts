@@ -30,12 +30,3 @@ export function* columnTargets(
   });
   return { all, own };
 }
-
-/** [T] those of this rank again. */
-export function* ownTargets(
-  { start, targets }: Columns,
-  view: LogitsView,
-  mask: Uint8Array | undefined,
-): Sliced<Int32Array> {
-  return (yield* columnTargets(targets, view, mask, start)).own;
-}

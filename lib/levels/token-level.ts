@@ -60,7 +60,8 @@ export function* tokenLevelTask(
   if (layer) {
     const arrays = yield* linear.forwardTask(layer, entropy, { chunkBytes: checked.chunkBytes, keepOn });
     const { kept: mask, logits: keptLogits, ...others } = arrays;
-    return { checked, given: undefined, ...others, mask, keptLogits };
+    const level = { checked, given: undefined, ...others, mask, keptLogits };
+    return checked.columns ? yield* wholeRows(level, layer, checked.columns) : level;
   }
   if (!rows) {
     const given = yield* givenLogProbs(checked);

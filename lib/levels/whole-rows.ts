@@ -18,7 +18,7 @@ export function* meetColumns(
   agreement: number,
 ): Task<void> {
   const { tokens, sequences, mask } = checked;
-  const own = [agreement, tokens, sequences, start, checked.rows!.view.vocab];
+  const own = [agreement, tokens, sequences, start, vocabOf(checked)];
   const parts: Float64Array[] = yield* ranks.gather(Float64Array.from(own));
   const other = parts.findIndex((part) => [0, 1, 2].some((k) => part[k] !== own[k]));
   if (other !== -1) {
@@ -39,12 +39,17 @@ export function* meetColumns(
   throw badArgument('ERR_RANGE', 'targets', `ids in [0, ${vocab})`, `${targets[outside]} at index ${outside}`);
 }
 
+const vocabOf = ({ rows, layer }: CheckedSequences) => rows?.view.vocab ?? layer!.weight.rows;
+
 /** What a rank tells of a row: [T] each. */
 interface Told {
   logSumExp: Float64Array; // of its columns; -inf where all are; NaN: not finite otherwise
   atTarget: Float64Array; // the scaled logit of the target if that is here, else 0
   mean: Float64Array | undefined; // the mean of the scaled logits under the probabilities of these columns, for entropies
 }
+
+/** Rows that were read, from logits or from hidden states. */
+type ReadRows = Pick<Rows, 'targets' | 'mask'> & { view?: LogitsView };
 
 /** What a pass over rows leaves of them. */
 interface RowResults {
@@ -56,10 +61,10 @@ interface RowResults {
 }
 
 /** The results of whole rows from those of this rank's columns. */
-export function* wholeRows<L extends RowResults>(own: L, rows: Rows, { ranks }: Columns): Task<L> {
+export function* wholeRows<L extends RowResults>(own: L, rows: ReadRows, { ranks }: Columns): Task<L> {
   const [logProbs, logSumExp, entropy, kept] = yield* read(own.logProbs, own.logSumExp!, own.entropy, own.mask!);
   const told = yield* toldOf(rows, { logProbs, logSumExp, entropy, kept });
-  const { tokens } = rows.view;
+  const tokens = rows.targets.length;
   const columns = told.mean ? [told.logSumExp, told.atTarget, told.mean] : [told.logSumExp, told.atTarget];
   const sent = newArray('parallel', Float64Array, columns.length * tokens);
   columns.forEach((column, k) => {
@@ -80,11 +85,11 @@ interface OwnRows {
   kept: Uint8Array;
 }
 
-function* toldOf({ view, targets, mask }: Rows, { logProbs, logSumExp, entropy, kept }: OwnRows): Sliced<Told> {
+function* toldOf({ view, targets, mask }: ReadRows, { logProbs, logSumExp, entropy, kept }: OwnRows): Sliced<Told> {
   const sums = yield* mapped(logSumExp, (sum, t) => {
     if (mask?.[t] === 0) return 0;
     if (kept[t] !== 0) return sum;
-    return targets[t] === NO_TARGET && isBanned(view, t) ? -Infinity : Number.NaN;
+    return targets[t] === NO_TARGET && view && isBanned(view, t) ? -Infinity : Number.NaN;
   });
   const atTarget = yield* mapped(logProbs, (logProb, t) => (targets[t] === NO_TARGET ? 0 : logProb + logSumExp[t]));
   const mean = entropy && (yield* mapped(entropy, (H, t) => logSumExp[t] - H));
