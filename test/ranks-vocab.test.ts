@@ -1,7 +1,7 @@
 // Ranks that hold different columns of the logits: the loss is that of whole rows, and the gradient of each rank's columns its own (spec
 // section 12). Cut at odd places, so that columns begin at any address.
-import { expect, it } from 'vitest';
-import { type Communicator, type HostTensor, inProcess, RlvrError } from '../lib/index.js';
+import { describe, expect, it } from 'vitest';
+import { type Communicator, forward, type HostTensor, inProcess, RlvrError } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import {
@@ -163,6 +163,48 @@ describeBackends('ranks that share the weight of a layer', (backend) => {
       }
     },
   );
+});
+
+describe('forward and backward by hand', () => {
+  const batch = some(40);
+  const slopes = Float64Array.from(batch.rewards, (_, i) => Math.sin(i + 1));
+  const columns = (rank: number) => {
+    const [start, end] = CUTS[3].slice(rank, rank + 2);
+    return { start, logits: columnsOf(batch.logits, VOCAB, start, end) };
+  };
+
+  it('score whole rows, as often as backward is called', async () => {
+    const whole = await forward({ ...batch, logits: columnsOf(batch.logits, VOCAB, 0, VOCAB) }, 'logLikelihood');
+    const { gradLogits } = await whole.backward(slopes);
+    const parts = await onRanks(3, async (comm, rank) => {
+      const { start, logits } = columns(rank);
+      const { scores, backward } = await forward({ ...batch, logits }, 'logLikelihood', {
+        parallel: { vocab: { comm, start } },
+      });
+      expectClose(scores, whole.scores, 2e-6);
+      await backward(slopes);
+      return backward(slopes);
+    });
+    expectClose(joinedColumns(parts.map((part) => part.gradLogits)), joinedColumns([gradLogits]), 2e-6);
+  });
+
+  it('fail on all ranks if one cannot go on', async () => {
+    const ended = await settledRanks(3, async (comm, rank) => {
+      const { start, logits } = columns(rank);
+      const { backward } = await forward({ ...batch, logits }, 'logLikelihood', {
+        parallel: { vocab: { comm, start } },
+      });
+      return backward(rank === 1 ? [Number.NaN] : slopes);
+    });
+    const codes = ended.map((end) => ((end as PromiseRejectedResult).reason as RlvrError).code);
+    expect(codes).toEqual(['ERR_RANK', 'ERR_SHAPE', 'ERR_RANK']);
+  });
+
+  it('refuse ranks with other sequences', async () => {
+    const [data] = inProcess(1);
+    const call = forward(batch, 'logLikelihood', { parallel: { data } } as never);
+    await expect(call).rejects.toThrow(/parallel.data/);
+  });
 });
 
 type Gradients = Record<'gradHidden' | 'gradWeight' | 'gradBias', Float32Array>;

@@ -284,8 +284,14 @@ export function* recheckSequences(
 ): Sliced<CheckedSequences> {
   const { tokens, rows, layer } = checked;
   const mask = optionalMask(fields.mask, tokens);
-  if (rows) return { ...checked, mask, rows: yield* tokenRows(fields as TokenRowsInputs, rows.temperature) };
-  if (layer) return { ...checked, mask, layer: yield* linearRows(fields as LinearLogProbsInputs, layer.temperature) };
+  // biome-ignore lint/correctness/useYield: nothing to look for
+  const found: FindTargets = function* () {
+    return (rows ?? layer)!.targets; // an array of our own
+  };
+  const find = checked.columns && found;
+  if (rows) return { ...checked, mask, rows: yield* tokenRows(fields as TokenRowsInputs, rows.temperature, find) };
+  if (layer)
+    return { ...checked, mask, layer: yield* linearRows(fields as LinearLogProbsInputs, layer.temperature, find) };
   return { ...checked, mask, logProbsSource: fields.logProbs };
 }
 

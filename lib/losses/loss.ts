@@ -19,10 +19,10 @@ import { rolloutDifferences } from '../objectives/rollout-correction.js';
 import { alone, meet } from '../objectives/whole-batch.js';
 import type { NamesOf, OptionNames, Taken } from '../options.js';
 import { takeFields, takeOptions, takeSpelledOptions } from '../options.js';
-import { amongRanks, amongRanksSync, type RankGrid } from '../run/ranks.js';
+import { agreementOn } from '../run/agreement.js';
+import { amongRanks, amongRanksSync, partRanks, type RankGrid } from '../run/ranks.js';
 import { ASYNC_OPTIONS, type AsyncOptions, read, runAsync, runSync, type Task } from '../run/task.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
-import { agreementOn } from './agreement.js';
 import type { GroupMetric, RewardMetric } from './metrics.js';
 import { batchMetrics, type Metrics, rejectionCounts } from './metrics.js';
 import { checkOnPolicy, onPolicyExpected } from './on-policy.js';
@@ -255,7 +255,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     const { advantages, tokenLosses, clipCovTokens } = outcome;
     const own = losses.reduce((sum, [loss]) => sum + loss, 0);
     const { loss, metrics } = yield* batchMetrics(checked, results, { differences, rejected, clipCovTokens }, own);
-    if (grid) yield* partRanks(grid, metrics);
+    if (grid) Object.assign(metrics, yield* partRanks(grid));
     const value: LossValue & Gradients = { loss, scores, metrics: metrics as Metrics }; // which some batches lack, ValueOf says
     if (groupLosses) value.groupLosses = groupLosses;
     if (advantages) value.advantages = advantages;
@@ -321,14 +321,6 @@ function namesOnly<Name extends string>(given: readonly Name[]): Name[] {
     names.push(name as Name);
   }
   return names;
-}
-
-/** The end of what ranks have to tell each other, and how much it was. */
-function* partRanks({ data, vocab }: RankGrid, metrics: Partial<Metrics>): Task<void> {
-  if (vocab) yield* vocab.ranks.gather(new Float64Array()); // an error of another may be heard
-  vocab?.ranks.end();
-  metrics.exchanges = (data?.exchanges ?? 0) + (vocab?.ranks.exchanges ?? 0);
-  metrics.exchangedNumbers = (data?.sent ?? 0) + (vocab?.ranks.sent ?? 0);
 }
 
 /** What a gradient of logits is written from while they are read for their log-probs; undefined where it is written later. */

@@ -123,6 +123,16 @@ function gridOf({ data, vocab }: Parallel): RankGrid | undefined {
   };
 }
 
+/** The end of what ranks have to tell each other in a call; how often they did, and how many numbers this one sent. */
+export function* partRanks({ data, vocab }: RankGrid): Task<{ exchanges: number; exchangedNumbers: number }> {
+  if (vocab) yield* vocab.ranks.gather(new Float64Array()); // an error of another may be heard
+  vocab?.ranks.end();
+  return {
+    exchanges: (data?.exchanges ?? 0) + (vocab?.ranks.exchanges ?? 0),
+    exchangedNumbers: (data?.sent ?? 0) + (vocab?.ranks.sent ?? 0),
+  };
+}
+
 function checkGrid({ vocab }: RankGrid): void {
   if (vocab) finiteNumber('parallel.vocab.start', vocab.start, { min: 0, max: 2 ** 31 - 1, integer: true });
 }

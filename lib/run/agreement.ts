@@ -3,7 +3,7 @@
 /** Options that each rank has for itself. */
 const OWN_OPTIONS: ReadonlySet<string> = new Set([
   ...['gradient', 'gradHidden', 'gradWeight', 'gradBias', 'chunkBytes'],
-  ...['backend', 'signal', 'copyInputs', 'logProbs', 'perToken', 'grid'],
+  ...['backend', 'signal', 'copyInputs', 'logProbs', 'perToken', 'grid', 'parallel'],
 ]);
 
 /** Fields that a loss may exchange something for, or have metrics of. */
