@@ -6,6 +6,7 @@ import { wasmBackend } from '../backend/wasm.js';
 import { DeviceTensor, deviceBackendOf } from '../cuda/device.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
 import type { Backend, BackendName } from '../kernels.js';
+import { setting, warn } from '../platform.js';
 import { referenceBackend } from '../reference/backend.js';
 
 /** One line of {@link backends}. */
@@ -73,7 +74,7 @@ export function selectBackend(wanted?: BackendName, data?: unknown, name = 'logi
     throw badArgument('ERR_BACKEND', 'backend', `'cuda' for ${name} in a DeviceTensor`, describe(wanted));
   }
   if (wanted !== undefined) return named('backend', wanted);
-  const fromEnvironment = process.env.RLVR_BACKEND;
+  const fromEnvironment = setting('RLVR_BACKEND');
   if (fromEnvironment) return named('RLVR_BACKEND', fromEnvironment as BackendName);
   const cpu = cpuBackend();
   if ('backend' in cpu) return cpu.backend;
@@ -100,7 +101,7 @@ let warned = false;
 function warnOnce(code: string, backend: BackendName, how: string): void {
   if (warned) return;
   warned = true;
-  process.emitWarning(`rlvr-kernels runs ${how}`, { code, detail: `If that is meant, set RLVR_BACKEND=${backend}.` });
+  warn(`rlvr-kernels runs ${how}`, code, `If that is meant, set RLVR_BACKEND=${backend}.`);
 }
 
 function named(argument: string, name: BackendName): Backend {
