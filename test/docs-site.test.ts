@@ -6,7 +6,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Browser } from 'puppeteer-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { findChromium } from './cli/chromium.js';
+import { launchChromium, withoutChromium } from './support/chromium.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const site = mkdtempSync(join(tmpdir(), 'rlvr-site-'));
@@ -70,18 +70,10 @@ describe('the site', () => {
   });
 });
 
-const chromium = findChromium();
-const required = process.env.REQUIRE_CHROMIUM === '1';
-if (chromium === undefined && !required) {
-  console.warn('docs-site: no Chromium (RLVR_CHROMIUM, or chromium on PATH): no page was opened in a browser');
-}
-
-describe.skipIf(chromium === undefined && !required)('in Chromium, from disk', () => {
+describe.skipIf(withoutChromium('docs-site', 'no page was opened in a browser'))('in Chromium, from disk', () => {
   let browser: Browser;
   beforeAll(async () => {
-    if (chromium === undefined) throw new Error('REQUIRE_CHROMIUM=1, and there is no Chromium: see RLVR_CHROMIUM');
-    const { launch } = await import('puppeteer-core');
-    browser = await launch({ executablePath: chromium, args: ['--no-sandbox', '--disable-gpu'] });
+    browser = await launchChromium();
   });
   afterAll(() => browser?.close());
 

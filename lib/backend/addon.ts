@@ -105,8 +105,11 @@ export type AddonOrigin = 'prebuild' | 'source build' | 'RLVR_ADDON';
 
 /** A backend that is available, with what `backends()` says of it. */
 export type Present<Info> = { backend: Backend; info: Info };
-/** Why something is not available; `asked` is set if a variable asks for it, so that nothing else may take its place. */
-export type Absent = { reason: string; asked?: true };
+/**
+ * Why something is not available; `asked` is set if a variable asks for it, so that nothing else may take its place, and `byNature` if it
+ * can be nowhere on this platform, so that nothing is wrong when something else does.
+ */
+export type Absent = { reason: string; asked?: true; byNature?: true };
 
 let addon: Addon | Absent | undefined;
 

@@ -1,5 +1,5 @@
 // Which backends there are, which one runs an op, and why the others do not.
-import type { AddonOrigin } from '../backend/addon.js';
+import type { Absent, AddonOrigin } from '../backend/addon.js';
 import { cpuBackend } from '../backend/cpu.js';
 import { cudaBackend } from '../backend/cuda.js';
 import { wasmBackend } from '../backend/wasm.js';
@@ -79,14 +79,14 @@ export function selectBackend(wanted?: BackendName, data?: unknown, name = 'logi
   const cpu = cpuBackend();
   if ('backend' in cpu) return cpu.backend;
   if (cpu.asked) throw new RlvrError('ERR_BACKEND', cpu.reason);
-  return withoutAddon(cpu.reason);
+  return withoutAddon(cpu);
 }
 
 /** The best of what does not need the addon. */
-function withoutAddon(reason: string): Backend {
+function withoutAddon({ reason, byNature }: Absent): Backend {
   const wasm = wasmBackend();
   if ('backend' in wasm) {
-    warnOnce('RLVR_WASM', 'wasm', `in WebAssembly, several times slower than with its addon: ${reason}`);
+    if (!byNature) warnOnce('RLVR_WASM', 'wasm', `in WebAssembly, several times slower than with its addon: ${reason}`);
     return wasm.backend;
   }
   if (wasm.asked) throw new RlvrError('ERR_BACKEND', wasm.reason);
