@@ -1,11 +1,9 @@
 // `rlvr-kernels/web`: what is in its one file, and what it does in Chromium.
 import { readFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import type { Browser, Page } from 'puppeteer-core';
+import type { Browser } from 'puppeteer-core';
 import { rolldown } from 'rolldown';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Finding } from '../cli/verify/findings.js';
@@ -15,8 +13,8 @@ import * as api from '../lib/index.js';
 import * as nodePlatform from '../lib/platform.js';
 import * as webAddon from '../lib/web/addon.js';
 import * as webPlatform from '../lib/web/platform.js';
+import { launchChromium, resultOfPage, serve, withoutChromium } from '../scripts/web/chromium.mjs';
 import { FOR_BROWSERS } from '../scripts/web/twins.mjs';
-import { launchChromium, withoutChromium } from './support/chromium.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const bundle = readFileSync(join(root, 'dist/lib/web/index.js'), 'utf8');
@@ -50,18 +48,18 @@ describe('the bundle', () => {
 });
 
 describe.skipIf(withoutChromium('web', 'rlvr-kernels/web was not run in a browser'))('in Chromium', () => {
-  const files = new Map<string, { type: string; body: string }>();
-  let server: Server;
+  const scripts = new Map([['/web.js', bundle]]);
+  let server: Awaited<ReturnType<typeof serve>>;
   let browser: Browser;
 
   beforeAll(async () => {
-    files.set('/web.js', { type: 'text/javascript', body: bundle });
-    files.set('/verify.js', { type: 'text/javascript', body: await bundled('test/web/verify-page.ts') });
-    server = createServer(({ url }, response) => {
-      const { type, body } = files.get(url ?? '') ?? { type: 'text/html', body: '<link rel="icon" href="data:,">' };
-      response.writeHead(200, { 'content-type': type }).end(body);
+    scripts.set('/verify.js', await bundled('test/web/verify-page.ts'));
+    server = await serve((path) => {
+      const body = scripts.get(path);
+      return body === undefined
+        ? { type: 'text/html', body: '<link rel="icon" href="data:,">' }
+        : { type: 'text/javascript', body };
     });
-    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
     browser = await launchChromium();
   });
   afterAll(async () => {
@@ -76,27 +74,11 @@ describe.skipIf(withoutChromium('web', 'rlvr-kernels/web was not run in a browse
     return output[0].code;
   }
 
-  /** What a module leaves in `globalThis.result`, of a page on the server; nothing may have been said in the console. */
+  /** What a module leaves in `globalThis.result`, without a word in the console. */
   async function resultOf<T>(module: string): Promise<T> {
-    const tab = await browser.newPage();
-    const complaints = complaintsOf(tab);
-    await tab.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
-    await tab.addScriptTag({ type: 'module', content: module });
-    await tab.waitForFunction('globalThis.result !== undefined || globalThis.failed', { timeout: 30_000 });
-    const result = await tab.evaluate('globalThis.result');
-    await tab.close();
+    const { result, complaints } = await resultOfPage(browser, server.url, { module });
     expect(complaints).toEqual([]);
-    return result as T;
-  }
-
-  function complaintsOf(tab: Page): string[] {
-    const complaints: string[] = [];
-    tab.on('console', (message) => complaints.push(`${message.type()}: ${message.text()}`));
-    tab.on('pageerror', (error) => {
-      complaints.push(`error: ${error}`);
-      void tab.evaluate('globalThis.failed = true');
-    });
-    return complaints;
+    return result;
   }
 
   test('every op and loss agrees with the reference', async () => {
@@ -163,13 +145,13 @@ describe.skipIf(withoutChromium('web', 'rlvr-kernels/web was not run in a browse
   });
 
   test('runs in a worker', async () => {
-    files.set('/worker.js', {
-      type: 'text/javascript',
-      body: `import { backends, conspoSync } from '/web.js';
-        ${BATCH}
-        const found = backends().find(({ name }) => name === 'wasm');
-        postMessage({ available: found.available, loss: conspoSync(batch()).loss });`,
-    });
+    scripts.set(
+      '/worker.js',
+      `import { backends, conspoSync } from '/web.js';
+      ${BATCH}
+      const found = backends().find(({ name }) => name === 'wasm');
+      postMessage({ available: found.available, loss: conspoSync(batch()).loss });`,
+    );
     const { available, loss } = await resultOf<{ available: boolean; loss: number }>(`
       const worker = new Worker('/worker.js', { type: 'module' });
       worker.onmessage = ({ data }) => { globalThis.result = data; };`);

@@ -8,8 +8,8 @@ import { chartsOf } from '../../bench/report/html/charts.js';
 import { renderHtml } from '../../bench/report/html/page.js';
 import { renderMarkdown } from '../../bench/report/markdown.js';
 import type { BenchReport, Section } from '../../bench/report/report.js';
+import { launchChromium, withoutChromium } from '../../scripts/web/chromium.mjs';
 import { benchReport, hostile } from '../support/bench-report.js';
-import { launchChromium, withoutChromium } from '../support/chromium.js';
 import { temporaryFolder } from './run-cli.js';
 
 /** Not `expect(page)`, which prints all of it. */
