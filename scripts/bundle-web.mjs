@@ -1,30 +1,18 @@
 // dist/lib/web/index.js, which is `rlvr-kernels/web`: the library for browsers in one file, the modules for WebAssembly in it. Part of build:ts
 // and of build:wasm, whichever comes last.
 
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { rolldown } from 'rolldown';
-import { FOR_BROWSERS, packedModules } from './web/twins.mjs';
+import { bundleWeb, packedModules } from './web/twins.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const out = join(root, 'dist', 'lib', 'web');
+const out = fileURLToPath(new URL('../dist/lib/web', import.meta.url));
 const LIMIT = 350_000; // bytes, compressed with gzip as a server does
-const LICENSE = readFileSync(join(root, 'node_modules', 'fflate', 'LICENSE'), 'utf8').trim();
 
-const bundle = await rolldown({ ...FOR_BROWSERS, input: join(root, 'lib/web/index.ts') });
-const { output } = await bundle.generate({
-  format: 'es',
-  comments: false,
-  minify: true,
-  codeSplitting: false,
-});
-await bundle.close();
-const code = `/* rlvr-kernels, MIT; with fflate:\n\n${LICENSE}\n*/\n${output[0].code}`;
+const code = await bundleWeb();
 const compressed = gzipSync(code).length;
 if (compressed > LIMIT) throw new Error(`rlvr-kernels/web is ${compressed} bytes compressed, ${LIMIT} at most`);
-
 mkdirSync(out, { recursive: true });
 for (const name of readdirSync(out)) if (name !== 'index.d.ts') rmSync(join(out, name)); // what tsc made of its parts
 writeFileSync(join(out, 'index.js'), code);

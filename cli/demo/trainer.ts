@@ -23,6 +23,7 @@ export interface TrainingSettings {
   readonly seed: number;
   readonly backend: BackendName | undefined;
   readonly signal: AbortSignal;
+  /** Called before the first step, as step 0, and after each. */
   readonly onStep: (step: number, accuracy: number) => void;
 }
 
@@ -64,6 +65,7 @@ export async function train(settings: TrainingSettings): Promise<TrainingRun> {
   const accuracies = [greedyAccuracy(trainee.policy, questions)];
   const sampledAccuracies = [sampledAccuracy(trainee.policy, questions)];
   let lastStep: LastStep | undefined;
+  onStep(0, accuracies[0]);
   for (let step = 0; step < steps; step++) {
     signal.throwIfAborted();
     const asked = random.sample(questions, hyperparameters.questionsPerStep);

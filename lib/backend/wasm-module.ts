@@ -7,7 +7,7 @@ import type { Absent } from './addon.js';
 import { type Memory, WasmViews } from './wasm-views.js';
 
 /** What the package uses of WebAssembly, which Node's types leave out. */
-interface Engine {
+export interface Engine {
   Module: new (bytes: Uint8Array) => object;
   Instance: new (module: object, imports: { env: { memory: Memory } }) => { exports: unknown };
   Memory: new (limits: { initial: number; maximum: number; shared?: boolean }) => Memory;
@@ -82,7 +82,7 @@ export interface WasmModule {
 
 /** The module for this engine, or why there is none. `RLVR_WASM_SIMD=simd128` asks for the one that needs less. */
 export function wasmModule(): WasmModule | Absent {
-  const engine = (globalThis as { WebAssembly?: Engine }).WebAssembly;
+  const { WebAssembly: engine } = globalThis as unknown as { WebAssembly?: Engine };
   if (!engine?.validate(F32X4_MUL)) return { reason: 'there is no WebAssembly with SIMD here' };
   const wanted = setting('RLVR_WASM_SIMD');
   if (wanted && !Object.hasOwn(FILES, wanted)) {

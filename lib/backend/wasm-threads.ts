@@ -3,7 +3,7 @@
 // arrays may be of any kind. Where threads do not start, or one does not answer, the calling thread does the work.
 import { setting, startThread, threadsAtOnce } from '../platform.js';
 import type { WasmCall, WasmKernel } from './wasm-call.js';
-import type { SharedParts, WasmModule } from './wasm-module.js';
+import type { Engine, SharedParts, WasmModule } from './wasm-module.js';
 import { WasmViews } from './wasm-views.js';
 
 /** More threads than this would wait for the calling one, which copies for all of them. */
@@ -28,8 +28,8 @@ interface Duty extends SharedParts {
 /** What a thread runs. It uses nothing from outside, see `startThread`. */
 function work({ module, memory, control, words, kernels, bytes }: Duty): void {
   const { kernel, list, address, ofSlot, ready, FREE, GIVEN, DONE, FAILED } = words;
-  const { Instance } = Reflect.get(globalThis, 'WebAssembly');
-  const { exports } = new Instance(module, { env: { memory } });
+  const { Instance } = (globalThis as unknown as { WebAssembly: Engine }).WebAssembly;
+  const exports = new Instance(module, { env: { memory } }).exports as Record<string, (value: number) => number>;
   for (let slot = 0; slot < ready; slot += ofSlot) {
     control[slot + address] = exports.allocate(bytes);
     if (control[slot + address] === 0) return;

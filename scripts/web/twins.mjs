@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { brotliDecompressSync, constants, deflateRawSync } from 'node:zlib';
+import { rolldown } from 'rolldown';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const lib = (/** @type {string} */ name) => join(root, 'lib', name);
@@ -57,3 +58,12 @@ export const twins = {
 
 /** @type {import('rolldown').InputOptions} */
 export const FOR_BROWSERS = { platform: 'browser', transform: { target: 'es2022' }, plugins: [twins] };
+
+/** @returns {Promise<string>} the code of `rlvr-kernels/web` */
+export async function bundleWeb() {
+  const license = readFileSync(join(root, 'node_modules', 'fflate', 'LICENSE'), 'utf8').trim();
+  const bundle = await rolldown({ ...FOR_BROWSERS, input: lib('web/index.ts') });
+  const { output } = await bundle.generate({ format: 'es', comments: false, minify: true, codeSplitting: false });
+  await bundle.close();
+  return `/* rlvr-kernels, MIT; with fflate:\n\n${license}\n*/\n${output[0].code}`;
+}
