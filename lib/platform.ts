@@ -24,6 +24,11 @@ export function nextTurn(work: () => void): void {
   setImmediate(work);
 }
 
+/** Has `work` called when this thread ends, by an error too. */
+export function atExit(work: () => void): void {
+  process.once('exit', work);
+}
+
 /** Memory whose contents may be anything, as zeroing it would only cost time. */
 export function newMemory(bytes: number): ArrayBufferLike {
   // Node 20 has no buffers of over 4 GiB. The system gives arrays so long as zeros, without anybody writing them.

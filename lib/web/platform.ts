@@ -26,6 +26,9 @@ export function nextTurn(work: () => void): void {
   port2.postMessage(null);
 }
 
+/** A page or a worker that ends calls nothing. */
+export function atExit(_work: () => void): void {}
+
 export function newMemory(bytes: number): ArrayBufferLike {
   return new ArrayBuffer(bytes);
 }
