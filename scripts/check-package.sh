@@ -44,11 +44,13 @@ for (const { path, size } of files) if (path.startsWith('prebuilds/')) console.l
 END_OF_CHECK
 whole=$(echo "$work"/rlvr-kernels-*.tgz)
 npx --no-install publint run "$whole"
-npx --no-install attw "$whole" --profile node16
+npx --no-install attw "$whole" --profile node16 --exclude-entrypoints web
+npx --no-install attw "$whole" --profile esm-only --entrypoints web
 bare="$work/without-prebuilds.tgz"
 tar -xzf "$whole" -C "$work"
 for module in rlvr_kernels.wasm.br rlvr_kernels.relaxed.wasm.br; do
   [ -f "$work/package/prebuilds/wasm/$module" ] || { echo "the package has no $module: npm run build:wasm" >&2; exit 1; }
+  grep -qF "\"${module%.br}\":" "$work/package/dist/lib/web/index.js" || { echo "rlvr-kernels/web has no $module: npm run build:wasm" >&2; exit 1; }
 done
 compgen -G "$work/package/prebuilds/*-*" >/dev/null || { echo 'the package has no prebuilt addons: npm run build:prebuilds' >&2; exit 1; }
 other="$work/another-version.tgz"

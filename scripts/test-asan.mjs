@@ -215,6 +215,7 @@ if (emulated) {
     'ptx',
     'readme-charts',
     'reliability-doc',
+    'web',
   ];
   const top = readdirSync(join(root, 'test')).filter((name) => name.endsWith('.test.ts'));
   const native = top.filter((name) => !withoutAddon.includes(name.replace('.test.ts', '')));
