@@ -1,6 +1,6 @@
 // Which MPI to open: each has a launcher of its own, and a process that another one started would see itself alone.
 import type { NativeMpi } from '../backend/addon.js';
-import { RlvrError } from '../errors.js';
+import { badArgument, RlvrError } from '../errors.js';
 
 /** An MPI that was opened. */
 export interface MpiLibrary {
@@ -35,7 +35,10 @@ let loaded: MpiLibrary | undefined;
 
 /** Opens the file that was asked for, else the first that there is. A process uses one library. */
 export function loadLibrary(native: NativeMpi, asked: string | undefined): MpiLibrary {
-  if (loaded !== undefined && (asked === undefined || asked === loaded.file)) return loaded;
+  if (loaded !== undefined) {
+    if (asked === undefined || asked === loaded.file) return loaded;
+    throw badArgument('ERR_BACKEND', 'library', `${loaded.file}, which this process uses already`, asked);
+  }
   const files = asked === undefined ? candidates(process.env) : [asked];
   const reasons: string[] = [];
   for (const file of files) {
@@ -47,8 +50,7 @@ export function loadLibrary(native: NativeMpi, asked: string | undefined): MpiLi
       reasons.push(reasonFor(file, (error as Error).message));
     }
   }
-  const found = loaded === undefined ? `found none: ${reasons.join('; ')}. ${INSTALL}` : reasons.join('; ');
-  throw new RlvrError('ERR_BACKEND', `library: expected an MPI, ${found}`);
+  throw new RlvrError('ERR_BACKEND', `library: expected an MPI, found none: ${reasons.join('; ')}. ${INSTALL}`);
 }
 
 /** A message of the dynamic loader begins with the name of a file, not always this one. */

@@ -122,7 +122,7 @@ export class Ranks extends Collectives<Step> implements MpiCommunicator {
     const { out } = step.args;
     const met = Array.from({ length: this.size }, (_, r) => ({ call: CALLS[out[2 * r]], length: out[2 * r + 1] }));
     const gone = met.findIndex((other) => other.call === 'close');
-    if (gone !== -1) this.#broken = otherRank(gone, 'was closed');
+    if (gone !== -1) this.#broken = otherRank(gone, this.size, 'was closed');
     return met;
   }
 

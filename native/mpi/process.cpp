@@ -1,7 +1,10 @@
 #include "mpi/process.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <cstdlib>
+#include <thread>
 
 namespace rlvr::mpi {
 
@@ -41,11 +44,16 @@ std::string Process::start(bool& started) {
   return "";
 }
 
-// Other ranks may be waiting for this one. By now what the process had to say has been printed.
+// Other ranks may be waiting for this one. What the process had to say has been printed by now; the launcher, which
+// ends all ranks at once, gets a moment to pass it on.
 void Process::at_exit() {
   Process& process = get();
   const auto& all = process.communicators_;
-  if (std::none_of(all.begin(), all.end(), [](const Communicator& each) { return each.open; })) return;
+  const auto open = std::find_if(all.begin(), all.end(), [](const Communicator& each) { return each.open; });
+  if (open == all.end()) return;
+  std::fprintf(stderr, "rlvr-kernels: rank %d of %d ends with its communicators open (exit code %d): MPI_Abort\n",
+               open->rank, open->size, process.exit_code_);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
   process.library_->abort(process.exit_code_);
 }
 
