@@ -66,6 +66,44 @@ export interface NativeCuda extends Enqueue {
   Device: new (index: number, stream: bigint | undefined, owner?: unknown) => NativeDevice;
 }
 
+/** Arguments of a sum or maximum over the ranks of a communicator, known by its number. */
+export interface NativeReduce {
+  communicator: number;
+  values: Float64Array;
+  count: number;
+  maximum: boolean;
+  out: Float64Array;
+}
+
+/** Arguments of a gathering of every rank's numbers. */
+export interface NativeGather {
+  communicator: number;
+  values: Float64Array;
+  counts: Int32Array; // of every rank
+  out: Float64Array; // of all of them
+}
+
+/** The addon's `mpi` table, native/binding/mpi.cpp. What MPI reports is thrown as an Error. */
+export interface NativeMpi {
+  /** Opens a library, and returns what it says of its version. */
+  load(file: string): string;
+  /** Whether this started MPI, rather than somebody before. */
+  start(): boolean;
+  finalize(): void;
+  /** The exit code of all ranks, should this process end with communicators open. */
+  exiting(args: { code: number }): void;
+  /** Blocks until asynchronous operations have ended. */
+  drain(): void;
+  open(args: { hasHandle: boolean; handle: number }): number;
+  place(args: { communicator: number }): [rank: number, size: number];
+  split(args: { communicator: number; color: number; key: number }): number;
+  release(args: { communicator: number; together: boolean }): void;
+  reduce(args: NativeReduce): void;
+  reduceAsync(args: NativeReduce): Promise<void>;
+  gather(args: NativeGather): void;
+  gatherAsync(args: NativeGather): Promise<void>;
+}
+
 /** native/cpu/diagnostics.h */
 export interface MatrixProduct {
   left: Float32Array;
@@ -82,6 +120,7 @@ export interface MatrixProduct {
 export interface Addon extends SyncKernels, AsyncKernels {
   version: string; // of the package it was built from
   cuda: NativeCuda | { info?: undefined }; // empty in a build without CUDA
+  mpi: NativeMpi;
   cpuInfo(): { simd: string; threads: number };
   /** Where an array begins in memory. */
   address(array: ArrayBufferView): number;

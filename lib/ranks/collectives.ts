@@ -36,28 +36,28 @@ export abstract class Collectives<Step> implements Communicator {
   async allReduce(values: Float64Array, operation: Operation): Promise<Float64Array> {
     return this.inTurn(
       'allReduce',
-      this.#orRefused(() => this.#reduce(values, operation)),
+      this.orRefused(() => this.#reduce(values, operation)),
     );
   }
 
   allReduceSync(values: Float64Array, operation: Operation): Float64Array {
     return this.atOnce(
       'allReduceSync',
-      this.#orRefused(() => this.#reduce(values, operation)),
+      this.orRefused(() => this.#reduce(values, operation)),
     );
   }
 
   async allGather(values: Float64Array): Promise<Float64Array[]> {
     return this.inTurn(
       'allGather',
-      this.#orRefused(() => this.#gather(values)),
+      this.orRefused(() => this.#gather(values)),
     );
   }
 
   allGatherSync(values: Float64Array): Float64Array[] {
     return this.atOnce(
       'allGatherSync',
-      this.#orRefused(() => this.#gather(values)),
+      this.orRefused(() => this.#gather(values)),
     );
   }
 
@@ -105,7 +105,7 @@ export abstract class Collectives<Step> implements Communicator {
   }
 
   /** The call; where its arguments are wrong, one that lets the other ranks know. */
-  #orRefused<Result>(prepare: () => Exchange<Step, Result>): Exchange<Step, Result> {
+  protected orRefused<Result>(prepare: () => Exchange<Step, Result>): Exchange<Step, Result> {
     try {
       return prepare();
     } catch (error) {

@@ -110,7 +110,7 @@ class Rank extends Collectives<number> implements InProcessCommunicator {
       if (late.length === 0) return ranks.map((r) => this.#words.slot(round, r));
       this.#checkNotClosed('communicator');
       const gone = late.find((r) => Atomics.load(closed, r) === 1);
-      if (gone !== undefined) throw otherRank(gone, 'was closed');
+      if (gone !== undefined) throw otherRank(gone, size, 'was closed');
       yield seen;
     }
   }

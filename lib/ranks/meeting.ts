@@ -19,12 +19,13 @@ export function checkMeeting(met: readonly Announcement[], rank: number): void {
   const without = (call: CallName) => met.findIndex((other, r) => r !== rank && other.call === call);
   const refused = without('a refused call');
   if (own.call === 'a refused call') return; // its own error is thrown
-  if (refused !== -1) throw otherRank(refused, 'refused its arguments; its own error says which');
+  if (refused !== -1) throw otherRank(refused, met.length, 'refused its arguments; its own error says which');
   const closed = without('close');
   if (own.call === 'close') return;
-  if (closed !== -1) throw otherRank(closed, 'was closed');
+  if (closed !== -1) throw otherRank(closed, met.length, 'was closed');
   const other = met.findIndex(({ call }) => call !== own.call);
-  if (other !== -1) throw otherRank(other, `called ${met[other].call}, while rank ${rank} called ${own.call}`);
+  if (other !== -1)
+    throw otherRank(other, met.length, `called ${met[other].call}, while rank ${rank} called ${own.call}`);
   if (own.call === 'allGather' || own.call === 'split') return;
   const longer = met.findIndex(({ length }) => length !== met[0].length);
   if (longer === -1) return;
@@ -33,6 +34,6 @@ export function checkMeeting(met: readonly Announcement[], rank: number): void {
 }
 
 /** Another rank is the reason why a call failed here. */
-export function otherRank(rank: number, what: string): RlvrError {
-  return new RlvrError('ERR_RANK', `rank ${rank} ${what}`);
+export function otherRank(rank: number, size: number, what: string): RlvrError {
+  return new RlvrError('ERR_RANK', `rank ${rank} of ${size} ${what}`);
 }

@@ -20,6 +20,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   rlvr::binding::export_memory(env, backends);
   rlvr::binding::export_diagnostics(env, backends);
   rlvr::binding::export_cuda_device(env, backends);
+  rlvr::binding::export_mpi(env, backends);
   return exports;
 }
 

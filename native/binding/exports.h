@@ -21,5 +21,6 @@ void export_sample_tokens(Napi::Env env, const Exports& exports);
 void export_memory(Napi::Env env, const Exports& exports);
 void export_diagnostics(Napi::Env env, const Exports& exports);
 void export_cuda_device(Napi::Env env, const Exports& exports);
+void export_mpi(Napi::Env env, const Exports& exports);
 
 }  // namespace rlvr::binding

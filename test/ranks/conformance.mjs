@@ -138,12 +138,12 @@ export async function mistakes(comm, sync) {
 /** What {@link mistakes} must return. @param {number} rank @param {number} size */
 export function expectedMistakes(rank, size) {
   const [own, last] = [rank, size - 1];
-  const refused = `ERR_RANK rank ${last} refused its arguments; its own error says which`;
+  const refused = `ERR_RANK rank ${last} of ${size} refused its arguments; its own error says which`;
   /** @param {string} there @param {string} here */
   const unlike = (there, here) =>
     own === last
-      ? `ERR_RANK rank 0 called ${here}, while rank ${last} called ${there}`
-      : `ERR_RANK rank ${last} called ${there}, while rank ${own} called ${here}`;
+      ? `ERR_RANK rank 0 of ${size} called ${here}, while rank ${last} called ${there}`
+      : `ERR_RANK rank ${last} of ${size} called ${there}, while rank ${own} called ${here}`;
   return [
     `ERR_SHAPE values: expected the same length on every rank, got 3 on rank 0 and 4 on rank ${last}`,
     unlike("allReduce 'max'", "allReduce 'sum'"),

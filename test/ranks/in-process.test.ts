@@ -94,7 +94,7 @@ describe('calls', () => {
       ),
     );
     other.close();
-    await expect(call).rejects.toEqual(rlvrError('ERR_RANK', 'rank 1 was closed'));
+    await expect(call).rejects.toEqual(rlvrError('ERR_RANK', 'rank 1 of 2 was closed'));
   });
 
   test('a blocking one is refused while another rank is on its thread', async () => {
@@ -129,10 +129,10 @@ describe('a closed rank', () => {
     const waiting = first.allGather(new Float64Array(1));
     const both = second.allGather(new Float64Array(1));
     third.close();
-    await expect(waiting).rejects.toEqual(rlvrError('ERR_RANK', 'rank 2 was closed'));
-    await expect(both).rejects.toEqual(rlvrError('ERR_RANK', 'rank 2 was closed'));
+    await expect(waiting).rejects.toEqual(rlvrError('ERR_RANK', 'rank 2 of 3 was closed'));
+    await expect(both).rejects.toEqual(rlvrError('ERR_RANK', 'rank 2 of 3 was closed'));
     await expect(first.allReduce(new Float64Array(1), 'sum')).rejects.toEqual(
-      rlvrError('ERR_RANK', 'rank 2 was closed'),
+      rlvrError('ERR_RANK', 'rank 2 of 3 was closed'),
     );
   });
 
@@ -146,7 +146,7 @@ describe('a closed rank', () => {
     await expect(waiting).rejects.toEqual(closed);
     await expect(comm.allReduce(new Float64Array(1), 'sum')).rejects.toEqual(closed);
     expect(await failureOf(() => comm.share())).toEqual(closed);
-    await expect(other.allGather(new Float64Array(0))).rejects.toEqual(rlvrError('ERR_RANK', 'rank 0 was closed'));
+    await expect(other.allGather(new Float64Array(0))).rejects.toEqual(rlvrError('ERR_RANK', 'rank 0 of 2 was closed'));
   });
 
   test('leaves the others what they had of it', async () => {
@@ -162,7 +162,7 @@ describe('a closed rank', () => {
       const [comm, other] = inProcess(2);
       worker(other, code);
       expect(await failureOf(() => comm.allGatherSync(new Float64Array(1)))).toEqual(
-        rlvrError('ERR_RANK', 'rank 1 was closed'),
+        rlvrError('ERR_RANK', 'rank 1 of 2 was closed'),
       );
     }
     const [comm, other] = inProcess(2);
@@ -174,8 +174,8 @@ describe('a closed rank', () => {
     await answer;
     const failure = failureOf(() => comm.allReduce(new Float64Array(1), 'sum'));
     await stopped.terminate();
-    expect(await failure).toEqual(rlvrError('ERR_RANK', 'rank 1 was closed'));
-    await expect(comm.allGather(new Float64Array(1))).rejects.toEqual(rlvrError('ERR_RANK', 'rank 1 was closed'));
+    expect(await failure).toEqual(rlvrError('ERR_RANK', 'rank 1 of 2 was closed'));
+    await expect(comm.allGather(new Float64Array(1))).rejects.toEqual(rlvrError('ERR_RANK', 'rank 1 of 2 was closed'));
   });
 });
 

@@ -1,0 +1,64 @@
+// Which MPI to open: each has a launcher of its own, and a process that another one started would see itself alone.
+import type { NativeMpi } from '../backend/addon.js';
+import { badArgument, RlvrError } from '../errors.js';
+
+/** An MPI that was opened. */
+export interface MpiLibrary {
+  /** The name of its file, as it was opened. */
+  readonly file: string;
+  /** What it says it is, such as `Open MPI v4.1.4` or `MPICH Version: 4.0.2`. */
+  readonly version: string;
+}
+
+const OPEN_MPI = ['libmpi.so.40'];
+const MPICH = ['libmpich.so.12', 'libmpi.so.12']; // Debian's name, and the others'
+const STANDARD = ['libmpi_abi.so.1', 'libmpi_abi.so.0', 'libmpi_abi.so'];
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** How many ranks a launcher says it has started; undefined without one that says so. */
+export function launchedRanks(env: Environment): number | undefined {
+  const size = Number.parseInt(env.OMPI_COMM_WORLD_SIZE ?? env.PMI_SIZE ?? '', 10);
+  return Number.isNaN(size) ? undefined : size;
+}
+
+/** The files to try, those that fit the launcher first. */
+function candidates(env: Environment): string[] {
+  const byOpenMpi = env.OMPI_COMM_WORLD_SIZE !== undefined || env.PMIX_RANK !== undefined;
+  const byMpich = env.PMI_RANK !== undefined || env.PMI_SIZE !== undefined;
+  return byMpich && !byOpenMpi ? [...MPICH, ...STANDARD, ...OPEN_MPI] : [...OPEN_MPI, ...STANDARD, ...MPICH];
+}
+
+const INSTALL = 'Install one (Debian: `apt-get install openmpi-bin`, or `mpich`), or name its file as `library`';
+
+let loaded: MpiLibrary | undefined;
+
+/** Opens the file that was asked for, else the first that there is. A process uses one library. */
+export function loadLibrary(native: NativeMpi, asked: string | undefined): MpiLibrary {
+  if (loaded !== undefined) {
+    if (asked === undefined || asked === loaded.file) return loaded;
+    throw badArgument('ERR_BACKEND', 'library', `${loaded.file}, which this process uses already`, asked);
+  }
+  const files = asked === undefined ? candidates(process.env) : [asked];
+  const reasons: string[] = [];
+  for (const file of files) {
+    try {
+      const version = shortVersion(native.load(file));
+      loaded = { file, version };
+      return loaded;
+    } catch (error) {
+      reasons.push(reasonFor(file, (error as Error).message));
+    }
+  }
+  throw new RlvrError('ERR_BACKEND', `library: expected an MPI, found none: ${reasons.join('; ')}. ${INSTALL}`);
+}
+
+/** A message of the dynamic loader begins with the name of a file, not always this one. */
+function reasonFor(file: string, message: string): string {
+  return message.includes(file) ? message : `${file}: ${message}`;
+}
+
+/** The first line, which names the library, without the details of how it was built. */
+function shortVersion(text: string): string {
+  return text.split('\n')[0].split(',')[0].replace(/\s+/g, ' ').trim();
+}

@@ -1,0 +1,195 @@
+// Ranks that are processes, under the mpirun of each MPI that there is. Each mpirun takes a second or so, so a case does much.
+import { execFile } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { nativeAddon } from '../lib/backend/addon.js';
+import { openMpi } from '../lib/mpi/index.js';
+import { launchedRanks } from '../lib/mpi/libraries.js';
+import { failureOf, rlvrError } from './support/errors.js';
+
+const program = fileURLToPath(new URL('./ranks/mpi-program.mjs', import.meta.url));
+const LAUNCHERS = [
+  { name: 'Open MPI', command: 'mpirun.openmpi', flags: ['--oversubscribe'], other: 'libmpich.so.12' },
+  { name: 'MPICH', command: 'mpirun.mpich', flags: [], other: 'libmpi.so.40' },
+];
+
+function isInstalled(command: string): boolean {
+  return (process.env.PATH ?? '').split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, command), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+interface Run {
+  code: number | null;
+  lines: unknown[]; // what the ranks said
+  output: string; // all of it
+  milliseconds: number;
+}
+
+const FEW_THREADS = { RLVR_THREADS: '1', OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1' };
+
+function run(command: string, args: readonly string[]): Promise<Run> {
+  const start = performance.now();
+  return new Promise((resolve) => {
+    const options = { env: { ...process.env, ...FEW_THREADS }, timeout: 30_000, killSignal: 'SIGKILL' as const };
+    const child = execFile(command, args, options, (_error, stdout, stderr) => {
+      const said = stdout.split('\n').filter((line) => /^[[{"]/.test(line));
+      resolve({
+        code: child.exitCode,
+        lines: said.map((line) => JSON.parse(line)),
+        output: stdout + stderr,
+        milliseconds: performance.now() - start,
+      });
+    });
+  });
+}
+
+const required = process.env.REQUIRE_MPI === '1';
+const hasAddon = !('reason' in nativeAddon());
+
+describe.each(LAUNCHERS)('$name', ({ command, flags, other }) => {
+  const here = hasAddon && isInstalled(command);
+  if (!here && !required) console.warn(`mpi: no ${command} (or no addon): its ranks were not tested`);
+  const mpirun = (ranks: number, ...args: string[]) =>
+    run(command, [...flags, '-n', `${ranks}`, process.execPath, program, ...args]);
+
+  /** All ranks end within 10 seconds, and not well. */
+  async function fails(name: string, ...texts: (string | RegExp)[]): Promise<Run> {
+    const ran = await mpirun(3, name);
+    expect(ran.code, ran.output).not.toBe(0);
+    expect(ran.milliseconds).toBeLessThan(10_000);
+    for (const text of texts) expect(ran.output).toMatch(text);
+    return ran;
+  }
+
+  describe.skipIf(!here && !required)('under mpirun', () => {
+    test('sums, maxima and lists, on 4 ranks and on parts of 1, 2 and 3', async () => {
+      const { code, lines, output } = await mpirun(4, 'conformance');
+      expect(code, output).toBe(0);
+      const said = lines as {
+        size?: number;
+        wrong?: string[];
+        color?: number;
+        of?: number;
+        rank?: number;
+        turns?: number[];
+      }[];
+      expect(said.flatMap(({ wrong }) => wrong ?? [])).toEqual([]);
+      expect(
+        said
+          .filter(({ size }) => size)
+          .map(({ size }) => size)
+          .sort(),
+      ).toEqual([1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 4, 4]);
+      const halves = said.filter(({ color, size }) => color !== undefined && size === 2);
+      for (const { of, rank } of halves) expect(rank).toBe(of! < 2 ? 1 : 0); // by their keys, descending
+      const turns = said.flatMap((each) => (each.turns ? [each.turns] : []));
+      expect(turns).toEqual(Array(4).fill(Array.from({ length: 20 }, (_, i) => 4 * i)));
+    });
+
+    test('a waiting rank leaves the event loop free, and its core to others', async () => {
+      const { code, lines, output } = await mpirun(2, 'idle');
+      expect(code, output).toBe(0);
+      const [{ turns, cpu }] = lines as { turns: number; cpu: number }[];
+      expect(turns).toBeGreaterThan(40); // of 150
+      expect(cpu).toBeLessThan(0.75); // of the 1.5 seconds
+    });
+
+    test('arguments, and what follows the end of MPI', async () => {
+      const { code, lines, output } = await mpirun(2, 'arguments');
+      expect(code, output).toBe(0);
+      for (const text of [
+        'ERR_RANGE color: expected a whole number at least 0 and at most 2147483647, got -1',
+        'ERR_RANGE key: expected a whole number at least -2147483647 and at most 2147483647, got 0.5',
+        'ERR_RANK close: expected the asynchronous calls before it to be awaited, got 1 in progress',
+        'ERR_DISPOSED allReduceSync: expected an open communicator, got a closed one',
+      ])
+        expect(lines.filter((line) => line === text)).toHaveLength(2);
+      expect(
+        output.match(/ERR_BACKEND library: expected lib\S+, which this process uses already, got libother.so/g),
+      ).toHaveLength(2);
+      expect(output.match(/ERR_RANK openMpi: .* reported MPI was ended in this process/g)).toHaveLength(2);
+      expect(lines.filter((line) => JSON.stringify(line) === '[2,true]')).toHaveLength(2);
+    });
+
+    test('an exception on one rank ends all', async () => {
+      await fails('throws', 'Error: broken here', 'rlvr-kernels: rank 2 of 3 ends');
+      await fails('rejects', 'Error: broken here', 'rlvr-kernels: rank 2 of 3 ends');
+    });
+
+    test('a killed rank ends all', async () => {
+      await fails('killed', /rank 2.*signal 9|EXIT STRING: Killed \(signal 9\)/);
+    });
+
+    test('a bad argument on one rank is an error on all', async () => {
+      const texts = ['values: expected Float64Array, got an Array of length 1', /rlvr-kernels: rank \d of 3 ends/];
+      await fails('bad argument', ...texts);
+    });
+
+    test('a rank that ends in the middle of a call ends all', async () => {
+      await fails('in the middle', /rlvr-kernels: rank [01] of 3 ends with its communicators open \(exit code 1\)/);
+    });
+
+    test('a rank that ends well is closed for the others, wherever they wait', async () => {
+      const { code, lines, output } = await mpirun(4, 'ends');
+      expect(code, output).toBe(0);
+      // Ranks 1, of a column with it, and 2 and 0, of rows; these two still have theirs.
+      expect(lines.sort()).toEqual([...Array(4).fill('ERR_RANK rank 1 of 2 was closed'), 'accepted', 'accepted']);
+    });
+
+    test('another MPI is refused, where it is installed', async () => {
+      const { code, lines, output } = await mpirun(2, 'alone', other);
+      expect(code, output).toBe(0);
+      const refusal = 'ERR_BACKEND library: expected the MPI of the launcher, which started 2 ranks, got ';
+      const absent = `ERR_BACKEND library: expected an MPI, found none: ${other}`;
+      for (const line of lines) expect(line).toMatch(new RegExp(`^(${refusal}|${absent})`));
+      expect(lines).toHaveLength(2);
+    });
+
+    test('without a launcher there is one rank, on the main thread', async () => {
+      const library = other === 'libmpi.so.40' ? 'libmpich.so.12' : 'libmpi.so.40';
+      const { code, lines, output } = await run(process.execPath, [program, 'alone', library]);
+      expect(code, output).toBe(0);
+      expect(lines).toEqual([
+        {
+          library: { file: library, version: expect.stringMatching(/^(Open MPI v|MPICH Version: )\d/) },
+          size: 1,
+          sum: [1],
+        },
+        'ERR_BACKEND openMpi: expected the main thread, with whose process MPI ends, got a worker',
+      ]);
+    });
+  });
+});
+
+test('options', async () => {
+  const refused = async (options: object, code: string, message: string) =>
+    expect(await failureOf(() => openMpi(options))).toEqual(rlvrError(code, message));
+  await refused({ com: 1 }, 'ERR_OPTION', 'com');
+  await refused({ comm: 0.5 }, 'ERR_RANGE', 'comm: expected a whole number');
+  await refused({ comm: '1' }, 'ERR_RANGE', 'comm: expected a number');
+  await refused({ library: '' }, 'ERR_DTYPE', 'library: expected the name of a file');
+  await refused([] as object, 'ERR_DTYPE', 'options: expected an object');
+});
+
+test.runIf(process.platform === 'linux' && hasAddon)('a library that is not there, or is none', async () => {
+  expect(await failureOf(() => openMpi({ library: 'libother.so' }))).toEqual(
+    rlvrError('ERR_BACKEND', /^library: expected an MPI, found none: libother\.so: .*openmpi-bin/),
+  );
+  expect(await failureOf(() => openMpi({ library: 'libm.so.6' }))).toEqual(
+    rlvrError('ERR_BACKEND', 'libm.so.6: it has no MPI_Get_library_version'),
+  );
+});
+
+test('how many ranks a launcher says it started', () => {
+  expect(launchedRanks({ OMPI_COMM_WORLD_SIZE: '4' })).toBe(4);
+  expect(launchedRanks({ PMI_SIZE: '3', PMI_RANK: '0' })).toBe(3);
+  expect(launchedRanks({})).toBe(undefined);
+});
