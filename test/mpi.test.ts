@@ -1,64 +1,17 @@
 // Ranks that are processes, under the mpirun of each MPI that there is. Each mpirun takes a second or so, so a case does much.
-import { execFile } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { nativeAddon } from '../lib/backend/addon.js';
 import { openMpi } from '../lib/mpi/index.js';
 import { launchedRanks } from '../lib/mpi/libraries.js';
 import { failureOf, rlvrError } from './support/errors.js';
+import { HAS_ADDON, isPresent, LAUNCHERS, mpirun as launch, REQUIRED, type Run, run } from './support/mpirun.js';
 
 const program = fileURLToPath(new URL('./ranks/mpi-program.mjs', import.meta.url));
-const LAUNCHERS = [
-  { name: 'Open MPI', command: 'mpirun.openmpi', flags: ['--oversubscribe'], other: 'libmpich.so.12' },
-  { name: 'MPICH', command: 'mpirun.mpich', flags: [], other: 'libmpi.so.40' },
-];
 
-function isInstalled(command: string): boolean {
-  return (process.env.PATH ?? '').split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, command), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
-
-interface Run {
-  code: number | null;
-  lines: unknown[]; // what the ranks said
-  output: string; // all of it
-  milliseconds: number;
-}
-
-const FEW_THREADS = { RLVR_THREADS: '1', OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1' };
-
-function run(command: string, args: readonly string[]): Promise<Run> {
-  const start = performance.now();
-  return new Promise((resolve) => {
-    const options = { env: { ...process.env, ...FEW_THREADS }, timeout: 30_000, killSignal: 'SIGKILL' as const };
-    const child = execFile(command, args, options, (_error, stdout, stderr) => {
-      const said = stdout.split('\n').filter((line) => /^[[{"]/.test(line));
-      resolve({
-        code: child.exitCode,
-        lines: said.map((line) => JSON.parse(line)),
-        output: stdout + stderr,
-        milliseconds: performance.now() - start,
-      });
-    });
-  });
-}
-
-const required = process.env.REQUIRE_MPI === '1';
-const hasAddon = !('reason' in nativeAddon());
-
-describe.each(LAUNCHERS)('$name', ({ command, flags, other }) => {
-  const here = hasAddon && isInstalled(command);
-  if (!here && !required) console.warn(`mpi: no ${command} (or no addon): its ranks were not tested`);
-  const mpirun = (ranks: number, ...args: string[]) =>
-    run(command, [...flags, '-n', `${ranks}`, process.execPath, program, ...args]);
+describe.each(LAUNCHERS)('$name', (launcher) => {
+  const here = isPresent(launcher);
+  if (!here && !REQUIRED) console.warn(`mpi: no ${launcher.command} (or no addon): its ranks were not tested`);
+  const mpirun = (ranks: number, ...args: string[]) => launch(launcher, ranks, program, ...args);
 
   /** All ranks end within 10 seconds, and not well. */
   async function fails(name: string, ...texts: (string | RegExp)[]): Promise<Run> {
@@ -69,7 +22,7 @@ describe.each(LAUNCHERS)('$name', ({ command, flags, other }) => {
     return ran;
   }
 
-  describe.skipIf(!here && !required)('under mpirun', () => {
+  describe.skipIf(!here && !REQUIRED)('under mpirun', () => {
     test('sums, maxima and lists, on 4 ranks and on parts of 1, 2 and 3', async () => {
       const { code, lines, output } = await mpirun(4, 'conformance');
       expect(code, output).toBe(0);
@@ -145,16 +98,16 @@ describe.each(LAUNCHERS)('$name', ({ command, flags, other }) => {
     });
 
     test('another MPI is refused, where it is installed', async () => {
-      const { code, lines, output } = await mpirun(2, 'alone', other);
+      const { code, lines, output } = await mpirun(2, 'alone', launcher.other);
       expect(code, output).toBe(0);
       const refusal = 'ERR_BACKEND library: expected the MPI of the launcher, which started 2 ranks, got ';
-      const absent = `ERR_BACKEND library: expected an MPI, found none: ${other}`;
+      const absent = `ERR_BACKEND library: expected an MPI, found none: ${launcher.other}`;
       for (const line of lines) expect(line).toMatch(new RegExp(`^(${refusal}|${absent})`));
       expect(lines).toHaveLength(2);
     });
 
     test('without a launcher there is one rank, on the main thread', async () => {
-      const library = other === 'libmpi.so.40' ? 'libmpich.so.12' : 'libmpi.so.40';
+      const library = launcher.other === 'libmpi.so.40' ? 'libmpich.so.12' : 'libmpi.so.40';
       const { code, lines, output } = await run(process.execPath, [program, 'alone', library]);
       expect(code, output).toBe(0);
       expect(lines).toEqual([
@@ -179,7 +132,7 @@ test('options', async () => {
   await refused([] as object, 'ERR_DTYPE', 'options: expected an object');
 });
 
-test.runIf(process.platform === 'linux' && hasAddon)('a library that is not there, or is none', async () => {
+test.runIf(process.platform === 'linux' && HAS_ADDON)('a library that is not there, or is none', async () => {
   expect(await failureOf(() => openMpi({ library: 'libother.so' }))).toEqual(
     rlvrError('ERR_BACKEND', /^library: expected an MPI, found none: libother\.so: .*openmpi-bin/),
   );

@@ -308,7 +308,7 @@ export interface CheckedGroups {
  * The groups and rewards that a batch may have.
  * @inline
  */
-export type GroupFields = { [K in keyof RewardedById]?: Rewarded[K] | RewardedById[K] };
+export type GroupFields = { [K in keyof RewardedById]?: Rewarded[K] | RewardedById[K] | undefined };
 
 /** `advantage`: options that say whether a sequence has several rewards. */
 export function* checkGroups(
