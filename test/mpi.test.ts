@@ -1,7 +1,8 @@
 // Ranks that are processes, under the mpirun of each MPI that there is. Each mpirun takes a second or so, so a case does much.
-import { execFile } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { execFile, execFileSync } from 'node:child_process';
+import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
@@ -130,7 +131,7 @@ describe.each(LAUNCHERS)('$name', ({ command, flags, own, other }) => {
         output.match(/ERR_BACKEND library: expected lib\S+, which this process uses already, got libother.so/g),
       ).toHaveLength(2);
       expect(output.match(/ERR_RANK openMpi: .* reported MPI was ended in this process/g)).toHaveLength(2);
-      expect(lines.filter((line) => JSON.stringify(line) === '[2,true]')).toHaveLength(2);
+      expect(lines.filter((line) => JSON.stringify(line) === '[2,true]')).toHaveLength(4);
     });
 
     test('an exception on one rank ends all', async () => {
@@ -188,6 +189,29 @@ describe.each(LAUNCHERS)('$name', ({ command, flags, own, other }) => {
     });
   });
 });
+
+const compiler = process.env.CXX ?? 'g++';
+
+test.runIf(hasAddon && isInstalled('mpirun.mpich') && isInstalled(compiler))(
+  'the ABI of MPI 5, on top of MPICH',
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'rlvr-mpi-'));
+    const library = join(folder, 'libmpi_abi.so');
+    const source = fileURLToPath(new URL('./ranks/standard_abi.cpp', import.meta.url));
+    try {
+      execFileSync(compiler, ['-std=c++20', '-shared', '-fPIC', source, '-o', library, '-ldl']);
+      const conformance = await run('mpirun.mpich', ['-n', '4', process.execPath, program, 'conformance', library]);
+      expect(conformance.code, conformance.output).toBe(0);
+      expect((conformance.lines as { wrong?: string[] }[]).flatMap(({ wrong }) => wrong ?? [])).toEqual([]);
+      expect(conformance.lines).toHaveLength(16);
+      const others = await run('mpirun.mpich', ['-n', '2', process.execPath, program, 'arguments', library]);
+      expect(others.code, others.output).toBe(0);
+      expect(others.output.match(/^\[2,true\]$/gm)).toHaveLength(4);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  },
+);
 
 test('options', async () => {
   const refused = async (options: object, code: string, message: string) =>
