@@ -127,6 +127,7 @@ function runEmulated() {
     'many-sequences',
     'copy-inputs',
     'partial-batches',
+    'ranks-vocab',
   ];
   const devices = [
     'cuda-backend',

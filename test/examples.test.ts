@@ -1,6 +1,7 @@
 // Every example of the documentation is code that runs, as a user would run it: the `ts` and `js` blocks of doc comments in
 // lib and of docs/*.md, against the built package, imported by its name. `// => text` behind a console.log is what that
-// prints, numbers to the digits given. CUDA examples are always compiled, and run where there is a device.
+// prints, numbers to the digits given. CUDA examples are always compiled, and run where there is a device. Those of MPI, which starts
+// once in a process, are compiled only: test/mpi.test.ts runs such programs.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -14,6 +15,7 @@ interface Example {
   at: string; // file:line
   code: string;
   cuda: boolean;
+  mpi: boolean;
 }
 
 const OPENING = /^(\s*\* )?```(?:ts|js)$/;
@@ -33,6 +35,7 @@ function examplesIn(file: string): Example[] {
         at: `${file}:${i + 1}`,
         code: code.join('\n'),
         cuda: code.some((text) => text.includes("'rlvr-kernels/cuda'")),
+        mpi: code.some((text) => text.includes("'rlvr-kernels/mpi'")),
       },
     ];
   });
@@ -59,7 +62,7 @@ function compile(codes: readonly string[]) {
   const { readFile, fileExists } = host;
   host.readFile = (name) => virtual.get(name) ?? readFile(name);
   host.fileExists = (name) => virtual.has(name) || fileExists(name);
-  const entries = ['index', 'cuda/index', 'tfjs/index', 'jax/index', 'remote/index'].map(
+  const entries = ['index', 'cuda/index', 'mpi/index', 'tfjs/index', 'jax/index', 'remote/index'].map(
     (name) => `${root}/lib/${name}.ts`,
   );
   const program = ts.createProgram([...virtual.keys(), ...entries], options, host);
@@ -179,7 +182,7 @@ test('claims are compared by the digits they give', () => {
 
 describe('examples', () => {
   const hasDevice = backends().some(({ name, available }) => name === 'cuda' && available);
-  const running = examples.filter(({ cuda }) => !cuda || hasDevice);
+  const running = examples.filter(({ cuda, mpi }) => !mpi && (!cuda || hasDevice));
   const outcomes = new Map<string, Outcome>();
   let wrongOutcomes: Outcome[];
   let compiled: ReturnType<typeof compile>;

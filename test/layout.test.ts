@@ -18,7 +18,7 @@ const LAYERS = [
   [
     'native/binding',
     '.cpp',
-    ['addon', 'cuda-device', 'cuda-memory', 'cuda-session', 'diagnostics', 'emulation-controls', 'memory'],
+    ['addon', 'cuda-device', 'cuda-memory', 'cuda-session', 'diagnostics', 'emulation-controls', 'memory', 'mpi'],
   ],
   ['native/wasm', '.cpp', ['runtime']],
   ['lib/ops', '.ts', []],

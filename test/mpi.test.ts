@@ -1,16 +1,30 @@
 // Ranks that are processes, under the mpirun of each MPI that there is. Each mpirun takes a second or so, so a case does much.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { openMpi } from '../lib/mpi/index.js';
 import { launchedRanks } from '../lib/mpi/libraries.js';
 import { failureOf, rlvrError } from './support/errors.js';
-import { HAS_ADDON, isPresent, LAUNCHERS, mpirun as launch, REQUIRED, type Run, run } from './support/mpirun.js';
+import {
+  HAS_ADDON,
+  isInstalled,
+  isPresent,
+  LAUNCHERS,
+  mpirun as launch,
+  REQUIRED,
+  type Run,
+  run,
+} from './support/mpirun.js';
 
 const program = fileURLToPath(new URL('./ranks/mpi-program.mjs', import.meta.url));
 
 describe.each(LAUNCHERS)('$name', (launcher) => {
+  const { command, own, other } = launcher;
   const here = isPresent(launcher);
-  if (!here && !REQUIRED) console.warn(`mpi: no ${launcher.command} (or no addon): its ranks were not tested`);
+  if (!here && !REQUIRED) console.warn(`mpi: no ${command} (or no addon): its ranks were not tested`);
   const mpirun = (ranks: number, ...args: string[]) => launch(launcher, ranks, program, ...args);
 
   /** All ranks end within 10 seconds, and not well. */
@@ -69,7 +83,7 @@ describe.each(LAUNCHERS)('$name', (launcher) => {
         output.match(/ERR_BACKEND library: expected lib\S+, which this process uses already, got libother.so/g),
       ).toHaveLength(2);
       expect(output.match(/ERR_RANK openMpi: .* reported MPI was ended in this process/g)).toHaveLength(2);
-      expect(lines.filter((line) => JSON.stringify(line) === '[2,true]')).toHaveLength(2);
+      expect(lines.filter((line) => JSON.stringify(line) === '[2,true]')).toHaveLength(4);
     });
 
     test('an exception on one rank ends all', async () => {
@@ -98,21 +112,27 @@ describe.each(LAUNCHERS)('$name', (launcher) => {
     });
 
     test('another MPI is refused, where it is installed', async () => {
-      const { code, lines, output } = await mpirun(2, 'alone', launcher.other);
+      const { code, lines, output } = await mpirun(2, 'alone', other);
       expect(code, output).toBe(0);
       const refusal = 'ERR_BACKEND library: expected the MPI of the launcher, which started 2 ranks, got ';
-      const absent = `ERR_BACKEND library: expected an MPI, found none: ${launcher.other}`;
+      const absent = 'ERR_BACKEND library: expected an MPI ';
       for (const line of lines) expect(line).toMatch(new RegExp(`^(${refusal}|${absent})`));
       expect(lines).toHaveLength(2);
     });
 
+    test("the addon's own functions refuse junk on a communicator too", async () => {
+      const { code, lines, output } = await run(process.execPath, [program, 'junk', own]);
+      expect(code, output).toBe(0);
+      expect(lines).toEqual([{ refused: expect.any(Number), failed: 0, sum: [1] }]);
+      expect((lines[0] as { refused: number }).refused).toBeGreaterThan(250);
+    });
+
     test('without a launcher there is one rank, on the main thread', async () => {
-      const library = launcher.other === 'libmpi.so.40' ? 'libmpich.so.12' : 'libmpi.so.40';
-      const { code, lines, output } = await run(process.execPath, [program, 'alone', library]);
+      const { code, lines, output } = await run(process.execPath, [program, 'alone', own]);
       expect(code, output).toBe(0);
       expect(lines).toEqual([
         {
-          library: { file: library, version: expect.stringMatching(/^(Open MPI v|MPICH Version: )\d/) },
+          library: { file: own, version: expect.stringMatching(/^(Open MPI v|MPICH Version: )\d/) },
           size: 1,
           sum: [1],
         },
@@ -121,6 +141,29 @@ describe.each(LAUNCHERS)('$name', (launcher) => {
     });
   });
 });
+
+const compiler = process.env.CXX ?? 'g++';
+
+test.runIf(HAS_ADDON && isInstalled('mpirun.mpich') && isInstalled(compiler))(
+  'the ABI of MPI 5, on top of MPICH',
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'rlvr-mpi-'));
+    const library = join(folder, 'libmpi_abi.so');
+    const source = fileURLToPath(new URL('./ranks/standard_abi.cpp', import.meta.url));
+    try {
+      execFileSync(compiler, ['-std=c++20', '-shared', '-fPIC', source, '-o', library, '-ldl']);
+      const conformance = await run('mpirun.mpich', ['-n', '4', process.execPath, program, 'conformance', library]);
+      expect(conformance.code, conformance.output).toBe(0);
+      expect((conformance.lines as { wrong?: string[] }[]).flatMap(({ wrong }) => wrong ?? [])).toEqual([]);
+      expect(conformance.lines).toHaveLength(16);
+      const others = await run('mpirun.mpich', ['-n', '2', process.execPath, program, 'arguments', library]);
+      expect(others.code, others.output).toBe(0);
+      expect(others.output.match(/^\[2,true\]$/gm)).toHaveLength(4);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  },
+);
 
 test('options', async () => {
   const refused = async (options: object, code: string, message: string) =>
@@ -134,7 +177,7 @@ test('options', async () => {
 
 test.runIf(process.platform === 'linux' && HAS_ADDON)('a library that is not there, or is none', async () => {
   expect(await failureOf(() => openMpi({ library: 'libother.so' }))).toEqual(
-    rlvrError('ERR_BACKEND', /^library: expected an MPI, found none: libother\.so: .*openmpi-bin/),
+    rlvrError('ERR_BACKEND', /^library: expected an MPI .*openmpi-bin.* got none: no libother\.so$/),
   );
   expect(await failureOf(() => openMpi({ library: 'libm.so.6' }))).toEqual(
     rlvrError('ERR_BACKEND', 'libm.so.6: it has no MPI_Get_library_version'),

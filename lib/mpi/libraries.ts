@@ -1,6 +1,6 @@
 // Which MPI to open: each has a launcher of its own, and a process that another one started would see itself alone.
 import type { NativeMpi } from '../backend/addon.js';
-import { badArgument, RlvrError } from '../errors.js';
+import { badArgument } from '../errors.js';
 
 /** An MPI that was opened. */
 export interface MpiLibrary {
@@ -29,7 +29,8 @@ function candidates(env: Environment): string[] {
   return byMpich && !byOpenMpi ? [...MPICH, ...STANDARD, ...OPEN_MPI] : [...OPEN_MPI, ...STANDARD, ...MPICH];
 }
 
-const INSTALL = 'Install one (Debian: `apt-get install openmpi-bin`, or `mpich`), or name its file as `library`';
+/** What to do where there is none. */
+const REMEDY = 'an MPI (Debian: `apt-get install openmpi-bin`, or `mpich`; elsewhere `library` may name its file)';
 
 let loaded: MpiLibrary | undefined;
 
@@ -50,11 +51,12 @@ export function loadLibrary(native: NativeMpi, asked: string | undefined): MpiLi
       reasons.push(reasonFor(file, (error as Error).message));
     }
   }
-  throw new RlvrError('ERR_BACKEND', `library: expected an MPI, found none: ${reasons.join('; ')}. ${INSTALL}`);
+  throw badArgument('ERR_BACKEND', 'library', REMEDY, `none: ${reasons.join('; ')}`);
 }
 
-/** A message of the dynamic loader begins with the name of a file, not always this one. */
+/** A message of the dynamic loader names a file, not always this one. */
 function reasonFor(file: string, message: string): string {
+  if (message.startsWith(file) && message.endsWith('No such file or directory')) return `no ${file}`;
   return message.includes(file) ? message : `${file}: ${message}`;
 }
 

@@ -221,6 +221,35 @@ test('20,000 calls with several properties junk, missing, or behind getters that
   expect(calls).toBe(20_000);
 });
 
+test('the functions of MPI, without a library: junk is refused, and nothing is done', async () => {
+  const { names, wrong, accepted } = await childJson<{
+    names: string[];
+    wrong: string[];
+    accepted: string[];
+  }>(`${ADDON} ${JUNK}
+    const { mpi } = addon;
+    const numbers = { communicator: 0, count: 2, maximum: true, values: doubles(2), out: doubles(2), counts: Int32Array.of(2) };
+    const valid = { code: 1, hasHandle: false, handle: 0, color: 0, key: 0, together: true, ...numbers };
+    const [wrong, accepted] = [[], new Set()];
+    const attempt = async (name, ...args) => {
+      try { await mpi[name](...args); accepted.add(name); } catch (error) { if (!(error instanceof Error)) wrong.push(name + ': ' + error); }
+    };
+    for (const name of Object.keys(mpi)) {
+      await attempt(name);
+      await attempt(name, valid);
+      for (const value of junk()) {
+        await attempt(name, value);
+        for (const key of Object.keys(valid)) await attempt(name, { ...valid, [key]: value });
+      }
+    }
+    console.log(JSON.stringify({ names: Object.keys(mpi).sort(), wrong, accepted: [...accepted].sort() }));`);
+  expect(wrong).toEqual([]);
+  expect(accepted).toEqual(['drain', 'exiting', 'finalize']);
+  const collective = ['gather', 'gatherAsync', 'reduce', 'reduceAsync'];
+  const others = ['drain', 'exiting', 'finalize', 'load', 'open', 'place', 'release', 'split', 'start'];
+  expect(names).toEqual([...collective, ...others].sort());
+});
+
 test('two copies of the addon in one process', async () => {
   const { losses } = await childJson<{ losses: number[] }>(`${ADDON}
     const folder = mkdtempSync(join(tmpdir(), 'rlvr-'));

@@ -1,4 +1,5 @@
 // What test/mpi.test.ts runs under mpirun: `node mpi-program.mjs CASE`. Each rank prints lines of JSON: what happened, and its rank.
+import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import { openMpi } from 'rlvr-kernels/mpi';
 import { conformance, expectedMistakes, mistakes } from './conformance.mjs';
@@ -52,9 +53,11 @@ const CASES = {
     const call = world.allReduce(one(), 'sum');
     say(await failure(() => world.close()));
     await call;
-    const second = openMpi();
-    say([second.size, second.library.file === world.library.file]);
-    second.close();
+    const handle = world.library.version.startsWith('Open MPI') ? 0 : 0x44000000; // of MPI_COMM_WORLD, in Fortran
+    for (const second of [openMpi(), openMpi({ comm: handle })]) {
+      say([second.size, second.library.file === world.library.file]);
+      second.close();
+    }
     world.close();
     say(await failure(() => world.allReduceSync(one(), 'sum')));
     say(await failure(() => openMpi()));
@@ -96,6 +99,48 @@ const CASES = {
     if (last) return;
     say(await failure(() => column.allReduce(one(), 'sum').then(() => row.allReduce(one(), 'sum'))));
     say(await failure(() => column.allReduceSync(one(), 'sum')));
+  },
+  /** The addon's own functions, on the communicator with the number 0: what they do not refuse is harmless. */
+  async junk(world) {
+    const { mpi } = createRequire(import.meta.url)(/** @type {string} */ (process.env.TEST_ADDON));
+    const doubles = (/** @type {number} */ n) => new Float64Array(n);
+    const reduce = () => ({ communicator: 0, values: doubles(3), count: 3, maximum: true, out: doubles(3) });
+    const gather = () => ({ communicator: 0, values: doubles(3), counts: Int32Array.of(3), out: doubles(3) });
+    const make = { reduce, gather, reduceAsync: reduce, gatherAsync: gather, place: () => ({ communicator: 0 }) };
+    const values = [
+      undefined,
+      null,
+      -1,
+      1,
+      0.5,
+      4,
+      2 ** 31,
+      NaN,
+      7n,
+      'text',
+      {},
+      [],
+      doubles(2),
+      doubles(0),
+      doubles(4),
+      new Float32Array(9),
+    ];
+    const lists = [Int32Array.of(), Int32Array.of(4), Int32Array.of(-1), Int32Array.of(2 ** 31 - 1), structuredClone];
+    let [refused, failed] = [0, 0];
+    for (const [call, args] of Object.entries(make)) {
+      await mpi[call](args());
+      for (const key of Object.keys(args())) {
+        for (const value of [...values, ...lists]) {
+          try {
+            await mpi[call]({ ...args(), [key]: value });
+          } catch (error) {
+            if (error instanceof TypeError && error.message.startsWith('rlvr-kernels native call: ')) refused++;
+            else failed++;
+          }
+        }
+      }
+    }
+    say({ refused, failed, sum: [...world.allReduceSync(one(), 'sum')] });
   },
   async alone(world) {
     say({ library: world.library, size: world.size, sum: [...world.allReduceSync(one(), 'sum')] });

@@ -1,23 +1,33 @@
 // Programs whose ranks are processes, under the mpirun of each MPI that there is.
 import { execFile } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
+import { createRequire } from 'node:module';
 import { delimiter, join } from 'node:path';
 import { nativeAddon } from '../../lib/backend/addon.js';
+import { packageRoot } from '../../lib/package-root.js';
 
 /** An mpirun. */
 export interface Launcher {
   name: string;
   command: string;
   flags: readonly string[];
+  own: string; // its library
   other: string; // a library that it does not go with
 }
 
 export const LAUNCHERS: readonly Launcher[] = [
-  { name: 'Open MPI', command: 'mpirun.openmpi', flags: ['--oversubscribe'], other: 'libmpich.so.12' },
-  { name: 'MPICH', command: 'mpirun.mpich', flags: [], other: 'libmpi.so.40' },
+  {
+    name: 'Open MPI',
+    command: 'mpirun.openmpi',
+    flags: ['--oversubscribe'],
+    own: 'libmpi.so.40',
+    other: 'libmpich.so.12',
+  },
+  { name: 'MPICH', command: 'mpirun.mpich', flags: [], own: 'libmpich.so.12', other: 'libmpi.so.40' },
 ];
 
-function isInstalled(command: string): boolean {
+/** Whether a command is on PATH. */
+export function isInstalled(command: string): boolean {
   return (process.env.PATH ?? '').split(delimiter).some((folder) => {
     try {
       accessSync(join(folder, command), constants.X_OK);
@@ -36,13 +46,19 @@ export interface Run {
   milliseconds: number;
 }
 
-const FEW_THREADS = { RLVR_THREADS: '1', OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1' };
+const addonFile = process.env.RLVR_ADDON ?? createRequire(import.meta.url)('node-gyp-build').path(packageRoot());
+const ENVIRONMENT = {
+  TEST_ADDON: addonFile,
+  RLVR_THREADS: '1',
+  OMPI_ALLOW_RUN_AS_ROOT: '1',
+  OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1',
+};
 
 /** Runs a program, and reads what it says. */
 export function run(command: string, args: readonly string[]): Promise<Run> {
   const start = performance.now();
   return new Promise((resolve) => {
-    const options = { env: { ...process.env, ...FEW_THREADS }, timeout: 30_000, killSignal: 'SIGKILL' as const };
+    const options = { env: { ...process.env, ...ENVIRONMENT }, timeout: 30_000, killSignal: 'SIGKILL' as const };
     const child = execFile(command, args, options, (_error, stdout, stderr) => {
       const said = stdout.split('\n').filter((line) => /^[[{"]/.test(line));
       resolve({

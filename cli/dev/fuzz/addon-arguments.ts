@@ -342,3 +342,31 @@ export const DIAGNOSTICS: Readonly<Record<string, Form>> = {
   limitThreads: { outputs: [], make: () => ({ threads: 0 }) },
   preferHugePages: { outputs: [], make: ({ tokens }) => ({ memory: bytes(tokens), bytes: tokens }) },
 };
+
+/** Of the `mpi` table, whose communicators are numbers; without a library no number is one. */
+export const MPI: Readonly<Record<string, Form>> = {
+  exiting: { outputs: [], make: (_, { variant }) => ({ code: variant % 256 }) },
+  open: { outputs: [], make: (_, { variant }) => ({ hasHandle: variant % 2 === 0, handle: variant }) },
+  place: { outputs: [], make: () => ({ communicator: 0 }) },
+  split: { outputs: [], make: (_, { variant }) => ({ communicator: 0, color: variant, key: 0 }) },
+  release: { outputs: [], make: () => ({ communicator: 0, together: false }) },
+  reduce: {
+    outputs: ['out'],
+    make: ({ tokens }, { variant }) => ({
+      communicator: 0,
+      values: doubles(tokens),
+      count: tokens,
+      maximum: variant % 2 === 0,
+      out: doubles(tokens),
+    }),
+  },
+  gather: {
+    outputs: ['out'],
+    make: ({ tokens }) => ({
+      communicator: 0,
+      values: doubles(tokens),
+      counts: Int32Array.of(tokens),
+      out: doubles(tokens),
+    }),
+  },
+};

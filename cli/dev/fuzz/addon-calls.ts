@@ -1,6 +1,6 @@
 // The addon's own functions with valid arguments, and what each of them may write.
 import { nativeAddon } from '../../../lib/backend/addon.js';
-import { DIAGNOSTICS, KERNELS, type Record_ } from './addon-arguments.js';
+import { DIAGNOSTICS, KERNELS, MPI, type Record_ } from './addon-arguments.js';
 import { Fields } from './data.js';
 import type { Plan } from './plan.js';
 
@@ -12,7 +12,7 @@ export interface AddonCall {
   args(plan: Plan): unknown[];
   /** Names, in the argument that is an object. */
   outputs: readonly string[];
-  /** What the CUDA runtime says of an honest call. */
+  /** What the CUDA runtime, or the addon without an MPI, says of an honest call. */
   mayFail?: boolean;
 }
 
@@ -38,6 +38,28 @@ function cpuCalls(addon: Record_): AddonCall[] {
     args: (plan: Plan) => [make(new Fields(plan.batch), plan)],
   }));
   return [...kernels, ...others, { name: 'cpuInfo', outputs: [], call: addon.cpuInfo as Call, args: () => [{}] }];
+}
+
+/** Without an MPI: no library is loaded, so that all of them find nothing to do, or fail. */
+function mpiCalls(mpi: Record_): AddonCall[] {
+  const plain = ['load', 'start', 'finalize', 'drain'].map((name) => ({
+    name,
+    outputs: [],
+    args: () => ['no-such-mpi.so'],
+  }));
+  const withObject = Object.entries(MPI).flatMap(([name, { make, outputs }]) =>
+    (name === 'reduce' || name === 'gather' ? [name, `${name}Async`] : [name]).map((each) => ({
+      name: each,
+      outputs,
+      args: (plan: Plan) => [make(new Fields(plan.batch), plan)],
+    })),
+  );
+  return [...plain, ...withObject].map((each) => ({
+    ...each,
+    name: `mpi.${each.name}`,
+    call: mpi[each.name] as Call,
+    mayFail: true,
+  }));
 }
 
 /** Sessions come from a device: without one, nothing that is handed over is a session. */
@@ -88,4 +110,8 @@ function methodOf(Class: { prototype: object }, name: string): Call {
 
 const addon = loaded();
 
-export const ADDON_CALLS: readonly AddonCall[] = [...cpuCalls(addon), ...cudaCalls((addon.cuda ?? {}) as Record_)];
+export const ADDON_CALLS: readonly AddonCall[] = [
+  ...cpuCalls(addon),
+  ...cudaCalls((addon.cuda ?? {}) as Record_),
+  ...mpiCalls((addon.mpi ?? {}) as Record_),
+];
