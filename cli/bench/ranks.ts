@@ -1,8 +1,8 @@
 // `bench ranks`, under mpirun: each rank is one such process, and the first one prints.
 
 import type { Command } from 'commander';
-import { measureRanks, type RanksRow } from '../../bench/ranks.js';
 import { formatNumber, formatRatio } from '../../bench/report/figures.js';
+import { measureRanks, type RanksRow } from '../../bench/sections/ranks.js';
 import { openMpi } from '../../lib/mpi/index.js';
 import { UsageError } from '../errors.js';
 import { renderTable } from '../table.js';

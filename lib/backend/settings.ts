@@ -15,7 +15,8 @@ export function wrongSetting(simd: string): RlvrError | undefined {
   if (level && level !== simd) {
     const lesser = process.arch === 'x64' ? ['avx2', 'portable'] : ['portable'];
     const levels = lesser.map((name) => `'${name}'`).join(' or ');
-    return refusal('RLVR_SIMD', `${levels}, on a processor that has it (in use: '${simd}')`);
+    const where = 'in an addon that has it (the prebuilt ones have no portable path) and on such a processor';
+    return refusal('RLVR_SIMD', `${levels}, ${where} (in use: '${simd}')`);
   }
   if (tiny && tiny !== '0' && tiny !== '1') return refusal('RLVR_TINY_NATIVE', '0 or 1');
   return undefined;

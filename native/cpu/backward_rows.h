@@ -95,7 +95,8 @@ struct BackwardRows : GradientLoop<S, E> {
     return first;
   }
 
-  static int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
+  // Not inlined: the one pass has some rows done here as well.
+  [[gnu::noinline]] static int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
     if (streams<S>(op.grad_logits != op.logits, op.tokens * op.vocab))
       return op.watch ? backward_rows<S::kStreams, true>(op, begin, end) : backward_rows<S::kStreams, false>(op, begin, end);
     if constexpr (!S::kCompact)

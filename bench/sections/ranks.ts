@@ -1,8 +1,8 @@
 // What ranks cost and gain: a loss on the ranks of a communicator beside the same loss without any, and what they tell each other.
 
-import { type Communicator, conspo, grpo, type Metrics } from '../lib/index.js';
-import { Random } from './problems/random.js';
-import { evenOffsets, LOSS_LENGTHS, oldLogProbsOf, rolloutsOfTokens } from './problems/rollouts.js';
+import { type Communicator, conspo, grpo, type Metrics } from '../../lib/index.js';
+import { Random } from '../problems/random.js';
+import { evenOffsets, LOSS_LENGTHS, oldLogProbsOf, rolloutsOfTokens } from '../problems/rollouts.js';
 
 export interface RanksSettings {
   /** Tokens of each rank. */
