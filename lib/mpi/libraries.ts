@@ -40,6 +40,9 @@ export function loadLibrary(native: NativeMpi, asked: string | undefined): MpiLi
     if (asked === undefined || asked === loaded.file) return loaded;
     throw badArgument('ERR_BACKEND', 'library', `${loaded.file}, which this process uses already`, asked);
   }
+  // UCX, which MPIs are often built on, otherwise rewrites the system calls for memory in the running process, to know what it may keep
+  // registered. Other threads of Node are in them: about one start in a hundred crashed (MPICH 4.0.2 with UCX 1.13).
+  process.env.UCX_MEM_EVENTS ??= 'no';
   const files = asked === undefined ? candidates(process.env) : [asked];
   const reasons: string[] = [];
   for (const file of files) {

@@ -43,15 +43,12 @@ void Collective::wait() {
   Patience patience;
   while (!poll()) {
     const microseconds pause = patience.next();
-    if (pause.count() == 0)
-      std::this_thread::yield();
-    else
-      std::this_thread::sleep_for(pause);
+    if (pause.count() > 0) std::this_thread::sleep_for(pause);
   }
 }
 
 microseconds Patience::next() {
-  constexpr microseconds kAtOnce{50}, kLongest{250};
+  constexpr microseconds kAtOnce{20}, kLongest{250};
   const auto waited = std::chrono::duration_cast<microseconds>(std::chrono::steady_clock::now() - since_);
   return waited < kAtOnce ? microseconds{0} : std::min(waited / 16, kLongest);
 }

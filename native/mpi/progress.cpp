@@ -35,8 +35,7 @@ void Progress::run() {
     if (pause.count() > 0) {
       changed_.wait_for(lock, pause);
     } else {
-      lock.unlock();
-      std::this_thread::yield();
+      lock.unlock();  // for who adds one
       lock.lock();
     }
   }

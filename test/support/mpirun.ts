@@ -58,7 +58,7 @@ const ENVIRONMENT = {
 export function run(command: string, args: readonly string[]): Promise<Run> {
   const start = performance.now();
   return new Promise((resolve) => {
-    const options = { env: { ...process.env, ...ENVIRONMENT }, timeout: 30_000, killSignal: 'SIGKILL' as const };
+    const options = { env: { ...process.env, ...ENVIRONMENT }, timeout: 55_000, killSignal: 'SIGKILL' as const };
     const child = execFile(command, args, options, (_error, stdout, stderr) => {
       const said = stdout.split('\n').filter((line) => /^[[{"]/.test(line));
       resolve({
