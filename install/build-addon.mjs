@@ -1,12 +1,12 @@
 // Builds the addon with CMake, through cmake-js, and puts rlvr_kernels.node into the product folder.
 //
 //   node install/build-addon.mjs [--product DIR] [--work DIR] [--sanitize address,undefined] [--cuda MODE]
-//                                [--ptx] [--arch ARCH] [--prebuilt] [--list-sources]
+//                                [--ptx] [--target TARGET] [--prebuilt] [--list-sources]
 //
 // MODE is RLVR_CUDA in CMakeLists.txt and defaults to the environment variable of that name; the environment variable
-// CUDA_ARCHS chooses GPU architectures ('release': all). --ptx is RLVR_PTX there. For another machine's ARCH, Debian's
-// cross compiler is used, without CUDA. --prebuilt is for the package: linked against an old glibc (Linux), and without the
-// kernels for processors that lack AVX2, where the wasm backend serves. RLVR_BUILD_ARGS holds more
+// CUDA_ARCHS chooses GPU architectures ('release': all). --ptx is RLVR_PTX there. For another machine's TARGET, such
+// as linux-arm64, Debian's cross compiler is used, without CUDA. --prebuilt is for the package: linked against an old glibc
+// (Linux), and without the kernels for processors that lack AVX2, where the wasm backend serves. RLVR_BUILD_ARGS holds more
 // arguments, as a JSON array: callers that go through binding.gyp have no other way to pass them. Objects stay in the
 // work folder, for the next build; without --work in a package whose path is not plain (folders.mjs), the whole of it is
 // built in a temporary one.
@@ -25,6 +25,7 @@ import { buildTools } from './tools.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const addon = 'rlvr_kernels.node';
+const host = `${process.platform}-${process.arch}`;
 
 const { values } = parseArgs({
   args: [...process.argv.slice(2), ...extraArguments()],
@@ -34,31 +35,44 @@ const { values } = parseArgs({
     sanitize: { type: 'string', default: '' },
     cuda: { type: 'string', default: cudaMode() },
     ptx: { type: 'boolean', default: false },
-    arch: { type: 'string', default: process.arch },
+    target: { type: 'string', default: host },
     prebuilt: { type: 'boolean', default: false },
     'list-sources': { type: 'boolean', default: false },
   },
 });
 
-/** cmake-js's arguments for the compiler. @returns {string[]} */
-function compilerArguments() {
-  if (values.arch === process.arch || process.platform !== 'linux') {
+/** cmake-js's arguments for the compiler. @param {string} work @returns {Promise<string[]>} */
+async function compilerArguments(work) {
+  if (values.target === host) {
     const cxx = onlyNamedCxx();
     return cxx ? ['--cc', cxx, '--cxx', cxx] : [];
   }
-  const { cc, cxx, processor } = crossCompiler(values.arch);
-  const system = ['--CDCMAKE_SYSTEM_NAME=Linux', `--CDCMAKE_SYSTEM_PROCESSOR=${processor}`];
-  return ['--arch', values.arch, '--cc', cc, '--cxx', cxx, ...system];
+  const { cc, cxx, system, processor } = crossCompiler(values.target);
+  const arch = values.target.split('-')[1];
+  const args = ['--arch', arch, '--cc', cc, '--cxx', cxx];
+  args.push(`--CDCMAKE_SYSTEM_NAME=${system}`, `--CDCMAKE_SYSTEM_PROCESSOR=${processor}`);
+  if (system !== 'Windows') return args;
+  const { writeNodeApiFunctions } = await import('../scripts/prebuild-node-api.mjs');
+  const folder = join(work, 'node-api');
+  writeNodeApiFunctions(folder);
+  return [
+    ...args,
+    `--CDRLVR_NODE_API_FUNCTIONS=${folder}`,
+    `--CDCMAKE_RUNTIME_OUTPUT_DIRECTORY=${join(work, 'Release')}`,
+  ];
 }
 
 /** Writes stubs of an old glibc beside the build. @param {string} work @returns {Promise<string[]>} CMake arguments */
 async function prebuiltArguments(work) {
   if (!values.prebuilt) return [];
+  const args = ['--CDRLVR_PORTABLE=OFF'];
+  const [platform, arch] = values.target.split('-');
+  if (platform !== 'linux') return args;
   const { writeGlibcStubs } = await import('../scripts/prebuild-glibc.mjs');
-  const cxx = values.arch === process.arch ? (onlyNamedCxx() ?? 'g++') : crossCompiler(values.arch).cxx;
+  const cxx = values.target === host ? (onlyNamedCxx() ?? 'g++') : crossCompiler(values.target).cxx;
   const folder = join(work, 'glibc');
-  writeGlibcStubs({ folder, cxx, arch: values.arch });
-  return ['--CDRLVR_PORTABLE=OFF', `--CDRLVR_GLIBC_STUBS=${folder}`];
+  writeGlibcStubs({ folder, cxx, arch });
+  return [...args, `--CDRLVR_GLIBC_STUBS=${folder}`];
 }
 
 /** @param {string} program @param {string[]} args @param {string} work */
@@ -79,7 +93,7 @@ function cmakeJs(program, args, work) {
 /** @param {string} work @returns {Promise<number>} the exit code */
 async function build(work) {
   const product = resolve(values.product);
-  const cuda = values.arch === process.arch ? values.cuda : 'OFF';
+  const cuda = values.target === host ? values.cuda : 'OFF';
   const tools = buildTools();
   const { source, include } = plainSources(work, tools.headers);
   const args = ['--directory', source, '--out', work, '--parallel', String(availableParallelism())];
@@ -87,7 +101,7 @@ async function build(work) {
   args.push(`--CDRLVR_PTX=${values.ptx ? 'ON' : 'OFF'}`);
   const architectures = cudaArchitectures();
   if (architectures) args.push(`--CDCUDA_ARCHS=${architectures}`);
-  args.push(...compilerArguments(), ...(await prebuiltArguments(work)));
+  args.push(...(await compilerArguments(work)), ...(await prebuiltArguments(work)));
 
   // cmake-js configures a folder only once: arguments that have changed since would be ignored.
   const known = join(work, 'arguments.json');

@@ -37,18 +37,37 @@ export function onlyNamedCxx() {
   return onPath('c++') ? 'c++' : undefined;
 }
 
-/** Debian's cross compilers. @type {Record<string, { prefix: string, processor: string }>} */
-const CROSS = { arm64: { prefix: 'aarch64-linux-gnu-', processor: 'aarch64' } };
+/** @typedef {{ cc: string, cxx: string, strip: string, package: string, system: string, processor: string }} CrossCompiler */
+
+/** Debian's cross compilers, by what they build for; system and processor are CMake's names. @type {Record<string, CrossCompiler>} */
+const CROSS = {
+  'linux-arm64': {
+    cc: 'aarch64-linux-gnu-gcc',
+    cxx: 'aarch64-linux-gnu-g++',
+    strip: 'aarch64-linux-gnu-strip',
+    package: 'g++-aarch64-linux-gnu',
+    system: 'Linux',
+    processor: 'aarch64',
+  },
+  'win32-x64': {
+    cc: 'x86_64-w64-mingw32-gcc-posix', // the other one has no std::thread
+    cxx: 'x86_64-w64-mingw32-g++-posix',
+    strip: 'x86_64-w64-mingw32-strip',
+    package: 'g++-mingw-w64-x86-64-posix',
+    system: 'Windows',
+    processor: 'AMD64',
+  },
+};
+export const CROSS_TARGETS = Object.keys(CROSS);
 
 /**
- * @param {string} arch as in process.arch
- * @returns {{ cc: string, cxx: string, strip: string, processor: string }} the tools that build for it on another machine
+ * @param {string} target platform and architecture, as in process
+ * @returns {CrossCompiler} the tools that build for it on another machine
  */
-export function crossCompiler(arch) {
-  const cross = CROSS[arch];
-  if (!cross) throw new Error(`no cross compiler is known for ${arch}`);
-  const { prefix, processor } = cross;
-  return { cc: `${prefix}gcc`, cxx: `${prefix}g++`, strip: `${prefix}strip`, processor };
+export function crossCompiler(target) {
+  const cross = CROSS[target];
+  if (!cross) throw new Error(`no cross compiler is known for ${target}`);
+  return cross;
 }
 
 /** @returns {string | undefined} one line about the first tool that is missing */

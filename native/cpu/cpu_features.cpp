@@ -1,21 +1,16 @@
 #include "cpu/cpu_features.h"
 
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-
 #ifdef _MSC_VER
 #include <immintrin.h>
 #include <intrin.h>
 #endif
 
+#include "cpu/environment.h"
+
 namespace rlvr {
 namespace {
 
-[[maybe_unused]] bool asked_for(const char* name) {
-  const char* wanted = std::getenv("RLVR_SIMD");
-  return wanted != nullptr && std::strcmp(wanted, name) == 0;
-}
+[[maybe_unused]] bool asked_for(const char* name) { return environment("RLVR_SIMD") == name; }
 
 #ifdef RLVR_HAVE_AVX2
 struct Features {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "cpu/first_bad_row.h"
+#include "cpu/per_thread.h"
 
 namespace rlvr {
 namespace {
@@ -125,7 +126,8 @@ void LinearForward::open(const LogitsColumns& columns) {
 }
 
 void LinearForward::add_rows(int64_t begin, int64_t count) {
-  thread_local Floats memory;
+  struct Block : Floats {};
+  auto& memory = per_thread<Block>();
   const int64_t columns = tile_.count();
   const bool keep = kept_.hold(tile_.begin());
   const int64_t stride = keep ? columns : padded(columns);

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "cpu/float16.h"
+#include "cpu/prefetch.h"
 #include "cpu/simd/exp2_polynomial.h"
 
 namespace rlvr {
@@ -90,7 +91,7 @@ template <class S, class Element>
 [[gnu::always_inline]] inline void fetch_ahead(const Element* x) {
   const auto ahead = reinterpret_cast<uintptr_t>(x) + 4096;
   for (size_t line = 0; line < kMany * S::kWidth * sizeof(Element); line += 64)
-    __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
+    prefetch(reinterpret_cast<const void*>(ahead + line));
 }
 
 // Calls visit(vector) with elements [begin, count), fewer than a vector holds, the others -inf.

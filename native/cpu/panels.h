@@ -7,6 +7,7 @@
 
 #include "cpu/linear_log_probs_simd.h"
 #include "cpu/logits_elements.h"
+#include "cpu/prefetch.h"
 
 namespace rlvr {
 namespace {
@@ -128,8 +129,8 @@ struct Product {
     Float sum[kRows][2];
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      __builtin_prefetch(out + i * stride, 1);
-      __builtin_prefetch(out + i * stride + kWidth, 1);
+      prefetch_to_write(out + i * stride);
+      prefetch_to_write(out + i * stride + kWidth);
       sum[i][0] = sum[i][1] = S::set(0.0f);
     }
     for (int64_t k = 0; k < depth; ++k, left += kRows, right += kColumns) {

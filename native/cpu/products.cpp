@@ -1,6 +1,7 @@
 #include "cpu/products.h"
 
 #include "cpu/huge_pages.h"
+#include "cpu/per_thread.h"
 #include "cpu/simd_table.h"
 
 namespace rlvr {
@@ -53,7 +54,8 @@ void Packed::pack(const PanelSource& source, bool along, int64_t begin, int64_t 
 
 void multiply_block(const PanelSource& left, bool along, int64_t begin, int64_t rows, const Packed& right, bool add,
                     float* out, int64_t stride) {
-  thread_local Floats memory;
+  struct Panels : Floats {};
+  auto& memory = per_thread<Panels>();
   const LinearKernels& kernels = linear_kernels();
   const auto pack = along ? kernels.left.along : kernels.left.across;
   float* panels = memory.resized(rounded_up(rows, kernels.left.size) * kDepth + kernels.left.overhang);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/ops.h"
+#include "cpu/per_thread.h"
 #include "cpu/sampled_cut.h"
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs_simd.h"
@@ -32,11 +33,6 @@ struct RowMemory {
   std::vector<unsigned char> kept;  // elements
   std::vector<double> masses;       // of blocks
 };
-
-RowMemory& row_memory() {
-  thread_local RowMemory memory;
-  return memory;
-}
 
 // The elements at these places, as a row.
 template <class Element>
@@ -102,7 +98,7 @@ bool draw(const SampledRow& row, double temperature, double share, std::vector<d
 
 // The id drawn in row t, as its place; where the row is cut, and how many ids that keeps.
 bool sample_row(const SampleTokens& op, int64_t t, Draw& drawn, Cut& cut, int64_t& count) {
-  RowMemory& memory = row_memory();
+  RowMemory& memory = per_thread<RowMemory>();
   RowCutter& cutter = memory.cutter;
   const SampledRow row = row_of(op, t);
   const double share = uniform(op.seed, op.offset + static_cast<uint64_t>(t));
@@ -136,7 +132,7 @@ void write_kept(const SampleTokensKept& op, int64_t t) {
   const int64_t begin = op.cu_kept[t];
   const int64_t count = op.cu_kept[t + 1] - begin;
   if (count == 0) return;
-  RowCutter& cutter = row_memory().cutter;
+  RowCutter& cutter = per_thread<RowMemory>().cutter;
   if (!cutter.look(row_of(op, t), 1)) return;  // changed under us
   const int64_t found = cutter.keep({op.cut_logits[t], op.cut_ids[t]});
   std::copy_n(cutter.places(), std::min(count, found), op.kept_ids + begin);

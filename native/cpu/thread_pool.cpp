@@ -5,9 +5,8 @@
 #include <charconv>
 #include <chrono>
 #include <condition_variable>
-#include <cstdlib>
-#include <cstring>
 #include <mutex>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -15,6 +14,11 @@
 #ifdef __linux__
 #include <sched.h>
 #endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+#include "cpu/environment.h"
 
 namespace rlvr {
 namespace {
@@ -31,13 +35,11 @@ int usable_cores() {
 
 // lib/backend/settings.ts refuses what is no number from 1 to kMaxThreads.
 int configured_threads() {
-  if (const char* text = std::getenv("RLVR_THREADS")) {
-    const char* const end = text + std::strlen(text);
-    int value = 0;
-    const auto [stop, error] = std::from_chars(text, end, value);
-    if (error == std::errc() && stop == end && value >= 1 && value <= kMaxThreads) return value;
-  }
-  return usable_cores();
+  const std::string text = environment("RLVR_THREADS");
+  const char* const end = text.data() + text.size();
+  int value = 0;
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  return error == std::errc() && stop == end && value >= 1 && value <= kMaxThreads ? value : usable_cores();
 }
 
 // The core that runs this thread; -1 where that is unknown.
@@ -66,7 +68,7 @@ void leave_core(int core) {
 // A hint to the processor that this is a wait.
 void relax() {
 #if defined(__x86_64__) || defined(_M_X64)
-  __builtin_ia32_pause();
+  _mm_pause();
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
@@ -200,7 +202,8 @@ class Pool {
 };
 
 std::mutex submit_mutex;  // held for the length of a loop, and to start or stop the pool
-std::unique_ptr<Pool> pool;
+// Not destroyed at the end of a process that ends with calls in flight: Windows has ended the threads by then, with what they held.
+Pool* pool = nullptr;
 int holders = 0;
 std::atomic<int> limit{0};
 
@@ -220,7 +223,9 @@ void acquire_thread_pool() {
 
 void release_thread_pool() {
   std::lock_guard<std::mutex> lock(submit_mutex);
-  if (--holders == 0) pool.reset();
+  if (--holders > 0) return;
+  delete pool;
+  pool = nullptr;
 }
 
 void detail::run_blocks(int64_t count, int64_t grain, bool wake, void* body, BlockFunction function) {
@@ -230,8 +235,8 @@ void detail::run_blocks(int64_t count, int64_t grain, bool wake, void* body, Blo
   if (count > grain && threads > 1) {
     std::unique_lock<std::mutex> submit(submit_mutex, std::try_to_lock);
     if (submit.owns_lock() && holders > 0) {
-      if (!pool && wake) pool = std::make_unique<Pool>(thread_count() - 1);
-      if (pool && (wake || pool->awake())) {
+      if (pool == nullptr && wake) pool = new Pool(thread_count() - 1);
+      if (pool != nullptr && (wake || pool->awake())) {
         pool->run(count, grain, threads - 1, body, function);
         return;
       }

@@ -270,7 +270,7 @@ test('two copies of the addon in one process', async () => {
       await Promise.all(work);
       losses.push(...args.map(({ loss }) => loss[0]));
     }
-    rmSync(folder, { recursive: true });
+    if (process.platform !== 'win32') rmSync(folder, { recursive: true }); // Windows keeps a file that is loaded
     console.log(JSON.stringify({ losses }));`);
   expect(losses.length).toBe(40);
   for (const loss of losses) expect(loss).toBeCloseTo(0.1 * Math.log(2), 12);

@@ -21,7 +21,10 @@ describe.each(LAUNCHERS)('bench ranks under $name', (launcher) => {
       ]),
     );
     for (const row of rows) {
-      const [exchanges, bytes] = row.split(/\s{2,}/).slice(-2).map(Number);
+      const [exchanges, bytes] = row
+        .split(/\s{2,}/)
+        .slice(-2)
+        .map(Number);
       expect(exchanges).toBeLessThanOrEqual(3);
       expect(bytes).toBeLessThanOrEqual(40);
     }
