@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { packageRoot } from '../lib/version.js';
+import { packageRoot } from '../lib/package-root.js';
 import type { Machine } from './report/report.js';
 
 const ROOT = packageRoot();

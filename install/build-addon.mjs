@@ -1,11 +1,12 @@
 // Builds the addon with CMake, through cmake-js, and puts rlvr_kernels.node into the product folder.
 //
 //   node install/build-addon.mjs [--product DIR] [--work DIR] [--sanitize address,undefined] [--cuda MODE]
-//                                [--ptx] [--arch ARCH] [--portable] [--list-sources]
+//                                [--ptx] [--arch ARCH] [--prebuilt] [--list-sources]
 //
 // MODE is RLVR_CUDA in CMakeLists.txt and defaults to the environment variable of that name; the environment variable
 // CUDA_ARCHS chooses GPU architectures ('release': all). --ptx is RLVR_PTX there. For another machine's ARCH, Debian's
-// cross compiler is used, without CUDA. --portable links against an old glibc (Linux). RLVR_BUILD_ARGS holds more
+// cross compiler is used, without CUDA. --prebuilt is for the package: linked against an old glibc (Linux), and without the
+// kernels for processors that lack AVX2, where the wasm backend serves. RLVR_BUILD_ARGS holds more
 // arguments, as a JSON array: callers that go through binding.gyp have no other way to pass them. Objects stay in the
 // work folder, for the next build; without --work in a package whose path is not plain (folders.mjs), the whole of it is
 // built in a temporary one.
@@ -34,7 +35,7 @@ const { values } = parseArgs({
     cuda: { type: 'string', default: cudaMode() },
     ptx: { type: 'boolean', default: false },
     arch: { type: 'string', default: process.arch },
-    portable: { type: 'boolean', default: false },
+    prebuilt: { type: 'boolean', default: false },
     'list-sources': { type: 'boolean', default: false },
   },
 });
@@ -51,13 +52,13 @@ function compilerArguments() {
 }
 
 /** Writes stubs of an old glibc beside the build. @param {string} work @returns {Promise<string[]>} CMake arguments */
-async function portableArguments(work) {
-  if (!values.portable) return [];
+async function prebuiltArguments(work) {
+  if (!values.prebuilt) return [];
   const { writeGlibcStubs } = await import('../scripts/prebuild-glibc.mjs');
   const cxx = values.arch === process.arch ? (onlyNamedCxx() ?? 'g++') : crossCompiler(values.arch).cxx;
   const folder = join(work, 'glibc');
   writeGlibcStubs({ folder, cxx, arch: values.arch });
-  return [`--CDRLVR_GLIBC_STUBS=${folder}`];
+  return ['--CDRLVR_PORTABLE=OFF', `--CDRLVR_GLIBC_STUBS=${folder}`];
 }
 
 /** @param {string} program @param {string[]} args @param {string} work */
@@ -86,7 +87,7 @@ async function build(work) {
   args.push(`--CDRLVR_PTX=${values.ptx ? 'ON' : 'OFF'}`);
   const architectures = cudaArchitectures();
   if (architectures) args.push(`--CDCUDA_ARCHS=${architectures}`);
-  args.push(...compilerArguments(), ...(await portableArguments(work)));
+  args.push(...compilerArguments(), ...(await prebuiltArguments(work)));
 
   // cmake-js configures a folder only once: arguments that have changed since would be ignored.
   const known = join(work, 'arguments.json');

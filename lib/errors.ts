@@ -11,7 +11,8 @@ export type RlvrErrorCode =
   | 'ERR_CUDA'
   | 'ERR_RANK'
   | 'ERR_DISPOSED'
-  | 'ERR_ABORTED';
+  | 'ERR_ABORTED'
+  | 'ERR_RANK';
 
 /**
  * Every error that this package throws on purpose. Its message names the argument, what was expected and what was given.

@@ -170,6 +170,7 @@ export {
   type RolloutsOptions,
   type TokenIds,
 } from './rollouts.js';
+export type { Parallel, ParallelOptions, VocabRanks } from './run/ranks.js';
 export { type BackendInfo, backends } from './run/select.js';
 export type { AsyncOptions, BackendOptions } from './run/task.js';
 export { RunningRewards, type RunningRewardsOptions, type RunningRewardsState } from './running-rewards.js';

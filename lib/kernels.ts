@@ -27,6 +27,9 @@ export function dtypeNamed(name: DTypeName): DType {
 }
 export type DTypeCode = (typeof DTYPE_CODES)[DType];
 
+/** The target of a row whose own is in the columns of another rank; see native/ops/token_log_probs.h. */
+export const NO_TARGET = -1;
+
 /** Rules of ratio scores; the numbers are those of native/ops/ratio_scores.h. */
 export const RATIO_SCORE_CODES = {
   ratio: 0,

@@ -75,6 +75,7 @@ const BATCH_FIELDS = [
   'cuSeqlens',
   'cuGroups',
   'groupOrder',
+  'groupIds',
   'mask',
   'rewards',
   'advantages',

@@ -1,6 +1,7 @@
 // Loops over long arrays on the host, in slices, between which an asynchronous call gives the event loop a turn.
 
 import { newArray } from './memory.js';
+import { nextTurn } from './platform.js';
 
 /** What a loop yields where the event loop may have a turn. */
 export const PAUSE = 'pause';
@@ -106,7 +107,7 @@ export function pause(): Promise<void> | undefined {
 
 function beginTurn(): void {
   turnEnd = performance.now() + TURN_MS;
-  setImmediate(endTurn);
+  nextTurn(endTurn);
 }
 
 /** The next turn is for one call, so that many at a time do not hold the event loop any longer than one. */

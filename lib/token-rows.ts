@@ -42,12 +42,25 @@ export function temperatureOption(value: unknown): number {
   return finiteNumber('temperature', value ?? 1, { above: 0, min: 1e-6, max: 1e6 });
 }
 
-/** Validates what both directions share. T is the length of `targets`. */
-export function* tokenRows(inputs: TokenRowsInputs, temperature: unknown): Sliced<Rows> {
+/** Where the targets are among the V columns of T rows. */
+export type FindTargets = (
+  rows: Pick<LogitsView, 'tokens' | 'vocab'>,
+  mask: Uint8Array | undefined,
+) => Sliced<Int32Array>;
+
+/**
+ * Validates what both directions share. T is the length of `targets`. `find` looks for the targets in other columns than the first V of a
+ * vocabulary.
+ */
+export function* tokenRows(
+  inputs: TokenRowsInputs,
+  temperature: unknown,
+  find: FindTargets = (view, mask) => targetIds(inputs.targets, view.tokens, view.vocab, mask),
+): Sliced<Rows> {
   const tokens = typedArray('targets', inputs.targets, ID_ARRAYS).length;
   const view = logitsView('logits', inputs.logits, tokens);
   const mask = optionalMask(inputs.mask, tokens);
-  const targets = yield* targetIds(inputs.targets, tokens, view.vocab, mask);
+  const targets = yield* find(view, mask);
   const rows = { view, targets, mask, replay: undefined, temperature: temperatureOption(temperature) };
   const { keptIds, cuKept } = inputs;
   return keptIds === undefined && cuKept === undefined ? rows : { ...rows, replay: yield* checkReplay(inputs, rows) };

@@ -30,7 +30,9 @@ const lengthOf = getter<number>(prototype, 'length')!;
 const byteOffsetOf = getter<number>(prototype, 'byteOffset')!;
 const bufferOf = getter<ArrayBuffer>(prototype, 'buffer')!;
 const resizable = getter<boolean>(ArrayBuffer.prototype, 'resizable');
-const growable = getter<boolean>(SharedArrayBuffer.prototype, 'growable');
+/** Absent from pages of browsers that are not isolated from other origins, which have no shared memory then. */
+const SharedMemory = (globalThis as { SharedArrayBuffer?: typeof SharedArrayBuffer }).SharedArrayBuffer;
+const growable = SharedMemory && getter<boolean>(SharedMemory.prototype, 'growable');
 
 /** The type of a typed array, such as `Float32Array`; undefined for any other value. Cannot be forged, never throws. */
 export function typedArrayType(value: unknown): string | undefined {
@@ -70,7 +72,7 @@ export function memoryOf(array: ArrayBufferView): ArrayBuffer {
 export function isResizable(array: ArrayBufferView): boolean {
   const buffer: ArrayBufferLike = memoryOf(array);
   try {
-    return (buffer instanceof SharedArrayBuffer ? growable : resizable)?.call(buffer) === true;
+    return (SharedMemory && buffer instanceof SharedMemory ? growable : resizable)?.call(buffer) === true;
   } catch {
     return growable?.call(buffer) === true; // shared, and of another realm
   }

@@ -12,6 +12,7 @@
 #      nvcc, and nothing run
 #   7. a prebuilt addon of another version, no module for WebAssembly and no compiler: a line that says so, and the reference backend
 #   8. no prebuilt addon, and --ignore-scripts: the wasm backend, and info says that scripts were skipped
+#   9. a processor without AVX2, where there is a qemu-x86_64 to be one: info says so, and the wasm backend
 #
 # Needs the prebuilt addon of this machine (npm run build:prebuilds). Cases can be named: scripts/check-package.sh 1 2
 set -euo pipefail
@@ -19,6 +20,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 cases=("${@:-1 2 3 4 5 6 7 8}")
+[ $# -gt 0 ] || ! type -P qemu-x86_64 >/dev/null || cases+=(9)
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
 work="$temporary/a folder"
@@ -44,11 +46,13 @@ for (const { path, size } of files) if (path.startsWith('prebuilds/')) console.l
 END_OF_CHECK
 whole=$(echo "$work"/rlvr-kernels-*.tgz)
 npx --no-install publint run "$whole"
-npx --no-install attw "$whole" --profile node16
+npx --no-install attw "$whole" --profile node16 --exclude-entrypoints web
+npx --no-install attw "$whole" --profile esm-only --entrypoints web
 bare="$work/without-prebuilds.tgz"
 tar -xzf "$whole" -C "$work"
 for module in rlvr_kernels.wasm.br rlvr_kernels.relaxed.wasm.br; do
   [ -f "$work/package/prebuilds/wasm/$module" ] || { echo "the package has no $module: npm run build:wasm" >&2; exit 1; }
+  grep -qF "\"${module%.br}\":" "$work/package/dist/lib/web/index.js" || { echo "rlvr-kernels/web has no $module: npm run build:wasm" >&2; exit 1; }
 done
 compgen -G "$work/package/prebuilds/*-*" >/dev/null || { echo 'the package has no prebuilt addons: npm run build:prebuilds' >&2; exit 1; }
 other="$work/another-version.tgz"
@@ -179,6 +183,15 @@ case_8() {
   cd "$here/project"
   rlvr info | grep -q 'install script .* did not run.*npm rebuild rlvr-kernels.*pnpm approve-builds'
   in_project npm rebuild rlvr-kernels --foreground-scripts 2>&1 | grep 'rlvr-kernels: .*no C++ compiler found'
+  cd "$work"
+}
+
+case_9() {
+  install 9 'a processor without AVX2' "$whole" "$work/bin" --ignore-scripts
+  local old=(in_project "$(type -P qemu-x86_64)" -cpu Nehalem "$(node -p process.execPath)" node_modules/rlvr-kernels/dist/cli/main.js)
+  "${old[@]}" info | tee info.txt
+  grep -q '^  cpu  *not available: the addon did not load: it needs a processor with AVX2, FMA and F16C$' info.txt
+  "${old[@]}" demo --steps 3 --json 2>/dev/null | tail -n 1 | grep -q '"backend":"wasm"'
   cd "$work"
 }
 

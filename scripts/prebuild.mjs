@@ -58,7 +58,7 @@ function prebuild(target) {
   const args = ['--napi', '--strip', '--name', 'rlvr_kernels', '--platform', platform, '--arch', arch];
   args.push('--cwd', folder, '--out', root, '--target', `node@${process.versions.node}`);
   if (platform === 'linux') {
-    build.push('--portable');
+    build.push('--prebuilt');
     args.push('--tag-libc', 'glibc'); // in the file's name, so that a musl system skips it
   }
   if (target !== host) args.push('--strip-bin', crossCompiler(arch).strip);

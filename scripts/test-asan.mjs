@@ -127,6 +127,7 @@ function runEmulated() {
     'many-sequences',
     'copy-inputs',
     'partial-batches',
+    'ranks-vocab',
   ];
   const devices = [
     'cuda-backend',
@@ -215,6 +216,7 @@ if (emulated) {
     'ptx',
     'readme-charts',
     'reliability-doc',
+    'web',
   ];
   const top = readdirSync(join(root, 'test')).filter((name) => name.endsWith('.test.ts'));
   const native = top.filter((name) => !withoutAddon.includes(name.replace('.test.ts', '')));

@@ -1,8 +1,7 @@
 // Copies between host arrays and device memory, the addon's own functions: how rows are copied; and called as the package
 // itself never calls them: each throws a TypeError and touches nothing.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { NativeCuda, NativeDevice } from '../lib/backend/addon.js';
-import { nativeCuda } from '../lib/backend/cuda.js';
+import { type NativeCuda, type NativeDevice, nativeCuda } from '../lib/backend/addon.js';
 import type { DeviceMemory, HostMatrix } from '../lib/kernels.js';
 import { describeDevices, type Emulation, emulation } from './support/device.js';
 

@@ -1,6 +1,6 @@
 // Machines on which CUDA is there but cannot be used: why not is said before anything runs. The emulation plays them.
 import { afterEach, describe, expect, test } from 'vitest';
-import { nativeCuda } from '../lib/backend/cuda.js';
+import { nativeCuda } from '../lib/backend/addon.js';
 import { openDevice } from '../lib/cuda/index.js';
 import type { BackendInfo } from '../lib/index.js';
 import { childJson } from './boundary/child.js';

@@ -6,7 +6,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Browser } from 'puppeteer-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { findChromium } from './cli/chromium.js';
+import { complaintsOf, launchChromium, withoutChromium } from '../scripts/web/chromium.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const site = mkdtempSync(join(tmpdir(), 'rlvr-site-'));
@@ -70,18 +70,10 @@ describe('the site', () => {
   });
 });
 
-const chromium = findChromium();
-const required = process.env.REQUIRE_CHROMIUM === '1';
-if (chromium === undefined && !required) {
-  console.warn('docs-site: no Chromium (RLVR_CHROMIUM, or chromium on PATH): no page was opened in a browser');
-}
-
-describe.skipIf(chromium === undefined && !required)('in Chromium, from disk', () => {
+describe.skipIf(withoutChromium('docs-site', 'no page was opened in a browser'))('in Chromium, from disk', () => {
   let browser: Browser;
   beforeAll(async () => {
-    if (chromium === undefined) throw new Error('REQUIRE_CHROMIUM=1, and there is no Chromium: see RLVR_CHROMIUM');
-    const { launch } = await import('puppeteer-core');
-    browser = await launch({ executablePath: chromium, args: ['--no-sandbox', '--disable-gpu'] });
+    browser = await launchChromium();
   });
   afterAll(() => browser?.close());
 
@@ -91,6 +83,7 @@ describe.skipIf(chromium === undefined && !required)('in Chromium, from disk', (
     'documents/Losses.html',
     'documents/Specification.html',
     'documents/Performance.html',
+    'documents/Train_in_your_browser.html',
     'functions/rlvr-kernels.conspo.html',
     'interfaces/rlvr-kernels.TokenLogProbsBackwardInputs.html',
   ];
@@ -98,12 +91,7 @@ describe.skipIf(chromium === undefined && !required)('in Chromium, from disk', (
 
   test.each(VIEWS)('$page at $width pixels: whole, and without complaints', async ({ page, width }) => {
     const tab = await browser.newPage();
-    const complaints: string[] = [];
-    tab.on('console', (message) => complaints.push(`${message.type()}: ${message.text()}`));
-    tab.on('pageerror', (error) => complaints.push(`error: ${error}`));
-    tab.on('request', (request) => {
-      if (!/^(file|data|blob):/.test(request.url())) complaints.push(`request: ${request.url()}`);
-    });
+    const complaints = complaintsOf(tab);
     await tab.setViewport({ width, height: 900, isMobile: width < 500 });
     await tab.goto(pathToFileURL(join(site, page)).href, { waitUntil: 'networkidle0' });
     const { view, content, images } = await tab.evaluate(looks);
@@ -111,6 +99,35 @@ describe.skipIf(chromium === undefined && !required)('in Chromium, from disk', (
     expect(images.filter(({ shown }) => !shown)).toEqual([]);
     if (page === 'index.html') expect(images).toHaveLength(2);
     expect(complaints).toEqual([]);
+    await tab.close();
+  });
+
+  test('trains with ConSPO and GRPO, and draws their curves meanwhile', async () => {
+    const tab = await browser.newPage();
+    const complaints = complaintsOf(tab);
+    await tab.goto(pathToFileURL(join(site, 'documents/Train_in_your_browser.html')).href);
+    await tab.click('#demo button');
+    await tab.waitForFunction(`/^step [1-9]/.test(document.querySelector('#demo output').textContent)`);
+    expect(await tab.$$('#demo polyline')).toHaveLength(2);
+    await tab.waitForSelector('#demo tbody', { timeout: 60_000 });
+    const { status, rows } = (await tab.evaluate(trained)) as { status: string; rows: string[][] };
+    expect(status).toMatch(/^trained in [\d.]+ s on (wasm|reference)/);
+    expect(rows.map(([loss]) => loss)).toEqual(['conspo', 'grpo']);
+    for (const [loss, greedy] of rows) expect(Number(greedy), loss).toBeGreaterThan(0.9);
+    expect(complaints).toEqual([]);
+    await tab.close();
+  });
+
+  test('stops training when told to', async () => {
+    const tab = await browser.newPage();
+    await tab.goto(pathToFileURL(join(site, 'documents/Train_in_your_browser.html')).href);
+    const says = (text: string) =>
+      tab.waitForFunction(`document.querySelector('#demo output').textContent.startsWith('${text}')`);
+    await tab.click('#demo button');
+    await says('step');
+    await tab.click('#demo button');
+    await says('stopped');
+    expect(await tab.evaluate("document.querySelector('#demo button').textContent")).toBe('Train');
     await tab.close();
   });
 
@@ -130,3 +147,8 @@ const looks = `({
   content: document.documentElement.scrollWidth,
   images: [...document.images].map((image) => ({ src: image.src, shown: image.complete && image.naturalWidth > 0 })),
 })` as unknown as () => { view: number; content: number; images: { src: string; shown: boolean }[] };
+
+const trained = `({
+  status: document.querySelector('#demo output').textContent,
+  rows: [...document.querySelectorAll('#demo tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent)),
+})`;

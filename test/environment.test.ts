@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const READ = /(?:process\.env\.|getenv\("|const \{ |, )(RLVR_[A-Z_]+|CUDA_ARCHS|CXX)\b/g;
+const READ = /(?:process\.env\.|setting\('|getenv\("|const \{ |, )(RLVR_[A-Z_]+|CUDA_ARCHS|CXX)\b/g;
 
 function variablesRead(folder: string): string[] {
   return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })

@@ -1,78 +1,31 @@
 // Ranks that are processes, under the mpirun of each MPI that there is. Each mpirun takes a second or so, so a case does much.
-import { execFile, execFileSync } from 'node:child_process';
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { nativeAddon } from '../lib/backend/addon.js';
 import { openMpi } from '../lib/mpi/index.js';
 import { launchedRanks } from '../lib/mpi/libraries.js';
-import { packageRoot } from '../lib/version.js';
 import { failureOf, rlvrError } from './support/errors.js';
+import {
+  HAS_ADDON,
+  isInstalled,
+  isPresent,
+  LAUNCHERS,
+  mpirun as launch,
+  REQUIRED,
+  type Run,
+  run,
+} from './support/mpirun.js';
 
 const program = fileURLToPath(new URL('./ranks/mpi-program.mjs', import.meta.url));
-const LAUNCHERS = [
-  {
-    name: 'Open MPI',
-    command: 'mpirun.openmpi',
-    flags: ['--oversubscribe'],
-    own: 'libmpi.so.40',
-    other: 'libmpich.so.12',
-  },
-  { name: 'MPICH', command: 'mpirun.mpich', flags: [], own: 'libmpich.so.12', other: 'libmpi.so.40' },
-];
 
-function isInstalled(command: string): boolean {
-  return (process.env.PATH ?? '').split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, command), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
-
-interface Run {
-  code: number | null;
-  lines: unknown[]; // what the ranks said
-  output: string; // all of it
-  end: number; // milliseconds since 1970
-}
-
-const addonFile = process.env.RLVR_ADDON ?? createRequire(import.meta.url)('node-gyp-build').path(packageRoot());
-const ENVIRONMENT = {
-  TEST_ADDON: addonFile,
-  RLVR_THREADS: '1',
-  OMPI_ALLOW_RUN_AS_ROOT: '1',
-  OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1',
-};
-
-function run(command: string, args: readonly string[]): Promise<Run> {
-  return new Promise((resolve) => {
-    const options = { env: { ...process.env, ...ENVIRONMENT }, timeout: 55_000, killSignal: 'SIGKILL' as const };
-    const child = execFile(command, args, options, (_error, stdout, stderr) => {
-      const said = stdout.split('\n').filter((line) => /^[[{"]/.test(line));
-      resolve({
-        code: child.exitCode,
-        lines: said.map((line) => JSON.parse(line)),
-        output: stdout + stderr,
-        end: Date.now(),
-      });
-    });
-  });
-}
-
-const required = process.env.REQUIRE_MPI === '1';
-const hasAddon = !('reason' in nativeAddon());
-
-describe.each(LAUNCHERS)('$name', ({ command, flags, own, other }) => {
-  const here = hasAddon && isInstalled(command);
-  if (!here && !required) console.warn(`mpi: no ${command} (or no addon): its ranks were not tested`);
-  const mpirun = (ranks: number, ...args: string[]) =>
-    run(command, [...flags, '-n', `${ranks}`, process.execPath, program, ...args]);
+describe.each(LAUNCHERS)('$name', (launcher) => {
+  const { command, own, other } = launcher;
+  const here = isPresent(launcher);
+  if (!here && !REQUIRED) console.warn(`mpi: no ${command} (or no addon): its ranks were not tested`);
+  const mpirun = (ranks: number, ...args: string[]) => launch(launcher, ranks, program, ...args);
 
   /** All ranks end within 10 seconds of their first communicator, and not well. */
   async function fails(name: string, ...texts: (string | RegExp)[]): Promise<Run> {
@@ -85,7 +38,7 @@ describe.each(LAUNCHERS)('$name', ({ command, flags, own, other }) => {
     return ran;
   }
 
-  describe.skipIf(!here && !required)('under mpirun', () => {
+  describe.skipIf(!here && !REQUIRED)('under mpirun', () => {
     test('sums, maxima and lists, on 4 ranks and on parts of 1, 2 and 3', async () => {
       const { code, lines, output } = await mpirun(4, 'conformance');
       expect(code, output).toBe(0);
@@ -193,7 +146,7 @@ describe.each(LAUNCHERS)('$name', ({ command, flags, own, other }) => {
 
 const compiler = process.env.CXX ?? 'g++';
 
-test.runIf(hasAddon && isInstalled('mpirun.mpich') && isInstalled(compiler))(
+test.runIf(HAS_ADDON && isInstalled('mpirun.mpich') && isInstalled(compiler))(
   'the ABI of MPI 5, on top of MPICH',
   async () => {
     const folder = mkdtempSync(join(tmpdir(), 'rlvr-mpi-'));
@@ -224,7 +177,7 @@ test('options', async () => {
   await refused([] as object, 'ERR_DTYPE', 'options: expected an object');
 });
 
-test.runIf(process.platform === 'linux' && hasAddon)('a library that is not there, or is none', async () => {
+test.runIf(process.platform === 'linux' && HAS_ADDON)('a library that is not there, or is none', async () => {
   expect(await failureOf(() => openMpi({ library: 'libother.so' }))).toEqual(
     rlvrError('ERR_BACKEND', /^library: expected an MPI .*openmpi-bin.* got none: no libother\.so$/),
   );

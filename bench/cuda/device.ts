@@ -3,8 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import type { NativeCuda, NativeDevice, NativeSession } from '../../lib/backend/addon.js';
-import { nativeCuda } from '../../lib/backend/cuda.js';
+import { type NativeCuda, type NativeDevice, type NativeSession, nativeCuda } from '../../lib/backend/addon.js';
 import { memoryOf } from '../../lib/cuda/device.js';
 import { type Device, type DeviceTensor, openDevice } from '../../lib/cuda/index.js';
 import type { KernelCall, KernelName } from '../../lib/kernels.js';

@@ -1,8 +1,8 @@
 // Which GPU, driver and commit a result came from; and what keeps the emulation's results apart from a GPU's.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { nativeCuda } from '../../lib/backend/cuda.js';
-import { packageRoot } from '../../lib/version.js';
+import { nativeCuda } from '../../lib/backend/addon.js';
+import { packageRoot } from '../../lib/package-root.js';
 import { describeCommit } from '../machine.js';
 
 export interface DeviceDescription {

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { packageRoot } from '../../lib/version.js';
+import { packageRoot } from '../../lib/package-root.js';
 import { spreadOf } from '../timing.js';
 import type { CudaSettings, CudaShape } from './settings.js';
 import type { CudaRow } from './token-level.js';

@@ -1,7 +1,6 @@
 // The [T, V] arrays in the memory of the first CUDA device, and the device's yardstick: one copy to another within it.
 
-import type { NativeDevice } from '../../lib/backend/addon.js';
-import { nativeCuda } from '../../lib/backend/cuda.js';
+import { type NativeDevice, nativeCuda } from '../../lib/backend/addon.js';
 import { memoryOf } from '../../lib/cuda/device.js';
 import { type Device, type DeviceTensor, openDevice } from '../../lib/cuda/index.js';
 import type { DType } from '../../lib/index.js';

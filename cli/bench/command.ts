@@ -9,6 +9,7 @@ import { defaultSections, sectionNames } from '../../bench/sections/experiment.j
 import { openInput } from '../input-file.js';
 import { OutputFile, onStandardOutput } from '../output-file.js';
 import { addBenchOptions, type BenchExtras, type BenchOptions, settingsOf } from './arguments.js';
+import { benchRanks, isRanks } from './ranks.js';
 import { renderFinding, renderMachine } from './table.js';
 
 const help = `
@@ -22,6 +23,7 @@ Sections:
   calls       what a call costs besides its kernel: into the addon, sync and async
   threads     the token level on one thread, two, and so on
   sweep       many shapes, small ones too, against the reference backend
+  ranks       losses on several processes, by themselves: mpirun -n 4 rlvr-kernels bench ranks
 
 Every result is checked against float64 before and after it is timed; a wrong one ends the run with
 exit code 1. "of mem" is the share of the memory bandwidth, which is measured in the same rounds,
@@ -53,6 +55,7 @@ async function runCommand(
   extras: BenchExtras,
   signal: AbortSignal,
 ): Promise<void> {
+  if (isRanks(sections)) return benchRanks(command, options);
   const changesSince = options.compare === undefined ? undefined : await readPrevious(options.compare, signal);
   if (options.installPeers) extras.installPeers?.();
   const settings = settingsOf(sections, options, extras, commandLine(command, sections, options));

@@ -1,7 +1,6 @@
-import { performance } from 'node:perf_hooks';
-import { setImmediate } from 'node:timers/promises';
 import { Random } from '../../bench/problems/random.js';
 import type { BackendName } from '../../lib/index.js';
+import { nextTurn } from '../../lib/platform.js';
 import { Adam } from './adam.js';
 import { additions, vocabularySize } from './additions.js';
 import { Policy } from './policy.js';
@@ -24,6 +23,7 @@ export interface TrainingSettings {
   readonly seed: number;
   readonly backend: BackendName | undefined;
   readonly signal: AbortSignal;
+  /** Called before the first step, as step 0, and after each. */
   readonly onStep: (step: number, accuracy: number) => void;
 }
 
@@ -65,6 +65,7 @@ export async function train(settings: TrainingSettings): Promise<TrainingRun> {
   const accuracies = [greedyAccuracy(trainee.policy, questions)];
   const sampledAccuracies = [sampledAccuracy(trainee.policy, questions)];
   let lastStep: LastStep | undefined;
+  onStep(0, accuracies[0]);
   for (let step = 0; step < steps; step++) {
     signal.throwIfAborted();
     const asked = random.sample(questions, hyperparameters.questionsPerStep);
@@ -75,7 +76,7 @@ export async function train(settings: TrainingSettings): Promise<TrainingRun> {
     sampledAccuracies.push(sampledAccuracy(trainee.policy, questions));
     lastStep = result;
     onStep(step + 1, accuracies[step + 1]);
-    await setImmediate(); // lets Ctrl-C through: the reference backend never leaves the event loop a turn
+    await new Promise<void>(nextTurn); // lets Ctrl-C through: the reference backend never leaves the event loop a turn
   }
   if (lastStep === undefined) throw new RangeError(`steps: expected at least 1, got ${steps}`);
   const seconds = (performance.now() - start) / 1000;

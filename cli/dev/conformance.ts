@@ -7,7 +7,7 @@ import { Command } from 'commander';
 import { conformanceDocument } from '../../bench/conformance/document.js';
 import { type ConformanceResult, checkConformance } from '../../bench/conformance/result.js';
 import { conformance } from '../../bench/conformance/run.js';
-import { packageRoot } from '../../lib/version.js';
+import { packageRoot } from '../../lib/package-root.js';
 import { UsageError } from '../errors.js';
 import { runProgram } from '../run-program.js';
 

@@ -24,7 +24,7 @@ import {
   RESULTS,
 } from '../../bench/cuda/machine.js';
 import { describePackage } from '../../bench/machine.js';
-import { packageRoot } from '../../lib/version.js';
+import { packageRoot } from '../../lib/package-root.js';
 import { runSanitizers } from './sanitizers.js';
 
 /** What vitest says of a file. */

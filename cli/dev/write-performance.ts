@@ -10,7 +10,7 @@ import { type Counts, performanceDocument } from '../../bench/report/performance
 import { checkReport, claimsToBeReport } from '../../bench/report/read-report.js';
 import type { BenchReport } from '../../bench/report/report.js';
 import { checkSassResult } from '../../bench/report/sass-result.js';
-import { packageRoot } from '../../lib/version.js';
+import { packageRoot } from '../../lib/package-root.js';
 
 const DOCUMENT = 'docs/performance.md';
 const RESULTS = 'bench/results';

@@ -4,7 +4,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { packageRoot } from '../../lib/version.js';
+import { packageRoot } from '../../lib/package-root.js';
 import type { ReliabilityRecord } from './records.js';
 import { reliabilityDocument } from './reliability.js';
 

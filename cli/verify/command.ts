@@ -1,28 +1,16 @@
 import type { Command } from 'commander';
 import { interruptible } from '../../bench/interruptible.js';
-import { normError } from '../../bench/problems/float64.js';
 import { formatError } from '../../bench/report/figures.js';
-import { withoutTiny } from '../../lib/backend/tiny.js';
-import { type BackendName, backends, RlvrError } from '../../lib/index.js';
+import { type BackendName, backends } from '../../lib/index.js';
 import { exitCode } from '../errors.js';
 import { backendOption, jsonOption, resolveBackend } from '../options.js';
 import { renderTable } from '../table.js';
-import { type Check, checks } from './checks.js';
+import { checks } from './checks.js';
+import { type Finding, findingsOf } from './findings.js';
 
 interface VerifyOptions {
   readonly backend?: BackendName;
   readonly json?: boolean;
-}
-
-/** One check on one backend. */
-interface Finding {
-  readonly check: string;
-  readonly dtype: string | null;
-  readonly backend: BackendName;
-  readonly error: number | null; // relative, the worst of the check's arrays; null where it is no number
-  readonly tolerance: number;
-  readonly pass: boolean | null; // null: not run
-  readonly reason?: string; // what was thrown
 }
 
 const help = `
@@ -61,27 +49,6 @@ function availableBackends(): BackendName[] {
   return backends()
     .filter(({ available }) => available)
     .map(({ name }) => name);
-}
-
-function findingsOf(all: readonly Check[], others: readonly BackendName[]): Finding[] {
-  return others.flatMap((backend) =>
-    all.filter(({ only }) => only === undefined || only === backend).map((check) => examine(check, backend)),
-  );
-}
-
-function examine(check: Check, backend: BackendName): Finding {
-  const { name, dtype, tolerance } = check;
-  const finding = { check: name, dtype, backend, tolerance };
-  try {
-    const actual = withoutTiny(() => check.run(backend));
-    const expected = check.expected?.() ?? check.run('reference');
-    const errors = Object.keys(expected).map((key) => normError(actual[key], expected[key]));
-    const error = Math.max(0, ...errors); // NaN if any is
-    return { ...finding, error: Number.isFinite(error) ? error : null, pass: error <= tolerance };
-  } catch (error) {
-    const pass = check.needsLibrary && error instanceof RlvrError && error.code === 'ERR_BACKEND' ? null : false;
-    return { ...finding, error: null, pass, reason: error instanceof Error ? error.message : String(error) };
-  }
 }
 
 const COLUMNS = [

@@ -2,7 +2,8 @@
 import { join, relative, resolve } from 'node:path';
 import { describe } from '../errors.js';
 import type { Backend, DeviceMemory, HostArray, HostMatrix, KernelArguments, KernelName } from '../kernels.js';
-import { packageRoot, packageVersion, requireFrom } from '../version.js';
+import { packageRoot, requireFrom } from '../package-root.js';
+import { packageVersion } from '../version.js';
 import { damage } from './addon-file.js';
 import { addonThatCrashed, installReport, whyNoAddon } from './install-report.js';
 
@@ -143,8 +144,11 @@ export type AddonOrigin = 'prebuild' | 'source build' | 'RLVR_ADDON';
 
 /** A backend that is available, with what `backends()` says of it. */
 export type Present<Info> = { backend: Backend; info: Info };
-/** Why something is not available; `asked` is set if a variable asks for it, so that nothing else may take its place. */
-export type Absent = { reason: string; asked?: true };
+/**
+ * Why something is not available; `asked` is set if a variable asks for it, so that nothing else may take its place, and `byNature` if it
+ * can be nowhere on this platform, so that nothing is wrong when something else does.
+ */
+export type Absent = { reason: string; asked?: true; byNature?: true };
 
 let addon: Addon | Absent | undefined;
 
@@ -157,6 +161,14 @@ export function nativeAddon(): Addon | Absent {
 /** The addon, if it has been loaded already. */
 export function loadedAddon(): Addon | undefined {
   return addon && 'reason' in addon ? undefined : addon;
+}
+
+/** The CUDA part of the addon, or the reason why there is none. */
+export function nativeCuda(): NativeCuda | Absent {
+  const native = nativeAddon();
+  if ('reason' in native) return native;
+  if (!native.cuda.info) return { reason: installReport(/CUDA/) ?? 'the addon was built without CUDA' };
+  return native.cuda;
 }
 
 /** `RLVR_ADDON` names another build of the addon, such as one with sanitizers. */

@@ -19,23 +19,14 @@ import {
   type NativeCuda,
   type NativeDevice,
   type NativeSession,
-  nativeAddon,
+  nativeCuda,
   type Present,
 } from './addon.js';
-import { installReport } from './install-report.js';
 import { onThread } from './threads.js';
 
 type EnqueueAny = (session: NativeSession, args: KernelCall['args']) => void;
 
 let cuda: Present<CudaInfo> | Absent | undefined;
-
-/** The CUDA part of the addon, or the reason why there is none. */
-export function nativeCuda(): NativeCuda | Absent {
-  const native = nativeAddon();
-  if ('reason' in native) return native;
-  if (!native.cuda.info) return { reason: installReport(/CUDA/) ?? 'the addon was built without CUDA' };
-  return native.cuda;
-}
 
 /** The CUDA backend for host arrays, on the first device, or the reason there is none. Looks for a driver once. */
 export function cudaBackend(): Present<CudaInfo> | Absent {

@@ -1,7 +1,7 @@
 // Where arrays are in memory: whether what a call writes shares memory with what it reads, and whether an array still has
 // its memory.
-import { isSharedArrayBuffer } from 'node:util/types';
 import { badArgument } from '../errors.js';
+import { isSharedArrayBuffer } from '../platform.js';
 import { attachedView, isDetached } from '../views.js';
 import { loadedAddon } from './addon.js';
 

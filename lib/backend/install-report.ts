@@ -1,6 +1,6 @@
 // What install/install.mjs left in build/install-report.json, and what can be said where it left nothing.
 import { readFileSync } from 'node:fs';
-import { packageRoot } from '../version.js';
+import { packageRoot } from '../package-root.js';
 
 /** As in install/install.mjs. */
 interface Report {

@@ -1,5 +1,5 @@
-import { constants } from 'node:buffer';
 import { allocated } from '../memory.js';
+import { newMemory } from '../platform.js';
 import { loadedAddon } from './addon.js';
 
 const LARGE = 4096; // elements; smaller arrays live in V8's own heap, which is faster still
@@ -13,11 +13,7 @@ export function outputArray(name: string, length: number): Float64Array {
 
 function uninitialised(length: number): Float64Array {
   if (length < LARGE) return new Float64Array(length);
-  const bytes = length * Float64Array.BYTES_PER_ELEMENT;
-  // Node 20 has no buffers of over 4 GiB. The system gives arrays so long as zeros, without anybody writing them.
-  return bytes > constants.MAX_LENGTH
-    ? new Float64Array(length)
-    : new Float64Array(Buffer.allocUnsafeSlow(bytes).buffer);
+  return new Float64Array(newMemory(length * Float64Array.BYTES_PER_ELEMENT));
 }
 
 /** The given new array, with huge pages requested for it: faulting in small ones takes longer than the kernels. */

@@ -2,6 +2,7 @@
 // like too. The calls of this package take at most half of them at a time and wait for each other here, in order: each
 // uses all cores anyway, through the addon's own thread pool.
 import type { Cancel } from '../kernels.js';
+import { setting } from '../platform.js';
 
 const waiting = new Set<() => void>(); // jobs, oldest first
 let running = 0;
@@ -10,7 +11,7 @@ let most: number | undefined;
 /** Half the threads, as libuv reads UV_THREADPOOL_SIZE when it starts them; at least one. */
 function limit(): number {
   if (most !== undefined) return most;
-  const size = Number.parseInt(process.env.UV_THREADPOOL_SIZE ?? '4', 10) || 1;
+  const size = Number.parseInt(setting('UV_THREADPOOL_SIZE') ?? '4', 10) || 1;
   most = Math.max(1, Math.floor((size < 0 ? 1024 : Math.min(size, 1024)) / 2));
   return most;
 }

@@ -1,8 +1,9 @@
 // A call into the addon costs 2 to 4 µs, an asynchronous one a trip to another thread: work that plain TypeScript does in
 // less time stays in TypeScript. The bounds are where both took the same time, with every kernel in the addon.
 import type { KernelCall } from '../kernels.js';
+import { setting } from '../platform.js';
 
-let enabled = process.env.RLVR_TINY_NATIVE !== '1';
+let enabled = setting('RLVR_TINY_NATIVE') !== '1';
 
 let doneByReference = 0; // calls
 

@@ -1,15 +1,13 @@
 // The modules of the wasm backend (native/wasm): which of the two this engine runs, and instances of it. An instance has a memory of its
 // own, which holds what kernels work on: arrays that live there already, and copies of all others.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { brotliDecompressSync } from 'node:zlib';
 import { badArgument, describe } from '../errors.js';
-import { packageRoot, packageVersion } from '../version.js';
+import { setting, wasmBytes } from '../platform.js';
+import { packageVersion } from '../version.js';
 import type { Absent } from './addon.js';
 import { type Memory, WasmViews } from './wasm-views.js';
 
 /** What the package uses of WebAssembly, which Node's types leave out. */
-interface Engine {
+export interface Engine {
   Module: new (bytes: Uint8Array) => object;
   Instance: new (module: object, imports: { env: { memory: Memory } }) => { exports: unknown };
   Memory: new (limits: { initial: number; maximum: number; shared?: boolean }) => Memory;
@@ -49,8 +47,8 @@ export interface WasmExports {
 export type WasmSimd = 'relaxed' | 'simd128';
 
 const FILES: Readonly<Record<WasmSimd, string>> = {
-  relaxed: 'rlvr_kernels.relaxed.wasm.br',
-  simd128: 'rlvr_kernels.wasm.br',
+  relaxed: 'rlvr_kernels.relaxed.wasm',
+  simd128: 'rlvr_kernels.wasm',
 };
 
 /** A function of vectors whose body is the given instruction, on as many operands. */
@@ -84,9 +82,9 @@ export interface WasmModule {
 
 /** The module for this engine, or why there is none. `RLVR_WASM_SIMD=simd128` asks for the one that needs less. */
 export function wasmModule(): WasmModule | Absent {
-  const engine = (globalThis as { WebAssembly?: Engine }).WebAssembly;
+  const { WebAssembly: engine } = globalThis as unknown as { WebAssembly?: Engine };
   if (!engine?.validate(F32X4_MUL)) return { reason: 'there is no WebAssembly with SIMD here' };
-  const wanted = process.env.RLVR_WASM_SIMD;
+  const wanted = setting('RLVR_WASM_SIMD');
   if (wanted && !Object.hasOwn(FILES, wanted)) {
     const { message } = badArgument('ERR_BACKEND', 'RLVR_WASM_SIMD', "'simd128' or 'relaxed'", describe(wanted));
     return { reason: message, asked: true };
@@ -100,10 +98,9 @@ export function wasmModule(): WasmModule | Absent {
 }
 
 function load(engine: Engine, simd: WasmSimd): WasmModule | Absent {
-  const file = join(packageRoot(), 'prebuilds', 'wasm', FILES[simd]);
   let bytes: Uint8Array;
   try {
-    bytes = brotliDecompressSync(readFileSync(file));
+    bytes = wasmBytes(FILES[simd]);
   } catch (error) {
     const build = 'npm run build:wasm builds it in a clone';
     return { reason: `no module for WebAssembly: ${(error as Error).message.split('\n')[0]} (${build})` };
@@ -124,7 +121,7 @@ function load(engine: Engine, simd: WasmSimd): WasmModule | Absent {
   };
   const { version } = instantiate();
   if (version === packageVersion()) return { simd, instantiate, share };
-  return { reason: `${file} is of version ${version}, this is version ${packageVersion()}` };
+  return { reason: `${FILES[simd]} is of version ${version}, this is version ${packageVersion()}` };
 }
 
 const IMPORTED_MEMORY = '\x03env\x06memory\x02'; // its names, and that it is one
@@ -133,8 +130,8 @@ const IS_SHARED = 2;
 
 /** The module with another kind of memory. Its code is the same: one thread at a time works in a memory. */
 function withSharedMemory(bytes: Uint8Array): Uint8Array {
-  const changed = Buffer.from(bytes);
-  const flags = changed.indexOf(IMPORTED_MEMORY, 0, 'latin1') + IMPORTED_MEMORY.length;
+  const changed = bytes.slice();
+  const flags = new TextDecoder('latin1').decode(bytes).indexOf(IMPORTED_MEMORY) + IMPORTED_MEMORY.length;
   changed[flags] = HAS_MAXIMUM | IS_SHARED;
   return changed;
 }

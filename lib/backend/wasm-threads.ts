@@ -1,10 +1,9 @@
 // Threads of the wasm backend. Each has an instance of its own, in a memory that the calling thread sees too: the calling thread copies a
 // block of rows into it, works on another one meanwhile, and copies out what came of it. So no two threads ever work in one memory, and
 // arrays may be of any kind. Where threads do not start, or one does not answer, the calling thread does the work.
-import { availableParallelism } from 'node:os';
-import { Worker } from 'node:worker_threads';
+import { setting, startThread, threadsAtOnce } from '../platform.js';
 import type { WasmCall, WasmKernel } from './wasm-call.js';
-import type { SharedParts, WasmModule } from './wasm-module.js';
+import type { Engine, SharedParts, WasmModule } from './wasm-module.js';
 import { WasmViews } from './wasm-views.js';
 
 /** More threads than this would wait for the calling one, which copies for all of them. */
@@ -26,11 +25,11 @@ interface Duty extends SharedParts {
   bytes: number; // of memory, for each slot
 }
 
-/** What a thread runs, as the text of this function, which a bundle has no file for: so it uses nothing from outside. */
+/** What a thread runs. It uses nothing from outside, see `startThread`. */
 function work({ module, memory, control, words, kernels, bytes }: Duty): void {
   const { kernel, list, address, ofSlot, ready, FREE, GIVEN, DONE, FAILED } = words;
-  const { Instance } = Reflect.get(globalThis, 'WebAssembly');
-  const { exports } = new Instance(module, { env: { memory } });
+  const { Instance } = (globalThis as unknown as { WebAssembly: Engine }).WebAssembly;
+  const exports = new Instance(module, { env: { memory } }).exports as Record<string, (value: number) => number>;
   for (let slot = 0; slot < ready; slot += ofSlot) {
     control[slot + address] = exports.allocate(bytes);
     if (control[slot + address] === 0) return;
@@ -131,11 +130,8 @@ class Thread {
     this.views = new WasmViews(parts.memory);
     Atomics.wait(this.#control, WORDS.ready, 1, 0); // throws where this thread must not wait
     const own = { control: this.#control, words: WORDS, kernels: KERNELS, bytes: SLOT_BYTES };
-    const workerData: Duty = { ...parts, ...own };
-    const script = `(${work})(process.getBuiltinModule('node:worker_threads').workerData)`; // a script or a module
-    const worker = new Worker(script, { eval: true, workerData, execArgv: [], env: {}, name: 'rlvr-kernels' });
-    worker.unref();
-    worker.on('error', () => this.lose());
+    const duty: Duty = { ...parts, ...own };
+    startThread(work, duty, () => this.lose());
   }
 
   /** Takes a block of rows, unless it has enough to do, or is not there yet, or the block is too large. */
@@ -192,7 +188,7 @@ export class Threads {
 
   constructor(module: WasmModule) {
     this.#module = module;
-    this.count = Math.min(Number(process.env.RLVR_THREADS) || availableParallelism(), MOST_THREADS);
+    this.count = Math.min(Number(setting('RLVR_THREADS')) || threadsAtOnce(), MOST_THREADS);
   }
 
   /** Those that can take blocks; starts them. */

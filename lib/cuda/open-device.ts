@@ -1,4 +1,4 @@
-import { nativeCuda } from '../backend/cuda.js';
+import { nativeCuda } from '../backend/addon.js';
 import { RlvrError } from '../errors.js';
 import { namesOf, takeOptions } from '../options.js';
 import { finiteNumber, objectArgument } from '../validate.js';

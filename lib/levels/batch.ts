@@ -1,17 +1,20 @@
 // The packed batch (spec section 1) that every loss takes, and its validation.
 
+import { badArgument, describe, isArray } from '../errors.js';
 import { type AdvantagesOptions, advantageRule, rewardColumns, weightedRewards } from '../estimators.js';
-import { checkGroupOrder, type Groups } from '../groups.js';
+import { checkGroupOrder, fromDense, type Groups } from '../groups.js';
 import { chunkBytesOption } from '../layer.js';
 import type { Logits } from '../logits.js';
 import type { Matrix } from '../matrices.js';
-import type { Numbers, WholeNumbers } from '../number-lists.js';
+import { type Numbers, numbers, type WholeNumbers } from '../number-lists.js';
 import { type LinearLogProbsInputs, type LinearRows, linearRows } from '../ops/linear-log-probs.js';
 import { type NonFiniteRule, nonFiniteError, nonFiniteRule } from '../ops/token-log-probs.js';
 import { namesOf } from '../options.js';
+import type { Ranks } from '../run/ranks.js';
 import { type Sliced, slices } from '../slices.js';
 import {
   checkNoReplay,
+  type FindTargets,
   type KeptVocabulary,
   type Rows,
   type TokenRowsInputs,
@@ -32,6 +35,7 @@ import {
   plausibleLogProbs,
   typedArray,
 } from '../validate.js';
+import { type Columns, columnTargets } from './columns.js';
 
 interface PackedSequences {
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty sequences are legal. */
@@ -104,11 +108,30 @@ export type SequenceBatch<L extends Logits = Logits, P extends FloatArray = Floa
   | FromLogProbs<P>;
 
 /** @inline */
-export interface Rewarded {
+export interface Rewarded extends RewardedSequences {
   /** [G + 1], group g (one prompt) is sequences `cuGroups[g] ... cuGroups[g + 1]`; groups may be empty. */
   cuGroups: WholeNumbers;
   /** [N] a permutation: group g is then sequences `groupOrder[cuGroups[g]] ...`; see {@link fromDense}. */
   groupOrder?: WholeNumbers | undefined;
+  /** Not with `cuGroups`. */
+  groupIds?: undefined;
+}
+
+/** @inline */
+export interface RewardedById extends RewardedSequences {
+  /**
+   * [N] in place of `cuGroups` the prompt of each sequence: any numbers, equal for the sequences of one group, also for those on other
+   * ranks of `parallel.data`. Groups are numbered as they first appear, those of rank 0 before those of rank 1.
+   */
+  groupIds: Int32Array | readonly number[];
+  /** Not with `groupIds`. */
+  cuGroups?: undefined;
+  /** Not with `groupIds`. */
+  groupOrder?: undefined;
+}
+
+/** @inline */
+interface RewardedSequences {
   /**
    * [N] verified rewards; positive: `reward > positiveThreshold`. With the advantage estimator `gdpo` [N, K], those of sequence i at
    * `K * i ...`; elsewhere their weighted sum counts.
@@ -128,6 +151,7 @@ export interface CheckedSequences {
   oldLogProbs: Float64Array | undefined;
   rolloutLogProbs: Float64Array | undefined;
   rows: Rows | undefined; // from logits
+  columns: Columns | undefined; // where ranks share the vocabulary
   layer: LinearRows | undefined; // from hidden states
   logProbs: Float64Array | undefined; // from log-probs
   logProbsSource: FloatArray | undefined;
@@ -165,12 +189,21 @@ export function* checkSequences(
   batch: SequenceBatch,
   options: TokenLevelOptions,
   missing = false,
+  vocab?: { ranks: Ranks; start: number },
 ): Sliced<CheckedSequences> {
   oneSource(batch);
   temperatureOption(options.temperature);
+  if (vocab) requireColumns(batch);
   const chunkBytes = chunkBytesOption(options.chunkBytes);
-  const rows = batch.logits === undefined ? undefined : yield* tokenRows(batch, options.temperature);
-  const layer = batch.hidden === undefined ? undefined : yield* linearRows(batch, options.temperature);
+  let columns: Columns | undefined;
+  const inColumns: FindTargets = function* (rows, mask) {
+    const { all, own } = yield* columnTargets(batch.targets, rows, mask, vocab!.start);
+    columns = { ...vocab!, targets: all };
+    return own;
+  };
+  const find = vocab && inColumns;
+  const rows = batch.logits === undefined ? undefined : yield* tokenRows(batch, options.temperature, find);
+  const layer = batch.hidden === undefined ? undefined : yield* linearRows(batch, options.temperature, find);
   if (batch.logProbs !== undefined) checkNoReplay(batch, 'log-probs');
   const { logProbs: source, oldLogProbs, rolloutLogProbs } = batch;
   const tokens = (rows ?? layer)?.targets.length ?? typedArray('logProbs', source, LOG_PROBS).length;
@@ -186,6 +219,7 @@ export function* checkSequences(
     rolloutLogProbs:
       rolloutLogProbs === undefined ? undefined : yield* checkRollout(rolloutLogProbs, tokens, mask, missing),
     rows,
+    columns,
     layer,
     logProbs:
       source === undefined
@@ -198,6 +232,12 @@ export function* checkSequences(
 }
 
 const LOG_PROBS = ['Float32Array', 'Float64Array'] as const;
+
+function requireColumns({ logProbs, keptIds }: SequenceBatch): void {
+  if (logProbs === undefined && keptIds === undefined) return;
+  const got = keptIds === undefined ? 'log-probs' : 'keptIds';
+  throw badArgument('ERR_RANGE', 'parallel.vocab', 'logits or hidden states, over all of the vocabulary', got);
+}
 
 function* checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefined, missing: boolean) {
   const name = 'rolloutLogProbs';
@@ -244,8 +284,14 @@ export function* recheckSequences(
 ): Sliced<CheckedSequences> {
   const { tokens, rows, layer } = checked;
   const mask = optionalMask(fields.mask, tokens);
-  if (rows) return { ...checked, mask, rows: yield* tokenRows(fields as TokenRowsInputs, rows.temperature) };
-  if (layer) return { ...checked, mask, layer: yield* linearRows(fields as LinearLogProbsInputs, layer.temperature) };
+  // biome-ignore lint/correctness/useYield: nothing to look for
+  const found: FindTargets = function* () {
+    return (rows ?? layer)!.targets; // an array of our own
+  };
+  const find = checked.columns && found;
+  if (rows) return { ...checked, mask, rows: yield* tokenRows(fields as TokenRowsInputs, rows.temperature, find) };
+  if (layer)
+    return { ...checked, mask, layer: yield* linearRows(fields as LinearLogProbsInputs, layer.temperature, find) };
   return { ...checked, mask, logProbsSource: fields.logProbs };
 }
 
@@ -253,17 +299,26 @@ export function* recheckSequences(
 export interface CheckedGroups {
   cuGroups: Int32Array | undefined; // [G + 1]
   groupOrder: Int32Array | undefined; // [N]
+  groupIds: Float64Array | undefined; // [N] where the groups are given by those
   rewards: Float64Array | undefined; // [N]
   rewardColumns: Float64Array | undefined; // [N, K], of which those are the weighted sum
 }
 
+/**
+ * The groups and rewards that a batch may have.
+ * @inline
+ */
+export type GroupFields = { [K in keyof RewardedById]?: Rewarded[K] | RewardedById[K] | undefined };
+
 /** `advantage`: options that say whether a sequence has several rewards. */
 export function* checkGroups(
-  batch: Partial<Rewarded>,
+  batch: GroupFields,
   sequences: number,
   advantage?: AdvantagesOptions,
 ): Sliced<CheckedGroups> {
-  const { cuGroups, groupOrder, rewards } = batch;
+  const { groupIds, rewards } = batch;
+  const ids = groupIds === undefined ? undefined : checkIds(groupIds, batch, sequences);
+  const { cuGroups, groupOrder } = ids ? fromDense(Array.from(ids)) : batch;
   const wanted = cuGroups !== undefined || groupOrder !== undefined;
   const several = advantage?.estimator === 'gdpo' && rewards !== undefined ? advantageRule(advantage) : undefined;
   const columns = several && (yield* rewardColumns(rewards, sequences, several.weights));
@@ -274,7 +329,20 @@ export function* checkGroups(
       ? yield* weightedRewards(columns, sequences, several.weights)
       : yield* ifGiven(rewards, (given) => finiteFloats('rewards', given, sequences, 'N, one reward per sequence')),
     rewardColumns: columns,
+    groupIds: ids,
   };
+}
+
+/** Ids of groups, in place of offsets. */
+function checkIds(value: unknown, { cuGroups, groupOrder }: GroupFields, sequences: number): Float64Array {
+  if (cuGroups !== undefined || groupOrder !== undefined)
+    throw badArgument('ERR_RANGE', 'groupIds', 'none beside cuGroups and groupOrder', describe(value));
+  const ids = isArray(value) ? numbers('groupIds', value) : typedArray('groupIds', value, ['Int32Array']);
+  if (ids.length !== sequences)
+    throw badArgument('ERR_SHAPE', 'groupIds', `length N = ${sequences}, one per sequence`, `length ${ids.length}`);
+  const bad = ids.findIndex((id) => !Number.isFinite(id));
+  if (bad !== -1) throw badArgument('ERR_NONFINITE', 'groupIds', 'finite numbers', `${ids[bad]} at index ${bad}`);
+  return Float64Array.from(ids);
 }
 
 /** Groups and rewards, for an objective that needs them. Throws, as any check does, where the batch lacks one. */

@@ -1,5 +1,6 @@
 // forward(): scores for an objective the user writes in TypeScript, and the way back from its gradient.
 
+import { badArgument } from '../errors.js';
 import type { Backend } from '../kernels.js';
 import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
 import type { MatrixGradientOption } from '../matrices.js';
@@ -7,6 +8,8 @@ import { type Numbers, replaceLists } from '../number-lists.js';
 import type { OptionNames, Taken } from '../options.js';
 import { takeFields, takeOptions } from '../options.js';
 import { finiteResults } from '../overflow.js';
+import { agreementOn } from '../run/agreement.js';
+import { amongRanks, amongRanksSync, type Parallel, partRanks, type RankGrid } from '../run/ranks.js';
 import { type AsyncOptions, type BackendOptions, optionsOf, read, runAsync, runSync, type Task } from '../run/task.js';
 import { finiteFloats, ifGiven, optionsArgument } from '../validate.js';
 import {
@@ -27,9 +30,15 @@ import {
 } from './gradient.js';
 import { checkScore, type Score, type ScoreChannel, scoreTask } from './scores.js';
 import { ownLogProbs, readResults, type TokenLevel, tokenLevelTask } from './token-level.js';
+import { meetColumns } from './whole-rows.js';
 
 /** Options of {@link forward}. */
 export interface ForwardOptions extends BackendOptions, TokenLevelOptions {
+  /**
+   * The ranks that hold other columns of the logits, or rows of the weight: each calls `forward`, and then `backward`, as often as the others.
+   * (Ranks with other sequences call `forward` each for itself: scores are of their own.)
+   */
+  parallel?: Pick<Parallel, 'vocab'> | undefined;
   /** [N], the sign says which side of a one-sided clip a sequence is on. Omitted or 0: neither is clipped. */
   sides?: Numbers | undefined;
   /** Also return the entropy of every row (from logits only). Default false. */
@@ -81,7 +90,15 @@ export interface ForwardSync<B> extends ForwardResult {
 
 const BACKWARD_OPTIONS: OptionNames = { gradient: { out: true }, ...LAYER_PLACES };
 const ASYNC_BACKWARD_OPTIONS: OptionNames = { ...BACKWARD_OPTIONS, signal: true, copyInputs: true };
-const forwardOptions = optionsOf<ForwardOptions>('forward', { ...TOKEN_LEVEL_OPTIONS, sides: true, entropy: true });
+const forwardOptions = optionsOf<ForwardOptions>('forward', {
+  ...TOKEN_LEVEL_OPTIONS,
+  sides: true,
+  entropy: true,
+  parallel: { vocab: { comm: true, start: true } },
+});
+
+/** With the ranks of the option. */
+type Among<O> = O & { grid?: RankGrid };
 
 interface State {
   level: TokenLevel;
@@ -92,11 +109,18 @@ interface State {
 function* forwardTask(
   batch: SequenceBatch,
   score: Score,
-  options: Partial<ForwardOptions>,
+  options: Among<Partial<ForwardOptions>>,
   backend: Backend,
 ): Task<State> {
+  const { grid } = options;
+  if (grid?.data) {
+    const expected = 'none: scores are of the sequences of each rank by itself';
+    throw badArgument('ERR_RANGE', 'parallel.data', expected, `${grid.data.size} ranks`);
+  }
   const checkedScore = checkScore(score); // before the arrays are checked: a getter of it may do anything to them
-  const checked = yield* checkSequences(batch, options);
+  const checked = yield* checkSequences(batch, options, false, grid?.vocab);
+  const agreement = grid ? agreementOn(batch, { ...options, score: checkedScore }) : 0;
+  if (checked.columns) yield* meetColumns(checked, checked.columns, agreement);
   const sides = yield* ifGiven(options.sides, (s) =>
     finiteFloats('sides', s, checked.sequences, 'N, one value per sequence'),
   );
@@ -116,6 +140,7 @@ function* forwardTask(
     nonFiniteTokens: read.nonFinite[0],
     ...(read.entropy && { entropy: read.entropy }),
   };
+  if (grid) yield* partRanks(grid);
   return { level, channel, result };
 }
 
@@ -124,9 +149,11 @@ type BackwardFields = ReturnType<typeof backwardFields> & { gradScores: Numbers 
 function* backwardTask<B extends SequenceBatch>(
   { level, channel }: State,
   fields: BackwardFields,
-  options: BackwardOptions<B> & LayerPlaces,
+  options: Among<BackwardOptions<B> & LayerPlaces>,
 ): Task<Gradients> {
+  const { grid } = options;
   const checked = yield* recheckSequences(level.checked, fields);
+  if (grid?.vocab) checked.columns = { ...checked.columns!, ranks: grid.vocab.ranks };
   const mask = level.mask === level.checked.mask ? checked.mask : level.mask;
   const upstream = yield* finiteFloats('gradScores', fields.gradScores, checked.sequences, 'N, one value per sequence');
   const target = gradientTarget(checked, options, fields);
@@ -135,7 +162,9 @@ function* backwardTask<B extends SequenceBatch>(
   const [badRows] = yield* read(gradient.badRows);
   if (badRows) gradient.checkRows?.(badRows);
   const [array] = yield* read(gradient.array);
-  return yield* gradient.finish(array);
+  const gradients = yield* gradient.finish(array);
+  if (grid) yield* partRanks(grid);
+  return gradients;
 }
 
 /**
@@ -164,37 +193,45 @@ export async function forward<B extends SequenceBatch>(
   score: Score,
   options?: ForwardOptions & AsyncOptions,
 ): Promise<Forward<B>> {
-  const own: ForwardOptions & AsyncOptions = forwardOptions.async(options);
-  replaceLists(own as Taken);
-  const op = (fields: B, options: ForwardOptions, on: Backend) => forwardTask(fields, score, options, on);
-  const state = await runAsync(op, takeFields('batch', batch), own);
+  const { state, own } = await amongRanks(options, async (grid) => {
+    const own: Among<ForwardOptions & AsyncOptions> = { ...forwardOptions.async(options), ...(grid && { grid }) };
+    replaceLists(own as Taken);
+    const op = (fields: B, options: ForwardOptions, on: Backend) => forwardTask(fields, score, options, on);
+    return { own, state: await runAsync(op, takeFields('batch', batch), own) };
+  });
   return {
     ...state.result,
-    backward: async (gradScores, given) => {
-      const taken = takeOptions('backward', optionsArgument(given), ASYNC_BACKWARD_OPTIONS);
-      const { backend, copyInputs } = own;
-      const options: BackwardOptions<B> & LayerPlaces & AsyncOptions = { copyInputs, ...taken, backend };
-      const fields = { ...backwardFields(state.level.checked), gradScores };
-      replaceLists(fields);
-      return (await runAsync((own, how) => backwardTask(state, own, how), fields, options)) as never;
-    },
+    backward: (gradScores, given) =>
+      amongRanks({ parallel: own.parallel }, async (grid) => {
+        const taken = takeOptions('backward', optionsArgument(given), ASYNC_BACKWARD_OPTIONS);
+        const { backend, copyInputs } = own;
+        const options: Among<BackwardOptions<B> & LayerPlaces & AsyncOptions> = { copyInputs, ...taken, backend };
+        if (grid) options.grid = grid;
+        const fields = { ...backwardFields(state.level.checked), gradScores };
+        replaceLists(fields);
+        return (await runAsync((own, how) => backwardTask(state, own, how), fields, options)) as never;
+      }),
   };
 }
 
 /** {@link forward}, blocking. */
 export function forwardSync<B extends SequenceBatch>(batch: B, score: Score, options?: ForwardOptions): ForwardSync<B> {
-  const own: ForwardOptions = forwardOptions.sync(options);
-  replaceLists(own as Taken);
-  const op = (fields: B, options: ForwardOptions, on: Backend) => forwardTask(fields, score, options, on);
-  const state = runSync(op, takeFields('batch', batch), own);
+  const { state, own } = amongRanksSync(options, (grid) => {
+    const own: Among<ForwardOptions> = { ...forwardOptions.sync(options), ...(grid && { grid }) };
+    replaceLists(own as Taken);
+    const op = (fields: B, options: ForwardOptions, on: Backend) => forwardTask(fields, score, options, on);
+    return { own, state: runSync(op, takeFields('batch', batch), own) };
+  });
   return {
     ...state.result,
-    backward: (gradScores, given) => {
-      const taken = takeOptions('backward', optionsArgument(given), BACKWARD_OPTIONS);
-      const options: BackwardOptions<B> & LayerPlaces & BackendOptions = { ...taken, backend: own.backend };
-      const fields = { ...backwardFields(state.level.checked), gradScores };
-      replaceLists(fields);
-      return runSync((own, how) => backwardTask(state, own, how), fields, options) as never;
-    },
+    backward: (gradScores, given) =>
+      amongRanksSync({ parallel: own.parallel }, (grid) => {
+        const taken = takeOptions('backward', optionsArgument(given), BACKWARD_OPTIONS);
+        const options: Among<BackwardOptions<B> & LayerPlaces & BackendOptions> = { ...taken, backend: own.backend };
+        if (grid) options.grid = grid;
+        const fields = { ...backwardFields(state.level.checked), gradScores };
+        replaceLists(fields);
+        return runSync((own, how) => backwardTask(state, own, how), fields, options) as never;
+      }),
   };
 }

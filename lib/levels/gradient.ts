@@ -29,6 +29,7 @@ import { allFinite, arrayOf, type FloatArray } from '../validate.js';
 import type { CheckedSequences } from './batch.js';
 import type { ScoreChannel } from './scores.js';
 import type { TokenLevel, WrittenTokenLevel } from './token-level.js';
+import { partialHidden, requireHostHidden, sumHidden } from './whole-hidden.js';
 
 /** A score's part in a loss: dloss/dscores, of a score of the log-probs or of the entropies. */
 export interface Term {
@@ -98,7 +99,8 @@ export function gradientTarget(checked: CheckedSequences, options: Places, input
   const { gradient: option = 'new', gradHidden, gradWeight, gradBias } = options;
   const deferred = isDeferred(option);
   checkDeferred(option, checked);
-  if (checked.layer) return layerTarget(checked.layer, option, { gradHidden, gradWeight, gradBias }, inputs);
+  if (checked.layer)
+    return layerTarget(checked.layer, option, { gradHidden, gradWeight, gradBias }, inputs, checked.columns);
   checkNoPlaces({ gradHidden, gradWeight, gradBias });
   if (checked.rows) {
     const place = deferred && isInPlace(option) ? 'in-place' : (option as GradientOption<Logits>);
@@ -114,7 +116,13 @@ export function gradientTarget(checked: CheckedSequences, options: Places, input
   return logProbsOut(option.out, checked, inputs);
 }
 
-function layerTarget(layer: linear.LinearRows, option: unknown, places: LayerPlaces, inputs: object): GradientTarget {
+function layerTarget(
+  layer: linear.LinearRows,
+  option: unknown,
+  places: LayerPlaces,
+  inputs: object,
+  columns: CheckedSequences['columns'],
+): GradientTarget {
   if (option !== 'new' && option !== 'none') {
     const expected = "'new' or 'none' for hidden states (gradHidden, gradWeight and gradBias say where)";
     throw badArgument('ERR_RANGE', 'gradient', expected, describe(option));
@@ -124,6 +132,7 @@ function layerTarget(layer: linear.LinearRows, option: unknown, places: LayerPla
     layer,
     option === 'none' ? { ...NO_PLACES, ...given(places) } : places,
   );
+  if (columns) requireHostHidden(views.gradHidden);
   return Object.values(views).some((view) => view !== undefined) ? { kind: 'layer', views } : { kind: 'none' };
 }
 
@@ -270,11 +279,18 @@ function* layerGradientTask(
   if (nonFinite[0] !== 0 && checked.onNonFinite === 'error') return { array: undefined, finish: () => done({}) };
   const gradEntropy = yield* entropyGradientTask(level, terms);
   const upstream = { logSumExp: logSumExp!, gradLogProbs, entropy: gradEntropy && entropy, gradEntropy };
-  const badRows = yield* linear.backwardTask({ ...layer, mask }, views, upstream, keptLogits, checked.chunkBytes);
+  const checkRows = (bad: Int32Array) => linear.checkLinearGradients(bad, layer, 'gradient', CAUSES);
+  const part = checked.columns && views.gradHidden && partialHidden(views.gradHidden);
+  const written = part ? { ...views, gradHidden: part } : views;
+  const badRows = yield* linear.backwardTask({ ...layer, mask }, written, upstream, keptLogits, checked.chunkBytes);
+  if (part) {
+    checkRows((yield* read(badRows))[0]);
+    yield* sumHidden(checked.columns!.ranks, (yield* read(part.data))[0], views.gradHidden!);
+  }
   return {
     array: linear.hostGradients(views),
     badRows,
-    checkRows: (bad) => linear.checkLinearGradients(bad, layer, 'gradient', CAUSES),
+    checkRows,
     finish: () => done(linear.gradientsIn(views)),
   };
 }

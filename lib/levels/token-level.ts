@@ -7,6 +7,7 @@ import * as token from '../ops/token-log-probs.js';
 import { type MaybePending, type OpenedAll, type Pending, read, readAll, type Task } from '../run/task.js';
 import { mapped, type Sliced } from '../slices.js';
 import { type CheckedSequences, type GivenLogProbs, givenLogProbs } from './batch.js';
+import { wholeRows } from './whole-rows.js';
 
 /** The token level of a batch, computed. */
 export interface TokenLevel {
@@ -59,7 +60,8 @@ export function* tokenLevelTask(
   if (layer) {
     const arrays = yield* linear.forwardTask(layer, entropy, { chunkBytes: checked.chunkBytes, keepOn });
     const { kept: mask, logits: keptLogits, ...others } = arrays;
-    return { checked, given: undefined, ...others, mask, keptLogits };
+    const level = { checked, given: undefined, ...others, mask, keptLogits };
+    return checked.columns ? yield* wholeRows(level, layer, checked.columns) : level;
   }
   if (!rows) {
     const given = yield* givenLogProbs(checked);
@@ -68,7 +70,8 @@ export function* tokenLevelTask(
   }
   const arrays = yield* token.forwardTask(rows, entropy);
   const { logProbs, logSumExp, kept, nonFinite } = arrays;
-  return { checked, given: undefined, logProbs, logSumExp, entropy: arrays.entropy, mask: kept, nonFinite };
+  const level = { checked, given: undefined, logProbs, logSumExp, entropy: arrays.entropy, mask: kept, nonFinite };
+  return checked.columns ? yield* wholeRows(level, rows, checked.columns) : level;
 }
 
 /**

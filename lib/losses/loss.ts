@@ -8,30 +8,27 @@ import { type Batch, checkGroups, checkSequences, withMask } from '../levels/bat
 import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradient } from '../levels/gradient.js';
 import { checkMultiple, gradientTarget, writeGradientTask } from '../levels/gradient.js';
 import { checkScore, ratioStatsTask, type Score } from '../levels/scores.js';
-import type { TokenLevel } from '../levels/token-level.js';
 import { knownTokens, onePassTask, ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
+import { meetColumns } from '../levels/whole-rows.js';
 import type { Matrix, MatrixGradientOption } from '../matrices.js';
 import type { Numbers, WholeNumbers } from '../number-lists.js';
 import type { AdvantageParameters } from '../objectives/advantage-weighted.js';
-import type {
-  CheckedBatch,
-  LossBatch,
-  LossOptions,
-  Objective,
-  ObjectiveResult,
-  PreparedObjective,
-} from '../objectives/objective.js';
+import type { CheckedBatch, LossBatch, LossOptions, Objective, PreparedObjective } from '../objectives/objective.js';
 import { LOSS_OPTIONS, parametersOf } from '../objectives/objective.js';
 import { rolloutDifferences } from '../objectives/rollout-correction.js';
+import { alone, meet } from '../objectives/whole-batch.js';
 import type { NamesOf, OptionNames, Taken } from '../options.js';
 import { takeFields, takeOptions, takeSpelledOptions } from '../options.js';
-import { finiteResults } from '../overflow.js';
+import { agreementOn } from '../run/agreement.js';
+import { amongRanks, amongRanksSync, partRanks, type RankGrid } from '../run/ranks.js';
 import { ASYNC_OPTIONS, type AsyncOptions, read, runAsync, runSync, type Task } from '../run/task.js';
-import type { Sliced } from '../slices.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
 import type { GroupMetric, RewardMetric } from './metrics.js';
-import { batchMetrics, checkMetrics, type Metrics, rejectionMetrics } from './metrics.js';
+import { batchMetrics, type Metrics, rejectionCounts } from './metrics.js';
 import { checkOnPolicy, onPolicyExpected } from './on-policy.js';
+import { checkValue, type LossValue, outcomeArrays } from './value.js';
+
+export type { LossValue };
 
 /** Where a loss's gradient goes; `G` is the type of the option in the call. */
 export interface GradientOptions<G> {
@@ -58,31 +55,8 @@ type Written<B, G> = GradientOf<B> &
         rowScale: Float64Array;
       });
 
-/** What every loss returns, besides the gradient. */
-export interface LossValue {
-  /** The loss, with all its terms. */
-  loss: number;
-  /** [N] sequence scores. */
-  scores: Float64Array;
-  /** [G] loss of each group, for objectives that have one. */
-  groupLosses?: Float64Array;
-  /** [N] advantages (or [T], where they are per token), for objectives that have them. */
-  advantages?: Float64Array;
-  /**
-   * [T] with `perToken`: the policy term of each token before any aggregation, -A times its part of the score and all weights, and
-   * with `klCov` its penalty; the weighted sum over sequences of its means is the loss without KL penalty and entropy bonus.
-   */
-  tokenLosses?: Float64Array;
-  /** [T] log-probs, on request. */
-  logProbs?: Float64Array;
-  /** [T] entropies, on request. */
-  entropy?: Float64Array;
-  /** What trainers log. */
-  metrics: Metrics;
-}
-
 /** Without rewards or groups, a batch has no metrics of them. */
-type ValueOf<B> = B extends { rewards: Numbers; cuGroups: WholeNumbers }
+type ValueOf<B> = B extends { rewards: Numbers; cuGroups: WholeNumbers } | { rewards: Numbers; groupIds: WholeNumbers }
   ? LossValue
   : Omit<LossValue, 'metrics'> & {
       /** What trainers log. */
@@ -239,19 +213,25 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     // Before the arrays are checked: a score of the caller's may have getters, which may do anything to them.
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
     const { rolloutCorrection, advantage } = options as AdvantageParameters;
-    const sequences = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one');
+    const { grid } = options;
+    const sequences = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one', grid?.vocab);
     const target = gradientTarget(sequences, options, batch); // may have getters too, so before rewards are used
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     // Here and below without spreads in literals, which take V8 microseconds.
     const groups = yield* checkGroups(batch, sequences.sequences, advantage);
-    const given: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold });
+    const agreement = grid ? agreementOn(batch, options) : 0;
+    if (sequences.columns) yield* meetColumns(sequences, sequences.columns, agreement);
+    const whole = grid?.data
+      ? yield* meet(grid.data, sequences, groups, agreement)
+      : alone(sequences.sequences, groups);
+    const given: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold, whole });
     const onPolicy = onPolicyExpected(options.expectOnPolicy, given);
     const preparing = objective(checkedScore, batch, given, options);
     checkMethod(preparing, 'next', 'a generator function');
     const prepared = yield* preparing;
     checkMethod(prepared, 'evaluate', 'a generator of { evaluate }');
     const checked = prepared.mask ? withMask(given, prepared.mask) : given;
-    const rejected = prepared.mask && (yield* rejectionMetrics(given, prepared.mask));
+    const rejected = prepared.mask && (yield* rejectionCounts(given, prepared.mask));
     const { needsEntropy, hasEntropyTerm, evaluate } = prepared;
     checkMultiple(target, hasEntropyTerm === true);
     const withEntropy = options.entropy === true || needsEntropy === true;
@@ -262,42 +242,48 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
       : tokenLevelTask(checked, withEntropy, target.kind === 'none' ? undefined : backend.name);
     const outcome = yield* evaluate(level);
     outcome.channel.ratioStats ??= yield* ratioStatsTask(level);
-    if (onPolicy) yield* checkOnPolicy(level, outcome.channel);
+    if (onPolicy) yield* checkOnPolicy(level, outcome.channel, whole);
     const gradient = yield* writeGradientTask(level, target, outcome.terms, false);
     const results = yield* readResults(level, outcomeArrays(outcome, level, gradient, options.logProbs === true));
     if (results.badRows) gradient.checkRows?.(results.badRows);
     // After the checks: where non-finite rows are an error, a gradient in host memory is left alone from here on.
     const [array] = isOnDevice(gradient.array) ? [gradient.array] : yield* read(gradient.array);
+    // Where other ranks wait for this one, an error of its gradient is to reach them.
+    const early = grid && (yield* gradient.finish(array, results.upstream));
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
     const { losses, scores, groupLosses, logProbs, entropy } = results;
     const { advantages, tokenLosses, clipCovTokens } = outcome;
-    const further = { differences, rejected, clipCovTokens };
-    const value: LossValue & Gradients = {
-      loss: losses.reduce((sum, [loss]) => sum + loss, 0),
-      scores,
-      metrics: (yield* batchMetrics(checked, results, further)) as Metrics, // which some batches lack, ValueOf says
-    };
+    const own = losses.reduce((sum, [loss]) => sum + loss, 0);
+    const { loss, metrics } = yield* batchMetrics(checked, results, { differences, rejected, clipCovTokens }, own);
+    if (grid) Object.assign(metrics, yield* partRanks(grid));
+    const value: LossValue & Gradients = { loss, scores, metrics: metrics as Metrics }; // which some batches lack, ValueOf says
     if (groupLosses) value.groupLosses = groupLosses;
     if (advantages) value.advantages = advantages;
     if (tokenLosses) value.tokenLosses = tokenLosses;
     if (logProbs) value.logProbs = yield* ownLogProbs(level, logProbs);
     if (entropy && options.entropy === true) value.entropy = entropy;
     yield* checkValue(value, checked);
-    return Object.assign(value, yield* gradient.finish(array, results.upstream));
+    return Object.assign(value, early ?? (yield* gradient.finish(array, results.upstream)));
   }
-  const optionsOf = (given: object | undefined, mode: 'sync' | 'async') => {
+  const optionsOf = (given: object | undefined, mode: 'sync' | 'async', grid: RankGrid | undefined) => {
     const options = take(optionsArgument(given), mode);
+    delete options.parallel;
+    if (grid) options.grid = grid;
     for (const name in defaults) if (options[name] === undefined) options[name] = defaults[name]; // null may be a value
     return options as OptionsOf<P> & AsyncOptions;
   };
   return {
     async run(batch, ...[given]) {
-      const options = optionsOf(given, 'async');
-      return runAsync(task, takeBatch(batch, ours), options) as Promise<never>;
+      return amongRanks(given, (grid) => {
+        const options = optionsOf(given, 'async', grid);
+        return runAsync(task, takeBatch(batch, ours), options) as Promise<never>;
+      });
     },
     runSync(batch, ...[given]) {
-      const options = optionsOf(given, 'sync');
-      return runSync(task, takeBatch(batch, ours), options) as never;
+      return amongRanksSync(given, (grid) => {
+        const options = optionsOf(given, 'sync', grid);
+        return runSync(task, takeBatch(batch, ours), options) as never;
+      });
     },
   };
 }
@@ -308,7 +294,12 @@ function takeBatch<B extends object>(batch: B, ours: boolean): B {
   return ours ? fields : Object.create(batch, Object.getOwnPropertyDescriptors(fields));
 }
 
-type OptionsOf<P> = Partial<P & LossOptions> & GradientOptions<LossGradient<Batch>> & LayerPlaces;
+type OptionsOf<P> = Partial<P & LossOptions> &
+  GradientOptions<LossGradient<Batch>> &
+  LayerPlaces & {
+    /** The ranks of `parallel`. */
+    grid?: RankGrid;
+  };
 
 function checkRecipe<P, I>(recipe: LossRecipe<P, I>): LossRecipe<P, I> {
   const { score, objective, defaults, parameters } = objectArgument('recipe', recipe);
@@ -334,7 +325,7 @@ function namesOnly<Name extends string>(given: readonly Name[]): Name[] {
 
 /** What a gradient of logits is written from while they are read for their log-probs; undefined where it is written later. */
 function* onePassGradient(checked: CheckedBatch, target: GradientTarget, prepared: PreparedObjective) {
-  if (target.kind !== 'logits' || checked.rows?.replay) return undefined; // of which little is read
+  if (target.kind !== 'logits' || checked.rows?.replay || checked.columns) return undefined; // of which little is read, or not all
   const { view, deferred } = target;
   if (deferred) return { view, terms: undefined };
   // Where non-finite rows are dropped, the weights of the others depend on how many there are.
@@ -347,42 +338,6 @@ function* onePassGradient(checked: CheckedBatch, target: GradientTarget, prepare
 function checkMethod(given: unknown, method: string, expected: string): void {
   if (typeof (given as Record<string, unknown> | null | undefined)?.[method] === 'function') return;
   throw badArgument('ERR_DTYPE', 'objective', expected, `one that returned ${describe(given)}`);
-}
-
-/** Of finite batches and options, every number of a loss is finite, or beyond the range of a double. */
-function* checkValue(
-  { loss, scores, groupLosses, tokenLosses, metrics }: LossValue,
-  checked: CheckedBatch,
-): Sliced<void> {
-  const causes =
-    'log-probs, rewards, advantages or coefficients are too large, or normalizer, maxLength or tau too small';
-  yield* finiteResults({ scores, groupLosses, loss, tokenLosses }, causes);
-  yield* checkMetrics(metrics, checked, causes);
-}
-
-/** Everything that the result of a loss is made of. */
-function outcomeArrays(
-  { losses, channel, groupLosses, kl }: ObjectiveResult,
-  level: TokenLevel,
-  { badRows, upstream }: PendingGradient,
-  logProbs: boolean,
-) {
-  const { scores, tokenCounts, clippedLow, clippedHigh, ratioStats } = channel;
-  return {
-    nonFinite: level.nonFinite,
-    badRows,
-    upstream,
-    losses,
-    scores,
-    tokenCounts,
-    clippedLow,
-    clippedHigh,
-    ratioStats,
-    groupLosses,
-    klScores: kl?.scores,
-    entropy: level.entropy,
-    logProbs: logProbs ? level.logProbs : undefined,
-  };
 }
 
 function isOnDevice(array: PendingGradient['array']): array is DeviceMemory {

@@ -2,6 +2,8 @@ import { gather } from '../groups.js';
 import type { CheckedBatch } from '../objectives/objective.js';
 import { clamped, importance } from '../objectives/rollout-correction.js';
 import { finiteResult } from '../overflow.js';
+import type { Ranks } from '../run/ranks.js';
+import type { Task } from '../run/task.js';
 import { atOnceIfShort, findIndex, raggedSlices, type Sliced, slices, total } from '../slices.js';
 
 /** What trainers log of a batch. A mean over nothing is 0. */
@@ -56,6 +58,10 @@ export interface Metrics {
   rolloutKl?: number;
   /** effectiveSampleSize of the uncorrected weights exp(oldLogProbs - rolloutLogProbs). */
   rolloutEffectiveSampleSize?: number;
+  /** How often the ranks exchanged something; with `parallel` only, as the next one. */
+  exchanges?: number;
+  /** How many float64 numbers this rank sent. */
+  exchangedNumbers?: number;
 }
 
 /** Metrics of a batch with rewards and groups only. */
@@ -83,60 +89,131 @@ const ratio = (part: number, whole: number) => (whole === 0 ? 0 : part / whole);
 /** What more there may be. */
 interface Further {
   differences: Float64Array | undefined; // [T] old - rollout log-probs
-  rejected: Partial<Metrics> | undefined; // as rejectionMetrics has it
+  rejected: RejectionCounts | undefined;
   clipCovTokens: number | undefined; // that clipCov took out
 }
 
-/** All but those that `Further` has no data for. */
+/** The largest numbers of a batch, of which that of all ranks is the largest; all other numbers are sums. */
+const LARGEST = ['ratioMax', 'rolloutLargest'] as const;
+
+/** Numbers that the metrics of a batch follow from, and those of several ranks from the sums of theirs. */
+type Sums = ReturnType<typeof newSums>;
+
+const newSums = () => ({
+  loss: 0,
+  tokens: 0,
+  nonFinite: 0,
+  low: 0,
+  high: 0,
+  kl: 0,
+  entropy: 0,
+  clipCov: 0,
+  ...{ ratios: 0, squares: 0, logRatios: 0, ratioMax: 0 },
+  ...{ positive: 0, negative: 0, positives: 0, sequences: 0, rewards: 0 },
+  ...{ unmasked: 0, rejected: 0, rejectedSequences: 0 },
+  ...{ rolloutTokens: 0, rolloutSum: 0, rolloutAbsolute: 0, rolloutLargest: 0, rolloutWeights: 0, rolloutSquares: 0 },
+});
+
+/**
+ * The loss and the metrics of the whole batch, from this rank's part of the loss; all metrics but those that `Further` has no data for.
+ * This is what ranks exchange last.
+ */
 export function* batchMetrics(
   checked: CheckedBatch,
-  { nonFinite, scores, tokenCounts, clippedLow, clippedHigh, ratioStats, klScores, entropy }: Measured,
-  { differences, rejected, clipCovTokens }: Further,
-): Sliced<Omit<Metrics, GroupMetric | RewardMetric>> {
-  let [tokens, low, high, kl] = [0, 0, 0, 0];
-  const work = (begin: number, end: number) => {
-    for (let i = begin; i < end; i++) tokens += tokenCounts[i];
-    if (clippedLow) for (let i = begin; i < end; i++) low += clippedLow[i];
-    if (clippedHigh) for (let i = begin; i < end; i++) high += clippedHigh[i];
-    if (klScores) for (let i = begin; i < end; i++) kl += klScores[i] * tokenCounts[i];
-  };
-  if (!atOnceIfShort(scores.length, work)) yield* slices(scores.length, work);
+  measured: Measured,
+  further: Further,
+  loss: number,
+): Task<{ loss: number; metrics: Omit<Metrics, GroupMetric | RewardMetric> }> {
+  const { ranks } = checked.whole;
+  const own = yield* sumsOf(checked, measured, further, loss);
+  const sums = ranks ? yield* overRanks(ranks, own) : own;
+  const { clippedLow, clippedHigh, ratioStats, klScores, entropy } = measured;
+  const { differences, rejected, clipCovTokens } = further;
+  const { tokens } = sums;
   const metrics: Partial<Metrics> & { tokens: number; nonFiniteTokens: number } = {
     tokens,
-    nonFiniteTokens: nonFinite[0],
+    nonFiniteTokens: sums.nonFinite,
   };
-  const { rewards, cuGroups, groupOrder, positiveThreshold } = checked;
+  const { rewards, cuGroups, groupOrder } = checked.whole;
   if (rewards && cuGroups) {
     const ordered = groupOrder ? yield* gather(rewards, groupOrder) : rewards;
-    Object.assign(metrics, yield* groupMetrics(cuGroups, ordered, positiveThreshold));
+    Object.assign(metrics, yield* groupMetrics(cuGroups, ordered, checked.positiveThreshold));
   }
-  if (rewards) Object.assign(metrics, yield* rewardMetrics(scores, rewards, positiveThreshold));
-  if (clippedLow && clippedHigh) Object.assign(metrics, clipFractions(ratio(low, tokens), ratio(high, tokens)));
-  if (ratioStats) Object.assign(metrics, yield* ratioMetrics(ratioStats, tokens));
-  if (clipCovTokens !== undefined) metrics.clipCovFraction = ratio(clipCovTokens, tokens);
-  if (rejected) Object.assign(metrics, rejected);
-  if (klScores) metrics.kl = ratio(kl, tokens);
-  if (entropy) metrics.entropy = ratio(yield* total(entropy), tokens); // 0 where a token does not count
-  if (differences) Object.assign(metrics, yield* rolloutMetrics(differences, tokens));
-  return metrics;
+  if (rewards) Object.assign(metrics, rewardMetrics(sums));
+  if (clippedLow && clippedHigh) {
+    Object.assign(metrics, clipFractions(ratio(sums.low, tokens), ratio(sums.high, tokens)));
+  }
+  if (ratioStats) Object.assign(metrics, ratioMetrics(sums, tokens));
+  if (clipCovTokens !== undefined) metrics.clipCovFraction = ratio(sums.clipCov, tokens);
+  if (rejected) Object.assign(metrics, rejectionMetrics(sums, checked.whole.sequences));
+  if (klScores) metrics.kl = ratio(sums.kl, tokens);
+  if (entropy) metrics.entropy = ratio(sums.entropy, tokens);
+  if (differences) Object.assign(metrics, rolloutMetrics(sums));
+  return { loss: sums.loss, metrics };
+}
+
+/** The sums of this rank. */
+function* sumsOf(
+  checked: CheckedBatch,
+  { nonFinite, scores, tokenCounts, clippedLow, clippedHigh, ratioStats, klScores, entropy }: Measured,
+  { differences, rejected, clipCovTokens = 0 }: Further,
+  loss: number,
+): Sliced<Sums> {
+  const sums: Sums = Object.assign(newSums(), { loss, nonFinite: nonFinite[0], clipCov: clipCovTokens }, rejected);
+  const work = (begin: number, end: number) => {
+    for (let i = begin; i < end; i++) sums.tokens += tokenCounts[i];
+    if (clippedLow) for (let i = begin; i < end; i++) sums.low += clippedLow[i];
+    if (clippedHigh) for (let i = begin; i < end; i++) sums.high += clippedHigh[i];
+    if (klScores) for (let i = begin; i < end; i++) sums.kl += klScores[i] * tokenCounts[i];
+  };
+  if (!atOnceIfShort(scores.length, work)) yield* slices(scores.length, work);
+  const { rewards, positiveThreshold } = checked;
+  if (rewards) yield* addRewards(sums, scores, rewards, positiveThreshold);
+  if (ratioStats) Object.assign(sums, yield* ratioSums(ratioStats));
+  if (entropy) sums.entropy = yield* total(entropy); // 0 where a token does not count
+  if (differences) yield* addDifferences(sums, differences);
+  return sums;
+}
+
+/** Those of all ranks. */
+function* overRanks(ranks: Ranks, own: Sums): Task<Sums> {
+  const names = Object.keys(own) as (keyof Sums)[];
+  const parts = yield* ranks.gather(Float64Array.from(names, (name) => own[name]));
+  ranks.end();
+  const sums = newSums();
+  for (const part of parts) {
+    names.forEach((name, k) => {
+      const isLargest = (LARGEST as readonly string[]).includes(name);
+      sums[name] = isLargest ? Math.max(sums[name], part[k]) : sums[name] + part[k];
+    });
+  }
+  return sums;
 }
 
 function clipFractions(clipFractionLow: number, clipFractionHigh: number) {
   return { clipFractionLow, clipFractionHigh, clipFraction: clipFractionLow + clipFractionHigh };
 }
 
-/** From the sums of each sequence: of r, of r^2, of d; and its largest r. */
-export function* ratioMetrics(stats: Float64Array, tokens: number) {
-  let [ratios, squares, logRatios, ratioMax] = [0, 0, 0, 0];
+/** From the sums of each sequence, of r, of r^2, of d, and its largest r: those of the batch. */
+export function* ratioSums(stats: Float64Array) {
+  const sums = { ratios: 0, squares: 0, logRatios: 0, ratioMax: 0 };
   const work = (begin: number, end: number) => {
     for (let i = 4 * begin; i < 4 * end; i += 4) {
-      ratios += stats[i];
-      squares += stats[i + 1];
-      logRatios += stats[i + 2];
-      ratioMax = Math.max(ratioMax, stats[i + 3]);
+      sums.ratios += stats[i];
+      sums.squares += stats[i + 1];
+      sums.logRatios += stats[i + 2];
+      sums.ratioMax = Math.max(sums.ratioMax, stats[i + 3]);
     }
   };
   if (!atOnceIfShort(stats.length / 4, work)) yield* slices(stats.length / 4, work);
+  return sums;
+}
+
+/** The metrics of those sums. */
+export function ratioMetrics(
+  { ratios, squares, logRatios, ratioMax }: Pick<Sums, 'ratios' | 'squares' | 'logRatios' | 'ratioMax'>,
+  tokens: number,
+) {
   return {
     ratioMean: ratio(ratios, tokens),
     ratioMax,
@@ -146,48 +223,59 @@ export function* ratioMetrics(stats: Float64Array, tokens: number) {
 }
 
 /** Tokens that do not count have a difference of 0; those without a value, NaN. */
-function* rolloutMetrics(differences: Float64Array, unmasked: number) {
-  let [sum, absolute, largest, tokens] = [0, 0, 0, unmasked];
-  let [weights, squares] = [tokens - differences.length, tokens - differences.length]; // takes the masked ones' e^0 off
+function* addDifferences(sums: Sums, differences: Float64Array): Sliced<void> {
+  const masked = differences.length - sums.tokens; // whose e^0 is taken off
+  Object.assign(sums, { rolloutTokens: sums.tokens, rolloutWeights: -masked, rolloutSquares: -masked });
   yield* slices(differences.length, (begin, end) => {
     for (let t = begin; t < end; t++) {
       const difference = differences[t];
       if (Number.isNaN(difference)) {
-        tokens--;
+        sums.rolloutTokens--;
         continue;
       }
       const weight = importance(difference);
-      sum -= clamped(difference); // equal and opposite infinities would add up to NaN
-      absolute += UNIT * Math.abs(difference);
-      largest = Math.max(largest, Math.abs(difference));
-      weights += weight;
-      squares += weight * weight;
+      sums.rolloutSum -= clamped(difference); // equal and opposite infinities would add up to NaN
+      sums.rolloutAbsolute += UNIT * Math.abs(difference);
+      sums.rolloutLargest = Math.max(sums.rolloutLargest, Math.abs(difference));
+      sums.rolloutWeights += weight;
+      sums.rolloutSquares += weight * weight;
     }
   });
+}
+
+function rolloutMetrics(sums: Sums) {
+  const { rolloutTokens: tokens, rolloutWeights: weights, rolloutSquares: squares } = sums;
   return {
-    rolloutLogProbDiffMean: ratio(absolute, tokens) / UNIT,
-    rolloutLogProbDiffMax: largest,
-    rolloutKl: ratio(sum, tokens),
+    rolloutLogProbDiffMean: ratio(sums.rolloutAbsolute, tokens) / UNIT,
+    rolloutLogProbDiffMax: sums.rolloutLargest,
+    rolloutKl: ratio(sums.rolloutSum, tokens),
     rolloutEffectiveSampleSize: ratio(weights * weights, tokens * squares),
   };
 }
 
+/** Tokens that would count, those of them that are rejected, and sequences that they are of. */
+type RejectionCounts = Pick<Sums, 'unmasked' | 'rejected' | 'rejectedSequences'>;
+
 /** Of a batch and its mask without the tokens that are rejected. */
-export function* rejectionMetrics({ cuSeqlens, mask }: CheckedBatch, kept: Uint8Array): Sliced<Partial<Metrics>> {
-  let [tokens, rejected, sequences, last] = [0, 0, 0, -1];
+export function* rejectionCounts({ cuSeqlens, mask }: CheckedBatch, kept: Uint8Array): Sliced<RejectionCounts> {
+  let [unmasked, rejected, rejectedSequences, last] = [0, 0, 0, -1];
   yield* raggedSlices(cuSeqlens, (i, begin, end) => {
     for (let t = begin; t < end; t++) {
       if (mask?.[t] === 0) continue;
-      tokens++;
+      unmasked++;
       if (kept[t] !== 0) continue;
       rejected++;
-      if (i !== last) sequences++;
+      if (i !== last) rejectedSequences++;
       last = i;
     }
   });
+  return { unmasked, rejected, rejectedSequences };
+}
+
+function rejectionMetrics({ unmasked, rejected, rejectedSequences }: RejectionCounts, sequences: number) {
   return {
-    rejectedFraction: ratio(rejected, tokens),
-    rejectedSequenceFraction: ratio(sequences, cuSeqlens.length - 1),
+    rejectedFraction: ratio(rejected, unmasked),
+    rejectedSequenceFraction: ratio(rejectedSequences, sequences),
   };
 }
 
@@ -233,23 +321,26 @@ function* groupMetrics(cuGroups: Int32Array, rewards: Float64Array, threshold: n
   };
 }
 
-function* rewardMetrics(scores: Float64Array, rewards: Float64Array, threshold: number) {
-  let [positive, negative, positives, rewardSum] = [0, 0, 0, 0];
+function* addRewards(sums: Sums, scores: Float64Array, rewards: Float64Array, threshold: number): Sliced<void> {
   const work = (begin: number, end: number) => {
     for (let i = begin; i < end; i++) {
-      rewardSum += UNIT * rewards[i];
+      sums.rewards += UNIT * rewards[i];
       if (rewards[i] > threshold) {
-        positive += UNIT * scores[i];
-        positives++;
+        sums.positive += UNIT * scores[i];
+        sums.positives++;
       } else {
-        negative += UNIT * scores[i];
+        sums.negative += UNIT * scores[i];
       }
     }
   };
   if (!atOnceIfShort(scores.length, work)) yield* slices(scores.length, work);
-  const negatives = scores.length - positives;
+  sums.sequences = scores.length;
+}
+
+function rewardMetrics({ positive, negative, positives, sequences, rewards }: Sums) {
+  const negatives = sequences - positives;
   const positiveScoreMean = ratio(positive, positives) / UNIT;
   const negativeScoreMean = ratio(negative, negatives) / UNIT;
   const scoreGap = positives > 0 && negatives > 0 ? positiveScoreMean - negativeScoreMean : 0;
-  return { positiveScoreMean, negativeScoreMean, scoreGap, rewardMean: ratio(rewardSum, rewards.length) / UNIT };
+  return { positiveScoreMean, negativeScoreMean, scoreGap, rewardMean: ratio(rewards, sequences) / UNIT };
 }

@@ -4,8 +4,9 @@ import { badArgument, describe } from '../errors.js';
 import type { ScoreChannel } from '../levels/scores.js';
 import { readResults, type TokenLevel } from '../levels/token-level.js';
 import type { CheckedBatch } from '../objectives/objective.js';
+import { sumOverRanks, type Whole } from '../objectives/whole-batch.js';
 import type { Task } from '../run/task.js';
-import { ratioMetrics } from './metrics.js';
+import { ratioMetrics, ratioSums } from './metrics.js';
 
 /**
  * How far the token means of r and of the log-ratio may be from 1 and 0. A trainer in bf16 and an inference engine, or the trainer
@@ -24,12 +25,16 @@ export function onPolicyExpected(option: unknown, { oldLogProbs }: CheckedBatch)
 }
 
 /** Throws where the current policy is not the old one. */
-export function* checkOnPolicy(level: TokenLevel, { ratioStats, tokenCounts }: ScoreChannel): Task<void> {
+export function* checkOnPolicy(level: TokenLevel, { ratioStats, tokenCounts }: ScoreChannel, whole: Whole): Task<void> {
   const { nonFinite } = level;
   const read = yield* readResults(level, { nonFinite, ratioStats, tokenCounts });
-  const tokens = read.tokenCounts.reduce((sum, count) => sum + count, 0);
-  if (tokens === 0 || !read.ratioStats) return;
-  const { ratioMean, policyKl } = yield* ratioMetrics(read.ratioStats, tokens);
+  if (!read.ratioStats) return;
+  const own = yield* ratioSums(read.ratioStats);
+  const counted = read.tokenCounts.reduce((sum, count) => sum + count, 0);
+  const numbers = [counted, own.ratios, own.logRatios];
+  const [tokens, ratios, logRatios] = yield* sumOverRanks(whole.ranks, numbers);
+  if (tokens === 0) return;
+  const { ratioMean, policyKl } = ratioMetrics({ ...own, ratios, logRatios }, tokens);
   if (Math.abs(ratioMean - 1) <= TOLERANCE && Math.abs(policyKl) <= TOLERANCE) return;
   const causes =
     'targets or log-probs that are not shifted, another temperature or other weights than those that sampled';

@@ -36,6 +36,8 @@ export function* denominators(loss: LossName, given: DenominatorOptions, counts:
         describe(options[name]),
       );
   }
+  if ((given as { parallel?: unknown }).parallel !== undefined)
+    throw badArgument('ERR_RANGE', 'options.parallel', 'none: the parts are of the batch of this rank', 'ranks');
   refuseWholeBatch(options);
   const overGroups = !('advantage' in LOSSES[loss].parameters) || options.form === 'discriminative';
   if (overGroups) return { normalizer: orOne(groupsOf(counts)) };

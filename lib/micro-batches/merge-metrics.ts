@@ -66,6 +66,8 @@ const RULES: { readonly [Name in keyof Required<Metrics>]: Rule } = {
   rolloutLogProbDiffMax: 'max',
   rolloutKl: 'rolloutTokens',
   rolloutEffectiveSampleSize: 'none', // needs the mean weight, which no metric has
+  exchanges: 'sum',
+  exchangedNumbers: 'sum',
 };
 
 /**

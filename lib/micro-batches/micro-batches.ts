@@ -9,9 +9,11 @@ import { cutters, from0, type Range } from './cut.js';
 import { type DenominatorOptions, type Denominators, denominators } from './denominator.js';
 
 /** A batch that {@link microBatches} cuts: packed, or padded and not packed yet; with or without logits. */
-export type CuttableBatch = Partial<Omit<Rewarded, 'groupOrder'>> & {
+export type CuttableBatch = Partial<Omit<Rewarded, 'groupOrder' | 'groupIds'>> & {
   /** Not here: the sequences of a group must lie side by side. */
   groupOrder?: undefined;
+  /** Nor here. */
+  groupIds?: undefined;
   /** [T] or [B * L]. */
   mask?: Uint8Array | undefined;
 } & (
@@ -114,8 +116,9 @@ function fieldsOf(batch: CuttableBatch) {
   const taken: Record<string, unknown> = takeFields<object>('batch', batch) as Record<string, unknown>;
   const { shape, inputIds, attentionMask } = batch as Record<string, unknown>;
   const all: Record<string, unknown> = { ...taken, inputIds, attentionMask };
-  if (taken.groupOrder !== undefined)
-    throw badArgument('ERR_RANGE', 'groupOrder', 'none: groups that lie side by side', describe(taken.groupOrder));
+  for (const name of ['groupOrder', 'groupIds'])
+    if (taken[name] !== undefined)
+      throw badArgument('ERR_RANGE', name, 'none: groups that lie side by side', describe(taken[name]));
   const padded = shape === undefined ? undefined : paddedOffsets(shape, taken.cuSeqlens);
   const cuSeqlens = padded?.cuSeqlens ?? atOnce(offsets('cuSeqlens', taken.cuSeqlens));
   const sequences = cuSeqlens.length - 1;

@@ -10,7 +10,7 @@ import {
 } from '../estimators.js';
 import { spreadOverTokens } from '../groups.js';
 import { requireGroups } from '../levels/batch.js';
-import { maskTask, type TokensSoFar, tokenCountsTask } from '../levels/token-level.js';
+import { maskTask, type TokensSoFar } from '../levels/token-level.js';
 import type { Numbers } from '../number-lists.js';
 import { namesOf } from '../options.js';
 import { read, type Task } from '../run/task.js';
@@ -27,6 +27,7 @@ import {
 } from '../validate.js';
 import type { CheckedBatch } from './objective.js';
 import { selected } from './policy-factors.js';
+import { ownPart, wholeTokenCounts } from './whole-batch.js';
 
 /** Further fields in a batch that advantages come from. */
 export interface SourceInputs {
@@ -95,14 +96,16 @@ export function* advantageSource(
 
 function* rewardSource(advantages: unknown, checked: CheckedBatch, rule: AdvantageRule): Sliced<AdvantageSource> {
   if (advantages !== undefined) return yield* givenAdvantages(advantages, checked);
-  const { rewards, cuGroups, groupOrder } = requireGroups(checked);
-  const { rewardColumns, cuSeqlens } = checked;
+  const { whole, sequences, cuSeqlens } = checked;
+  const { rewards, cuGroups, groupOrder } = requireGroups(whole);
   return {
     perToken: false,
     late: false,
     *task(tokens) {
-      const counts = rule.needsTokenCounts ? yield* tokenCountsTask(tokens) : undefined;
-      return yield* estimateAdvantages(rule, rewardColumns ?? rewards, counts, { cuGroups, groupOrder });
+      const counts = rule.needsTokenCounts ? yield* wholeTokenCounts(tokens, whole) : undefined;
+      const given = whole.rewardColumns ?? rewards;
+      const ofAll = yield* estimateAdvantages(rule, given, counts, { cuGroups, groupOrder });
+      return ownPart(ofAll, whole.first, sequences);
     },
     *report(values, tokens) {
       return rule.whitens ? yield* spreadOverTokens(values, cuSeqlens, yield* maskTask(tokens)) : values;

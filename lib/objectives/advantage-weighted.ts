@@ -5,7 +5,7 @@ import { spreadOverTokens } from '../groups.js';
 import type { TokenTerm } from '../kernels.js';
 import { withMask } from '../levels/batch.js';
 import { type Score, type ScoreInputs, scoreTask, tokenRules, tokenTermsTask } from '../levels/scores.js';
-import { type TokenLevel, type TokensSoFar, tokenCountsTask } from '../levels/token-level.js';
+import { type KnownTokens, type TokenLevel, type TokensSoFar, tokenCountsTask } from '../levels/token-level.js';
 import {
   AGGREGATION_PARAMETERS,
   type AggregationParameters,
@@ -45,6 +45,7 @@ import {
   rejection,
   rolloutCorrection,
 } from './rollout-correction.js';
+import { wholeWeights } from './whole-batch.js';
 
 /** Further fields in the batch of the advantage-weighted losses. */
 export interface AdvantageInputs extends SourceInputs, KlInputs, TokenWeightInputs, RolloutInputs {}
@@ -103,7 +104,7 @@ export const ADVANTAGE_PARAMETERS = namesOf<AdvantageParameters>({
 export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> = withParameters(
   ADVANTAGE_PARAMETERS,
   function* (score, batch, given, options) {
-    const weights = aggregationWeights(options, given.sequences);
+    const weights = aggregationWeights(options, given.whole.sequences);
     const mask = yield* rejection(given, options);
     const checked = mask ? withMask(given, mask) : given;
     const source = yield* advantageSource(batch, checked, options);
@@ -138,14 +139,16 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
         if (!rules) return undefined;
         const { cuSeqlens, sequences } = checked;
         const tokenCounts = yield* tokenCountsTask(tokens);
-        const gradScores = yield* weightedSumGradient(factors, tokenCounts, weights, -1);
-        const penalty = yield* penaltyOf(extensions, tokenCounts);
+        const ofAll = yield* wholeWeights(tokens, checked.whole, weights);
+        const gradScores = yield* weightedSumGradient(factors, tokenCounts, ofAll, -1);
+        const penalty = yield* penaltyOf(extensions, tokens, tokenCounts);
         return { cuSeqlens, sequences, tokenCounts, policy: { ...rules, gradScores }, penalty };
       },
       *evaluate(level) {
         const { advantages, inputs, factors, values } = yield* weigh(level);
         const channel = yield* scoreTask(level, score, inputs);
-        const { loss, gradScores } = yield* weightedSumTask(channel.scores, factors, channel.tokenCounts, weights, -1);
+        const ofAll = yield* wholeWeights(level, checked.whole, weights);
+        const { loss, gradScores } = yield* weightedSumTask(channel.scores, factors, channel.tokenCounts, ofAll, -1);
         let result: ObjectiveResult = {
           losses: [loss],
           channel,
@@ -179,7 +182,7 @@ function* policyFactors(
     yield* givenWeights('tokenWeights', batch.tokenWeights, checked),
     offPolicyMask(checked, options, advantagesPerToken),
     entropyMask(checked, options),
-    clipCovWeights(score, options, advantagesPerToken),
+    clipCovWeights(score, checked.whole, options, advantagesPerToken),
   ].filter((factor) => factor !== undefined);
   for (const { perToken, argument } of factors) if (perToken) requireTokenWeights(score, argument);
   return factors;
@@ -256,8 +259,9 @@ function* tokenLossesTask(
 /** The KL penalty as a term, if there is one. */
 function* penaltyOf(
   extensions: readonly Extension[],
+  tokens: KnownTokens,
   tokenCounts: Float64Array,
 ): Task<TokenTerm<Pending<Float64Array>> | undefined> {
   const extension = extensions.find(({ tokenTerm }) => tokenTerm !== undefined);
-  return extension?.tokenTerm && (yield* extension.tokenTerm(tokenCounts));
+  return extension?.tokenTerm && (yield* extension.tokenTerm(tokens, tokenCounts));
 }

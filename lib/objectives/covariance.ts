@@ -13,6 +13,7 @@ import { mapped, type Sliced, slices } from '../slices.js';
 import { finiteNumber, objectArgument } from '../validate.js';
 import type { CheckedBatch, ObjectiveResult } from './objective.js';
 import { type PolicyFactor, ranked } from './policy-factors.js';
+import { gatherColumns, ownPart, type Whole, wholeWeights } from './whole-batch.js';
 
 /**
  * Parameters of what is done with the tokens of the largest covariances (A_t - mean A)(logProbs_t - mean logProbs), with the means of the
@@ -60,6 +61,7 @@ const RATIO = 2e-4;
 /** The weights that leave out the tokens of Clip-Cov; undefined where there is none. */
 export function clipCovWeights(
   score: Score,
+  whole: Whole,
   { clipCov: given }: CovarianceParameters,
   perToken: boolean,
 ): PolicyFactor | undefined {
@@ -74,13 +76,14 @@ export function clipCovWeights(
     perToken: true,
     late: true,
     *task(tokens, advantages) {
-      const { covariances, count } = yield* covariancesTask(tokens, advantages, perToken);
-      const stopped = yield* stoppedTokens(tokens, score, advantages, perToken);
+      const isStopped = yield* stoppedTokens(tokens, score, advantages, perToken);
+      const own = yield* mapped(newArray('clipCov', Float64Array, tokens.checked.tokens), (_, t) => +isStopped(t));
+      const { covariances, count, stopped } = yield* covariancesTask(tokens, whole, advantages, perToken, own);
       const places = yield* mapped(covariances, (covariance, t) =>
-        covariance > least && covariance < most && !stopped(t) ? place(t) : Number.NaN,
+        covariance > least && covariance < most && stopped[t] === 0 ? place(t) : Number.NaN,
       );
       const chosen = yield* largest(places, numberOf(share, count));
-      return yield* mapped(places, (_, t) => 1 - chosen[t]);
+      return yield* mapped(own, (_, t) => 1 - chosen[whole.firstToken + t]);
     },
   };
 }
@@ -103,7 +106,7 @@ const ABSOLUTE: KlScore = { kind: 'abs' };
 
 /** That penalty; undefined where there is none. */
 export function klCovPenalty(
-  { oldLogProbs, cuSeqlens, sequences }: CheckedBatch,
+  { oldLogProbs, cuSeqlens, tokens, whole }: CheckedBatch,
   options: CovarianceParameters & AggregationParameters,
   perToken: boolean,
 ): CovariancePenalty | undefined {
@@ -111,24 +114,25 @@ export function klCovPenalty(
   const { ratio = RATIO, coef = 1 } = objectArgument('klCov', options.klCov);
   const share = finiteNumber('klCov.ratio', ratio, { min: 0, max: 1 });
   const coefficient = finiteNumber('klCov.coef', coef, { min: 0 });
-  const weights = aggregationWeights(options, sequences);
+  const weights = aggregationWeights(options, whole.sequences);
   return function* (level, result, advantages, { ofTokens, ofSequences }) {
-    const { covariances, count } = yield* covariancesTask(level, advantages, perToken);
-    const chosen = yield* largest(covariances, numberOf(share, count));
+    const { covariances, count } = yield* covariancesTask(level, whole, advantages, perToken);
+    const chosen = ownPart(yield* largest(covariances, numberOf(share, count)), whole.firstToken, tokens);
     const tokenWeights = ofTokens ? yield* mapped(chosen, (one, t) => one * ofTokens[t]) : chosen;
     const channel = yield* klTask(level, ABSOLUTE, oldLogProbs, tokenWeights);
     const { scores, tokenCounts } = channel;
-    const { loss, gradScores } = yield* weightedSumTask(scores, ofSequences, tokenCounts, weights, coefficient);
+    const ofAll = yield* wholeWeights(level, whole, weights);
+    const { loss, gradScores } = yield* weightedSumTask(scores, ofSequences, tokenCounts, ofAll, coefficient);
     const terms = [...result.terms, { of: 'logProbs' as const, channel, gradScores }];
-    const whole = { ...result, losses: [...result.losses, loss], terms };
-    if (!result.tokenLosses) return whole;
+    const sum = { ...result, losses: [...result.losses, loss], terms };
+    if (!result.tokenLosses) return sum;
     const absolutes = yield* tokenTermsTask(level, ABSOLUTE, { tokenWeights });
     const each = ofSequences && (yield* spreadOverTokens(ofSequences, cuSeqlens, undefined));
     const tokenLosses = yield* mapped(
       result.tokenLosses,
       (own, t) => own + coefficient * absolutes[t] * (each?.[t] ?? 1),
     );
-    return { ...whole, tokenLosses };
+    return { ...sum, tokenLosses };
   };
 }
 
@@ -137,29 +141,35 @@ function numberOf(share: number, tokens: number): number {
   return share === 0 ? 0 : Math.max(1, Math.floor(share * tokens));
 }
 
-/** [T] covariances, NaN for tokens that do not count; and how many do. Advantages are [T] if `perToken`, else [N]. */
+/**
+ * Covariances of the tokens of all ranks, NaN for those that do not count; and how many do. Advantages are [T] if `perToken`, else [N]. What
+ * is `stopped` [T] is given back for all.
+ */
 function* covariancesTask(
   tokens: TokensSoFar,
+  { ranks }: Whole,
   advantages: Float64Array,
   perToken: boolean,
-): Task<{ covariances: Float64Array; count: number }> {
+  stopped?: Float64Array,
+): Task<{ covariances: Float64Array; count: number; stopped: Float64Array }> {
   const mask = yield* maskTask(tokens);
-  const [logProbs] = yield* read(tokens.logProbs!);
-  const each = perToken ? advantages : yield* spreadOverTokens(advantages, tokens.checked.cuSeqlens, mask);
+  const [ownLogProbs] = yield* read(tokens.logProbs!);
+  const spread = perToken ? advantages : yield* spreadOverTokens(advantages, tokens.checked.cuSeqlens, mask);
+  const own = [yield* mapped(spread, (A, t) => (mask?.[t] === 0 ? Number.NaN : A)), ownLogProbs];
+  if (stopped) own.push(stopped);
+  const [each, logProbs, stoppedOfAll = new Float64Array()] = ranks ? yield* gatherColumns(ranks, own) : own;
   let [count, ofAdvantages, ofLogProbs] = [0, 0, 0];
   yield* slices(each.length, (begin, end) => {
     for (let t = begin; t < end; t++) {
-      if (mask?.[t] === 0) continue;
+      if (Number.isNaN(each[t])) continue;
       count++;
       ofAdvantages += UNIT * each[t];
       ofLogProbs += UNIT * logProbs[t];
     }
   });
   const [advantage, logProb] = [ofAdvantages / count / UNIT, ofLogProbs / count / UNIT]; // their means
-  const covariances = yield* mapped(each, (A, t) =>
-    mask?.[t] === 0 ? Number.NaN : (A - advantage) * (logProbs[t] - logProb),
-  );
-  return { covariances, count };
+  const covariances = yield* mapped(each, (A, t) => (A - advantage) * (logProbs[t] - logProb));
+  return { covariances, count, stopped: stoppedOfAll };
 }
 
 /** Sums are taken in units of 2^32, which is exact: no sum of so many numbers leaves the range of a double. */

@@ -6,14 +6,14 @@ import type { Groups } from '../groups.js';
 import { requireGroups } from '../levels/batch.js';
 import type { Term } from '../levels/gradient.js';
 import { klTask, scoreTask } from '../levels/scores.js';
-import { readResults } from '../levels/token-level.js';
 import { newArray } from '../memory.js';
 import { namesOf } from '../options.js';
 import { mapped, raggedSlices, type Sliced, slices, total } from '../slices.js';
 import { finiteNumber, objectArgument } from '../validate.js';
 import type { Objective } from './objective.js';
 import { withParameters } from './objective.js';
-import { signs } from './sides.js';
+import { allSigns } from './sides.js';
+import { ownResult, readWholeScores } from './whole-batch.js';
 
 /** Parameters of `discoObjective`. */
 export interface DiscoParameters {
@@ -69,27 +69,26 @@ export const disco: Objective<DiscoParameters> = withParameters(
   DISCO_PARAMETERS,
   function* (score, _batch, checked, options) {
     const tau = options.tau === null ? null : finiteNumber('tau', options.tau ?? 10, { above: 0 });
-    const graded = requireGroups(checked);
+    const { whole } = checked;
+    const graded = requireGroups(whole);
     const groups = Math.max(graded.cuGroups.length - 1, 1);
     const normalizer = finiteNumber('normalizer', options.normalizer ?? groups, { above: 0 });
     const constraint = hinge(options.klConstraint ?? false);
-    const sides = yield* signs(graded.rewards, checked.positiveThreshold);
+    const { sides, ownSides } = yield* allSigns(graded.rewards, checked);
     return {
       *evaluate(level) {
-        const channel = yield* scoreTask(level, score, { sides });
+        const channel = yield* scoreTask(level, score, { sides: ownSides });
         const kl = constraint && (yield* klTask(level, { kind: 'k1' }, checked.oldLogProbs));
-        const { scores, tokenCounts } = channel;
-        const { nonFinite } = level;
-        const read = yield* readResults(level, { nonFinite, scores, tokenCounts, klScores: kl?.scores });
-        const { loss, groupLosses, gradScores } = yield* contrast(read, graded, sides, { tau, normalizer });
-        const terms: Term[] = [{ of: 'logProbs', channel, gradScores }];
-        if (!kl || !constraint) return { losses: [loss], channel, groupLosses, terms };
-        const penalty = yield* constraint({
-          scores: read.klScores ?? new Float64Array(),
-          tokenCounts: read.tokenCounts,
-        });
+        const { scores, tokenCounts, others } = yield* readWholeScores(level, whole, channel, kl && [kl.scores]);
+        const contrasts = yield* contrast({ scores, tokenCounts }, graded, sides, { tau, normalizer });
+        const { groupLosses } = contrasts;
+        const own = yield* ownResult(whole, checked.sequences, contrasts);
+        const terms: Term[] = [{ of: 'logProbs', channel, gradScores: own.gradScores }];
+        if (!kl || !constraint) return { losses: own.losses, channel, groupLosses, terms };
+        const penalties = yield* constraint({ scores: others[0], tokenCounts });
+        const penalty = yield* ownResult(whole, checked.sequences, penalties);
         terms.push({ of: 'logProbs', channel: kl, gradScores: penalty.gradScores });
-        return { losses: [loss, penalty.loss], channel, groupLosses, terms };
+        return { losses: [...own.losses, ...penalty.losses], channel, groupLosses, terms };
       },
     };
   },

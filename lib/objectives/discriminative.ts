@@ -10,7 +10,8 @@ import { raggedSlices, type Sliced } from '../slices.js';
 import { finiteNumber } from '../validate.js';
 import type { Objective } from './objective.js';
 import { withParameters } from './objective.js';
-import { signs } from './sides.js';
+import { allSigns } from './sides.js';
+import { ownPart } from './whole-batch.js';
 
 /** Parameters of {@link discriminative}. */
 export interface DiscriminativeParameters {
@@ -42,14 +43,15 @@ export interface DiscriminativeParameters {
 export const discriminative: Objective<DiscriminativeParameters> = withParameters(
   { normalizer: true },
   function* (score, _batch, checked, options) {
-    const { rewards, cuGroups, groupOrder } = requireGroups(checked);
+    const { whole, sequences } = checked;
+    const { rewards, cuGroups, groupOrder } = requireGroups(whole);
     const normalizer = finiteNumber('normalizer', options.normalizer ?? Math.max(cuGroups.length - 1, 1), { above: 0 });
-    const sides = yield* signs(rewards, checked.positiveThreshold);
+    const { sides, ownSides } = yield* allSigns(rewards, checked);
     const ordered = yield* discriminativeWeights(yield* gather(sides, groupOrder), cuGroups);
-    const advantages = yield* scatter(ordered, groupOrder);
+    const advantages = ownPart(yield* scatter(ordered, groupOrder), whole.first, sequences);
     return {
       *evaluate(level) {
-        const channel = yield* scoreTask(level, score, { sides });
+        const channel = yield* scoreTask(level, score, { sides: ownSides });
         const weights = { perToken: false, normalizer };
         const { loss, gradScores } = yield* weightedSumTask(
           channel.scores,

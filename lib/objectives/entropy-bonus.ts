@@ -7,6 +7,7 @@ import { type AggregationParameters, aggregationWeights, weightedSumTask } from 
 import { namesOf } from '../options.js';
 import { finiteNumber, oneOf } from '../validate.js';
 import type { CheckedBatch, Extension } from './objective.js';
+import { wholeWeights } from './whole-batch.js';
 
 /** Parameters of the entropy bonus: the loss gets `-entropyCoef * sum_i w_i * mean_t H_t`, by default with the weights of the policy term. */
 export interface EntropyParameters {
@@ -34,7 +35,7 @@ export function entropyBonus(
   options: EntropyParameters & AggregationParameters,
 ): Extension | undefined {
   const coefficient = finiteNumber('entropyCoef', options.entropyCoef ?? 0, { min: 0 });
-  const weights = aggregationWeights(aggregationOf(options), checked.sequences);
+  const weights = aggregationWeights(aggregationOf(options), checked.whole.sequences);
   if (coefficient === 0) return undefined;
   if (checked.logProbsSource)
     throw badArgument('ERR_RANGE', 'entropyCoef', '0 for a batch of log-probs', String(coefficient));
@@ -42,7 +43,8 @@ export function entropyBonus(
     *extend(level, result) {
       const channel = yield* meanTask(level, level.entropy!);
       const { scores, tokenCounts } = channel;
-      const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, weights, -coefficient);
+      const ofAll = yield* wholeWeights(level, checked.whole, weights);
+      const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, ofAll, -coefficient);
       const terms = [...result.terms, { of: 'entropy' as const, channel, gradScores }];
       return { ...result, losses: [...result.losses, loss], terms };
     },

@@ -10,7 +10,8 @@ import {
 } from '../ops/group-info-nce.js';
 import type { Objective } from './objective.js';
 import { withParameters } from './objective.js';
-import { signs } from './sides.js';
+import { allSigns } from './sides.js';
+import { ownResult, wholeScores } from './whole-batch.js';
 
 /**
  * ConSPO's objective (arXiv 2605.12969, eq. 10), for {@link defineLoss}: each positive against all negatives of its own group, on any
@@ -35,15 +36,17 @@ import { signs } from './sides.js';
 export const infoNCE: Objective<InfoNCEParameters> = withParameters(
   INFO_NCE_PARAMETERS,
   function* (score, _batch, checked, options) {
-    const { rewards, ...groups } = requireGroups(checked);
+    const { whole } = checked;
+    const { rewards, ...groups } = requireGroups(whole);
     infoNCEParameters(options, groups.cuGroups.length - 1); // throws on bad options before any work
-    const sides = yield* signs(rewards, checked.positiveThreshold);
+    const { ownSides } = yield* allSigns(rewards, checked);
     return {
       *evaluate(level) {
-        const channel = yield* scoreTask(level, score, { sides });
-        const nce = groupInfoNCETask(channel.scores, rewards, channel.tokenCounts, groups, options);
-        const { loss, groupLosses, gradScores } = yield* nce;
-        return { losses: [loss], channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };
+        const channel = yield* scoreTask(level, score, { sides: ownSides });
+        const { scores, tokenCounts } = yield* wholeScores(level, whole, channel);
+        const { groupLosses, ...nce } = yield* groupInfoNCETask(scores, rewards, tokenCounts, groups, options);
+        const { losses, gradScores } = yield* ownResult(whole, checked.sequences, nce);
+        return { losses, channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };
       },
     };
   },

@@ -14,6 +14,7 @@ import { KL_ESTIMATORS, type KlEstimator, type KlScore, ratioLevelOf } from '../
 import type { Sliced } from '../slices.js';
 import { type FloatArray, finiteNumber, ifGiven, oneOf } from '../validate.js';
 import type { CheckedBatch, Extension } from './objective.js';
+import { wholeWeights } from './whole-batch.js';
 
 /** Further field in the batch of losses with a KL penalty. */
 export interface KlInputs {
@@ -60,7 +61,7 @@ export function* klPenalty(
   const coefficient = finiteNumber('klCoef', options.klCoef ?? 0, { min: 0 });
   const estimator = estimatorOf(options, score);
   const against = oneOf('klReference', options.klReference ?? 'ref', ['ref', 'old']);
-  const weights = aggregationWeights(options, checked.sequences);
+  const weights = aggregationWeights(options, checked.whole.sequences);
   const given = yield* ifGiven(batch.refLogProbs, (ref) =>
     constantLogProbs('refLogProbs', ref, checked.tokens, checked.mask),
   );
@@ -72,12 +73,14 @@ export function* klPenalty(
     *extend(level, result) {
       const channel = yield* klTask(level, estimator, reference);
       const { scores, tokenCounts } = channel;
-      const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, weights, coefficient);
+      const ofAll = yield* wholeWeights(level, checked.whole, weights);
+      const { loss, gradScores } = yield* weightedSumTask(scores, undefined, tokenCounts, ofAll, coefficient);
       const terms = [...result.terms, { of: 'logProbs' as const, channel, gradScores }];
       return { ...result, losses: [...result.losses, loss], terms, kl: channel };
     },
-    *tokenTerm(tokenCounts) {
-      const gradScores = yield* weightedSumGradient(undefined, tokenCounts, weights, coefficient);
+    *tokenTerm(tokens, tokenCounts) {
+      const ofAll = yield* wholeWeights(tokens, checked.whole, weights);
+      const gradScores = yield* weightedSumGradient(undefined, tokenCounts, ofAll, coefficient);
       const samplerLogProbs = estimator.klWeight === 'ratio' ? checked.oldLogProbs : undefined;
       const rules = tokenRules({ oldLogProbs: reference }, estimator)!; // whose ratio is a token's, as the policy's score
       return { ...rules, samplerLogProbs, gradScores };

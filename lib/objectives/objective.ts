@@ -5,7 +5,8 @@ import type {
   Batch,
   CheckedGroups,
   CheckedSequences,
-  Rewarded,
+  GroupFields,
+  RewardedById,
   SequenceBatch,
   TokenLevelOptions,
 } from '../levels/batch.js';
@@ -16,13 +17,15 @@ import type { KnownTokens, TokenLevel } from '../levels/token-level.js';
 import type { Numbers } from '../number-lists.js';
 import type { OptionNames } from '../options.js';
 import { namesOf } from '../options.js';
+import { PARALLEL_OPTION, type ParallelOptions } from '../run/ranks.js';
 import type { BackendOptions, MaybePending, Pending, Task } from '../run/task.js';
 import { SYNC_OPTIONS } from '../run/task.js';
 import type { Sliced } from '../slices.js';
 import type { FloatArray } from '../validate.js';
+import type { Whole } from './whole-batch.js';
 
 /** Options of every loss. */
-export interface LossOptions extends BackendOptions, TokenLevelOptions {
+export interface LossOptions extends BackendOptions, TokenLevelOptions, ParallelOptions {
   /** A sequence is positive when its reward is above this. Default 0. */
   positiveThreshold?: number | undefined;
   /** Return `logProbs` [T]. Default false. */
@@ -40,6 +43,7 @@ export interface LossOptions extends BackendOptions, TokenLevelOptions {
 export const LOSS_OPTIONS = namesOf<LossOptions>({
   ...SYNC_OPTIONS,
   ...TOKEN_LEVEL_OPTIONS,
+  ...PARALLEL_OPTION,
   positiveThreshold: true,
   logProbs: true,
   entropy: true,
@@ -49,10 +53,11 @@ export const LOSS_OPTIONS = namesOf<LossOptions>({
 /** A batch whose groups are checked too. */
 export interface CheckedBatch extends CheckedSequences, CheckedGroups {
   positiveThreshold: number;
+  whole: Whole; // of all ranks
 }
 
 /** Rewards and groups that need not be there. @inline */
-type Unrewarded = { [K in keyof Rewarded]?: Rewarded[K] | undefined };
+type Unrewarded = GroupFields;
 
 /**
  * Batch of a loss with further inputs `I`. Where those may be advantages, or a teacher's log-probs, a batch that has them needs neither
@@ -60,6 +65,7 @@ type Unrewarded = { [K in keyof Rewarded]?: Rewarded[K] | undefined };
  */
 export type LossBatch<I> =
   | (Batch & I)
+  | (SequenceBatch & RewardedById & I)
   | ('advantages' extends keyof I
       ? SequenceBatch &
           Unrewarded &
@@ -94,7 +100,7 @@ export interface Extension {
   /** Adds it to the result. */
   extend(level: TokenLevel, result: ObjectiveResult): Task<ObjectiveResult>;
   /** The term itself, where each token's part depends on its own log-prob only. [N] tokens in each sequence. */
-  tokenTerm?(tokenCounts: Float64Array): Task<TokenTerm<Pending<Float64Array>>>;
+  tokenTerm?(tokens: KnownTokens, tokenCounts: Float64Array): Task<TokenTerm<Pending<Float64Array>>>;
 }
 
 /** An objective whose options have been checked. */

@@ -9,6 +9,7 @@ import { read, type Task } from '../run/task.js';
 import { findIndex, mapped, raggedSlices, type Sliced, slices } from '../slices.js';
 import { type FloatArray, finiteNumber, maskedFinite, objectArgument } from '../validate.js';
 import type { CheckedBatch } from './objective.js';
+import { gatherColumns } from './whole-batch.js';
 
 /** Further field in the batch of the advantage-weighted losses. */
 export interface TokenWeightInputs {
@@ -118,7 +119,7 @@ export function offPolicyMask(
 
 /** The mask on tokens of low entropy, if there is one. */
 export function entropyMask(
-  { logProbsSource, tokens: length }: CheckedBatch,
+  { logProbsSource, tokens: length, whole }: CheckedBatch,
   { entropyQuantile }: MaskParameters,
 ): PolicyFactor | undefined {
   if (entropyQuantile === undefined) return undefined;
@@ -137,7 +138,9 @@ export function entropyMask(
       yield* slices(length, (begin, end) => {
         for (let t = begin; t < end; t++) if (mask?.[t] !== 0) counted[count++] = entropy[t];
       });
-      const threshold = yield* quantile(counted.subarray(0, count), q);
+      const own = counted.subarray(0, count);
+      const [ofAll] = whole.ranks ? yield* gatherColumns(whole.ranks, [own]) : [own];
+      const threshold = yield* quantile(ofAll, q);
       return yield* mapped(entropy, (H, t) => (mask?.[t] !== 0 && H >= threshold ? 1 : 0));
     },
   };

@@ -4,14 +4,14 @@
 import type { Groups } from '../groups.js';
 import { requireGroups } from '../levels/batch.js';
 import { scoreTask } from '../levels/scores.js';
-import { readResults } from '../levels/token-level.js';
 import { newArray } from '../memory.js';
 import { namesOf } from '../options.js';
 import { mapped, raggedSlices, type Sliced, total } from '../slices.js';
 import { finiteNumber } from '../validate.js';
 import type { Objective } from './objective.js';
 import { withParameters } from './objective.js';
-import { signs } from './sides.js';
+import { allSigns } from './sides.js';
+import { ownResult, readWholeScores } from './whole-batch.js';
 
 /** Parameters of `realObjective`. */
 export interface RealParameters {
@@ -48,21 +48,21 @@ export const real: Objective<RealParameters> = withParameters(
   REAL_PARAMETERS,
   function* (score, _batch, checked, options) {
     const tau = finiteNumber('tau', options.tau ?? 0.5, { above: 0 });
-    const { rewards, ...groups } = requireGroups(checked);
+    const { whole } = checked;
+    const { rewards, ...groups } = requireGroups(whole);
     const count = Math.max(groups.cuGroups.length - 1, 1);
     const normalizer = finiteNumber('normalizer', options.normalizer ?? count, { above: 0 });
-    const sides = yield* signs(rewards, checked.positiveThreshold);
+    const { sides, ownSides } = yield* allSigns(rewards, checked);
     return {
       *evaluate(level) {
-        const channel = yield* scoreTask(level, score, { sides });
-        const { nonFinite } = level;
-        const wanted = { nonFinite, scores: channel.scores, tokenCounts: channel.tokenCounts };
-        const { scores, tokenCounts } = yield* readResults(level, wanted);
+        const channel = yield* scoreTask(level, score, { sides: ownSides });
+        const { scores, tokenCounts } = yield* readWholeScores(level, whole, channel);
         // By sign, how wrong each sequence is: -s / tau of a positive, s / tau of a negative.
         const wrong = yield* mapped(scores, (s, i) => (sides[i] > 0 ? -s : s) / tau);
         const { loss, groupLosses, parts } = yield* sums(wrong, sides, tokenCounts, groups, normalizer);
-        const gradScores = yield* mapped(parts, (part, i) => (sides[i] > 0 ? -part : part) / tau);
-        return { losses: [loss], channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };
+        const ofAll = yield* mapped(parts, (part, i) => (sides[i] > 0 ? -part : part) / tau);
+        const { losses, gradScores } = yield* ownResult(whole, checked.sequences, { loss, gradScores: ofAll });
+        return { losses, channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };
       },
     };
   },

@@ -7,10 +7,13 @@ import type { CheckedSequences } from '../levels/batch.js';
 import { maskTask, type TokensSoFar, tokenCountsTask } from '../levels/token-level.js';
 import { newArray } from '../memory.js';
 import { namesOf } from '../options.js';
+import type { Ranks } from '../run/ranks.js';
 import { read, type Task } from '../run/task.js';
 import { mapped, raggedSlices, type Sliced, slices, total } from '../slices.js';
 import { type FloatArray, finiteNumber, objectArgument, oneOf } from '../validate.js';
+import type { CheckedBatch } from './objective.js';
 import type { PolicyFactor } from './policy-factors.js';
+import { sumOverRanks } from './whole-batch.js';
 
 /**
  * Importance weights rho = exp(oldLogProbs - rolloutLogProbs), constants that multiply the policy term (not the KL penalty, nor the
@@ -129,7 +132,7 @@ function boundsOf(name: string, options: Partial<Bounds>, most: number): Bounds 
 
 /** The factors of the options: importance weights, and a mask. */
 export function rolloutCorrection(
-  checked: CheckedSequences,
+  checked: CheckedBatch,
   { rolloutCorrection: given }: RolloutParameters,
   weights: FloatArray | undefined,
 ): PolicyFactor[] {
@@ -141,7 +144,8 @@ export function rolloutCorrection(
   const { level, sequenceBounds } = correction;
   const factors: PolicyFactor[] = [];
   if (level !== 'none') {
-    factors.push({ ...factor, perToken: level === 'token', task: (tokens) => importanceWeights(tokens, correction) });
+    const task = (tokens: TokensSoFar) => importanceWeights(tokens, correction, checked.whole.ranks);
+    factors.push({ ...factor, perToken: level === 'token', task });
   }
   if (sequenceBounds) {
     const { min, max } = sequenceBounds;
@@ -155,7 +159,7 @@ export function rolloutCorrection(
 }
 
 /** The weights [T] or [N], bounded, and brought to a mean of 1 if that is asked for. */
-function* importanceWeights(tokens: TokensSoFar, correction: Correction): Task<Float64Array> {
+function* importanceWeights(tokens: TokensSoFar, correction: Correction, ranks: Ranks | undefined): Task<Float64Array> {
   const { mode, bounds, normalize, level } = correction;
   const { min, max } = bounds;
   const bound = (rho: number) => {
@@ -171,8 +175,10 @@ function* importanceWeights(tokens: TokensSoFar, correction: Correction): Task<F
   const counts = perToken
     ? yield* mapped(weights, (_, t) => (mask?.[t] === 0 ? 0 : 1))
     : yield* tokenCountsTask(tokens);
-  const mean = (yield* total(weights, counts)) / (yield* total(counts));
-  return mean > 0 ? yield* mapped(weights, (weight) => weight / mean) : weights;
+  const own = [yield* total(weights, counts), yield* total(counts)];
+  const [weight, counted] = yield* sumOverRanks(ranks, own);
+  const mean = weight / counted;
+  return mean > 0 ? yield* mapped(weights, (rho) => rho / mean) : weights;
 }
 
 /** [T] the mask without the tokens that the options reject; undefined where they reject none by rule. */

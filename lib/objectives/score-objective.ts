@@ -3,13 +3,13 @@
 import { badArgument, describe, RlvrError } from '../errors.js';
 import { requireGroups } from '../levels/batch.js';
 import { scoreTask } from '../levels/scores.js';
-import { readResults } from '../levels/token-level.js';
 import { mapped } from '../slices.js';
 import { finiteFloats, ifGiven, objectArgument } from '../validate.js';
 import type { LossOptions, Objective } from './objective.js';
-import { signs } from './sides.js';
+import { allSigns } from './sides.js';
+import { ownResult, readWholeScores } from './whole-batch.js';
 
-/** What an objective function sees of the batch. Do not modify its arrays. */
+/** What an objective function sees of the batch, with `parallel.data` of the batch of all ranks. Do not modify its arrays. */
 export interface ScoredBatch {
   /** [N] */
   scores: Float64Array;
@@ -72,24 +72,24 @@ export function scoreObjective<P extends object = object>(
     throw new RlvrError('ERR_DTYPE', `evaluate: expected a function of scores, got ${typeof evaluate}`);
   }
   return function* (score, _batch, checked, options) {
-    const { rewards, cuGroups, groupOrder } = requireGroups(checked);
-    const { sequences, positiveThreshold } = checked;
-    const sides = yield* signs(rewards, positiveThreshold);
+    const { whole } = checked;
+    const { rewards, cuGroups, groupOrder } = requireGroups(whole);
+    const { sides, ownSides } = yield* allSigns(rewards, checked);
     return {
       *evaluate(level) {
-        const channel = yield* scoreTask(level, score, { sides });
-        const wanted = { nonFinite: level.nonFinite, scores: channel.scores, tokenCounts: channel.tokenCounts };
-        const { scores, tokenCounts } = yield* readResults(level, wanted);
+        const channel = yield* scoreTask(level, score, { sides: ownSides });
+        const { scores, tokenCounts } = yield* readWholeScores(level, whole, channel);
         const batch = { scores, rewards, sides, tokenCounts, cuGroups, groupOrder };
         const value = objectArgument('the objective', evaluate(batch, options));
         const loss = Float64Array.of(finiteLoss(value.loss));
         // A copy: the function may keep its array and change it while a device still reads it.
-        const given = yield* finiteFloats('gradScores', value.gradScores, sequences, 'N, one per score');
-        const gradScores = yield* mapped(given, (slope) => slope);
+        const given = yield* finiteFloats('gradScores', value.gradScores, whole.sequences, 'N, one per score');
+        const ofAll = yield* mapped(given, (slope) => slope);
+        const { losses, gradScores } = yield* ownResult(whole, checked.sequences, { loss, gradScores: ofAll });
         const groupLosses = yield* ifGiven(value.groupLosses, function* (losses) {
           return (yield* finiteFloats('groupLosses', losses, cuGroups.length - 1, 'G, one per group')).slice();
         });
-        return { losses: [loss], channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };
+        return { losses, channel, groupLosses, terms: [{ of: 'logProbs', channel, gradScores }] };
       },
     };
   };

@@ -29,7 +29,7 @@ import {
   type Task,
 } from '../run/task.js';
 import type { Sliced } from '../slices.js';
-import { checkNoReplay, type KeptVocabulary, temperatureOption } from '../token-rows.js';
+import { checkNoReplay, type FindTargets, type KeptVocabulary, temperatureOption } from '../token-rows.js';
 import { type FloatArray, ID_ARRAYS, optionalMask, targetIds, typedArray } from '../validate.js';
 import {
   checkFinite,
@@ -92,12 +92,16 @@ export interface LinearRows extends Layer {
 }
 
 /** Validates what both directions share. */
-export function* linearRows(inputs: LinearLogProbsInputs, temperature: unknown): Sliced<LinearRows> {
+export function* linearRows(
+  inputs: LinearLogProbsInputs,
+  temperature: unknown,
+  find: FindTargets = ({ tokens, vocab }, mask) => targetIds(inputs.targets, tokens, vocab, mask),
+): Sliced<LinearRows> {
   const tokens = typedArray('targets', inputs.targets, ID_ARRAYS).length;
   const layer = layerOf(inputs, tokens);
   checkNoReplay(inputs as KeptVocabulary, 'hidden states');
   const mask = optionalMask(inputs.mask, tokens);
-  const targets = yield* targetIds(inputs.targets, tokens, layer.weight.rows, mask);
+  const targets = yield* find({ tokens, vocab: layer.weight.rows }, mask);
   return { ...layer, targets, mask, temperature: temperatureOption(temperature) };
 }
 

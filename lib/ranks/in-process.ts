@@ -1,5 +1,6 @@
 import { badArgument, describe, RlvrError } from '../errors.js';
 import { newArray } from '../memory.js';
+import { atExit } from '../platform.js';
 import { finiteNumber, objectArgument } from '../validate.js';
 import { Collectives, type Exchange, type Operation } from './collectives.js';
 import type { Communicator } from './communicator.js';
@@ -174,7 +175,7 @@ function closeAtEnd(rank: Rank): void {
   openedHere.add(rank);
   if (watchesEnd) return;
   watchesEnd = true;
-  globalThis.process?.once('exit', () => {
+  atExit(() => {
     for (const each of openedHere) each.close();
   });
 }

@@ -2,6 +2,7 @@
 import {
   DTYPE_CODES,
   type HostLogits,
+  NO_TARGET,
   type TokenLogProbsBackwardArguments,
   type TokenLogProbsForwardArguments,
   type TokenLogProbsOnePassArguments,
@@ -85,7 +86,8 @@ export function writeForwardRow(args: ForwardRow, t: number, z: Float64Array): v
   const { logProbs, logSumExp, entropy, kept, nonFinite } = args;
   const { max, rest, weighted } = rowSums(z);
   const logRest = Math.log1p(rest);
-  const logProb = z[args.targets[t]] - max - logRest;
+  const target = args.targets[t];
+  const logProb = (target === NO_TARGET ? 0 : z[target]) - max - logRest;
   const finite = Number.isFinite(max) && Number.isFinite(logProb) && !Number.isNaN(rest);
   if (!finite) nonFinite[0]++;
   if (!finite) return;

@@ -1,11 +1,12 @@
 // Which backends there are, which one runs an op, and why the others do not.
-import type { AddonOrigin } from '../backend/addon.js';
+import type { Absent, AddonOrigin } from '../backend/addon.js';
 import { cpuBackend } from '../backend/cpu.js';
 import { cudaBackend } from '../backend/cuda.js';
 import { wasmBackend } from '../backend/wasm.js';
 import { DeviceTensor, deviceBackendOf } from '../cuda/device.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
 import type { Backend, BackendName } from '../kernels.js';
+import { setting, warn } from '../platform.js';
 import { referenceBackend } from '../reference/backend.js';
 
 /** One line of {@link backends}. */
@@ -73,19 +74,19 @@ export function selectBackend(wanted?: BackendName, data?: unknown, name = 'logi
     throw badArgument('ERR_BACKEND', 'backend', `'cuda' for ${name} in a DeviceTensor`, describe(wanted));
   }
   if (wanted !== undefined) return named('backend', wanted);
-  const fromEnvironment = process.env.RLVR_BACKEND;
+  const fromEnvironment = setting('RLVR_BACKEND');
   if (fromEnvironment) return named('RLVR_BACKEND', fromEnvironment as BackendName);
   const cpu = cpuBackend();
   if ('backend' in cpu) return cpu.backend;
   if (cpu.asked) throw new RlvrError('ERR_BACKEND', cpu.reason);
-  return withoutAddon(cpu.reason);
+  return withoutAddon(cpu);
 }
 
 /** The best of what does not need the addon. */
-function withoutAddon(reason: string): Backend {
+function withoutAddon({ reason, byNature }: Absent): Backend {
   const wasm = wasmBackend();
   if ('backend' in wasm) {
-    warnOnce('RLVR_WASM', 'wasm', `in WebAssembly, several times slower than with its addon: ${reason}`);
+    if (!byNature) warnOnce('RLVR_WASM', 'wasm', `in WebAssembly, several times slower than with its addon: ${reason}`);
     return wasm.backend;
   }
   if (wasm.asked) throw new RlvrError('ERR_BACKEND', wasm.reason);
@@ -100,7 +101,7 @@ let warned = false;
 function warnOnce(code: string, backend: BackendName, how: string): void {
   if (warned) return;
   warned = true;
-  process.emitWarning(`rlvr-kernels runs ${how}`, { code, detail: `If that is meant, set RLVR_BACKEND=${backend}.` });
+  warn(`rlvr-kernels runs ${how}`, code, `If that is meant, set RLVR_BACKEND=${backend}.`);
 }
 
 function named(argument: string, name: BackendName): Backend {

@@ -11,6 +11,7 @@ import { badArgument, describe, RlvrError } from '../errors.js';
 import type { Backend, BackendName, HostArray, KernelArguments, KernelCall, KernelName } from '../kernels.js';
 import type { NamesOf, OptionNames } from '../options.js';
 import { namesOf, takeSpelledOptions } from '../options.js';
+import type { Communicator } from '../ranks/communicator.js';
 import { PAUSE, pause } from '../slices.js';
 import { optionsArgument } from '../validate.js';
 import { cancelOn, isAbortSignal, release } from './abort.js';
@@ -18,7 +19,14 @@ import { onOwnMemory } from './own-memory.js';
 import { selectBackend } from './select.js';
 import { checkArrays, givenArrays } from './watch.js';
 
-type Step = KernelCall | { read: readonly HostArray[] } | typeof PAUSE;
+/** What every rank tells all others: `parts` are their values, by rank, once the step is taken. */
+interface Exchange {
+  gather: Communicator;
+  values: Float64Array;
+  parts: Float64Array[];
+}
+
+type Step = KernelCall | { read: readonly HostArray[] } | Exchange | typeof PAUSE;
 
 export type Task<Result> = Generator<Step, Result, void>;
 
@@ -66,6 +74,13 @@ export function* read<const P extends readonly unknown[]>(...arrays: P): Task<{ 
 export function* readAll<R extends object>(arrays: R): Task<OpenedAll<R>> {
   yield { read: hostArrays(Object.values(arrays), []) };
   return arrays as OpenedAll<R>;
+}
+
+/** The values of every rank, by rank. Each must take this step. */
+export function* gatherFrom(communicator: Communicator, values: Float64Array): Task<Float64Array[]> {
+  const exchange: Exchange = { gather: communicator, values, parts: [] };
+  yield exchange;
+  return exchange.parts;
 }
 
 /** Adds the host arrays among `values`, and those in nested lists. */
@@ -141,6 +156,7 @@ export function runSync<F extends object, O extends BackendOptions, Result>(
       if (value === PAUSE) continue;
       if ('kernel' in value) args = value.args;
       if ('read' in value) run.read(value.read);
+      else if ('gather' in value) value.parts = value.gather.allGatherSync(value.values);
       else run.kernel(value);
     }
   } catch (error) {
@@ -176,6 +192,7 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
   const run = backend.start();
   const start = (step: Exclude<Step, typeof PAUSE>) => {
     if ('read' in step) return run.readAsync(step.read, cancel);
+    if ('gather' in step) return exchanged(step);
     args = step.args;
     return run.kernelAsync(step, cancel);
   };
@@ -196,6 +213,10 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
     run.close();
     release(cancel, signal);
   }
+}
+
+async function exchanged(step: Exchange): Promise<void> {
+  step.parts = await step.gather.allGather(step.values);
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {

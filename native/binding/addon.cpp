@@ -1,11 +1,16 @@
 #include <napi.h>
 
 #include "binding/exports.h"
+#include "cpu/cpu_features.h"
 #include "cpu/thread_pool.h"
 
 namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  if (const char* reason = rlvr::simd_missing()) {
+    Napi::Error::New(env, reason).ThrowAsJavaScriptException();
+    return exports;
+  }
   rlvr::acquire_thread_pool();
   env.AddCleanupHook([] { rlvr::release_thread_pool(); });
   const rlvr::binding::Exports backends{exports, Napi::Object::New(env)};

@@ -71,15 +71,16 @@ struct BackwardRows : GradientLoop<S, E> {
     const double g = upstream_of(op, t);
     const double h = masked || op.grad_entropy == nullptr ? 0 : op.grad_entropy[t];
     const int64_t target = op.targets[t];
-    if ((g == 0 && h == 0) || target < 0 || target >= op.vocab) {
+    if ((g == 0 && h == 0) || target < kNoTarget || target >= op.vocab) {
       std::memset(out, 0, static_cast<size_t>(op.vocab) * sizeof(Element));
       return true;
     }
     const double entropy = h == 0 ? 0 : op.entropy[t];
     const RowUpstream upstream{g, h, entropy, op.log_sum_exp[t], op.temperature};
-    const double entry = target_entry(upstream, E::widen(x[target]));
+    const bool here = target != kNoTarget;
+    const double entry = here ? target_entry(upstream, E::widen(x[target])) : 0;
     const Float exponents = entries<kStream, kWatch>(upstream, scale, x, out, op.vocab);
-    out[target] = E::narrow(saturate(entry));
+    if (here) out[target] = E::narrow(saturate(entry));
     const double bound = gradient_bound(g, h, entropy, 1 / op.temperature);
     return in_range(entry) && Loop::is_finite(exponents, bound, out, op.vocab);
   }
@@ -94,7 +95,8 @@ struct BackwardRows : GradientLoop<S, E> {
     return first;
   }
 
-  static int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
+  // Not inlined: the one pass has some rows done here as well.
+  [[gnu::noinline]] static int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t end) {
     if (streams<S>(op.grad_logits != op.logits, op.tokens * op.vocab))
       return op.watch ? backward_rows<S::kStreams, true>(op, begin, end) : backward_rows<S::kStreams, false>(op, begin, end);
     if constexpr (!S::kCompact)

@@ -10,4 +10,8 @@ enum class SimdLevel { kPortable, kAvx2, kAvx512, kNeon };
 SimdLevel simd_level();
 const char* simd_name(SimdLevel level);
 
+// Why this build has no level for this processor; null where it has one. A prebuilt addon comes without the portable one,
+// and must not be used then.
+const char* simd_missing();
+
 }  // namespace rlvr

@@ -26,12 +26,12 @@ struct ForwardRows {
   static bool finite_row(const TokenRowsForward& op, int64_t t, const Kept& kept) {
     const auto* x = static_cast<const Element*>(op.logits) + t * op.row_stride;
     const int64_t target = op.targets[t];
-    if (target < 0 || target >= op.vocab) return false;  // changed under us: never read out of bounds
+    if (target < kNoTarget || target >= op.vocab) return false;  // changed under us: never read out of bounds
     const double inverse_temperature = 1 / op.temperature;
     float reference;
     Sums rest;
     if (!row_sums<kEntropy, kKeep>(x, op.vocab, inverse_temperature, kept, reference, rest)) return false;
-    const auto at_target = static_cast<double>(E::widen(x[target]));
+    const double at_target = target == kNoTarget ? 0 : static_cast<double>(E::widen(x[target]));
     const double log_rest = std::log1p(rest.total);
     const double log_prob = (at_target - static_cast<double>(reference)) * inverse_temperature - log_rest;
     if (!std::isfinite(log_prob)) return false;

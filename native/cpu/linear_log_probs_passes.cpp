@@ -41,7 +41,8 @@ bool finish_row(const LinearLogProbsForward& op, int64_t t, const RowSums& sums)
   const double inverse_temperature = 1 / op.logits.temperature;
   const auto reference = static_cast<double>(sums.reference);
   const double log_rest = std::log1p(sums.rest);
-  const double log_prob = (static_cast<double>(sums.at_target) - reference) * inverse_temperature - log_rest;
+  const double at_target = op.logits.targets[t] == kNoTarget ? 0 : static_cast<double>(sums.at_target);
+  const double log_prob = (at_target - reference) * inverse_temperature - log_rest;
   if (!std::isfinite(log_prob)) return false;
   op.log_probs[t] = log_prob;
   op.log_sum_exp[t] = reference * inverse_temperature + log_rest;

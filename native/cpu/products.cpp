@@ -1,7 +1,7 @@
 #include "cpu/products.h"
 
-#include "cpu/cpu_features.h"
 #include "cpu/huge_pages.h"
+#include "cpu/simd_table.h"
 
 namespace rlvr {
 namespace {
@@ -12,20 +12,7 @@ static_assert(kDepth % kFewRows == 0);
 
 }  // namespace
 
-const LinearKernels& linear_kernels() {
-#ifdef __wasm__
-  return linear_kernels_wasm;
-#else
-#ifdef RLVR_HAVE_AVX2
-  if (simd_level() == SimdLevel::kAvx512) return linear_kernels_avx512;
-  if (simd_level() == SimdLevel::kAvx2) return linear_kernels_avx2;
-#endif
-#ifdef RLVR_HAVE_NEON
-  if (simd_level() == SimdLevel::kNeon) return linear_kernels_neon;
-#endif
-  return linear_kernels_portable;
-#endif
-}
+const LinearKernels& linear_kernels() { return RLVR_SIMD_TABLE(linear_kernels); }
 
 float* Floats::allocate(int64_t count) {
   const size_t bytes = static_cast<size_t>(count) * sizeof(float);

@@ -21,7 +21,7 @@ class KeptRow {
     ids_ = replay_.kept_ids + replay_.cu_kept[t];
     count_ = kept_count(replay_, t);
     elements_ = reinterpret_cast<Bits*>(row_scratch(count_));
-    target_ = -1;
+    target_ = kLost;
     bool within = true;
     for (int64_t k = 0; k < count_; ++k) {
       const int32_t id = ids_[k];
@@ -29,7 +29,7 @@ class KeptRow {
       elements_[k] = has(id) ? logits_[t * stride_ + id] : Bits{0};
       if (id == target) target_ = static_cast<int32_t>(k);
     }
-    if (!within) target_ = -1;
+    if (!within) target_ = kLost;
   }
 
   // The row becomes 0 but for what was gathered, which has been changed since.
@@ -41,9 +41,11 @@ class KeptRow {
 
   Bits* elements() const { return elements_; }
   int64_t count() const { return count_; }
-  const int32_t* target() const { return &target_; }  // its place among the elements; -1: none
+  const int32_t* target() const { return &target_; }  // its place among the elements
 
  private:
+  static constexpr int32_t kLost = kNoTarget - 1;
+
   bool has(int32_t id) const { return id >= 0 && id < vocab_; }
 
   Replay replay_;
@@ -53,7 +55,7 @@ class KeptRow {
   const int32_t* ids_ = nullptr;
   int64_t count_ = 0;
   Bits* elements_ = nullptr;
-  int32_t target_ = -1;
+  int32_t target_ = kLost;
 };
 
 template <class T>

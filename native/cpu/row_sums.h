@@ -10,6 +10,8 @@
 // Whether an element is above the reference is seen from the bits of all exponents together, which takes no comparison.
 // Weights are distances from the reference: of these, as of the terms themselves, none is large. Log-probs do not
 // depend on the weights: they are bit-identical with entropy and without.
+//
+// What runs once for a row or a block is not inlined: the two dozen versions of a pass would each hold copies of it.
 #pragma once
 
 #include <cmath>
@@ -43,8 +45,8 @@ constexpr int64_t kShort = 8;  // elements: up to so many, one by one is faster 
 
 // As RowPass::sums, of a row of kShort elements or fewer, in float64.
 template <class E, bool kWeighted>
-bool short_row_sums(const typename E::Element* x, int64_t count, double inverse_temperature, float& reference,
-                    Sums& rest) {
+[[gnu::noinline]] bool short_row_sums(const typename E::Element* x, int64_t count, double inverse_temperature,
+                                      float& reference, Sums& rest) {
   int64_t largest = 0;
   reference = -kInfinity;
   for (int64_t i = 0; i < count; ++i) {
@@ -62,6 +64,32 @@ bool short_row_sums(const typename E::Element* x, int64_t count, double inverse_
     if (kWeighted && term > 0) rest.weighted += term * distance;
   }
   return !std::isnan(rest.total);
+}
+
+// The largest element, NaNs ignored; -inf if there is none.
+template <class S, class E>
+[[gnu::noinline]] float largest(const typename E::Element* x, int64_t count) {
+  constexpr int kWidth = S::kWidth;
+  using Float = typename S::Float;
+  Float best[4];
+  for (Float& b : best) b = S::set(-kInfinity);
+  int64_t i = 0;
+  for (; i + 4 * kWidth <= count; i += 4 * kWidth)
+    for (int k = 0; k < 4; ++k) best[k] = S::max_ignoring_nan(E::load(x + i + k * kWidth), best[k]);
+  for (; i + kWidth <= count; i += kWidth) best[0] = S::max_ignoring_nan(E::load(x + i), best[0]);
+  visit_tail<S, E>(x, i, count, [&](Float v) { best[0] = S::max_ignoring_nan(v, best[0]); });
+  float lane[kWidth];
+  S::store(lane, S::max_ignoring_nan(S::max_ignoring_nan(best[0], best[1]), S::max_ignoring_nan(best[2], best[3])));
+  float largest = -kInfinity;
+  for (float value : lane) largest = value > largest ? value : largest;
+  return largest;
+}
+
+template <class E>
+bool has_nan(const typename E::Element* x, int64_t count) {
+  for (int64_t i = 0; i < count; ++i)
+    if (std::isnan(E::widen(x[i]))) return true;
+  return false;
 }
 
 // What the terms of a block are to its probabilities: p = term * unit * exp(exponent - log_sum_exp).
@@ -88,7 +116,7 @@ class RowPass {
       : x_(x),
         count_(count),
         inverse_temperature_(inverse_temperature),
-        reference_(largest(x, count < kFirst ? count : kFirst)),
+        reference_(largest<S, E>(x, count < kFirst ? count : kFirst)),
         far_(is_far()),
         scale_(inverse_temperature, far_ ? 0.0f : reference_),
         kept_(kept) {}
@@ -121,22 +149,6 @@ class RowPass {
   // float32.
   static constexpr int kTurn = S::kCompact && E::kSums == Precision::kFull ? 2 * kMany : kMany;
   static constexpr int64_t kFirst = 512;  // elements among which the first reference is sought
-
-  // The largest element, NaNs ignored; -inf if there is none.
-  static float largest(const Element* x, int64_t count) {
-    Float best[4];
-    for (Float& b : best) b = S::set(-kInfinity);
-    int64_t i = 0;
-    for (; i + 4 * kWidth <= count; i += 4 * kWidth)
-      for (int k = 0; k < 4; ++k) best[k] = S::max_ignoring_nan(E::load(x + i + k * kWidth), best[k]);
-    for (; i + kWidth <= count; i += kWidth) best[0] = S::max_ignoring_nan(E::load(x + i), best[0]);
-    visit_tail<S, E>(x, i, count, [&](Float v) { best[0] = S::max_ignoring_nan(v, best[0]); });
-    float lane[kWidth];
-    S::store(lane, S::max_ignoring_nan(S::max_ignoring_nan(best[0], best[1]), S::max_ignoring_nan(best[2], best[3])));
-    float largest = -kInfinity;
-    for (float value : lane) largest = value > largest ? value : largest;
-    return largest;
-  }
 
   // Sums in progress, and the exponents of all terms, as S::exp gives them, united bit by bit.
   struct Lanes {
@@ -228,7 +240,7 @@ class RowPass {
   }
 
   // The sums of the block that holds the maximum, without it.
-  Sums sums_without_max(const Element* x, int64_t count) const {
+  [[gnu::noinline]] Sums sums_without_max(const Element* x, int64_t count) const {
     Element copy[kBlock];
     std::memcpy(copy, x, static_cast<size_t>(count) * sizeof(Element));
     int64_t at = 0;
@@ -239,12 +251,6 @@ class RowPass {
 
   int64_t block_length(int64_t begin) const { return count_ - begin < kBlock ? count_ - begin : kBlock; }
 
-  static bool has_nan(const Element* x, int64_t count) {
-    for (int64_t i = 0; i < count; ++i)
-      if (std::isnan(E::widen(x[i]))) return true;
-    return false;
-  }
-
   // Whether the reference is so far from 0 that it must be taken from the elements themselves, which costs an
   // operation; else it is taken from their exponents. True if there is none, and where S::kCompact.
   bool is_far() const {
@@ -253,7 +259,7 @@ class RowPass {
     return S::kCompact || !(exponent < kFar && exponent > -kFar);
   }
 
-  void move_reference(float to) {
+  [[gnu::noinline]] void move_reference(float to) {
     if (reference_ > -kInfinity) {
       const double distance = difference(to, reference_);
       const double factor = std::exp(-distance * inverse_temperature_);
@@ -276,9 +282,9 @@ class RowPass {
       add(block.sums, begin);
       return true;
     }
-    const float maximum = largest(x, length);
+    const float maximum = largest<S, E>(x, length);
     if (maximum == kInfinity) return false;
-    if (maximum == -kInfinity) return keep_zeros(begin), !has_nan(x, length);
+    if (maximum == -kInfinity) return keep_zeros(begin), !has_nan<E>(x, length);
     const bool again = !(difference(maximum, reference_) * inverse_temperature_ <= kSlack);
     if (!again) add(block.sums, begin);
     if (maximum > reference_) move_reference(maximum);
@@ -302,7 +308,7 @@ class RowPass {
     if (inside_.total < kHalf * total) return false;
     const Element* x = x_ + best_;
     const int64_t length = block_length(best_);
-    const float maximum = count_ <= kFirst ? reference_ : largest(x, length);
+    const float maximum = count_ <= kFirst ? reference_ : largest<S, E>(x, length);
     if (std::exp(difference(maximum, reference_) * inverse_temperature_) < kHalf * total) return false;
     if (maximum != reference_) move_reference(maximum);
     inside_ = sums_without_max(x, length);

@@ -10,8 +10,8 @@
 #include <functional>
 #include <numeric>
 
-#include "cpu/cpu_features.h"
 #include "cpu/float16.h"
+#include "cpu/simd_table.h"
 
 namespace rlvr::cpu {
 namespace {
@@ -27,20 +27,7 @@ float least_float(double logit) {
 
 }  // namespace
 
-const SampleTokensRows& sample_tokens_rows() {
-#ifdef __wasm__
-  return sample_tokens_rows_wasm;
-#else
-#ifdef RLVR_HAVE_AVX2
-  if (simd_level() == SimdLevel::kAvx512) return sample_tokens_rows_avx512;
-  if (simd_level() == SimdLevel::kAvx2) return sample_tokens_rows_avx2;
-#endif
-#ifdef RLVR_HAVE_NEON
-  if (simd_level() == SimdLevel::kNeon) return sample_tokens_rows_neon;
-#endif
-  return sample_tokens_rows_portable;
-#endif
-}
+const SampleTokensRows& sample_tokens_rows() { return RLVR_SIMD_TABLE(sample_tokens_rows); }
 
 float element_of(const SampledRow& row, int64_t place) {
   if (row.dtype == DType::kF32) return static_cast<const float*>(row.elements)[place];

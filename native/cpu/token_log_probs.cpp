@@ -2,31 +2,18 @@
 // are in token_log_probs_rows.h.
 #include <cstring>
 
-#include "cpu/cpu_features.h"
 #include "cpu/first_bad_row.h"
 #include "cpu/ops.h"
 #include "cpu/replay.h"
 #include "cpu/row_scratch.h"
+#include "cpu/simd_table.h"
 #include "cpu/thread_pool.h"
 #include "cpu/token_log_probs_simd.h"
 #include "ops/one_pass.h"
 
 namespace rlvr {
 
-const TokenLogProbsRows& token_log_probs_rows() {
-#ifdef __wasm__
-  return token_log_probs_rows_wasm;
-#else
-#ifdef RLVR_HAVE_AVX2
-  if (simd_level() == SimdLevel::kAvx512) return token_log_probs_rows_avx512;
-  if (simd_level() == SimdLevel::kAvx2) return token_log_probs_rows_avx2;
-#endif
-#ifdef RLVR_HAVE_NEON
-  if (simd_level() == SimdLevel::kNeon) return token_log_probs_rows_neon;
-#endif
-  return token_log_probs_rows_portable;
-#endif
-}
+const TokenLogProbsRows& token_log_probs_rows() { return RLVR_SIMD_TABLE(token_log_probs_rows); }
 
 namespace cpu {
 namespace {

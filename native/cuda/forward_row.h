@@ -39,7 +39,7 @@ __device__ bool masked(const TokenRowsForward& op, int64_t t) { return op.mask !
 // Whether row t is worth reading.
 [[maybe_unused]] __device__ bool readable(const TokenRowsForward& op, int64_t t) {
   const int64_t target = op.targets[t];
-  return !masked(op, t) && target >= 0 && target < op.vocab;
+  return !masked(op, t) && target >= kNoTarget && target < op.vocab;
 }
 
 // A thread writes the results of a row that is not.
@@ -69,7 +69,9 @@ __device__ bool end_row(const TokenRowsForward& op, const Row<E>& row, const Blo
     return sums.without_largest(row.elements, row.split, warp.owner, winner.max);
   });
   if (lane_index() != 0) return false;
-  finish_row(op, row.t, E::widen(row.elements[op.targets[row.t]]), winner.max, rest, scale.inverse);
+  const int32_t target = op.targets[row.t];
+  const float at_target = target == kNoTarget ? 0.0f : E::widen(row.elements[target]);
+  finish_row(op, row.t, at_target, winner.max, rest, scale.inverse);
   return true;
 }
 

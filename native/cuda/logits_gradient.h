@@ -34,7 +34,7 @@ __device__ RowGradient row_gradient(const TokenRowsBackward& op, int64_t t, cons
   const double g = upstream_of(op, t);
   const double h = masked || op.grad_entropy == nullptr ? 0 : op.grad_entropy[t];
   const int64_t target = op.targets[t];
-  if ((g == 0 && h == 0) || target < 0 || target >= op.vocab) return {true, scale.base, 0, 0, 0, 0};
+  if ((g == 0 && h == 0) || target < kNoTarget || target >= op.vocab) return {true, scale.base, 0, 0, 0, 0};
   const double center = op.log_sum_exp[t] * op.temperature;  // the logit with p = 1
   const float reference = saturate(center);
   const Base2 base = with_reference(scale.base, reference);
@@ -161,7 +161,7 @@ __device__ bool write_gradient(const TokenRowsBackward& op, int64_t t, int64_t b
     zero_fill(tile);
     return true;
   }
-  const int64_t target = op.targets[t] - begin;
+  const int64_t target = op.targets[t] - begin;  // of kNoTarget before all tiles
   const bool has_target = target >= 0 && target < tile.split.count && tile.mine(target);
   const float at_target = has_target ? E::widen(x[target]) : 0.0f;  // read before it is written over
   const bool finite = write_probabilities<E, kEntropy>(tile, row);

@@ -30,7 +30,7 @@ struct LinearLogits {
   int64_t tokens;          // T
   int64_t vocab;           // V
   int64_t width;           // d
-  const int32_t* targets;  // [T], 0 <= id < V wherever the mask is not 0
+  const int32_t* targets;  // [T], 0 <= id < V, or kNoTarget, wherever the mask is not 0
   const uint8_t* mask;     // [T] or null: 0 drops the token, whose hidden state is then not read
   double temperature;      // > 0
   int64_t chunk_bytes;     // of CUDA: of logits that are held at a time, at least a row's

@@ -21,6 +21,10 @@ struct Replay {
   const int32_t* cu_kept;   // [T + 1] or null: row t is over kept_ids[cu_kept[t] ... cu_kept[t + 1]]; none: over all ids
 };
 
+// The target of a row whose own is not among these columns of a vocabulary that ranks share (spec section 12): the row's log-prob is then
+// -log_sum_exp, as of a logit of 0, and no entry of its gradient is a target's.
+constexpr int32_t kNoTarget = -1;
+
 // A row is non-finite when it holds NaN or +inf, is all -inf, or is -inf at its target. Such a row, and a masked one,
 // gets 0 in every output; a masked one is not read.
 struct TokenRowsForward {
@@ -29,7 +33,7 @@ struct TokenRowsForward {
   int64_t tokens;          // T
   int64_t vocab;           // V
   int64_t row_stride;      // elements, >= V
-  const int32_t* targets;  // [T], 0 <= id < V wherever the mask is not 0
+  const int32_t* targets;  // [T], 0 <= id < V, or kNoTarget, wherever the mask is not 0
   const uint8_t* mask;     // [T] or null: 0 drops the token
   double temperature;      // > 0
   double* log_probs;       // [T] out, natural log

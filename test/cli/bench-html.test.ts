@@ -8,8 +8,8 @@ import { chartsOf } from '../../bench/report/html/charts.js';
 import { renderHtml } from '../../bench/report/html/page.js';
 import { renderMarkdown } from '../../bench/report/markdown.js';
 import type { BenchReport, Section } from '../../bench/report/report.js';
+import { launchChromium, withoutChromium } from '../../scripts/web/chromium.mjs';
 import { benchReport, hostile } from '../support/bench-report.js';
-import { findChromium } from './chromium.js';
 import { temporaryFolder } from './run-cli.js';
 
 /** Not `expect(page)`, which prints all of it. */
@@ -138,24 +138,16 @@ describe('the text of the page', () => {
   });
 });
 
-const chromium = findChromium();
-const required = process.env.REQUIRE_CHROMIUM === '1';
-if (chromium === undefined && !required) {
-  console.warn('bench-html: no Chromium (RLVR_CHROMIUM, or chromium on PATH): the page was not opened in a browser');
-}
-
-describe.skipIf(chromium === undefined && !required)('in Chromium', () => {
+describe.skipIf(withoutChromium('bench-html', 'the page was not opened in a browser'))('in Chromium', () => {
   const folder = temporaryFolder();
   const [url, oneShape] = ['report.html', 'one-shape.html'].map((name) => pathToFileURL(join(folder, name)).href);
   const oneShapeReport = { ...report, rows: report.rows.filter(({ shape }) => shape === report.rows[0].shape) };
   let browser: Browser;
 
   beforeAll(async () => {
-    if (chromium === undefined) throw new Error('REQUIRE_CHROMIUM=1, and there is no Chromium: see RLVR_CHROMIUM');
     writeFileSync(fileURLToPath(url), page);
     writeFileSync(fileURLToPath(oneShape), renderHtml(oneShapeReport));
-    const { launch } = await import('puppeteer-core');
-    browser = await launch({ executablePath: chromium, args: ['--no-sandbox', '--disable-gpu'] });
+    browser = await launchChromium();
   });
   afterAll(() => browser?.close());
 

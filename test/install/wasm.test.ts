@@ -39,7 +39,7 @@ describe.runIf(existsSync(join(root, 'prebuilds', 'wasm')))('modules for WebAsse
     });
     const { available, reason } = await infoOf(home, 'wasm');
     expect(available).toBe(false);
-    expect(reason).toMatch(new RegExp(`\\.wasm\\.br is of version ${other}, this is version ${version}$`));
+    expect(reason).toMatch(new RegExp(`\\.wasm is of version ${other}, this is version ${version}$`));
   });
 
   test.each([0, 100, 0.9])('cut short at %d are not used', async (at) => {

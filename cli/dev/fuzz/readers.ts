@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { Random } from '../../../bench/problems/random.js';
 import type { BenchReport } from '../../../bench/report/report.js';
-import { packageRoot } from '../../../lib/version.js';
+import { packageRoot } from '../../../lib/package-root.js';
 import { readReport, renderChanges } from '../../bench/compare.js';
 import { UsageError } from '../../errors.js';
 import { type Rollout, readRollouts } from '../../loss/rollout-lines.js';

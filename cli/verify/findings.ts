@@ -1,0 +1,37 @@
+// What comes of the checks.
+import { normError } from '../../bench/problems/float64.js';
+import { withoutTiny } from '../../lib/backend/tiny.js';
+import { type BackendName, RlvrError } from '../../lib/index.js';
+import type { Check } from './checks.js';
+
+/** One check on one backend. */
+export interface Finding {
+  readonly check: string;
+  readonly dtype: string | null;
+  readonly backend: BackendName;
+  readonly error: number | null; // relative, the worst of the check's arrays; null where it is no number
+  readonly tolerance: number;
+  readonly pass: boolean | null; // null: not run
+  readonly reason?: string; // what was thrown
+}
+
+export function findingsOf(all: readonly Check[], others: readonly BackendName[]): Finding[] {
+  return others.flatMap((backend) =>
+    all.filter(({ only }) => only === undefined || only === backend).map((check) => examine(check, backend)),
+  );
+}
+
+function examine(check: Check, backend: BackendName): Finding {
+  const { name, dtype, tolerance } = check;
+  const finding = { check: name, dtype, backend, tolerance };
+  try {
+    const actual = withoutTiny(() => check.run(backend));
+    const expected = check.expected?.() ?? check.run('reference');
+    const errors = Object.keys(expected).map((key) => normError(actual[key], expected[key]));
+    const error = Math.max(0, ...errors); // NaN if any is
+    return { ...finding, error: Number.isFinite(error) ? error : null, pass: error <= tolerance };
+  } catch (error) {
+    const pass = check.needsLibrary && error instanceof RlvrError && error.code === 'ERR_BACKEND' ? null : false;
+    return { ...finding, error: null, pass, reason: error instanceof Error ? error.message : String(error) };
+  }
+}

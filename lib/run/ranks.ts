@@ -1,0 +1,185 @@
+// The other ranks of a call (spec section 12): what all tell each other, and how an error of one reaches all.
+//
+// Whatever ranks exchange is gathered from all, behind a word on whether a rank is well. One that has failed takes part once more, with its
+// error in place of values, so that no other waits for it; each then fails with that error.
+import { badArgument, describe, RlvrError } from '../errors.js';
+import { namesOf } from '../options.js';
+import type { Communicator } from '../ranks/communicator.js';
+import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
+import { gatherFrom, type Task } from './task.js';
+
+/** The ranks that compute a loss together: by what they hold of a batch. */
+export interface Parallel {
+  /**
+   * Ranks that hold different sequences. Each calls the loss on its own and gets the loss and the metrics of the whole batch, and its own
+   * part of the whole batch's gradient. A group may be spread over ranks if all give `groupIds`. Defaults, counts and whatever else an option
+   * looks at over a batch are those of the whole one.
+   */
+  data?: Communicator | undefined;
+  /**
+   * Ranks that hold the same tokens, and of the logits of each different columns, as a last layer (lm_head) leaves them that is split by
+   * rows. `targets` are ids in the whole vocabulary. All get the same loss, metrics and scores, and each the gradient of its own columns.
+   */
+  vocab?: VocabRanks | undefined;
+}
+
+/** The ranks that share a vocabulary. */
+export interface VocabRanks {
+  /** Of those ranks. */
+  comm: Communicator;
+  /** The first column of this rank among those of all. */
+  start: number;
+}
+
+/** The option of a function that ranks can compute together. */
+export interface ParallelOptions {
+  /** The ranks that compute this loss together: all of them make the same call, with the same options. Default: this one alone. */
+  parallel?: Parallel | undefined;
+}
+
+/** Names of {@link ParallelOptions}. */
+export const PARALLEL_OPTION = namesOf<ParallelOptions>({
+  parallel: namesOf<Parallel>({ data: true, vocab: { comm: true, start: true } }),
+});
+
+const WELL = 0;
+const FAILED = 1;
+
+/** The other ranks of one call, in one direction. */
+export class Ranks {
+  readonly rank: number;
+  readonly size: number;
+  /** How often this call has exchanged something. */
+  exchanges = 0;
+  /** How many numbers this rank has sent. */
+  sent = 0;
+  readonly #data: Communicator;
+  #alone = false; // no other rank waits for this one
+
+  constructor(data: Communicator) {
+    this.#data = data;
+    this.rank = data.rank;
+    this.size = data.size;
+  }
+
+  /** The values of every rank, by rank; their numbers may differ. */
+  *gather(values: Float64Array): Task<Float64Array[]> {
+    const sent = new Float64Array(values.length + 1);
+    sent[0] = WELL;
+    sent.set(values, 1);
+    this.exchanges++;
+    this.sent += values.length;
+    this.#alone = true; // if this fails, so does everything else between the ranks
+    const parts = yield* gatherFrom(this.#data, sent);
+    const failed = parts.findIndex(([word]) => word !== WELL);
+    if (failed !== -1) throw new RlvrError('ERR_RANK', `rank ${failed} failed: ${messageIn(parts[failed])}`);
+    this.#alone = false;
+    return parts.map((part) => part.subarray(1));
+  }
+
+  /** Nothing more will be exchanged: an error from here on is this rank's own. */
+  end(): void {
+    this.#alone = true;
+  }
+
+  /** Tells the others, if they wait for this rank, that it has failed. */
+  async fail(error: unknown): Promise<void> {
+    if (!this.#alone) await this.#data.allGather(failure(error));
+  }
+
+  /** As `fail`, blocking. */
+  failSync(error: unknown): void {
+    if (!this.#alone) this.#data.allGatherSync(failure(error));
+  }
+}
+
+const LONGEST = 1000; // characters of a message
+
+function failure(error: unknown): Float64Array {
+  const message = error instanceof Error ? error.message : String(error);
+  return Float64Array.of(FAILED, ...Array.from(message.slice(0, LONGEST), (_, i) => message.charCodeAt(i)));
+}
+
+function messageIn(part: Float64Array): string {
+  return String.fromCharCode(...part.subarray(1));
+}
+
+/** The ranks of a call, in each direction. */
+export interface RankGrid {
+  data: Ranks | undefined;
+  vocab: { ranks: Ranks; start: number } | undefined;
+}
+
+/** The ranks that the options of a call name; undefined for one rank by itself. */
+function gridOf({ data, vocab }: Parallel): RankGrid | undefined {
+  if (data === undefined && vocab === undefined) return undefined;
+  const columns = vocab && objectArgument('parallel.vocab', vocab);
+  return {
+    data: data && new Ranks(communicator('parallel.data', data)),
+    vocab: columns && {
+      ranks: new Ranks(communicator('parallel.vocab.comm', columns.comm)),
+      start: columns.start,
+    },
+  };
+}
+
+/** The end of what ranks have to tell each other in a call; how often they did, and how many numbers this one sent. */
+export function* partRanks({ data, vocab }: RankGrid): Task<{ exchanges: number; exchangedNumbers: number }> {
+  if (vocab) yield* vocab.ranks.gather(new Float64Array()); // an error of another may be heard
+  vocab?.ranks.end();
+  return {
+    exchanges: (data?.exchanges ?? 0) + (vocab?.ranks.exchanges ?? 0),
+    exchangedNumbers: (data?.sent ?? 0) + (vocab?.ranks.sent ?? 0),
+  };
+}
+
+function checkGrid({ vocab }: RankGrid): void {
+  if (vocab) finiteNumber('parallel.vocab.start', vocab.start, { min: 0, max: 2 ** 31 - 1, integer: true });
+}
+
+function parallelIn(options: unknown): Parallel {
+  const { parallel } = optionsArgument(options as ParallelOptions | undefined);
+  return parallel === undefined ? {} : objectArgument('parallel', parallel);
+}
+
+const METHODS = ['allGather', 'allGatherSync'] as const;
+
+function communicator(name: string, value: unknown): Communicator {
+  const given = value as Communicator | null;
+  const isOne =
+    typeof given === 'object' &&
+    given !== null &&
+    Number.isInteger(given.rank) &&
+    Number.isInteger(given.size) &&
+    METHODS.every((method) => typeof given[method] === 'function');
+  if (!isOne) throw badArgument('ERR_DTYPE', name, 'a Communicator', describe(value));
+  if (given.rank < 0 || given.rank >= given.size)
+    throw badArgument('ERR_RANGE', `${name}.rank`, `a whole number in [0, ${given.size})`, String(given.rank));
+  return given;
+}
+
+/** Does the work of a call; if it fails, the other ranks of the call learn of it. */
+export async function amongRanks<R>(options: unknown, work: (grid: RankGrid | undefined) => Promise<R>): Promise<R> {
+  const grid = gridOf(parallelIn(options));
+  try {
+    if (grid) checkGrid(grid);
+    return await work(grid);
+  } catch (error) {
+    await grid?.vocab?.ranks.fail(error);
+    await grid?.data?.fail(error);
+    throw error;
+  }
+}
+
+/** As {@link amongRanks}, blocking. */
+export function amongRanksSync<R>(options: unknown, work: (grid: RankGrid | undefined) => R): R {
+  const grid = gridOf(parallelIn(options));
+  try {
+    if (grid) checkGrid(grid);
+    return work(grid);
+  } catch (error) {
+    grid?.vocab?.ranks.failSync(error);
+    grid?.data?.failSync(error);
+    throw error;
+  }
+}

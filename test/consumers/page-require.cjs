@@ -1,0 +1,4 @@
+const api = require('rlvr-kernels');
+const { check } = require('./check.cjs');
+
+globalThis.result = { ...check(api), wasm: api.backends().find(({ name }) => name === 'wasm') };

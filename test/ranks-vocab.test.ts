@@ -1,0 +1,277 @@
+// Ranks that hold different columns of the logits: the loss is that of whole rows, and the gradient of each rank's columns its own (spec
+// section 12). Cut at odd places, so that columns begin at any address.
+import { describe, expect, it } from 'vitest';
+import { type Communicator, forward, type HostTensor, inProcess, RlvrError } from '../lib/index.js';
+import { describeBackends } from './support/backends.js';
+import { expectClose, expectCloseNumber } from './support/compare.js';
+import {
+  type AnyOptions,
+  byName,
+  fullBatch,
+  NAMED_LOSSES,
+  type NamedLoss,
+  POLICY_LOSSES,
+} from './support/named-losses.js';
+import {
+  columnsOf,
+  cutsFor,
+  joined,
+  joinedColumns,
+  onRanks,
+  sequencesOf,
+  settledRanks,
+  withIds,
+} from './support/ranks.js';
+
+const VOCAB = 37;
+/** Where the columns are cut. */
+const CUTS: Record<number, number[]> = { 2: [0, 13, 37], 3: [0, 1, 30, 37], 4: [0, 9, 10, 21, 37] };
+
+interface Result {
+  loss: number;
+  metrics: Record<string, number>;
+  scores: Float64Array;
+  logProbs: Float64Array;
+  entropy?: Float64Array;
+  gradLogits: HostTensor;
+}
+
+const call = (run: NamedLoss['run'], batch: object, options: object) =>
+  run(batch as never, options as never) as unknown as Promise<Result>;
+
+async function expectAsOne(
+  run: NamedLoss['run'],
+  batch: ReturnType<typeof fullBatch>,
+  options: AnyOptions,
+  sizes = [2, 3, 4],
+) {
+  const wanted = { ...options, logProbs: true };
+  const whole = await call(run, { ...batch, logits: columnsOf(batch.logits, VOCAB, 0, VOCAB) }, wanted);
+  for (const size of sizes) {
+    const cuts = CUTS[size];
+    const parts = await onRanks(size, (comm, rank) => {
+      const logits = columnsOf(batch.logits, VOCAB, cuts[rank], cuts[rank + 1]);
+      return call(run, { ...batch, logits }, { ...wanted, parallel: { vocab: { comm, start: cuts[rank] } } });
+    });
+    for (const part of parts) {
+      expectCloseNumber(part.loss, whole.loss, 2e-6, 1e-2);
+      expectClose(part.logProbs, whole.logProbs, 1e-6);
+      expectClose(part.scores, whole.scores, 2e-6);
+      if (whole.entropy) expectClose(part.entropy!, whole.entropy, 1e-6);
+      const { exchanges, exchangedNumbers, ...others } = part.metrics;
+      expect(exchanges).toBe(3);
+      expect(exchangedNumbers).toBeLessThanOrEqual(4 * batch.targets.length + 5);
+      for (const name in others) expectCloseNumber(others[name], whole.metrics[name], 2e-6, 1e-2);
+    }
+    expectClose(joinedColumns(parts.map((part) => part.gradLogits)), joinedColumns([whole.gradLogits]), 2e-6);
+  }
+}
+
+const grpo = POLICY_LOSSES.find(({ name }) => name === 'grpo')!;
+const conspo = NAMED_LOSSES.find(({ name }) => name === 'conspo')!;
+const some = (seed: number) => fullBatch(seed, { vocab: VOCAB });
+
+describeBackends('ranks that share a vocabulary', (backend) => {
+  it.each(byName(NAMED_LOSSES))('%s', async (_name, { run, options }) => {
+    await expectAsOne(run, some(31), { ...options, backend });
+  });
+
+  it('entropies, their bonus and their quantile, at a temperature', async () => {
+    const options = { entropyCoef: 0.1, entropyQuantile: 0.3, entropy: true, temperature: 0.7, backend };
+    await expectAsOne(grpo.run, some(32), options);
+  });
+
+  it('columns that are all banned, and log-probs next to 0', async () => {
+    const batch = some(33);
+    batch.targets.forEach((target, t) => {
+      const row = batch.logits.subarray(t * VOCAB, (t + 1) * VOCAB);
+      if (t % 3 === 0) row.fill(-Infinity, 0, 30);
+      if (t % 3 === 1) row[target] += 40;
+      if (t % 3 === 0) batch.targets[t] = 30 + (target % 7);
+    });
+    await expectAsOne(
+      conspo.run,
+      { ...batch, oldLogProbs: batch.oldLogProbs.map(() => -1) },
+      { ...conspo.options, backend },
+    );
+  });
+
+  it('rows without a finite log-prob are skipped by all, or an error on all', async () => {
+    const batch = some(34);
+    const tokens = batch.targets.map((_, t) => t).filter((t) => batch.mask[t] === 1);
+    batch.logits[tokens[0] * VOCAB + batch.targets[tokens[0]]] = -Infinity;
+    batch.logits[tokens[1] * VOCAB + 20] = Number.NaN;
+    batch.logits.fill(-Infinity, tokens[2] * VOCAB, (tokens[2] + 1) * VOCAB);
+    await expectAsOne(conspo.run, batch, { ...conspo.options, onNonFinite: 'skip', backend });
+    const errors = await settledRanks(2, (comm, rank) => {
+      const cuts = CUTS[2];
+      const logits = columnsOf(batch.logits, VOCAB, cuts[rank], cuts[rank + 1]);
+      return call(conspo.run, { ...batch, logits }, { backend, parallel: { vocab: { comm, start: cuts[rank] } } });
+    });
+    for (const error of errors) expect(error).toMatchObject({ reason: { code: 'ERR_NONFINITE' } });
+  });
+
+  it('ranks that hold other sequences as well', async () => {
+    const batch = some(35);
+    const options = { ...conspo.options, backend };
+    const whole = await call(
+      conspo.run,
+      withIds({ ...batch, logits: columnsOf(batch.logits, VOCAB, 0, VOCAB) }),
+      options,
+    );
+    const halves = cutsFor(batch.rewards.length, 2);
+    const parts = await onGrid(2, 2, (data, comm, row, column) => {
+      const part = sequencesOf(batch, ...halves[row]);
+      const [first, last] = CUTS[2].slice(column, column + 2);
+      const logits = columnsOf(part.logits as Float32Array, VOCAB, first, last);
+      return call(conspo.run, { ...part, logits }, { ...options, parallel: { data, vocab: { comm, start: first } } });
+    });
+    for (const row of parts) for (const { loss } of row) expectCloseNumber(loss, whole.loss, 2e-6, 1e-2);
+    const gradient = parts.flatMap((row) => joinedColumns(row.map((part) => part.gradLogits)));
+    expectClose(gradient, joinedColumns([whole.gradLogits]), 2e-6);
+    expectClose(joined(parts.map(([first]) => first.scores)), whole.scores, 2e-6);
+  });
+});
+
+describeBackends('ranks that share the weight of a layer', (backend) => {
+  it.each(['new', 'accumulate'] as const)(
+    'get its own gradient, and the whole one of hidden states: %s',
+    async (place) => {
+      const batch = fullBatch(39, { vocab: VOCAB });
+      const { logits: _logits, ...rest } = batch;
+      const [tokens, width] = [batch.targets.length, 6];
+      const matrix = (rows: number, seed: number) =>
+        Float32Array.from({ length: rows * width }, (_, i) => Math.sin(i * seed + seed));
+      const [hidden, weight] = [matrix(tokens, 1.3), matrix(VOCAB, 0.7)];
+      const bias = Float32Array.from({ length: VOCAB }, (_, v) => Math.cos(v));
+      const into = () => ({ accumulate: Float32Array.from({ length: tokens * width }, (_, i) => i % 3) });
+      const options = () => ({ ...conspo.options, backend, gradHidden: place === 'new' ? place : into() });
+      const whole = await linear({ ...rest, hidden, weight, bias }, options());
+      for (const size of [2, 3]) {
+        const parts = await onRanks(size, (comm, rank) => {
+          const [start, end] = CUTS[size].slice(rank, rank + 2);
+          const part = { weight: weight.slice(start * width, end * width), bias: bias.slice(start, end) };
+          return linear({ ...rest, hidden, ...part }, { ...options(), parallel: { vocab: { comm, start } } });
+        });
+        for (const part of parts) {
+          expectCloseNumber(part.loss, whole.loss, 1e-5, 1e-2);
+          expectClose(part.gradHidden, whole.gradHidden, 1e-5);
+          expect(part.gradHidden).toEqual(parts[0].gradHidden);
+        }
+        expectClose(joined(parts.map(({ gradWeight }) => gradWeight)), whole.gradWeight, 1e-5);
+        expectClose(joined(parts.map(({ gradBias }) => gradBias)), whole.gradBias, 1e-5);
+      }
+    },
+  );
+});
+
+describe('forward and backward by hand', () => {
+  const batch = some(40);
+  const slopes = Float64Array.from(batch.rewards, (_, i) => Math.sin(i + 1));
+  const columns = (rank: number) => {
+    const [start, end] = CUTS[3].slice(rank, rank + 2);
+    return { start, logits: columnsOf(batch.logits, VOCAB, start, end) };
+  };
+
+  it('score whole rows, as often as backward is called', async () => {
+    const whole = await forward({ ...batch, logits: columnsOf(batch.logits, VOCAB, 0, VOCAB) }, 'logLikelihood');
+    const { gradLogits } = await whole.backward(slopes);
+    const parts = await onRanks(3, async (comm, rank) => {
+      const { start, logits } = columns(rank);
+      const { scores, backward } = await forward({ ...batch, logits }, 'logLikelihood', {
+        parallel: { vocab: { comm, start } },
+      });
+      expectClose(scores, whole.scores, 2e-6);
+      await backward(slopes);
+      return backward(slopes);
+    });
+    expectClose(joinedColumns(parts.map((part) => part.gradLogits)), joinedColumns([gradLogits]), 2e-6);
+  });
+
+  it('fail on all ranks if one cannot go on', async () => {
+    const ended = await settledRanks(3, async (comm, rank) => {
+      const { start, logits } = columns(rank);
+      const { backward } = await forward({ ...batch, logits }, 'logLikelihood', {
+        parallel: { vocab: { comm, start } },
+      });
+      return backward(rank === 1 ? [Number.NaN] : slopes);
+    });
+    const codes = ended.map((end) => ((end as PromiseRejectedResult).reason as RlvrError).code);
+    expect(codes).toEqual(['ERR_RANK', 'ERR_SHAPE', 'ERR_RANK']);
+  });
+
+  it('refuse ranks with other sequences', async () => {
+    const [data] = inProcess(1);
+    const call = forward(batch, 'logLikelihood', { parallel: { data } } as never);
+    await expect(call).rejects.toThrow(/parallel.data/);
+  });
+});
+
+type Gradients = Record<'gradHidden' | 'gradWeight' | 'gradBias', Float32Array>;
+
+const linear = async (batch: object, options: object) =>
+  (await call(conspo.run, batch, options)) as unknown as Result & Gradients;
+
+/** Every place of a grid at once: ranks of a column hold other sequences, those of a row other columns of the logits. */
+async function onGrid<R>(
+  rows: number,
+  columns: number,
+  work: (data: Communicator, vocab: Communicator, row: number, column: number) => Promise<R>,
+): Promise<R[][]> {
+  const data = Array.from({ length: columns }, () => inProcess(rows));
+  const vocab = Array.from({ length: rows }, () => inProcess(columns));
+  return Promise.all(
+    vocab.map((inRow, row) => Promise.all(inRow.map((comm, column) => work(data[column][row], comm, row, column)))),
+  );
+}
+
+it('an error at one place of a grid reaches all', async () => {
+  const batch = some(36);
+  const halves = cutsFor(batch.rewards.length, 2);
+  const ended = await onGrid(2, 2, async (data, comm, row, column) => {
+    const part: Record<string, unknown> = { ...sequencesOf(batch, ...halves[row]) };
+    const [first, last] = CUTS[2].slice(column, column + 2);
+    part.logits = columnsOf(part.logits as Float32Array, VOCAB, first, last);
+    if (row === 1 && column === 0) part.rewards = [Number.NaN];
+    return call(conspo.run, part, { parallel: { data, vocab: { comm, start: first } } }).catch((error) => error);
+  });
+  for (const error of ended.flat()) expect(error).toBeInstanceOf(RlvrError);
+});
+
+it.each<[string, (rank: number, batch: Record<string, unknown>) => number, RegExp]>([
+  ['columns that overlap', (rank) => 12 * rank, /each column on one rank, also 13/],
+  ['columns that nobody has', (rank) => 14 * rank, /each column on one rank, also 13/],
+  ['columns of no rank', (rank) => 13 * rank - 1, /parallel.vocab.start: expected/],
+])('%s are refused', async (_name, startOf, message) => {
+  const batch = some(37);
+  const ended = await settledRanks(2, (comm, rank) => {
+    const logits = columnsOf(batch.logits, VOCAB, CUTS[2][rank], CUTS[2][rank + 1]);
+    const own: Record<string, unknown> = { ...batch, logits };
+    return call(conspo.run, own, { parallel: { vocab: { comm, start: startOf(rank, own) } } });
+  });
+  expect(String((ended[0] as PromiseRejectedResult).reason)).toMatch(message);
+});
+
+it.each<[string, object]>([
+  ['log-probs', { logProbs: Float64Array.of(-1) }],
+  [
+    'keptIds',
+    { logits: new Float32Array(2), targets: Int32Array.of(0), keptIds: Int32Array.of(0), cuKept: Int32Array.of(0, 1) },
+  ],
+])('%s are refused', async (name, fields) => {
+  const batch = { ...fields, cuSeqlens: [0, 1], cuGroups: [0, 1], rewards: [1] };
+  const [comm] = inProcess(1);
+  const message = `parallel.vocab: expected logits or hidden states, over all of the vocabulary, got ${name}`;
+  await expect(call(conspo.run, batch, { parallel: { vocab: { comm, start: 0 } } })).rejects.toThrow(message);
+});
+
+it('a target in no column is refused', async () => {
+  const batch = some(38);
+  batch.targets[batch.mask.indexOf(1)] = VOCAB;
+  const ended = await settledRanks(2, (comm, rank) => {
+    const logits = columnsOf(batch.logits, VOCAB, CUTS[2][rank], CUTS[2][rank + 1]);
+    return call(conspo.run, { ...batch, logits }, { parallel: { vocab: { comm, start: CUTS[2][rank] } } });
+  });
+  for (const end of ended)
+    expect(String((end as PromiseRejectedResult).reason)).toMatch(/targets: expected ids in \[0, 37\), got 37/);
+});
