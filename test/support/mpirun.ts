@@ -43,7 +43,7 @@ export interface Run {
   code: number | null;
   lines: unknown[]; // what the ranks said
   output: string; // all of it
-  milliseconds: number;
+  end: number; // milliseconds since 1970
 }
 
 const addonFile = process.env.RLVR_ADDON ?? createRequire(import.meta.url)('node-gyp-build').path(packageRoot());
@@ -56,7 +56,6 @@ const ENVIRONMENT = {
 
 /** Runs a program, and reads what it says. */
 export function run(command: string, args: readonly string[]): Promise<Run> {
-  const start = performance.now();
   return new Promise((resolve) => {
     const options = { env: { ...process.env, ...ENVIRONMENT }, timeout: 55_000, killSignal: 'SIGKILL' as const };
     const child = execFile(command, args, options, (_error, stdout, stderr) => {
@@ -65,7 +64,7 @@ export function run(command: string, args: readonly string[]): Promise<Run> {
         code: child.exitCode,
         lines: said.map((line) => JSON.parse(line)),
         output: stdout + stderr,
-        milliseconds: performance.now() - start,
+        end: Date.now(),
       });
     });
   });
