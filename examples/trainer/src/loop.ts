@@ -3,7 +3,8 @@ import * as rlvr from 'rlvr-kernels';
 import { type Adam, update } from './adam.js';
 import { creditsOf } from './credit.js';
 import type { Model, Part } from './model.js';
-import { randomOf } from './random.js';
+import { below, randomOf } from './random.js';
+import { addedUp, meanOf, shareOf } from './ranks.js';
 import { optionsAt, RECIPES } from './recipes.js';
 import { type Answer, answersOf } from './sample.js';
 import type { Settings } from './settings.js';
@@ -22,6 +23,8 @@ export interface Trainer {
   task: Task;
   model: Model;
   state: State;
+  /** Those that train together; undefined for one process by itself. */
+  ranks?: rlvr.Communicator | undefined;
 }
 
 /** What each stream of random numbers is for, so that no two steps share one. */
@@ -42,7 +45,7 @@ function rolloutsOf(task: Task, problems: readonly Problem[], answers: readonly 
 
 /** Forward, backward, and an update of the weights. */
 function learn(
-  { model, state }: Trainer,
+  { model, state, ranks }: Trainer,
   loss: rlvr.AnyLossSync,
   parts: readonly Part[],
   rate: number,
@@ -52,50 +55,68 @@ function learn(
   return watch.time('model', () => {
     model.setWeights(state.weights);
     const { results, gradients } = model.pass(timed, parts);
-    const gradientNorm = update(state.adam, state.weights, gradients, rate);
+    const gradientNorm = update(state.adam, state.weights, addedUp(gradients, ranks), rate);
     return { results, gradientNorm };
   });
 }
 
 /** Cross-entropy of right answers. */
 export function imitate(trainer: Trainer, step: number) {
-  const { task, settings } = trainer;
+  const { task, settings, ranks } = trainer;
   const watch = new Stopwatch();
-  const problems = problemsOf(task, settings.warmBatch, randomOf(settings.seed, STREAM.warm, step));
+  const drawn = problemsOf(task, settings.warmBatch, randomOf(settings.seed, STREAM.warm, step));
+  const problems = drawn.slice(...shareOf(0, drawn.length, ranks));
   const right = problems.map(({ answers }): Answer[] => {
     return [{ ids: answers[0]!, logProbs: answers[0]!.map(() => -1) }]; // of no sampler
   });
   const batch = rolloutsOf(task, problems, right);
   const rate = settings.warmRate * Math.min(1, step / 20, (1.1 * settings.warm - step) / (0.5 * settings.warm));
-  const { results } = learn(trainer, rlvr.crossEntropySync as rlvr.AnyLossSync, [{ batch, options: {} }], rate, watch);
+  const { results } = learn(
+    trainer,
+    rlvr.crossEntropySync as rlvr.AnyLossSync,
+    [{ batch, options: among(ranks) }],
+    rate,
+    watch,
+  );
   return { warm: step, loss: results[0]!.loss, ...watch.lap() };
 }
+
+/** The option of losses whose batch is of all ranks. */
+const among = (ranks: rlvr.Communicator | undefined) => (ranks ? { parallel: { data: ranks } } : {});
 
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
 /** RLVR: answers to some problems, their rewards, an update or some. */
 export function reinforce(trainer: Trainer, step: number) {
-  const { task, settings, model } = trainer;
+  const { task, settings, model, ranks } = trainer;
   const { groups, samples, updates, temperature, rows } = settings;
   const { run, like, contrastive } = RECIPES[settings.loss]!;
   const watch = new Stopwatch();
   model.setWeights(trainer.state.weights);
   const problems = problemsOf(task, groups, randomOf(settings.seed, STREAM.problems, step));
-  const each = problems.flatMap((problem) => new Array<Problem>(samples).fill(problem));
-  const random = randomOf(settings.seed, STREAM.answers, step);
-  const sampled = answersOf(model, task, each, { temperature, rows }, random, watch);
-  const answers = problems.map((_, g) => sampled.slice(g * samples, (g + 1) * samples));
+  const seed = below(2 ** 32, randomOf(settings.seed, STREAM.answers, step));
+  const answersTo = (from: number, to: number) => {
+    const each = problems.slice(from, to).flatMap((problem) => new Array<Problem>(samples).fill(problem));
+    const draws = { seed, first: from * samples, of: groups * samples };
+    const sampled = answersOf(model, task, each, { temperature, rows }, draws, watch);
+    return Array.from({ length: to - from }, (_, g) => sampled.slice(g * samples, (g + 1) * samples));
+  };
+  const shares = Array.from({ length: updates }, (_, pass) => {
+    const [from, to] = [pass, pass + 1].map((k) => Math.round((k * groups) / updates)) as [number, number];
+    const share = shareOf(from, to, ranks);
+    return { problems: problems.slice(...share), answers: answersTo(...share) };
+  });
 
-  const passes = Array.from({ length: updates }, (_, pass) => {
-    const [from, to] = [pass, pass + 1].map((k) => Math.round((k * groups) / updates));
-    const batch = rolloutsOf(task, problems.slice(from, to), answers.slice(from, to));
+  const passes = shares.map(({ problems, answers }, pass) => {
+    const batch = rolloutsOf(task, problems, answers);
     const options = {
+      ...among(ranks),
       ...optionsAt(settings.options, settings.margin, step / settings.steps),
       temperature,
       entropy: true,
       expectOnPolicy: pass === 0, // nothing was learned since these were sampled
     };
-    const parts = rlvr.microBatches(batch, { sequences: rows, loss: like, options });
+    const parts = ranks ? [{ batch, options }] : rlvr.microBatches(batch, { sequences: rows, loss: like, options });
     const { results, gradientNorm } = learn(trainer, run, parts, settings.learningRate, watch);
     const loss = results.reduce((sum, result) => sum + result.loss, 0);
     const credits = results.flatMap(({ scores }, i) => {
@@ -113,7 +134,10 @@ export function reinforce(trainer: Trainer, step: number) {
       passes.flatMap(({ results }) => results),
     ),
     ...(contrastive && { credits: passes.flatMap(({ credits }) => credits) }),
-    answerLength: mean(sampled.map(({ ids }) => ids.length)),
+    answerLength: meanOf(
+      shares.flatMap(({ answers }) => answers.flat().map(({ ids }) => ids.length)),
+      ranks,
+    ),
     ...watch.lap(),
   };
 }
@@ -136,9 +160,9 @@ export function evaluate({ model, task, settings, state }: Trainer): Evaluation 
   model.setWeights(state.weights);
   const problems = problemsOf(task, count, randomOf(STREAM.evaluation), true);
   const each = problems.flatMap((problem) => new Array<Problem>(k).fill(problem));
-  const random = randomOf(STREAM.evaluation, 1);
-  const greedy = answersOf(model, task, problems, { temperature: 0, rows }, random, watch);
-  const sampled = answersOf(model, task, each, { temperature, rows }, random, watch);
+  const draws = (of: number) => ({ seed: STREAM.evaluation, first: 0, of });
+  const greedy = answersOf(model, task, problems, { temperature: 0, rows }, draws(problems.length), watch);
+  const sampled = answersOf(model, task, each, { temperature, rows }, draws(each.length), watch);
   const rewards = sampled.map(({ ids }, i) => reward(each[i]!, ids));
   const cuGroups = Array.from({ length: count + 1 }, (_, g) => g * k);
   return {

@@ -1,6 +1,7 @@
 // A whole run, from first weights or from a checkpoint, with its log.
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Communicator } from 'rlvr-kernels';
 import { newAdam } from './adam.js';
 import { type Checkpoint, load, save } from './checkpoint.js';
 import { evaluate, imitate, reinforce, type Trainer } from './loop.js';
@@ -18,6 +19,8 @@ export interface Run {
   folder: string;
   /** Called after each step, with its line, and with that of the evaluation before the first step of RLVR. */
   onStep?(line: LogLine, done: number, all: number): void;
+  /** Processes that train together: each calls this, the first writes. */
+  ranks?: Communicator | undefined;
   /** Ends the run before its end, after this many steps of both phases. */
   stopAfter?: number;
 }
@@ -48,9 +51,17 @@ function linesUntil(log: string, { warm, step }: Checkpoint): string {
   return kept.map((line) => `${line}\n`).join('');
 }
 
+/** Each rank has a problem of each update. */
+function checkShares({ warmBatch, groups, updates }: Settings, ranks: Communicator | undefined): void {
+  const fewest = Math.min(warmBatch, Math.floor(groups / updates));
+  if (ranks && ranks.size > fewest) throw new Error(`${ranks.size} ranks share ${fewest} problems; take fewer ranks`);
+}
+
 /** Trains until the settings' end; returns the last checkpoint. Goes on from the folder's checkpoint, if it has one of these settings. */
 export async function train(settings: Settings, run: Run, start?: Checkpoint): Promise<Checkpoint> {
-  const { folder, onStep, stopAfter = Number.POSITIVE_INFINITY } = run;
+  const { folder, onStep, ranks, stopAfter = Number.POSITIVE_INFINITY } = run;
+  const first = (ranks?.rank ?? 0) === 0;
+  checkShares(settings, ranks);
   mkdirSync(folder, { recursive: true });
   const [logFile, checkpointFile] = ['log.jsonl', 'checkpoint.safetensors'].map((name) => join(folder, name)) as [
     string,
@@ -67,9 +78,14 @@ export async function train(settings: Settings, run: Run, start?: Checkpoint): P
     checkpoint = { settings, warm: 0, step: 0, state: { weights, adam: newAdam(weights) } };
   }
   const { state } = checkpoint;
-  const trainer: Trainer = { settings, task, model, state };
-  const log = (line: LogLine) => appendFileSync(logFile, `${JSON.stringify(line, five)}\n`);
-  if (resumed) {
+  const trainer: Trainer = { settings, task, model, state, ranks };
+  ranks?.allReduceSync(new Float64Array(1), 'sum'); // nobody writes before all have read
+  const log = (line: LogLine) => {
+    if (first) appendFileSync(logFile, `${JSON.stringify(line, five)}\n`);
+  };
+  if (!first) {
+    // The first one's are all.
+  } else if (resumed) {
     writeFileSync(logFile, linesUntil(readFileSync(logFile, 'utf8'), resumed));
   } else {
     writeFileSync(logFile, '');
@@ -79,23 +95,26 @@ export async function train(settings: Settings, run: Run, start?: Checkpoint): P
   let { warm, step } = checkpoint;
   const all = settings.warm + settings.steps;
   const stop = Math.min(all, warm + step + stopAfter);
-  const keep = () => save(checkpointFile, { settings, warm, step, state });
+  const keep = () => {
+    if (first) save(checkpointFile, { settings, warm, step, state });
+  };
   const after = (line: LogLine) => {
     log(line);
-    onStep?.(line, warm + step, all);
+    if (first) onStep?.(line, warm + step, all);
   };
+  const evaluation = () => (first ? evaluate(trainer) : {}); // of the same weights on all
   while (warm < settings.warm && warm + step < stop) {
     warm++;
     after(imitate(trainer, warm));
     if (warm === settings.warm) state.adam = newAdam(state.weights);
     if (warm % 100 === 0 || warm === settings.warm) keep();
   }
-  if (warm === settings.warm && step === 0) after({ step, ...evaluate(trainer) });
+  if (warm === settings.warm && step === 0) after({ step, ...evaluation() });
   while (warm === settings.warm && warm + step < stop) {
     step++;
     const line = reinforce(trainer, step);
     const evaluated = step % settings.evaluateEvery === 0 || step === settings.steps;
-    after(evaluated ? { ...line, ...evaluate(trainer) } : line);
+    after(evaluated ? { ...line, ...evaluation() } : line);
     if (evaluated) keep();
   }
   model.dispose();

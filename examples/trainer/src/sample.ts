@@ -1,7 +1,6 @@
 // Answers of a model, with the log-probs that they were sampled with.
 import { sampleTokensSync } from 'rlvr-kernels';
 import type { Model } from './model.js';
-import { below, type Random } from './random.js';
 import type { Stopwatch } from './stopwatch.js';
 import { END, type Problem, type Task } from './tasks.js';
 
@@ -17,6 +16,15 @@ export interface Sampling {
   rows: number;
 }
 
+/** Which of all draws of a step these are: a row's do not depend on the other rows, nor on who draws for them. */
+export interface Draws {
+  seed: number;
+  /** The first row among all. */
+  first: number;
+  /** How many rows there are in all. */
+  of: number;
+}
+
 const ended = ({ ids }: Answer) => ids.at(-1) === END;
 
 function sampleRows(
@@ -24,7 +32,7 @@ function sampleRows(
   task: Task,
   problems: readonly Problem[],
   temperature: number,
-  seed: number,
+  { seed, first, of }: Draws,
   watch: Stopwatch,
 ) {
   const answers = problems.map((): Answer => ({ ids: [], logProbs: [] }));
@@ -32,7 +40,7 @@ function sampleRows(
   let ids: Int32Array = Int32Array.from(problems.flatMap(({ prompt }) => prompt));
   for (let offset = 0; offset < task.maxAnswer && !answers.every(ended); offset++) {
     const logits = watch.time('sampling', () => generation.feed(ids, ids.length / problems.length));
-    const options = { temperature, seed, offset: offset * problems.length };
+    const options = { temperature, seed, offset: offset * of + first };
     const drawn = watch.time('kernels', () => sampleTokensSync({ logits, vocab: model.shape.vocab }, options));
     answers.forEach((answer, i) => {
       if (ended(answer)) return; // its row goes on, unread: rows stay together
@@ -51,11 +59,12 @@ export function answersOf(
   task: Task,
   problems: readonly Problem[],
   { temperature, rows }: Sampling,
-  random: Random,
+  { seed, first, of }: Draws,
   watch: Stopwatch,
 ): Answer[] {
-  const parts = Array.from({ length: Math.ceil(problems.length / rows) }, (_, i) =>
-    problems.slice(i * rows, (i + 1) * rows),
-  );
-  return parts.flatMap((part) => sampleRows(model, task, part, temperature, below(2 ** 32, random), watch));
+  const begins = Array.from({ length: Math.ceil(problems.length / rows) }, (_, i) => i * rows);
+  return begins.flatMap((begin) => {
+    const part = problems.slice(begin, begin + rows);
+    return sampleRows(model, task, part, temperature, { seed, first: first + begin, of }, watch);
+  });
 }

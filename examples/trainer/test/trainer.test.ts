@@ -1,5 +1,6 @@
 // The trainer's own tests; `npm test` here.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -157,4 +158,41 @@ test('the page of curves has a chart for what was logged', () => {
 
 test('docs/experiments.md and its charts are what the results give', () => {
   for (const [name, text] of reportFiles()) assert.ok(readFileSync(`${root}docs/${name}`, 'utf8') === text, name);
+});
+
+const hasMpirun = spawnSync('mpirun.openmpi', ['--version']).status === 0;
+
+test('two processes that train together have the curve of one', { skip: !hasMpirun && 'no mpirun.openmpi' }, () => {
+  const flags = {
+    ...{ task: 'add2', loss: 'conspo', warm: 3, warmBatch: 7, steps: 3, groups: 6, samples: 3, updates: 2 },
+    ...{ width: 16, layers: 1, heads: 2, problems: 8, answers: 2, evaluateEvery: 3 },
+  };
+  const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, `${value}`]);
+  const program = ['--import', 'tsx', 'src/train.ts', ...args];
+  const linesOf = (out: string) =>
+    readFileSync(join(out, 'log.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((line) => JSON.parse(line) as Record<string, number>);
+  const run = (name: string, command: string, before: string[], more: string[]) => {
+    const out = join(folder, name);
+    const env = { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1' };
+    const { status, stderr } = spawnSync(command, [...before, ...program, ...more, '--out', out], {
+      encoding: 'utf8',
+      env,
+    });
+    assert.equal(status, 0, stderr);
+    return linesOf(out);
+  };
+  const one = run('one', process.execPath, [], []);
+  const two = run('two', 'mpirun.openmpi', ['--oversubscribe', '-n', '2', process.execPath], ['--mpi']);
+  assert.equal(two.length, one.length);
+  one.forEach((line, i) => {
+    for (const name of ['loss', 'gradientNorm', 'rewardMean', 'entropy', 'scoreGap', 'answerLength', 'sampled']) {
+      const [expected, actual] = [line[name], two[i]![name]];
+      assert.equal(actual === undefined, expected === undefined, name);
+      if (expected !== undefined) assert.ok(Math.abs(actual! - expected) < 1e-3, `${name} of line ${i}`);
+    }
+  });
 });
