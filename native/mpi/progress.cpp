@@ -32,12 +32,9 @@ void Progress::run() {
       continue;
     }
     const auto pause = patience.next();
-    if (pause.count() > 0) {
-      changed_.wait_for(lock, pause);
-    } else {
-      lock.unlock();  // for who adds one
-      lock.lock();
-    }
+    lock.unlock();  // for who adds one
+    if (pause.count() > 0) std::this_thread::sleep_for(pause);
+    lock.lock();
   }
 }
 
