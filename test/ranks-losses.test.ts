@@ -1,7 +1,7 @@
 // Ranks that hold different sequences: each gets the loss and the metrics of the whole batch, and its own part of the gradient, as one
 // rank by itself has them (spec section 12).
 import { describe, expect, it } from 'vitest';
-import { type Communicator, type Metrics, RlvrError } from '../lib/index.js';
+import { type Communicator, losses, type Metrics, RlvrError } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import {
@@ -206,6 +206,9 @@ function joinedBatches(parts: ReturnType<typeof fromLogProbs<FullBatch>>[]) {
   };
 }
 
+/** Options under which the others of a pair would be the same but for what makes them. */
+const TOGETHER = { conspo: { tau: 0.5 }, grpo: { epsilonLow: 0.1, epsilonHigh: 0.1 } };
+
 describe('an error on one rank', () => {
   const batch = fromLogProbs(some(19));
   const cuts = cutsFor(batch.rewards.length, 3);
@@ -251,6 +254,15 @@ describe('an error on one rank', () => {
     const errors = await failing((_, options) => Object.assign(options, { tau: 0.3 }));
     for (const error of errors) expect(error).toMatchObject({ code: 'ERR_RANK' });
     expect(errors[0]!.message).toMatch('the same loss, options and fields of the batch on all ranks');
+  });
+
+  it.each([['real'], ['gspo']] as const)('another loss: %s', async (other) => {
+    const name = other === 'real' ? 'conspo' : 'grpo'; // apart by their objectives, and by their scores
+    const ended = await settledRanks(2, (data, rank) => {
+      const part = sequencesOf(batch, ...cutsFor(batch.rewards.length, 2)[rank]);
+      return losses[rank === 0 ? name : other](part as never, { ...TOGETHER[name], parallel: { data } } as never);
+    });
+    for (const end of ended) expect(end).toMatchObject({ reason: { code: 'ERR_RANK' } });
   });
 
   it('fields that differ', async () => {

@@ -119,7 +119,7 @@ function* forwardTask(
   }
   const checkedScore = checkScore(score); // before the arrays are checked: a getter of it may do anything to them
   const checked = yield* checkSequences(batch, options, false, grid?.vocab);
-  const agreement = grid ? agreementOn(batch, { ...options, score: checkedScore }) : 0;
+  const agreement = grid ? agreementOn(batch, options, [checkedScore]) : 0;
   if (checked.columns) yield* meetColumns(checked, checked.columns, agreement);
   const sides = yield* ifGiven(options.sides, (s) =>
     finiteFloats('sides', s, checked.sequences, 'N, one value per sequence'),

@@ -219,7 +219,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     // Here and below without spreads in literals, which take V8 microseconds.
     const groups = yield* checkGroups(batch, sequences.sequences, advantage);
-    const agreement = grid ? agreementOn(batch, options) : 0;
+    const agreement = grid ? agreementOn(batch, options, [checkedScore, objective]) : 0;
     if (sequences.columns) yield* meetColumns(sequences, sequences.columns, agreement);
     const whole = grid?.data
       ? yield* meet(grid.data, sequences, groups, agreement)

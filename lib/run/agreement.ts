@@ -12,12 +12,12 @@ const FIELDS = [
   ...['rolloutLogProbs', 'rolloutWeights', 'teacherLogProbs', 'tokenWeights'],
 ];
 
-/** A number below 2^32 for the options of a loss and the fields that a batch has. */
-export function agreementOn(batch: object, options: object): number {
+/** A number below 2^32 for what makes a loss, its options, and the fields that a batch has. */
+export function agreementOn(batch: object, options: object, loss: readonly unknown[]): number {
   const shared = Object.entries(options).filter(([name, value]) => !OWN_OPTIONS.has(name) && value !== undefined);
   const fields = FIELDS.filter((name) => (batch as Record<string, unknown>)[name] !== undefined);
   const fromLogProbs = (batch as { logProbs?: unknown }).logProbs !== undefined; // there are no entropies then
-  return hashed(JSON.stringify([shared.sort(byName), fields, fromLogProbs], plain));
+  return hashed(JSON.stringify([loss, shared.sort(byName), fields, fromLogProbs], plain));
 }
 
 const byName = ([a]: [string, unknown], [b]: [string, unknown]) => (a < b ? -1 : 1);
