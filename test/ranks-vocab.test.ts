@@ -1,7 +1,7 @@
 // Ranks that hold different columns of the logits: the loss is that of whole rows, and the gradient of each rank's columns its own (spec
 // section 12). Cut at odd places, so that columns begin at any address.
 import { describe, expect, it } from 'vitest';
-import { type Communicator, forward, type HostTensor, inProcess, RlvrError } from '../lib/index.js';
+import { forward, type HostTensor, inProcess, RlvrError } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
 import {
@@ -17,6 +17,7 @@ import {
   cutsFor,
   joined,
   joinedColumns,
+  onGrid,
   onRanks,
   sequencesOf,
   settledRanks,
@@ -120,13 +121,14 @@ describeBackends('ranks that share a vocabulary', (backend) => {
       options,
     );
     const halves = cutsFor(batch.rewards.length, 2);
-    const parts = await onGrid(2, 2, (data, comm, row, column) => {
+    const places = await onGrid([2, 2], ([data, comm], [row, column]) => {
       const part = sequencesOf(batch, ...halves[row]);
       const [first, last] = CUTS[2].slice(column, column + 2);
       const logits = columnsOf(part.logits as Float32Array, VOCAB, first, last);
       return call(conspo.run, { ...part, logits }, { ...options, parallel: { data, vocab: { comm, start: first } } });
     });
-    for (const row of parts) for (const { loss } of row) expectCloseNumber(loss, whole.loss, 2e-6, 1e-2);
+    const parts = [places.slice(0, 2), places.slice(2)];
+    for (const { loss } of places) expectCloseNumber(loss, whole.loss, 2e-6, 1e-2);
     const gradient = parts.flatMap((row) => joinedColumns(row.map((part) => part.gradLogits)));
     expectClose(gradient, joinedColumns([whole.gradLogits]), 2e-6);
     expectClose(joined(parts.map(([first]) => first.scores)), whole.scores, 2e-6);
@@ -212,30 +214,17 @@ type Gradients = Record<'gradHidden' | 'gradWeight' | 'gradBias', Float32Array>;
 const linear = async (batch: object, options: object) =>
   (await call(conspo.run, batch, options)) as unknown as Result & Gradients;
 
-/** Every place of a grid at once: ranks of a column hold other sequences, those of a row other columns of the logits. */
-async function onGrid<R>(
-  rows: number,
-  columns: number,
-  work: (data: Communicator, vocab: Communicator, row: number, column: number) => Promise<R>,
-): Promise<R[][]> {
-  const data = Array.from({ length: columns }, () => inProcess(rows));
-  const vocab = Array.from({ length: rows }, () => inProcess(columns));
-  return Promise.all(
-    vocab.map((inRow, row) => Promise.all(inRow.map((comm, column) => work(data[column][row], comm, row, column)))),
-  );
-}
-
 it('an error at one place of a grid reaches all', async () => {
   const batch = some(36);
   const halves = cutsFor(batch.rewards.length, 2);
-  const ended = await onGrid(2, 2, async (data, comm, row, column) => {
+  const ended = await onGrid([2, 2], async ([data, comm], [row, column]) => {
     const part: Record<string, unknown> = { ...sequencesOf(batch, ...halves[row]) };
     const [first, last] = CUTS[2].slice(column, column + 2);
     part.logits = columnsOf(part.logits as Float32Array, VOCAB, first, last);
     if (row === 1 && column === 0) part.rewards = [Number.NaN];
     return call(conspo.run, part, { parallel: { data, vocab: { comm, start: first } } }).catch((error) => error);
   });
-  for (const error of ended.flat()) expect(error).toBeInstanceOf(RlvrError);
+  for (const error of ended) expect(error).toBeInstanceOf(RlvrError);
 });
 
 it.each<[string, (rank: number, batch: Record<string, unknown>) => number, RegExp]>([
@@ -274,4 +263,24 @@ it('a target in no column is refused', async () => {
   });
   for (const end of ended)
     expect(String((end as PromiseRejectedResult).reason)).toMatch(/targets: expected ids in \[0, 37\), got 37/);
+});
+
+it.each<[string, (part: Record<string, unknown>) => unknown]>([
+  ['rewards', (part) => Object.assign(part, { rewards: (part.rewards as Float64Array).map((reward) => reward + 1) })],
+  ['targets', (part) => Object.assign(part, { targets: (part.targets as Int32Array).map((id) => (id + 1) % VOCAB) })],
+  ['masks', (part) => delete part.mask],
+  ['groups', (part) => Object.assign(part, { cuGroups: [0, (part.rewards as Float64Array).length] })],
+])('%s that differ between ranks are refused', async (_name, change) => {
+  const batch = some(41);
+  const ended = await settledRanks(2, (comm, rank) => {
+    const start = CUTS[2][rank];
+    const part: Record<string, unknown> = {
+      ...batch,
+      logits: columnsOf(batch.logits, VOCAB, start, CUTS[2][rank + 1]),
+    };
+    if (rank === 1) change(part);
+    return call(conspo.run, part, { parallel: { vocab: { comm, start } } });
+  });
+  for (const end of ended)
+    expect(String((end as PromiseRejectedResult).reason)).toMatch(/the same tokens, groups, rew/);
 });

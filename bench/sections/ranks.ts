@@ -18,9 +18,9 @@ export interface RanksRow {
   readonly loss: string;
   readonly from: 'log-probs' | 'logits';
   /** How the ranks share the work. */
-  readonly share: 'sequences' | 'columns';
+  readonly share: 'sequences' | 'tokens' | 'columns';
   readonly tokens: number; // of all ranks
-  /** Without ranks: what one of them holds (`sequences`), or all of it (`columns`). */
+  /** Without ranks: what one of them holds (`sequences`, `tokens`), or all of it (`columns`). */
   readonly aloneMs: number;
   /** The slowest rank. */
   readonly ranksMs: number;
@@ -46,6 +46,9 @@ export async function* measureRanks(comm: Communicator, settings: RanksSettings)
       const sequences = { own: call(own), alone: call(own), parallel: { data: comm } };
       yield { loss, from, share: 'sequences', ...(await compare(comm, settings, sequences)) };
     }
+    const pieces = call(fromLogits(settings, settings.seed, settings.seed + comm.rank));
+    const spread = { own: pieces, alone: pieces, parallel: { sequence: comm } };
+    yield { loss, from: 'logits', share: 'tokens', ...(await compare(comm, settings, spread)) };
     const whole = fromLogits(settings, settings.seed);
     const edges = evenOffsets(settings.vocab, comm.size);
     const [start, end] = edges.slice(comm.rank, comm.rank + 2);
@@ -55,19 +58,19 @@ export async function* measureRanks(comm: Communicator, settings: RanksSettings)
   }
 }
 
-/** A batch of one rank, from log-probs. */
-function fromLogProbs({ tokens, groupSize }: RanksSettings, seed: number) {
-  const random = new Random(seed);
+/** A batch of one rank, from log-probs; `ofTokens` is a seed for what there is of each of them. */
+function fromLogProbs({ tokens, groupSize }: RanksSettings, seed: number, ofTokens = seed) {
+  const random = new Random(ofTokens);
   const logProbs = Float64Array.from({ length: tokens }, () => -1 - random.uniform());
   const rollouts = rolloutsOfTokens(tokens, LOSS_LENGTHS, groupSize, seed);
   return { ...rollouts, logProbs, oldLogProbs: oldLogProbsOf(logProbs) };
 }
 
 /** The same from logits. */
-function fromLogits(settings: RanksSettings, seed: number) {
+function fromLogits(settings: RanksSettings, seed: number, ofTokens = seed) {
   const { tokens, vocab } = settings;
-  const { logProbs: _logProbs, ...rest } = fromLogProbs(settings, seed);
-  const random = new Random(seed);
+  const { logProbs: _logProbs, ...rest } = fromLogProbs(settings, seed, ofTokens);
+  const random = new Random(ofTokens);
   const logits = Float32Array.from({ length: tokens * vocab }, () => 8 * random.uniform());
   return { ...rest, logits, targets: Int32Array.from({ length: tokens }, () => Math.floor(random.uniform() * vocab)) };
 }

@@ -38,7 +38,7 @@ export async function benchRanks(command: Command, options: BenchOptions): Promi
 }
 
 const EXPLANATION = `
-Alone is what a rank takes without the others: for its own sequences, or for all columns; ranks is the slowest
+Alone is what a rank takes without the others: for its own sequences or tokens, or for all columns; ranks is the slowest
 of all ranks together. Sent is what each rank tells the others, in bytes per token of its own.
 `;
 

@@ -1,6 +1,7 @@
 // forward(): scores for an objective the user writes in TypeScript, and the way back from its gradient.
 
 import { badArgument } from '../errors.js';
+import { hashedNumbers } from '../hashes.js';
 import type { Backend } from '../kernels.js';
 import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
 import type { MatrixGradientOption } from '../matrices.js';
@@ -31,14 +32,16 @@ import {
 import { checkScore, type Score, type ScoreChannel, scoreTask } from './scores.js';
 import { ownLogProbs, readResults, type TokenLevel, tokenLevelTask } from './token-level.js';
 import { meetColumns } from './whole-rows.js';
+import { joinTokens, meetTokens, ownTerms, type Pieces } from './whole-sequences.js';
 
 /** Options of {@link forward}. */
 export interface ForwardOptions extends BackendOptions, TokenLevelOptions {
   /**
-   * The ranks that hold other columns of the logits, or rows of the weight: each calls `forward`, and then `backward`, as often as the others.
-   * (Ranks with other sequences call `forward` each for itself: scores are of their own.)
+   * The ranks that hold other columns of the logits, or rows of the weight, and those that hold other tokens of the same sequences: each
+   * calls `forward`, and then `backward`, as often as the others. (Ranks with other sequences call `forward` each for itself: scores are of
+   * their own.)
    */
-  parallel?: Pick<Parallel, 'vocab'> | undefined;
+  parallel?: Pick<Parallel, 'vocab' | 'sequence'> | undefined;
   /** [N], the sign says which side of a one-sided clip a sequence is on. Omitted or 0: neither is clipped. */
   sides?: Numbers | undefined;
   /** Also return the entropy of every row (from logits only). Default false. */
@@ -94,7 +97,7 @@ const forwardOptions = optionsOf<ForwardOptions>('forward', {
   ...TOKEN_LEVEL_OPTIONS,
   sides: true,
   entropy: true,
-  parallel: { vocab: { comm: true, start: true } },
+  parallel: { vocab: { comm: true, start: true }, sequence: true },
 });
 
 /** With the ranks of the option. */
@@ -102,7 +105,8 @@ type Among<O> = O & { grid?: RankGrid };
 
 interface State {
   level: TokenLevel;
-  channel: ScoreChannel;
+  channel: ScoreChannel; // of whole sequences
+  pieces: Pieces | undefined;
   result: ForwardResult;
 }
 
@@ -119,17 +123,19 @@ function* forwardTask(
   }
   const checkedScore = checkScore(score); // before the arrays are checked: a getter of it may do anything to them
   const checked = yield* checkSequences(batch, options, false, grid?.vocab);
-  const agreement = grid ? agreementOn(batch, options, [checkedScore]) : 0;
-  if (checked.columns) yield* meetColumns(checked, checked.columns, agreement);
   const sides = yield* ifGiven(options.sides, (s) =>
     finiteFloats('sides', s, checked.sequences, 'N, one value per sequence'),
   );
+  const agreement = grid ? [agreementOn(batch, options, [checkedScore]), yield* hashedNumbers([sides])] : [];
+  if (checked.columns) yield* meetColumns(checked, checked.columns, agreement);
+  const pieces = grid?.sequence && (yield* meetTokens(grid.sequence, checked, batch, agreement));
   const keepOn = backend.name === 'cuda' ? undefined : backend.name; // a device keeps nothing beyond a call
   const level = yield* tokenLevelTask(checked, options.entropy === true, keepOn);
-  const channel = yield* scoreTask(level, checkedScore, { sides });
-  const { logSumExp, mask } = level; // what the backward pass will send again, as scoreGrads
-  const { logProbs, entropy, nonFinite } = level;
+  const whole = pieces ? yield* joinTokens(pieces, level, pieces.whole) : level;
+  const channel = yield* scoreTask(whole, checkedScore, { sides });
+  const { logSumExp, mask, logProbs, entropy } = level; // what the backward pass will send again, as scoreGrads
   const { scores, tokenCounts, scoreGrads } = channel;
+  const { nonFinite } = whole;
   const wanted = { nonFinite, scores, tokenCounts, scoreGrads, logProbs, logSumExp, entropy, mask };
   const read = yield* readResults(level, wanted);
   yield* finiteResults({ scores: read.scores }, 'log-probs, or parameters of the score, are too large');
@@ -141,13 +147,13 @@ function* forwardTask(
     ...(read.entropy && { entropy: read.entropy }),
   };
   if (grid) yield* partRanks(grid);
-  return { level, channel, result };
+  return { level, channel, pieces, result };
 }
 
 type BackwardFields = ReturnType<typeof backwardFields> & { gradScores: Numbers };
 
 function* backwardTask<B extends SequenceBatch>(
-  { level, channel }: State,
+  { level, channel, pieces }: State,
   fields: BackwardFields,
   options: Among<BackwardOptions<B> & LayerPlaces>,
 ): Task<Gradients> {
@@ -157,7 +163,8 @@ function* backwardTask<B extends SequenceBatch>(
   const mask = level.mask === level.checked.mask ? checked.mask : level.mask;
   const upstream = yield* finiteFloats('gradScores', fields.gradScores, checked.sequences, 'N, one value per sequence');
   const target = gradientTarget(checked, options, fields);
-  const terms = [{ of: 'logProbs' as const, channel, gradScores: upstream }];
+  const ofAll = [{ of: 'logProbs' as const, channel, gradScores: upstream }];
+  const terms = pieces ? yield* ownTerms(pieces, ofAll) : ofAll;
   const gradient: PendingGradient = yield* writeGradientTask({ ...level, checked, mask }, target, terms, true);
   const [badRows] = yield* read(gradient.badRows);
   if (badRows) gradient.checkRows?.(badRows);

@@ -21,7 +21,7 @@ export type Score = 'logLikelihood' | { kind: 'logLikelihood' } | RatioScore;
 export interface ScoreChannel {
   scores: Pending<Float64Array>; // [N]
   tokenCounts: Pending<Float64Array>; // [N]
-  scoreGrads: Pending<Float64Array> | undefined; // [T]; undefined for a mean: 1 / tokenCounts for each of its tokens
+  scoreGrads: MaybePending<Float64Array> | undefined; // [T]; undefined for a mean: 1 / tokenCounts for each of its tokens
   clippedLow?: Pending<Int32Array>; // [N]
   clippedHigh?: Pending<Int32Array>; // [N]
   ratioStats?: Pending<Float64Array> | undefined; // [N, 4], as RatioArrays

@@ -16,7 +16,7 @@ export interface TokenLevel {
   given: GivenLogProbs | undefined;
   logProbs: MaybePending<Float64Array>; // [T]
   logSumExp: Pending<Float64Array> | undefined; // [T], unless given
-  entropy: Pending<Float64Array> | undefined; // [T], on request
+  entropy: MaybePending<Float64Array> | undefined; // [T], on request
   mask: MaybePending<Uint8Array> | undefined; // [T], without non-finite tokens
   nonFinite: MaybePending<Int32Array>; // [1] the number of those
   keptLogits?: linear.KeptLogits | undefined; // from hidden states

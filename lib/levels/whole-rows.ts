@@ -1,31 +1,39 @@
 // Whole rows of logits from the columns that ranks hold of them (spec section 12): each reads its own once, and a few numbers for each row
 // meet. From there on all have the whole row's log-prob, and the gradient of the columns is each rank's own.
 import { badArgument } from '../errors.js';
+import { hashedNumbers } from '../hashes.js';
 import { type HostLogits, NO_TARGET } from '../kernels.js';
 import type { LogitsView } from '../logits.js';
 import { newArray } from '../memory.js';
 import { READERS } from '../reference/token-log-probs.js';
+import { requireSame } from '../run/agreement.js';
 import { type MaybePending, type Pending, read, type Task } from '../run/task.js';
 import { findIndex, mapped, type Sliced, slices } from '../slices.js';
 import type { Rows } from '../token-rows.js';
 import type { CheckedSequences } from './batch.js';
 import type { Columns } from './columns.js';
 
-/** Meets the ranks that hold the other columns, and checks that each column is held once and each target is one. */
+/**
+ * Meets the ranks that hold the other columns, and checks that each column is held once and each target is one. `agreement` stands for what
+ * else must be the same on all.
+ */
 export function* meetColumns(
   checked: CheckedSequences,
   { ranks, start, targets }: Columns,
-  agreement: number,
+  agreement: readonly number[],
 ): Task<void> {
-  const { tokens, sequences, mask } = checked;
-  const own = [agreement, tokens, sequences, start, vocabOf(checked)];
-  const parts: Float64Array[] = yield* ranks.gather(Float64Array.from(own));
-  const other = parts.findIndex((part) => [0, 1, 2].some((k) => part[k] !== own[k]));
-  if (other !== -1) {
-    const expected = 'the same tokens, loss, options and fields of the batch on all ranks';
-    throw badArgument('ERR_RANK', 'parallel.vocab', expected, `others on rank ${other} than on rank ${ranks.rank}`);
-  }
-  const spans = parts.map(([, , , first, count]) => [first, count]).sort(([a], [b]) => a - b);
+  const { tokens, cuSeqlens, mask } = checked;
+  const read = mask ? targets.map((id, t) => (mask[t] === 0 ? 0 : id)) : targets;
+  const same = [...agreement, yield* hashedNumbers([cuSeqlens, mask, read])];
+  const parts: Float64Array[] = yield* ranks.gather(Float64Array.of(...same, start, vocabOf(checked)));
+  requireSame(
+    'parallel.vocab',
+    'tokens, groups, rewards, loss, options and fields of the batch',
+    ranks,
+    parts,
+    same.length,
+  );
+  const spans = parts.map((part) => Array.from(part.subarray(same.length))).sort(([a], [b]) => a - b);
   let vocab = 0;
   for (const [first, count] of spans) {
     if (first !== vocab) {

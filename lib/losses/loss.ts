@@ -4,19 +4,18 @@
 import { badArgument, describe, isArray, isRevoked } from '../errors.js';
 import type { Backend, DeviceMemory } from '../kernels.js';
 import { LAYER_PLACES, type LayerPlaces } from '../layer.js';
-import { type Batch, checkGroups, checkSequences, withMask } from '../levels/batch.js';
+import { type Batch, type CheckedSequences, checkGroups, checkSequences, withMask } from '../levels/batch.js';
 import type { GradientOf, Gradients, GradientTarget, LossGradient, PendingGradient } from '../levels/gradient.js';
 import { checkMultiple, gradientTarget, writeGradientTask } from '../levels/gradient.js';
 import { checkScore, ratioStatsTask, type Score } from '../levels/scores.js';
 import { knownTokens, onePassTask, ownLogProbs, readResults, tokenLevelTask } from '../levels/token-level.js';
-import { meetColumns } from '../levels/whole-rows.js';
+import { joinTokens, ownTerms } from '../levels/whole-sequences.js';
 import type { Matrix, MatrixGradientOption } from '../matrices.js';
 import type { Numbers, WholeNumbers } from '../number-lists.js';
 import type { AdvantageParameters } from '../objectives/advantage-weighted.js';
 import type { CheckedBatch, LossBatch, LossOptions, Objective, PreparedObjective } from '../objectives/objective.js';
 import { LOSS_OPTIONS, parametersOf } from '../objectives/objective.js';
 import { rolloutDifferences } from '../objectives/rollout-correction.js';
-import { alone, meet } from '../objectives/whole-batch.js';
 import type { NamesOf, OptionNames, Taken } from '../options.js';
 import { takeFields, takeOptions, takeSpelledOptions } from '../options.js';
 import { agreementOn } from '../run/agreement.js';
@@ -26,7 +25,8 @@ import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
 import type { GroupMetric, RewardMetric } from './metrics.js';
 import { batchMetrics, type Metrics, rejectionCounts } from './metrics.js';
 import { checkOnPolicy, onPolicyExpected } from './on-policy.js';
-import { checkValue, type LossValue, outcomeArrays } from './value.js';
+import { checkValue, keepOwnTokens, type LossValue, outcomeArrays } from './value.js';
+import { meetRanks, ownSequences } from './whole-call.js';
 
 export type { LossValue };
 
@@ -214,19 +214,17 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     const checkedScore = checkScore(typeof score === 'function' ? score(options) : score);
     const { rolloutCorrection, advantage } = options as AdvantageParameters;
     const { grid } = options;
-    const sequences = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one', grid?.vocab);
-    const target = gradientTarget(sequences, options, batch); // may have getters too, so before rewards are used
+    const own = yield* checkSequences(batch, options, rolloutCorrection?.missing === 'one', grid?.vocab);
+    const target = gradientTarget(own, options, batch); // may have getters too, so before rewards are used
     const positiveThreshold = finiteNumber('positiveThreshold', options.positiveThreshold ?? 0);
     // Here and below without spreads in literals, which take V8 microseconds.
-    const groups = yield* checkGroups(batch, sequences.sequences, advantage);
+    const groups = yield* checkGroups(batch, own.sequences, advantage);
     const agreement = grid ? agreementOn(batch, options, [checkedScore, objective]) : 0;
-    if (sequences.columns) yield* meetColumns(sequences, sequences.columns, agreement);
-    const whole = grid?.data
-      ? yield* meet(grid.data, sequences, groups, agreement)
-      : alone(sequences.sequences, groups);
-    const given: CheckedBatch = Object.assign(sequences, groups, { positiveThreshold, whole });
+    const met = yield* meetRanks(grid, batch, own, groups, agreement);
+    const { pieces, whole } = met;
+    const given: CheckedBatch = Object.assign(met.sequences, groups, { positiveThreshold, whole });
     const onPolicy = onPolicyExpected(options.expectOnPolicy, given);
-    const preparing = objective(checkedScore, batch, given, options);
+    const preparing = objective(checkedScore, met.batch, given, options);
     checkMethod(preparing, 'next', 'a generator function');
     const prepared = yield* preparing;
     checkMethod(prepared, 'evaluate', 'a generator of { evaluate }');
@@ -235,15 +233,18 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     const { needsEntropy, hasEntropyTerm, evaluate } = prepared;
     checkMultiple(target, hasEntropyTerm === true);
     const withEntropy = options.entropy === true || needsEntropy === true;
+    const rows = pieces ? yield* ownSequences(own, pieces, prepared.mask) : checked;
     // Before the log-probs are known to be on-policy, no gradient is written over anything.
-    const inOnePass = yield* onePassGradient(checked, target, onPolicy ? { evaluate } : prepared);
-    const level = yield* inOnePass
-      ? onePassTask(checked, withEntropy, inOnePass.view, inOnePass.terms)
-      : tokenLevelTask(checked, withEntropy, target.kind === 'none' ? undefined : backend.name);
+    const inOnePass = yield* onePassGradient(rows, target, onPolicy || pieces ? { evaluate } : prepared);
+    const rowLevel = yield* inOnePass
+      ? onePassTask(rows, withEntropy, inOnePass.view, inOnePass.terms)
+      : tokenLevelTask(rows, withEntropy, target.kind === 'none' ? undefined : backend.name);
+    const level = pieces ? yield* joinTokens(pieces, rowLevel, checked) : rowLevel;
     const outcome = yield* evaluate(level);
     outcome.channel.ratioStats ??= yield* ratioStatsTask(level);
     if (onPolicy) yield* checkOnPolicy(level, outcome.channel, whole);
-    const gradient = yield* writeGradientTask(level, target, outcome.terms, false);
+    const terms = pieces ? yield* ownTerms(pieces, outcome.terms) : outcome.terms;
+    const gradient = yield* writeGradientTask(rowLevel, target, terms, false);
     const results = yield* readResults(level, outcomeArrays(outcome, level, gradient, options.logProbs === true));
     if (results.badRows) gradient.checkRows?.(results.badRows);
     // After the checks: where non-finite rows are an error, a gradient in host memory is left alone from here on.
@@ -253,8 +254,8 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     const differences = checked.rolloutLogProbs && (yield* rolloutDifferences(level));
     const { losses, scores, groupLosses, logProbs, entropy } = results;
     const { advantages, tokenLosses, clipCovTokens } = outcome;
-    const own = losses.reduce((sum, [loss]) => sum + loss, 0);
-    const { loss, metrics } = yield* batchMetrics(checked, results, { differences, rejected, clipCovTokens }, own);
+    const part = losses.reduce((sum, [loss]) => sum + loss, 0);
+    const { loss, metrics } = yield* batchMetrics(checked, results, { differences, rejected, clipCovTokens }, part);
     if (grid) Object.assign(metrics, yield* partRanks(grid));
     const value: LossValue & Gradients = { loss, scores, metrics: metrics as Metrics }; // which some batches lack, ValueOf says
     if (groupLosses) value.groupLosses = groupLosses;
@@ -263,6 +264,7 @@ function createLoss<P extends object, I, Always extends keyof LossValue, Needed 
     if (logProbs) value.logProbs = yield* ownLogProbs(level, logProbs);
     if (entropy && options.entropy === true) value.entropy = entropy;
     yield* checkValue(value, checked);
+    if (pieces) yield* keepOwnTokens(value, pieces, outcome.advantagesPerToken === true);
     return Object.assign(value, early ?? (yield* gradient.finish(array, results.upstream)));
   }
   const optionsOf = (given: object | undefined, mode: 'sync' | 'async', grid: RankGrid | undefined) => {
@@ -324,7 +326,7 @@ function namesOnly<Name extends string>(given: readonly Name[]): Name[] {
 }
 
 /** What a gradient of logits is written from while they are read for their log-probs; undefined where it is written later. */
-function* onePassGradient(checked: CheckedBatch, target: GradientTarget, prepared: PreparedObjective) {
+function* onePassGradient(checked: CheckedSequences, target: GradientTarget, prepared: PreparedObjective) {
   if (target.kind !== 'logits' || checked.rows?.replay || checked.columns) return undefined; // of which little is read, or not all
   const { view, deferred } = target;
   if (deferred) return { view, terms: undefined };

@@ -1,6 +1,7 @@
 // What a loss returns: what it is read from, and what is checked of it.
 import type { PendingGradient } from '../levels/gradient.js';
 import type { TokenLevel } from '../levels/token-level.js';
+import { ownTokens, type Pieces } from '../levels/whole-sequences.js';
 import type { CheckedBatch, ObjectiveResult } from '../objectives/objective.js';
 import { finiteResults } from '../overflow.js';
 import type { Sliced } from '../slices.js';
@@ -38,6 +39,15 @@ export function* checkValue(
     'log-probs, rewards, advantages or coefficients are too large, or normalizer, maxLength or tau too small';
   yield* finiteResults({ scores, groupLosses, loss, tokenLosses }, causes);
   yield* checkMetrics(metrics, checked, causes);
+}
+
+/** Of a loss of sequences that are spread over ranks: of what is [T], this rank's tokens. */
+export function* keepOwnTokens(value: LossValue, pieces: Pieces, advantagesPerToken: boolean): Sliced<void> {
+  const { tokenLosses, logProbs, entropy, advantages } = value;
+  if (tokenLosses) value.tokenLosses = yield* ownTokens(pieces, tokenLosses);
+  if (logProbs) value.logProbs = yield* ownTokens(pieces, logProbs);
+  if (entropy) value.entropy = yield* ownTokens(pieces, entropy);
+  if (advantages && advantagesPerToken) value.advantages = yield* ownTokens(pieces, advantages);
 }
 
 /** Everything that the result of a loss is made of. */

@@ -62,6 +62,8 @@ export const SOURCE_PARAMETERS = namesOf<SourceParameters>({
 /** Checked advantages: [T] if per token, else [N]. */
 export interface AdvantageSource {
   perToken: boolean;
+  /** Whether the result has them for each token. */
+  reportsTokens: boolean;
   /** Whether they depend on log-probs that are yet to be computed. */
   late: boolean;
   task(tokens: TokensSoFar): Task<Float64Array>;
@@ -100,6 +102,7 @@ function* rewardSource(advantages: unknown, checked: CheckedBatch, rule: Advanta
   const { rewards, cuGroups, groupOrder } = requireGroups(whole);
   return {
     perToken: false,
+    reportsTokens: rule.whitens,
     late: false,
     *task(tokens) {
       const counts = rule.needsTokenCounts ? yield* wholeTokenCounts(tokens, whole) : undefined;
@@ -121,6 +124,7 @@ function* givenAdvantages(advantages: unknown, { sequences, tokens, mask }: Chec
     : yield* finiteFloats('advantages', advantages, sequences, `N, one per sequence (or T = ${tokens}, one per token)`);
   return {
     perToken,
+    reportsTokens: perToken,
     late: false,
     // biome-ignore lint/correctness/useYield: a task without a kernel
     *task() {
@@ -144,6 +148,7 @@ function distilled(
 ): AdvantageSource {
   return {
     perToken: true,
+    reportsTokens: true,
     late: true,
     *task(tokens) {
       const mask = yield* maskTask(tokens);

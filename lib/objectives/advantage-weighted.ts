@@ -153,6 +153,7 @@ export const advantageWeighted: Objective<AdvantageParameters, AdvantageInputs> 
           losses: [loss],
           channel,
           advantages: yield* source.report(advantages, level),
+          advantagesPerToken: source.reportsTokens,
           terms: [{ of: 'logProbs', channel, gradScores }],
           clipCovTokens: yield* takenOut(values),
           tokenLosses: options.perToken ? yield* tokenLossesTask(level, score, inputs, factors) : undefined,

@@ -2,6 +2,7 @@
 // some of them, drawn at random, out of the policy term; KL-Cov holds the foremost of them near the old policy.
 
 import { spreadOverTokens } from '../groups.js';
+import { mixed } from '../hashes.js';
 import { klTask, type Score, scoreTask, tokenTermsTask } from '../levels/scores.js';
 import { maskTask, type TokenLevel, type TokensSoFar } from '../levels/token-level.js';
 import { newArray } from '../memory.js';
@@ -218,12 +219,4 @@ function* largest(values: Float64Array, count: number): Sliced<Float64Array> {
 function shuffled(seed: number): (t: number) => number {
   const key = mixed(seed ^ 0x9e3779b9);
   return (t) => mixed(t ^ key);
-}
-
-/** MurmurHash3's finalizer (Austin Appleby), which maps the whole numbers below 2^32 onto each other. */
-function mixed(bits: number): number {
-  let x = bits;
-  x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
-  x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
-  return (x ^ (x >>> 16)) >>> 0;
 }

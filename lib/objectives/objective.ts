@@ -90,6 +90,7 @@ export interface ObjectiveResult {
   terms: readonly Term[];
   groupLosses?: MaybePending<Float64Array> | undefined; // [G]
   advantages?: Float64Array; // [N] or [T]
+  advantagesPerToken?: boolean; // whether they are [T]
   tokenLosses?: Float64Array | undefined; // [T]
   kl?: ScoreChannel; // of the penalty
   clipCovTokens?: number | undefined; // that Clip-Cov takes out

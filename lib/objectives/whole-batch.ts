@@ -1,11 +1,11 @@
 // The batch of all ranks, as far as a loss looks at more than one sequence at a time (spec section 12). A rank that computes by itself has
 // all of it: then nothing here is exchanged, nor read before it would be.
-import { badArgument } from '../errors.js';
 import { type DenseGroups, fromDense } from '../groups.js';
 import type { CheckedGroups, CheckedSequences } from '../levels/batch.js';
 import { type KnownTokens, readResults, type TokenLevel, tokenCountsTask } from '../levels/token-level.js';
 import { newArray } from '../memory.js';
 import type { Weights } from '../ops/advantage-objective.js';
+import { requireSame } from '../run/agreement.js';
 import type { Ranks } from '../run/ranks.js';
 import { type MaybePending, read, type Task } from '../run/task.js';
 import { total } from '../slices.js';
@@ -45,12 +45,9 @@ export function* meet(
   const sizes = groupIds ? undefined : cuGroups?.subarray(1).map((end, g) => end - cuGroups[g]);
   const facts = [agreement, tokens, sequences, kindOf(groups), sizes?.length ?? 0, rewardColumns?.length ?? 0];
   const told = concatenated([facts, rewards, rewardColumns, sizes, groupIds ? undefined : groupOrder, groupIds]);
-  const parts = (yield* ranks.gather(told)).map((part) => partOf(part, rewards !== undefined));
-  const other = parts.findIndex((part) => part.agreement !== agreement);
-  if (other !== -1) {
-    const expected = 'the same loss, options and fields of the batch on all ranks';
-    throw badArgument('ERR_RANK', 'parallel', expected, `others on rank ${other} than on rank ${ranks.rank}`);
-  }
+  const gathered = yield* ranks.gather(told);
+  requireSame('parallel.data', 'loss, options and fields of the batch', ranks, gathered, 1);
+  const parts = gathered.map((part) => partOf(part, rewards !== undefined));
   const before = parts.slice(0, ranks.rank);
   return {
     ranks,
@@ -70,14 +67,13 @@ type Part = ReturnType<typeof partOf>;
 const FACTS = 6; // numbers before those lists
 
 function partOf(told: Float64Array, rewarded: boolean) {
-  const [agreement, tokens, sequences, kind, groups, columns] = told;
+  const [, tokens, sequences, kind, groups, columns] = told;
   let end = FACTS;
   const next = (length: number) => {
     end += length;
     return told.subarray(end - length, end);
   };
   return {
-    agreement,
     tokens,
     sequences,
     kind,

@@ -1,4 +1,7 @@
-// What must be the same on all ranks that compute a loss together, as a number: where it differs, so might what they exchange.
+// What must be the same on all ranks that compute a loss together, as numbers: where it differs, so might what they exchange.
+import { badArgument } from '../errors.js';
+import { hashedText } from '../hashes.js';
+import type { Ranks } from './ranks.js';
 
 /** Options that each rank has for itself. */
 const OWN_OPTIONS: ReadonlySet<string> = new Set([
@@ -17,7 +20,7 @@ export function agreementOn(batch: object, options: object, loss: readonly unkno
   const shared = Object.entries(options).filter(([name, value]) => !OWN_OPTIONS.has(name) && value !== undefined);
   const fields = FIELDS.filter((name) => (batch as Record<string, unknown>)[name] !== undefined);
   const fromLogProbs = (batch as { logProbs?: unknown }).logProbs !== undefined; // there are no entropies then
-  return hashed(JSON.stringify([loss, shared.sort(byName), fields, fromLogProbs], plain));
+  return hashedText(JSON.stringify([loss, shared.sort(byName), fields, fromLogProbs], plain));
 }
 
 const byName = ([a]: [string, unknown], [b]: [string, unknown]) => (a < b ? -1 : 1);
@@ -28,9 +31,17 @@ function plain(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' || typeof value === 'function' ? String(value) : value;
 }
 
-/** FNV-1a (Fowler, Noll, Vo), of 32 bits. */
-function hashed(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return hash >>> 0;
+/** Throws where the first numbers that a rank told, so many as it is `told`, differ from those of another. */
+export function requireSame(
+  argument: string,
+  what: string,
+  ranks: Ranks,
+  parts: readonly Float64Array[],
+  told: number,
+) {
+  const own = parts[ranks.rank];
+  const other = parts.findIndex((part) => own.subarray(0, told).some((number, k) => part[k] !== number));
+  if (other === -1) return;
+  const got = `others on rank ${other} than on rank ${ranks.rank}`;
+  throw badArgument('ERR_RANK', argument, `the same ${what} on all ranks`, got);
 }

@@ -21,6 +21,11 @@ export interface Parallel {
    * rows. `targets` are ids in the whole vocabulary. All get the same loss, metrics and scores, and each the gradient of its own columns.
    */
   vocab?: VocabRanks | undefined;
+  /**
+   * Ranks that hold different tokens of the same sequences, as context parallelism leaves them: each gives all of `cuSeqlens`, rewards and
+   * groups, with its own tokens of each sequence. All get the same loss, metrics and scores, and each the gradient of its own tokens.
+   */
+  sequence?: Communicator | undefined;
 }
 
 /** The ranks that share a vocabulary. */
@@ -39,7 +44,7 @@ export interface ParallelOptions {
 
 /** Names of {@link ParallelOptions}. */
 export const PARALLEL_OPTION = namesOf<ParallelOptions>({
-  parallel: namesOf<Parallel>({ data: true, vocab: { comm: true, start: true } }),
+  parallel: namesOf<Parallel>({ data: true, vocab: { comm: true, start: true }, sequence: true }),
 });
 
 const WELL = 0;
@@ -108,11 +113,12 @@ function messageIn(part: Float64Array): string {
 export interface RankGrid {
   data: Ranks | undefined;
   vocab: { ranks: Ranks; start: number } | undefined;
+  sequence: Ranks | undefined;
 }
 
 /** The ranks that the options of a call name; undefined for one rank by itself. */
-function gridOf({ data, vocab }: Parallel): RankGrid | undefined {
-  if (data === undefined && vocab === undefined) return undefined;
+function gridOf({ data, vocab, sequence }: Parallel): RankGrid | undefined {
+  if (data === undefined && vocab === undefined && sequence === undefined) return undefined;
   const columns = vocab && objectArgument('parallel.vocab', vocab);
   return {
     data: data && new Ranks(communicator('parallel.data', data)),
@@ -120,16 +126,25 @@ function gridOf({ data, vocab }: Parallel): RankGrid | undefined {
       ranks: new Ranks(communicator('parallel.vocab.comm', columns.comm)),
       start: columns.start,
     },
+    sequence: sequence && new Ranks(communicator('parallel.sequence', sequence)),
   };
 }
 
+/** Those ranks, in the order in which they first meet and in which they hear of an error. */
+function directionsOf({ vocab, sequence, data }: RankGrid): Ranks[] {
+  return [vocab?.ranks, sequence, data].filter((ranks) => ranks !== undefined);
+}
+
 /** The end of what ranks have to tell each other in a call; how often they did, and how many numbers this one sent. */
-export function* partRanks({ data, vocab }: RankGrid): Task<{ exchanges: number; exchangedNumbers: number }> {
-  if (vocab) yield* vocab.ranks.gather(new Float64Array()); // an error of another may be heard
-  vocab?.ranks.end();
+export function* partRanks(grid: RankGrid): Task<{ exchanges: number; exchangedNumbers: number }> {
+  for (const ranks of [grid.vocab?.ranks, grid.sequence]) {
+    if (ranks) yield* ranks.gather(new Float64Array()); // an error of another may be heard
+    ranks?.end();
+  }
+  const directions = directionsOf(grid);
   return {
-    exchanges: (data?.exchanges ?? 0) + (vocab?.ranks.exchanges ?? 0),
-    exchangedNumbers: (data?.sent ?? 0) + (vocab?.ranks.sent ?? 0),
+    exchanges: directions.reduce((sum, { exchanges }) => sum + exchanges, 0),
+    exchangedNumbers: directions.reduce((sum, { sent }) => sum + sent, 0),
   };
 }
 
@@ -165,8 +180,7 @@ export async function amongRanks<R>(options: unknown, work: (grid: RankGrid | un
     if (grid) checkGrid(grid);
     return await work(grid);
   } catch (error) {
-    await grid?.vocab?.ranks.fail(error);
-    await grid?.data?.fail(error);
+    for (const ranks of grid ? directionsOf(grid) : []) await ranks.fail(error);
     throw error;
   }
 }
@@ -178,8 +192,7 @@ export function amongRanksSync<R>(options: unknown, work: (grid: RankGrid | unde
     if (grid) checkGrid(grid);
     return work(grid);
   } catch (error) {
-    grid?.vocab?.ranks.failSync(error);
-    grid?.data?.failSync(error);
+    for (const ranks of grid ? directionsOf(grid) : []) ranks.failSync(error);
     throw error;
   }
 }

@@ -17,6 +17,7 @@ describe.each(LAUNCHERS)('bench ranks under $name', (launcher) => {
       ['conspo', 'grpo'].flatMap((loss) => [
         [loss, 'log-probs', 'sequences', '128'],
         [loss, 'logits', 'sequences', '128'],
+        [loss, 'logits', 'tokens', '128'],
         [loss, 'logits', 'columns', '64'],
       ]),
     );

@@ -64,6 +64,28 @@ function columns(logits, begin, end, from, to) {
   return cut;
 }
 
+/** Those tokens of the whole batch that a rank holds where each sequence is cut into as many pieces as there are ranks. @param {Whole} batch */
+function tokensOfPieces({ cuSeqlens }) {
+  const edge = (/** @type {number} */ i, /** @type {number} */ r) =>
+    cuSeqlens[i] + Math.floor(((cuSeqlens[i + 1] - cuSeqlens[i]) * r) / size);
+  const held = Array.from(cuSeqlens.subarray(1), (_end, i) =>
+    Array.from({ length: edge(i, rank + 1) - edge(i, rank) }, (_, k) => edge(i, rank) + k),
+  );
+  return { tokens: held.flat(), lengths: held.map(({ length }) => length) };
+}
+
+/** A batch of log-probs, of those only. @param {Whole} batch @param {ReturnType<typeof tokensOfPieces>} held */
+function piece(batch, { tokens, lengths }) {
+  let end = 0;
+  return {
+    ...fromLogProbs(batch, 0, lengths.length),
+    logProbs: Float64Array.from(tokens, (t) => batch.logProbs[t]),
+    oldLogProbs: Float64Array.from(tokens, (t) => batch.oldLogProbs[t]),
+    mask: Uint8Array.from(tokens, (t) => batch.mask[t]),
+    cuSeqlens: Int32Array.from([0, ...lengths.map((length) => (end += length))]),
+  };
+}
+
 /** @type {string[]} */
 const wrong = [];
 
@@ -77,13 +99,18 @@ function compare(what, actual, expected, tolerance) {
 
 /** @typedef {{ loss: number, metrics: Partial<import('../../lib/index.js').Metrics>, gradLogProbs: Float32Array | Float64Array }} Result */
 
-/** @param {string} name @param {Result} mine @param {Result} whole @param {number[]} tokens */
+/** @param {string} name @param {Result} mine @param {Result} whole @param {ArrayLike<number>} tokens */
 function compareResults(name, mine, whole, tokens) {
   compare(`${name} loss`, [mine.loss], [whole.loss], TOLERANCE);
   const { exchanges = 0, exchangedNumbers: _numbers, ...metrics } = mine.metrics;
   compare(`${name} metrics`, Object.values(metrics), Object.values(whole.metrics), TOLERANCE);
   if (exchanges > 3) wrong.push(`${name}: ${exchanges} exchanges`);
-  compare(`${name} gradient`, mine.gradLogProbs, whole.gradLogProbs.slice(...tokens), TOLERANCE);
+  compare(
+    `${name} gradient`,
+    mine.gradLogProbs,
+    Float64Array.from(tokens, (t) => whole.gradLogProbs[t]),
+    TOLERANCE,
+  );
 }
 
 const { rank, size } = world;
@@ -92,7 +119,8 @@ const N = batch.rewards.length;
 const cuts = Array.from({ length: size + 1 }, (_, r) => Math.floor((r * N) / size));
 if (size > 2) cuts[2] = cuts[1]; // rank 1 has none
 const [first, last] = [cuts[rank], cuts[rank + 1]];
-const tokens = [batch.cuSeqlens[first], batch.cuSeqlens[last]];
+const tokens = Array.from(batch.targets.keys()).slice(batch.cuSeqlens[first], batch.cuSeqlens[last]);
+const held = tokensOfPieces(batch);
 /** @type {Record<string, object>} */
 const OPTIONS = { drGrpo: { maxLength: 6 }, conspo: { margin: 0.1 } };
 
@@ -102,6 +130,8 @@ for (const name of /** @type {import('../../lib/index.js').LossName[]} */ (Objec
   const whole = lossesSync[name](fromLogProbs(batch, 0, N), options);
   compareResults(name, await losses[name](mine, among), whole, tokens);
   compareResults(`${name}, blocking`, lossesSync[name](mine, among), whole, tokens);
+  const ofPieces = { ...options, parallel: { sequence: world } };
+  compareResults(`${name}, of pieces`, await losses[name](piece(batch, held), ofPieces), whole, held.tokens);
 }
 
 // A grid, of two columns where there are enough ranks: those of a row share the vocabulary, those of a column the sequences.

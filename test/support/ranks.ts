@@ -65,6 +65,86 @@ export async function settledRanks<R>(size: number, work: (comm: Communicator, r
   return Promise.allSettled(inProcess(size).map((comm, rank) => work(comm, rank)));
 }
 
+/** Every place of a grid at once, with a communicator along each direction. Results in the order of the places, the last index first to move. */
+export async function onGrid<R>(
+  sizes: readonly number[],
+  work: (comms: Communicator[], place: number[]) => Promise<R>,
+): Promise<R[]> {
+  const places = sizes.reduce<number[][]>(
+    (all, size) => all.flatMap((place) => Array.from({ length: size }, (_, k) => [...place, k])),
+    [[]],
+  );
+  const lines = new Map<string, Communicator[]>();
+  const along = (place: number[], direction: number) => {
+    const line = [direction, ...place.toSpliced(direction, 1)].join();
+    if (!lines.has(line)) lines.set(line, inProcess(sizes[direction]));
+    return lines.get(line)![place[direction]];
+  };
+  return Promise.all(
+    places.map((place) =>
+      work(
+        sizes.map((_, direction) => along(place, direction)),
+        place,
+      ),
+    ),
+  );
+}
+
+interface Packed {
+  cuSeqlens: Int32Array;
+}
+
+/**
+ * Of each rank which tokens of a batch it holds: of every sequence a stretch, uneven ones, and of
+ * three ranks and more those of one mostly empty.
+ */
+export function tokensOfRanks({ cuSeqlens }: Packed, size: number): { tokens: number[]; cuSeqlens: Int32Array }[] {
+  return Array.from({ length: size }, (_, rank) => {
+    const tokens: number[] = [];
+    const offsets = [0];
+    for (let i = 0; i + 1 < cuSeqlens.length; i++) {
+      const length = cuSeqlens[i + 1] - cuSeqlens[i];
+      const edge = (r: number) => Math.floor((length * r * (r + 1)) / (size * (size + 1)));
+      const at = (r: number) => edge(size > 2 && r === 1 && i % 3 !== 0 ? 2 : r);
+      for (let t = at(rank); t < at(rank + 1); t++) tokens.push(cuSeqlens[i] + t);
+      offsets.push(tokens.length);
+    }
+    return { tokens, cuSeqlens: Int32Array.from(offsets) };
+  });
+}
+
+/** Some tokens of a batch, for one rank: of everything that is [T] or [T, V] their rows. */
+export function pieceOf<B extends Packed>(
+  batch: B,
+  { tokens, cuSeqlens }: { tokens: number[]; cuSeqlens: Int32Array },
+): B {
+  const { cuSeqlens: whole } = batch;
+  const [N, T] = [whole.length - 1, whole[whole.length - 1]];
+  const cut = (name: string, value: unknown): unknown => {
+    if (!ArrayBuffer.isView(value) || PER_SEQUENCE.has(name)) return value;
+    const array = value as Float64Array;
+    if (name === 'advantages' && array.length === N) return array;
+    const width = array.length / T;
+    const own = new (array.constructor as typeof Float64Array)(tokens.length * width);
+    tokens.forEach((t, k) => {
+      own.set(array.subarray(t * width, (t + 1) * width), k * width);
+    });
+    return own;
+  };
+  const fields = Object.fromEntries(Object.entries(batch).map(([name, value]) => [name, cut(name, value)]));
+  return { ...(fields as unknown as B), cuSeqlens };
+}
+
+const PER_SEQUENCE: ReadonlySet<string> = new Set([
+  'scores',
+  'tokenCounts',
+  'rewards',
+  'cuGroups',
+  'groupIds',
+  'groupOrder',
+  'cuSeqlens',
+]);
+
 /** One after the other. */
 export function joined(parts: readonly ArrayLike<number>[]): number[] {
   return parts.flatMap((part) => Array.from(part));
