@@ -20,13 +20,19 @@ export interface RanksRow {
   /** How the ranks share the work. */
   readonly share: 'sequences' | 'tokens' | 'columns';
   readonly tokens: number; // of all ranks
-  /** Without ranks: what one of them holds (`sequences`, `tokens`), or all of it (`columns`). */
+  /** One rank, while the others wait: what it holds (`sequences`, `tokens`), or all of it (`columns`). */
   readonly aloneMs: number;
   /** The slowest rank. */
   readonly ranksMs: number;
   readonly exchanges: number;
   /** That each rank sends, per token of its own. */
   readonly bytesPerToken: number;
+}
+
+/** A batch, and where its gradient goes: a new array each time would be measured with it. */
+interface Problem {
+  batch: object;
+  out: Float32Array | Float64Array;
 }
 
 type Call = (options: object) => Promise<{ metrics: Partial<Metrics> }>;
@@ -36,10 +42,10 @@ const LOSSES: Readonly<Record<string, (batch: never, options: never) => ReturnTy
 /** Every case, one after the other; all ranks go through them together. */
 export async function* measureRanks(comm: Communicator, settings: RanksSettings): AsyncGenerator<RanksRow> {
   for (const loss of Object.keys(LOSSES)) {
-    const call =
-      (batch: object): Call =>
-      (options) =>
-        LOSSES[loss](batch as never, options as never);
+    const call = ({ batch, out }: Problem): Call => {
+      const gradient = { out };
+      return (options) => LOSSES[loss](batch as never, { ...options, gradient } as never);
+    };
     for (const from of ['log-probs', 'logits'] as const) {
       const make = from === 'logits' ? fromLogits : fromLogProbs;
       const own = make(settings, settings.seed + comm.rank);
@@ -52,7 +58,8 @@ export async function* measureRanks(comm: Communicator, settings: RanksSettings)
     const whole = fromLogits(settings, settings.seed);
     const edges = evenOffsets(settings.vocab, comm.size);
     const [start, end] = edges.slice(comm.rank, comm.rank + 2);
-    const own = { ...whole, logits: columns(whole.logits, settings.vocab, start, end) };
+    const logits = columns(whole.batch.logits, settings.vocab, start, end);
+    const own = { batch: { ...whole.batch, logits }, out: logits.slice() };
     const shared = { own: call(own), alone: call(whole), parallel: { vocab: { comm, start } } };
     yield { loss, from: 'logits', share: 'columns', ...(await compare(comm, settings, shared)) };
   }
@@ -63,16 +70,17 @@ function fromLogProbs({ tokens, groupSize }: RanksSettings, seed: number, ofToke
   const random = new Random(ofTokens);
   const logProbs = Float64Array.from({ length: tokens }, () => -1 - random.uniform());
   const rollouts = rolloutsOfTokens(tokens, LOSS_LENGTHS, groupSize, seed);
-  return { ...rollouts, logProbs, oldLogProbs: oldLogProbsOf(logProbs) };
+  return { batch: { ...rollouts, logProbs, oldLogProbs: oldLogProbsOf(logProbs) }, out: logProbs.slice() };
 }
 
 /** The same from logits. */
 function fromLogits(settings: RanksSettings, seed: number, ofTokens = seed) {
   const { tokens, vocab } = settings;
-  const { logProbs: _logProbs, ...rest } = fromLogProbs(settings, seed, ofTokens);
+  const { logProbs: _logProbs, ...rest } = fromLogProbs(settings, seed, ofTokens).batch;
   const random = new Random(ofTokens);
   const logits = Float32Array.from({ length: tokens * vocab }, () => 8 * random.uniform());
-  return { ...rest, logits, targets: Int32Array.from({ length: tokens }, () => Math.floor(random.uniform() * vocab)) };
+  const targets = Int32Array.from({ length: tokens }, () => Math.floor(random.uniform() * vocab));
+  return { batch: { ...rest, logits, targets }, out: logits.slice() };
 }
 
 /** Columns [start, end) of logits. */
@@ -90,13 +98,13 @@ interface Compared {
   parallel: object;
 }
 
-/** By turns: the loss on all ranks, and the one without, on each by itself. */
+/** By turns: the loss on all ranks, and the one without, on the first rank while the others wait. */
 async function compare(comm: Communicator, settings: RanksSettings, { own, alone, parallel }: Compared) {
   const { repeats, warmup, tokens } = settings;
   const [aloneTimes, ranksTimes]: [number[], number[]] = [[], []];
   let metrics: Partial<Metrics> = {};
   for (let round = -warmup; round < repeats; round++) {
-    const apart = await timed(comm, async () => void (await alone({})));
+    const apart = await timed(comm, async () => void (comm.rank === 0 && (await alone({}))));
     const together = await timed(comm, async () => {
       ({ metrics } = await own({ parallel }));
     });

@@ -38,8 +38,8 @@ export async function benchRanks(command: Command, options: BenchOptions): Promi
 }
 
 const EXPLANATION = `
-Alone is what a rank takes without the others: for its own sequences or tokens, or for all columns; ranks is the slowest
-of all ranks together. Sent is what each rank tells the others, in bytes per token of its own.
+Alone is what one rank takes while the others wait: for its own sequences or tokens, or for all columns; ranks is
+the slowest of all ranks together. Sent is what each rank tells the others, in bytes per token of its own.
 `;
 
 function renderRows(rows: readonly RanksRow[]): string {
