@@ -143,11 +143,15 @@ class RowPass {
  private:
   using Float = typename S::Float;
   using Scale = typename S::template Scale<E::kSums, kExactScale>;
-  using Polynomial = Exp2Monic<S, E::kSums>;
+  static constexpr bool kFull = E::kSums == Precision::kFull;
+  // With a term less in WebAssembly, where instructions are the limit: what that leaves out is less than what is rounded.
+  using Polynomial = Exp2Monic<S, S::kCompact && kFull ? Precision::kClose : E::kSums>;
   static constexpr int kWidth = S::kWidth;
+  // Whether there is a loop for references near 0. In WebAssembly there is for float32 alone: each has its size.
+  static constexpr bool kNear = !S::kCompact || (kExactScale && kFull);
   // Vectors at a time: more in WebAssembly, where each turn of a loop has a cost of its own. Most is gained for
   // float32.
-  static constexpr int kTurn = S::kCompact && E::kSums == Precision::kFull ? 2 * kMany : kMany;
+  static constexpr int kTurn = S::kCompact && kFull ? 2 * kMany : kMany;
   static constexpr int64_t kFirst = 512;  // elements among which the first reference is sought
 
   // Sums in progress, and the exponents of all terms, as S::exp gives them, united bit by bit.
@@ -214,7 +218,7 @@ class RowPass {
 
   template <bool kStore = false>
   Block block_sums(const Element* x, int64_t count, float* terms = nullptr) const {
-    if constexpr (!S::kCompact)
+    if constexpr (kNear)
       if (!far_) return sums_of<false, kStore>(x, count, terms);
     return sums_of<true, kStore>(x, count, terms);
   }
@@ -252,11 +256,11 @@ class RowPass {
   int64_t block_length(int64_t begin) const { return count_ - begin < kBlock ? count_ - begin : kBlock; }
 
   // Whether the reference is so far from 0 that it must be taken from the elements themselves, which costs an
-  // operation; else it is taken from their exponents. True if there is none, and where S::kCompact.
+  // operation; else it is taken from their exponents. True if there is none.
   bool is_far() const {
-    constexpr double kFar = 65536;
+    constexpr double kFar = S::kFarthest;
     const double exponent = static_cast<double>(reference_) * inverse_temperature_;
-    return S::kCompact || !(exponent < kFar && exponent > -kFar);
+    return !kNear || !(exponent < kFar && exponent > -kFar);
   }
 
   [[gnu::noinline]] void move_reference(float to) {

@@ -6,16 +6,16 @@
 
 #include <wasm_simd128.h>
 
+#include <cmath>
 #include <cstdint>
 
 #include "cpu/simd/exp2_polynomial.h"
 
 namespace rlvr::wasm {
 
-// What FmaExp in exp.h is to the other wrappers, which see; but its arguments are distances from a reference, which the caller
-// subtracts. What that rounds is a part of the distance, and large only where the term is small. With kExact the distance is reduced by
-// multiples of T ln(2) in two parts (Cody and Waite), the first of which has few enough bits for its products with exponents to be
-// exact.
+// What FmaExp in exp.h is to the other wrappers, which see. With kExact x is reduced by multiples of T ln(2) in two parts (Cody and
+// Waite), the first of which has few enough bits for its products with exponents below 2^8 to be exact: that of a reference may be
+// kFarthest. Else x is the distance from a reference, which the caller subtracts, and is rounded: it is large only where the term is small.
 template <class S>
 struct SplitExp {
   template <Precision kPrecision, bool kExact>
@@ -24,17 +24,21 @@ struct SplitExp {
     typename S::Float first;  // -T ln(2), its upper bits
     typename S::Float second;
     typename S::Float floor;
-    typename S::Float magic = S::set(kExponentMagic<S::kEntries>);
-    static constexpr double unit = 1;
+    typename S::Float magic;
+    double unit;
 
-    [[gnu::always_inline]] Scale(double inverse_temperature, [[maybe_unused]] float reference) {
+    [[gnu::always_inline]] Scale(double inverse_temperature, float reference) {
       const double exact = inverse_temperature * kLog2E;
+      const double exponent = static_cast<double>(reference) * exact;
+      const double whole = std::nearbyint(exponent);
+      magic = S::set(kExponentMagic<S::kEntries> - static_cast<float>(whole));
+      unit = std::exp2(whole - exponent);
       const double step = -1 / exact;
       const auto upper = __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, static_cast<float>(step)) & 0xffffff00u);
       high = S::set(static_cast<float>(exact));
       first = S::set(upper);
       second = S::set(static_cast<float>(step - static_cast<double>(upper)));
-      floor = S::set(static_cast<float>(kLowestExponent / exact));
+      floor = S::set(static_cast<float>((whole + kLowestExponent) / exact));
     }
   };
 
@@ -63,6 +67,7 @@ struct Simd : SplitExp<Simd> {
   static constexpr bool kStreams = false;
   static constexpr bool kMasks = false;
   static constexpr bool kCompact = true;
+  static constexpr double kFarthest = 120;  // of exponents, such that those of terms that are not 0 are below 2^8
 
   template <class Constants>
   static const Constants& reread(const Constants& constants) {
