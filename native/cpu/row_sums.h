@@ -144,8 +144,7 @@ class RowPass {
   using Float = typename S::Float;
   using Scale = typename S::template Scale<E::kSums, kExactScale>;
   static constexpr bool kFull = E::kSums == Precision::kFull;
-  // With a term less in WebAssembly, where instructions are the limit: what that leaves out is less than what is rounded.
-  using Polynomial = Exp2Monic<S, S::kCompact && kFull ? Precision::kClose : E::kSums>;
+  using Polynomial = Exp2Monic<S, E::kSums>;
   static constexpr int kWidth = S::kWidth;
   // Whether there is a loop for references near 0. In WebAssembly there is for float32 alone: each has its size.
   static constexpr bool kNear = !S::kCompact || (kExactScale && kFull);
