@@ -17,6 +17,7 @@ struct Simd {
   static constexpr bool kStreams = false;
   static constexpr bool kMasks = false;
   static constexpr bool kCompact = false;
+  static constexpr double kFarthest = 65536;  // as FmaExp
   struct Float {
     float lane[kWidth];
   };
