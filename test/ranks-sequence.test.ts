@@ -227,6 +227,29 @@ describeBackends('tokens of sequences on several ranks, from logits', (backend) 
     expect(codes).toEqual(['ERR_NONFINITE', 'ERR_RANK']);
   });
 
+  it('from hidden states: gradients of the weight add up', async () => {
+    const { logits: _logits, ...batch } = some(18);
+    const [tokens, width] = [batch.targets.length, 6];
+    const matrix = (rows: number, seed: number) =>
+      Float32Array.from({ length: rows * width }, (_, i) => Math.sin(i * seed + seed));
+    const full = { ...batch, hidden: matrix(tokens, 1.3) };
+    const weight = matrix(VOCAB, 0.7);
+    const call = (part: object, more = {}) =>
+      conspo.run({ ...part, weight } as never, { ...conspo.options, backend, ...more } as never) as unknown as Promise<
+        Result & { gradHidden: Float32Array; gradWeight: Float32Array }
+      >;
+    const whole = await call(full);
+    const held = tokensOfRanks(batch, 3);
+    const parts = await onRanks(3, (sequence, rank) => call(pieceOf(full, held[rank]), { parallel: { sequence } }));
+    parts.forEach(({ loss, gradHidden }, rank) => {
+      expectCloseNumber(loss, whole.loss, 1e-5, 1e-2);
+      const own = pieceOf({ cuSeqlens: batch.cuSeqlens, gradHidden: whole.gradHidden }, held[rank]);
+      expectClose(gradHidden, own.gradHidden, 1e-5);
+    });
+    const sums = whole.gradWeight.map((_, i) => parts.reduce((sum, { gradWeight }) => sum + gradWeight[i], 0));
+    expectClose(sums, whole.gradWeight, 1e-5);
+  });
+
   it('in a grid with other sequences and other columns', async () => {
     const batch = some(15);
     const options = { ...conspo.options, backend };
