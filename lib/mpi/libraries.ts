@@ -16,9 +16,14 @@ const STANDARD = ['libmpi_abi.so.1', 'libmpi_abi.so.0', 'libmpi_abi.so'];
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** How many ranks a launcher says it has started; undefined without one that says so. */
+/**
+ * How many ranks a launcher says it has started; undefined without one that says so. That of an MPI, which others may have started, comes
+ * before srun and torchrun, whose processes do not meet in an MPI by themselves.
+ */
 export function launchedRanks(env: Environment): number | undefined {
-  const size = Number.parseInt(env.OMPI_COMM_WORLD_SIZE ?? env.PMI_SIZE ?? '', 10);
+  const byTorchrun = env.TORCHELASTIC_RUN_ID === undefined ? undefined : env.WORLD_SIZE;
+  const said = env.OMPI_COMM_WORLD_SIZE ?? env.PMI_SIZE ?? env.SLURM_STEP_NUM_TASKS ?? byTorchrun;
+  const size = Number.parseInt(said ?? '', 10);
   return Number.isNaN(size) ? undefined : size;
 }
 

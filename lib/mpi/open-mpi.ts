@@ -67,7 +67,7 @@ function checkLauncher(world: MpiCommunicator, { file, version }: MpiLibrary): v
   const launched = launchedRanks(process.env);
   if (launched === undefined || launched === 1 || world.size > 1) return;
   world.close();
-  const expected = `the MPI of the launcher, which started ${launched} ranks`;
+  const expected = `the MPI of the launcher, which started ${launched} ranks (mpirun, or srun with --mpi=pmix or --mpi=pmi2)`;
   throw badArgument('ERR_BACKEND', 'library', expected, `${file} (${version}), which sees one`);
 }
 
