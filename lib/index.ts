@@ -73,6 +73,14 @@ export {
   type MicroBatchesOptions,
   microBatches,
 } from './micro-batches/micro-batches.js';
+export {
+  type MergeOptions,
+  mergeMetricsOnRanks,
+  mergeMetricsOnRanksSync,
+  microBatchesOnRanks,
+  microBatchesOnRanksSync,
+  type OptionsOnRanks,
+} from './micro-batches/on-ranks.js';
 export type { Numbers, WholeNumbers } from './number-lists.js';
 export type { SourceInputs, SourceParameters } from './objectives/advantage-source.js';
 export { type AdvantageInputs, type AdvantageParameters, advantageWeighted } from './objectives/advantage-weighted.js';

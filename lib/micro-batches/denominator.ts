@@ -3,13 +3,13 @@ import { badArgument, describe } from '../errors.js';
 import { countTokens } from '../groups.js';
 import { LOSSES, type LossName } from '../losses/list.js';
 import type { AdvantageParameters } from '../objectives/advantage-weighted.js';
-import { type Sliced, total } from '../slices.js';
+import { atOnce, total } from '../slices.js';
 import { finiteNumber, oneOf } from '../validate.js';
 
 /** The counts of a batch that denominators are made of. */
 export interface Counts {
-  cuSeqlens: Int32Array;
-  mask: Uint8Array | undefined;
+  sequences: number;
+  tokens: number; // unmasked
   groups: number | undefined; // without cuGroups
 }
 
@@ -24,8 +24,14 @@ export interface Denominators {
   entropyNormalizer?: number;
 }
 
+/** Those of a batch. */
+export function countsOf(cuSeqlens: Int32Array, mask: Uint8Array | undefined, groups: number | undefined): Counts {
+  const tokens = atOnce(total(atOnce(countTokens(cuSeqlens, mask))));
+  return { sequences: cuSeqlens.length - 1, tokens, groups };
+}
+
 /** The denominators of a loss of this name with these options, which must be one that adds up. */
-export function* denominators(loss: LossName, given: DenominatorOptions, counts: Counts): Sliced<Denominators> {
+export function denominators(loss: LossName, given: DenominatorOptions, counts: Counts): Denominators {
   const options = { ...LOSSES[loss].defaults, ...defined(given) } as DenominatorOptions;
   for (const name of ['normalizer', 'entropyNormalizer'] as const) {
     if (options[name] !== undefined)
@@ -36,19 +42,16 @@ export function* denominators(loss: LossName, given: DenominatorOptions, counts:
         describe(options[name]),
       );
   }
-  if ((given as { parallel?: unknown }).parallel !== undefined)
-    throw badArgument('ERR_RANGE', 'options.parallel', 'none: the parts are of the batch of this rank', 'ranks');
   refuseWholeBatch(options);
   const overGroups = !('advantage' in LOSSES[loss].parameters) || options.form === 'discriminative';
   if (overGroups) return { normalizer: orOne(groupsOf(counts)) };
-  const sequences = counts.cuSeqlens.length - 1;
+  const { sequences, tokens } = counts;
   const aggregation = oneOf('options.aggregation', options.aggregation ?? 'sequence-mean', [
     'sequence-mean',
     'token-mean',
     'constant-length',
   ]);
   const byTokens = options.entropyAggregation === 'token-mean';
-  const tokens = yield* total(yield* countTokens(counts.cuSeqlens, counts.mask));
   if (options.rolloutCorrection?.reject !== undefined && (byTokens || aggregation === 'token-mean'))
     throw wholeBatch('rolloutCorrection.reject', options.rolloutCorrection.reject);
   const normalizer = {

@@ -28,7 +28,7 @@ export interface MeasuredPart {
 }
 
 /** What metrics are means over. */
-interface Weights {
+export interface Weights {
   tokens: number;
   unmasked: number;
   rolloutTokens: number; // that the engine could score
@@ -40,7 +40,7 @@ interface Weights {
 
 type Rule = 'sum' | 'max' | 'derived' | 'none' | keyof Weights;
 
-const RULES: { readonly [Name in keyof Required<Metrics>]: Rule } = {
+export const RULES: { readonly [Name in keyof Required<Metrics>]: Rule } = {
   tokens: 'sum',
   nonFiniteTokens: 'sum',
   contrastiveGroups: 'sum',
@@ -101,36 +101,53 @@ export function mergeMetrics<M extends { [Name in keyof Metrics]?: Metrics[Name]
   parts: readonly MeasuredPart[],
   results: readonly { metrics: M }[],
 ): Omit<M, 'rolloutEffectiveSampleSize'> {
+  return merged(measured(parts, results)) as Omit<M, 'rolloutEffectiveSampleSize'>;
+}
+
+/** The metrics of a part, and what they are means over. */
+export interface Measured {
+  metrics: Partial<Metrics>;
+  weights: Weights;
+}
+
+/** What is known of each part, checked. */
+export function measured(parts: readonly MeasuredPart[], results: readonly { metrics: object }[]): Measured[] {
   if (!isArray(parts)) throw badArgument('ERR_DTYPE', 'parts', 'an array', describe(parts));
   if (!isArray(results)) throw badArgument('ERR_DTYPE', 'results', 'an array', describe(results));
   if (parts.length !== results.length)
     throw badArgument('ERR_SHAPE', 'results', `length ${parts.length}, one for each part`, `length ${results.length}`);
-  const all: Partial<Metrics>[] = [];
-  const weights: Weights[] = [];
+  const all: Measured[] = [];
   for (let i = 0; i < parts.length; i++) {
-    all.push(measuredMetrics(results[i], `results[${i}]`));
-    weights.push(weightsOf(parts[i], `parts[${i}]`, all[i].tokens ?? 0));
+    const metrics = measuredMetrics(results[i], `results[${i}]`);
+    all.push({ metrics, weights: weightsOf(parts[i], `parts[${i}]`, metrics.tokens ?? 0) });
   }
-  const merged: Partial<Metrics> = {};
+  return all;
+}
+
+/** The metrics of all parts together. */
+export function merged(parts: readonly Measured[]): Partial<Metrics> {
+  const all = parts.map(({ metrics }) => metrics);
+  const weights = parts.map((part) => part.weights);
+  const whole: Partial<Metrics> = {};
   for (const name of Object.keys(RULES) as (keyof Metrics)[]) {
     const values = all.map((metrics) => metrics[name]);
     if (values.length === 0 || !values.every((value) => value !== undefined)) continue;
     const rule = RULES[name];
-    if (rule === 'sum') merged[name] = sum(values);
-    else if (rule === 'max') merged[name] = Math.max(...values);
+    if (rule === 'sum') whole[name] = sum(values);
+    else if (rule === 'max') whole[name] = Math.max(...values);
     else if (rule === 'derived')
-      merged[name] = 0; // for their order; below
+      whole[name] = 0; // for their order; below
     else if (rule !== 'none')
-      merged[name] = weightedMean(
+      whole[name] = weightedMean(
         values,
         weights.map((of) => of[rule]),
       );
   }
-  if (merged.scoreGap !== undefined) merged.scoreGap = scoreGap(merged, weights);
-  if (merged.effectiveSampleSize !== undefined) merged.effectiveSampleSize = effectiveSampleSize(all);
-  for (const [name, value] of Object.entries(merged))
+  if (whole.scoreGap !== undefined) whole.scoreGap = scoreGap(whole, weights);
+  if (whole.effectiveSampleSize !== undefined) whole.effectiveSampleSize = effectiveSampleSize(all);
+  for (const [name, value] of Object.entries(whole))
     if (Number.isNaN(value)) throw badArgument('ERR_NONFINITE', 'results', `a ${name} that can be merged`, 'others');
-  return merged as Omit<M, 'rolloutEffectiveSampleSize'>;
+  return whole;
 }
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);

@@ -6,7 +6,7 @@ import { namesOf, takeFields, takeOptions } from '../options.js';
 import { atOnce } from '../slices.js';
 import { finiteNumber, objectArgument, offsets, oneOf, optionalMask } from '../validate.js';
 import { cutters, from0, type Range } from './cut.js';
-import { type DenominatorOptions, type Denominators, denominators } from './denominator.js';
+import { type Counts, countsOf, type Denominators, denominators } from './denominator.js';
 
 /** A batch that {@link microBatches} cuts: packed, or padded and not packed yet; with or without logits. */
 export type CuttableBatch = Partial<Omit<Rewarded, 'groupOrder' | 'groupIds'>> & {
@@ -89,26 +89,54 @@ export function microBatches<B extends CuttableBatch, O extends object = object>
   batch: B,
   options: MicroBatchesOptions<O>,
 ): MicroBatch<B, O>[] {
+  const cut = cutBatch('microBatches', batch, options);
+  if ((cut.options as { parallel?: unknown }).parallel !== undefined)
+    throw badArgument(
+      'ERR_RANGE',
+      'options.parallel',
+      'none: microBatchesOnRanks is for batches of several ranks',
+      'ranks',
+    );
+  return cut.parts.map((part) => ({ batch: part, options: { ...cut.options, ...cut.own } }));
+}
+
+/** A batch in parts, as {@link microBatches} and its sibling for ranks have it. */
+interface CutBatch<B, O> {
+  parts: WithTypedArrays<B>[];
+  loss: LossName;
+  options: O; // of the loss, as given
+  fields: object; // of the batch
+  counts: Counts;
+  own: Denominators; // of this batch
+}
+
+/** Cuts a batch for a function of this name. */
+export function cutBatch<B extends CuttableBatch, O extends object>(
+  name: string,
+  batch: B,
+  options: MicroBatchesOptions<O>,
+): CutBatch<B, O> {
   const names = namesOf<MicroBatchesOptions>({ tokens: true, sequences: true, loss: true, options: true });
-  const given = takeOptions('microBatches', objectArgument('options', options), names);
+  const given = takeOptions(name, objectArgument('options', options), names);
   const loss = oneOf('loss', given.loss, LOSS_NAMES);
-  const ofLoss = given.options === undefined ? {} : objectArgument('options.options', given.options as O);
+  const ofLoss = given.options === undefined ? ({} as O) : objectArgument('options.options', given.options as O);
   const fields = fieldsOf(batch);
   const { cuSeqlens, cuGroups } = fields;
   const mask = optionalMask(fields.all.mask, cuSeqlens[cuSeqlens.length - 1]);
-  const counts = { cuSeqlens, mask, groups: cuGroups && cuGroups.length - 1 };
-  const whole = atOnce(denominators(loss, ofLoss as DenominatorOptions, counts));
+  const counts = countsOf(cuSeqlens, mask, cuGroups && cuGroups.length - 1);
+  const own = denominators(loss, ofLoss, counts);
   const cuts = cutters(fields.all, cuSeqlens);
   const ranges = partsOf(cuSeqlens, cuGroups ?? Int32Array.from(cuSeqlens, (_, i) => i), limitOf(given));
-  return ranges.map((range) => {
+  const parts = ranges.map((range) => {
     const { first, last, groups } = range;
     const part: Record<string, unknown> = { ...batch, ...fields.all };
     for (const name in cuts) part[name] = cuts[name](range);
     if (fields.length === undefined) part.cuSeqlens = from0(cuSeqlens, first, last);
     else part.shape = [last - first, fields.length];
     if (cuGroups) part.cuGroups = from0(cuGroups, ...groups);
-    return { batch: part as WithTypedArrays<B>, options: { ...ofLoss, ...whole } as O & Denominators };
+    return part as WithTypedArrays<B>;
   });
+  return { parts, loss, options: ofLoss, fields: fields.all, counts, own };
 }
 
 /** The fields of a batch, and its offsets, checked. `length` is L of a padded one. */
