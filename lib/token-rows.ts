@@ -48,14 +48,21 @@ export type FindTargets = (
   mask: Uint8Array | undefined,
 ) => Sliced<Int32Array>;
 
+/** Where the kept ids are among them, likewise. */
+export type FindKept = (given: KeptVocabulary, rows: KeptRows) => Sliced<Replay>;
+
+/** Rows of which some ids are kept. */
+type KeptRows = Pick<Rows, 'targets' | 'mask'> & { view: Pick<LogitsView, 'tokens' | 'vocab'> };
+
 /**
  * Validates what both directions share. T is the length of `targets`. `find` looks for the targets in other columns than the first V of a
- * vocabulary.
+ * vocabulary, and `findKept` for the ids that are kept.
  */
 export function* tokenRows(
   inputs: TokenRowsInputs,
   temperature: unknown,
   find: FindTargets = (view, mask) => targetIds(inputs.targets, view.tokens, view.vocab, mask),
+  findKept: FindKept = checkReplay,
 ): Sliced<Rows> {
   const tokens = typedArray('targets', inputs.targets, ID_ARRAYS).length;
   const view = logitsView('logits', inputs.logits, tokens);
@@ -63,7 +70,7 @@ export function* tokenRows(
   const targets = yield* find(view, mask);
   const rows = { view, targets, mask, replay: undefined, temperature: temperatureOption(temperature) };
   const { keptIds, cuKept } = inputs;
-  return keptIds === undefined && cuKept === undefined ? rows : { ...rows, replay: yield* checkReplay(inputs, rows) };
+  return keptIds === undefined && cuKept === undefined ? rows : { ...rows, replay: yield* findKept(inputs, rows) };
 }
 
 /** Refuses a {@link KeptVocabulary} where there are no logits that it could be of. */
@@ -72,7 +79,8 @@ export function checkNoReplay({ keptIds, cuKept }: KeptVocabulary, source: strin
   throw badArgument('ERR_RANGE', keptIds === undefined ? 'cuKept' : 'keptIds', 'a batch of logits', source);
 }
 
-function* checkReplay(given: KeptVocabulary, { view, targets, mask }: Omit<Rows, 'replay'>): Sliced<Replay> {
+/** What is kept of the V columns of T rows. */
+export function* checkReplay(given: KeptVocabulary, { view, targets, mask }: KeptRows): Sliced<Replay> {
   const keptIds = typedArray('keptIds', given.keptIds, ['Int32Array']);
   const cuKept = yield* offsets('cuKept', given.cuKept, keptIds.length, 'K, the length of keptIds');
   if (cuKept.length !== view.tokens + 1) {

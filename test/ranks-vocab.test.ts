@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { forward, type HostTensor, inProcess, RlvrError } from '../lib/index.js';
 import { describeBackends } from './support/backends.js';
 import { expectClose, expectCloseNumber } from './support/compare.js';
+import { keeps, randomKept, replaced } from './support/kept.js';
 import {
   type AnyOptions,
   byName,
@@ -135,6 +136,42 @@ describeBackends('ranks that share a vocabulary', (backend) => {
   });
 });
 
+describeBackends('ranks that share a vocabulary of which some is kept', (backend) => {
+  it.each(byName(NAMED_LOSSES))('%s', async (_name, { run, options }) => {
+    await expectAsOne(run, keptOf(41), { ...options, backend });
+  });
+
+  it('entropies and their bonus; other logits are not read', async () => {
+    const batch = keptOf(42);
+    const logits = replaced(batch.logits, batch, VOCAB, Number.NaN);
+    const options = { entropyCoef: 0.1, entropyQuantile: 0.3, entropy: true, temperature: 0.7, backend };
+    await expectAsOne(grpo.run, { ...batch, logits }, options);
+  });
+
+  it('kept columns that are all banned, and rows without a finite log-prob, skipped', async () => {
+    const batch = keptOf(43, 0.3);
+    const tokens = batch.targets.map((_, t) => t).filter((t) => batch.mask[t] === 1);
+    for (const t of tokens) {
+      const row = batch.logits.subarray(t * VOCAB, (t + 1) * VOCAB);
+      if (batch.targets[t] >= 13 && t % 2 === 0)
+        for (let v = 0; v < 13; v++) if (keeps(batch, t, v)) row[v] = -Infinity;
+    }
+    batch.logits[tokens[1] * VOCAB + batch.targets[tokens[1]]] = Number.NaN;
+    await expectAsOne(conspo.run, batch, { ...conspo.options, onNonFinite: 'skip', backend }, [2]);
+  });
+
+  it.each(['in-place', { deferred: true }] as const)('where the gradient goes: %s', async (gradient) => {
+    const options = { ...conspo.options, gradient, backend } as AnyOptions;
+    await expectAsOne(conspo.run, keptOf(44), options, [3]);
+  });
+});
+
+/** A batch that keeps its targets and few other ids, so that ranks often have none; of every fifth token all. */
+function keptOf(seed: number, share = 0.03) {
+  const batch = some(seed);
+  return { ...batch, ...randomKept(seed, batch.targets, VOCAB, share) };
+}
+
 describeBackends('ranks that share the weight of a layer', (backend) => {
   it.each(['new', 'accumulate'] as const)(
     'get its own gradient, and the whole one of hidden states: %s',
@@ -183,6 +220,24 @@ describe('forward and backward by hand', () => {
       const { scores, backward } = await forward({ ...batch, logits }, 'logLikelihood', {
         parallel: { vocab: { comm, start } },
       });
+      expectClose(scores, whole.scores, 2e-6);
+      await backward(slopes);
+      return backward(slopes);
+    });
+    expectClose(joinedColumns(parts.map((part) => part.gradLogits)), joinedColumns([gradLogits]), 2e-6);
+  });
+
+  it('of what a sampler has kept', async () => {
+    const kept = randomKept(40, batch.targets, VOCAB, 0.03);
+    const whole = await forward(
+      { ...batch, ...kept, logits: columnsOf(batch.logits, VOCAB, 0, VOCAB) },
+      'logLikelihood',
+    );
+    const { gradLogits } = await whole.backward(slopes);
+    const parts = await onRanks(3, async (comm, rank) => {
+      const { start, logits } = columns(rank);
+      const options = { parallel: { vocab: { comm, start } } };
+      const { scores, backward } = await forward({ ...batch, ...kept, logits }, 'logLikelihood', options);
       expectClose(scores, whole.scores, 2e-6);
       await backward(slopes);
       return backward(slopes);
@@ -241,16 +296,10 @@ it.each<[string, (rank: number, batch: Record<string, unknown>) => number, RegEx
   expect(String((ended[0] as PromiseRejectedResult).reason)).toMatch(message);
 });
 
-it.each<[string, object]>([
-  ['log-probs', { logProbs: Float64Array.of(-1) }],
-  [
-    'keptIds',
-    { logits: new Float32Array(2), targets: Int32Array.of(0), keptIds: Int32Array.of(0), cuKept: Int32Array.of(0, 1) },
-  ],
-])('%s are refused', async (name, fields) => {
-  const batch = { ...fields, cuSeqlens: [0, 1], cuGroups: [0, 1], rewards: [1] };
+it('log-probs are refused', async () => {
+  const batch = { logProbs: Float64Array.of(-1), cuSeqlens: [0, 1], cuGroups: [0, 1], rewards: [1] };
   const [comm] = inProcess(1);
-  const message = `parallel.vocab: expected logits or hidden states, over all of the vocabulary, got ${name}`;
+  const message = 'parallel.vocab: expected logits or hidden states, got log-probs';
   await expect(call(conspo.run, batch, { parallel: { vocab: { comm, start: 0 } } })).rejects.toThrow(message);
 });
 
@@ -282,5 +331,61 @@ it.each<[string, (part: Record<string, unknown>) => unknown]>([
     return call(conspo.run, part, { parallel: { vocab: { comm, start } } });
   });
   for (const end of ended)
-    expect(String((end as PromiseRejectedResult).reason)).toMatch(/the same tokens, groups, rew/);
+    expect(String((end as PromiseRejectedResult).reason)).toMatch(/the same tokens, kept ids, groups, rew/);
+});
+
+describe('kept ids that are refused', () => {
+  const batch = keptOf(45);
+  const token = batch.mask.findIndex((flag, t) => flag === 1 && batch.cuKept[t + 1] > batch.cuKept[t]);
+  const [first, last] = [batch.cuKept[token], batch.cuKept[token + 1] - 1];
+  const errorsOf = async (ids: (rank: number) => Int32Array) => {
+    const ended = await settledRanks(2, (comm, rank) => {
+      const logits = columnsOf(batch.logits, VOCAB, CUTS[2][rank], CUTS[2][rank + 1]);
+      const own = { ...batch, logits, keptIds: ids(rank) };
+      return call(conspo.run, own, { parallel: { vocab: { comm, start: CUTS[2][rank] } } });
+    });
+    return ended.map((end) => String((end as PromiseRejectedResult).reason));
+  };
+
+  it('those without the target', async () => {
+    const other = batch.targets[token] === 0 ? 1 : 0;
+    const changed = batch.keptIds.map((id, k) => (k < first || k > last ? id : other + k - first));
+    const [left, right] = await errorsOf(() => changed);
+    expect(left).toMatch(/keptIds: expected the target \d+ among the ids of token \d+, got others only/);
+    expect(right).toMatch(/keptIds: expected the target/);
+  });
+
+  it('those of no rank', async () => {
+    const wide = keptOf(45);
+    wide.targets[token] = VOCAB - 1;
+    const ended = await settledRanks(2, (comm, rank) => {
+      const logits = columnsOf(batch.logits, VOCAB, CUTS[2][rank], CUTS[2][rank + 1]);
+      const counts = Array.from(wide.targets, (_, t) => (t === token ? 2 : 0));
+      const cuKept = Int32Array.from([0, ...counts.map((_, t) => (t >= token ? 2 : 0))]);
+      const own = { ...wide, logits, keptIds: Int32Array.of(VOCAB - 1, VOCAB), cuKept };
+      return call(conspo.run, own, { parallel: { vocab: { comm, start: CUTS[2][rank] } } });
+    });
+    for (const end of ended)
+      expect(String((end as PromiseRejectedResult).reason)).toMatch(
+        /keptIds: expected ids in \[0, 37\), got 37 at index 1/,
+      );
+  });
+
+  it('others than those of the other ranks', async () => {
+    const [left, right] = await errorsOf((rank) => {
+      const ids = batch.keptIds.slice();
+      if (rank === 1 && batch.targets[token] !== ids[last]) ids[last] = VOCAB - 1;
+      else if (rank === 1) ids[first] = 0;
+      return ids;
+    });
+    for (const message of [left, right]) expect(message).toMatch(/the same tokens, kept ids, groups/);
+  });
+
+  it('those of hidden states', async () => {
+    const [comm] = inProcess(1);
+    const { logits: _logits, ...rest } = batch;
+    const hidden = { ...rest, hidden: new Float32Array(batch.targets.length), weight: new Float32Array(VOCAB) };
+    const ended = call(conspo.run, hidden, { parallel: { vocab: { comm, start: 0 } } });
+    await expect(ended).rejects.toThrow(/keptIds: expected a batch of logits/);
+  });
 });

@@ -14,6 +14,7 @@ import type { Ranks } from '../run/ranks.js';
 import { type Sliced, slices } from '../slices.js';
 import {
   checkNoReplay,
+  type FindKept,
   type FindTargets,
   type KeptVocabulary,
   type Rows,
@@ -35,7 +36,7 @@ import {
   plausibleLogProbs,
   typedArray,
 } from '../validate.js';
-import { type Columns, columnTargets } from './columns.js';
+import { type Columns, columnsKept, columnTargets } from './columns.js';
 
 interface PackedSequences {
   /** [N + 1], sequence i is tokens `cuSeqlens[i] ... cuSeqlens[i + 1]`; empty sequences are legal. */
@@ -198,11 +199,17 @@ export function* checkSequences(
   let columns: Columns | undefined;
   const inColumns: FindTargets = function* (rows, mask) {
     const { all, own } = yield* columnTargets(batch.targets, rows, mask, vocab!.start);
-    columns = { ...vocab!, targets: all };
+    columns = { ...vocab!, targets: all, kept: undefined, without: undefined };
+    return own;
+  };
+  const keptInColumns: FindKept = function* (given, { view, mask }) {
+    const { all, own, without } = yield* columnsKept(given, view, { ...columns!, mask });
+    columns = { ...columns!, kept: all, without };
     return own;
   };
   const find = vocab && inColumns;
-  const rows = batch.logits === undefined ? undefined : yield* tokenRows(batch, options.temperature, find);
+  const findKept = vocab && keptInColumns;
+  const rows = batch.logits === undefined ? undefined : yield* tokenRows(batch, options.temperature, find, findKept);
   const layer = batch.hidden === undefined ? undefined : yield* linearRows(batch, options.temperature, find);
   if (batch.logProbs !== undefined) checkNoReplay(batch, 'log-probs');
   const { logProbs: source, oldLogProbs, rolloutLogProbs } = batch;
@@ -233,10 +240,8 @@ export function* checkSequences(
 
 const LOG_PROBS = ['Float32Array', 'Float64Array'] as const;
 
-function requireColumns({ logProbs, keptIds }: SequenceBatch): void {
-  if (logProbs === undefined && keptIds === undefined) return;
-  const got = keptIds === undefined ? 'log-probs' : 'keptIds';
-  throw badArgument('ERR_RANGE', 'parallel.vocab', 'logits or hidden states, over all of the vocabulary', got);
+function requireColumns({ logProbs }: SequenceBatch): void {
+  if (logProbs !== undefined) throw badArgument('ERR_RANGE', 'parallel.vocab', 'logits or hidden states', 'log-probs');
 }
 
 function* checkRollout(value: unknown, tokens: number, mask: Uint8Array | undefined, missing: boolean) {
@@ -288,8 +293,13 @@ export function* recheckSequences(
   const found: FindTargets = function* () {
     return (rows ?? layer)!.targets; // an array of our own
   };
-  const find = checked.columns && found;
-  if (rows) return { ...checked, mask, rows: yield* tokenRows(fields as TokenRowsInputs, rows.temperature, find) };
+  // biome-ignore lint/correctness/useYield: likewise
+  const foundKept: FindKept = function* () {
+    return rows!.replay!;
+  };
+  const [find, findKept] = checked.columns ? [found, foundKept] : [];
+  if (rows)
+    return { ...checked, mask, rows: yield* tokenRows(fields as TokenRowsInputs, rows.temperature, find, findKept) };
   if (layer)
     return { ...checked, mask, layer: yield* linearRows(fields as LinearLogProbsInputs, layer.temperature, find) };
   return { ...checked, mask, logProbsSource: fields.logProbs };

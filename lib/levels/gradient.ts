@@ -27,6 +27,7 @@ import { type MaybePending, read, type Task } from '../run/task.js';
 import { findIndex, mapped, type Sliced, slices } from '../slices.js';
 import { allFinite, arrayOf, type FloatArray } from '../validate.js';
 import type { CheckedSequences } from './batch.js';
+import { heldMask } from './columns.js';
 import type { ScoreChannel } from './scores.js';
 import type { TokenLevel, WrittenTokenLevel } from './token-level.js';
 import { partialHidden, requireHostHidden, sumHidden } from './whole-hidden.js';
@@ -255,11 +256,16 @@ export function* writeGradientTask(
   const halt = onNonFinite === 'error' ? level.nonFinite : undefined;
   const gradEntropy = yield* entropyGradientTask(level, terms);
   const upstream = { logSumExp: level.logSumExp!, gradLogProbs, entropy: level.entropy, gradEntropy, halt, watch };
-  const { gradLogits, badRows } = yield* token.backwardTask({ ...rows!, mask: level.mask }, target.view, {
+  const { gradLogits, badRows } = yield* token.backwardTask({ ...rows!, mask: yield* rowMask(level) }, target.view, {
     ...upstream,
     deferred: target.deferred,
   });
   return { array: gradLogits, badRows, checkRows, upstream: scale, finish };
+}
+
+/** The rows that have a gradient on this rank. */
+function* rowMask({ checked: { columns }, mask }: TokenLevel): Task<MaybePending<Uint8Array> | undefined> {
+  return columns?.without ? yield* heldMask(columns, (yield* read(mask))[0]) : mask;
 }
 
 function* entropyGradientTask(level: TokenLevel, terms: readonly Term[]) {

@@ -7,6 +7,7 @@ import * as token from '../ops/token-log-probs.js';
 import { type MaybePending, type OpenedAll, type Pending, read, readAll, type Task } from '../run/task.js';
 import { mapped, type Sliced } from '../slices.js';
 import { type CheckedSequences, type GivenLogProbs, givenLogProbs } from './batch.js';
+import { heldMask } from './columns.js';
 import { wholeRows } from './whole-rows.js';
 
 /** The token level of a batch, computed. */
@@ -68,7 +69,8 @@ export function* tokenLevelTask(
     const { logProbs, mask, nonFinite } = given;
     return { checked, given, logProbs, logSumExp: undefined, entropy: undefined, mask, nonFinite };
   }
-  const arrays = yield* token.forwardTask(rows, entropy);
+  const held = yield* heldMask(checked.columns, rows.mask);
+  const arrays = yield* token.forwardTask({ ...rows, mask: held }, entropy);
   const { logProbs, logSumExp, kept, nonFinite } = arrays;
   const level = { checked, given: undefined, logProbs, logSumExp, entropy: arrays.entropy, mask: kept, nonFinite };
   return checked.columns ? yield* wholeRows(level, rows, checked.columns) : level;

@@ -9,7 +9,7 @@ import { READERS } from '../reference/token-log-probs.js';
 import { requireSame } from '../run/agreement.js';
 import { type MaybePending, type Pending, read, type Task } from '../run/task.js';
 import { findIndex, mapped, type Sliced, slices } from '../slices.js';
-import type { Rows } from '../token-rows.js';
+import type { Replay, Rows } from '../token-rows.js';
 import type { CheckedSequences } from './batch.js';
 import type { Columns } from './columns.js';
 
@@ -19,16 +19,16 @@ import type { Columns } from './columns.js';
  */
 export function* meetColumns(
   checked: CheckedSequences,
-  { ranks, start, targets }: Columns,
+  { ranks, start, targets, kept }: Columns,
   agreement: readonly number[],
 ): Task<void> {
   const { tokens, cuSeqlens, mask } = checked;
   const read = mask ? targets.map((id, t) => (mask[t] === 0 ? 0 : id)) : targets;
-  const same = [...agreement, yield* hashedNumbers([cuSeqlens, mask, read])];
+  const same = [...agreement, yield* hashedNumbers([cuSeqlens, mask, read, kept?.keptIds, kept?.cuKept])];
   const parts: Float64Array[] = yield* ranks.gather(Float64Array.of(...same, start, vocabOf(checked)));
   requireSame(
     'parallel.vocab',
-    'tokens, groups, rewards, loss, options and fields of the batch',
+    'tokens, kept ids, groups, rewards, loss, options and fields of the batch',
     ranks,
     parts,
     same.length,
@@ -43,8 +43,14 @@ export function* meetColumns(
     vocab += count;
   }
   const outside = yield* findIndex(tokens, (t) => targets[t] >= vocab && mask?.[t] !== 0);
-  if (outside === -1) return;
-  throw badArgument('ERR_RANGE', 'targets', `ids in [0, ${vocab})`, `${targets[outside]} at index ${outside}`);
+  const expected = `ids in [0, ${vocab})`;
+  if (outside !== -1) throw badArgument('ERR_RANGE', 'targets', expected, `${targets[outside]} at index ${outside}`);
+  if (!kept) return;
+  const { keptIds, cuKept } = kept;
+  const largest = (t: number) => (cuKept[t + 1] > cuKept[t] ? keptIds[cuKept[t + 1] - 1] : 0);
+  const beyond = yield* findIndex(tokens, (t) => largest(t) >= vocab && mask?.[t] !== 0);
+  if (beyond === -1) return;
+  throw badArgument('ERR_RANGE', 'keptIds', expected, `${largest(beyond)} at index ${cuKept[beyond + 1] - 1}`);
 }
 
 const vocabOf = ({ rows, layer }: CheckedSequences) => rows?.view.vocab ?? layer!.weight.rows;
@@ -57,7 +63,7 @@ interface Told {
 }
 
 /** Rows that were read, from logits or from hidden states. */
-type ReadRows = Pick<Rows, 'targets' | 'mask'> & { view?: LogitsView };
+type ReadRows = Pick<Rows, 'targets' | 'mask'> & { view?: LogitsView; replay?: Replay | undefined };
 
 /** What a pass over rows leaves of them. */
 interface RowResults {
@@ -69,9 +75,9 @@ interface RowResults {
 }
 
 /** The results of whole rows from those of this rank's columns. */
-export function* wholeRows<L extends RowResults>(own: L, rows: ReadRows, { ranks }: Columns): Task<L> {
+export function* wholeRows<L extends RowResults>(own: L, rows: ReadRows, { ranks, without }: Columns): Task<L> {
   const [logProbs, logSumExp, entropy, kept] = yield* read(own.logProbs, own.logSumExp!, own.entropy, own.mask!);
-  const told = yield* toldOf(rows, { logProbs, logSumExp, entropy, kept });
+  const told = yield* toldOf(rows, { logProbs, logSumExp, entropy, kept, without });
   const tokens = rows.targets.length;
   const columns = told.mean ? [told.logSumExp, told.atTarget, told.mean] : [told.logSumExp, told.atTarget];
   const sent = newArray('parallel', Float64Array, columns.length * tokens);
@@ -91,24 +97,29 @@ interface OwnRows {
   logSumExp: Float64Array;
   entropy: Float64Array | undefined;
   kept: Uint8Array;
+  without: Uint8Array | undefined;
 }
 
-function* toldOf({ view, targets, mask }: ReadRows, { logProbs, logSumExp, entropy, kept }: OwnRows): Sliced<Told> {
+function* toldOf(rows: ReadRows, { logProbs, logSumExp, entropy, kept, without }: OwnRows): Sliced<Told> {
+  const { targets, mask } = rows;
   const sums = yield* mapped(logSumExp, (sum, t) => {
     if (mask?.[t] === 0) return 0;
     if (kept[t] !== 0) return sum;
-    return targets[t] === NO_TARGET && view && isBanned(view, t) ? -Infinity : Number.NaN;
+    return without?.[t] === 1 || (targets[t] === NO_TARGET && isBanned(rows, t)) ? -Infinity : Number.NaN;
   });
   const atTarget = yield* mapped(logProbs, (logProb, t) => (targets[t] === NO_TARGET ? 0 : logProb + logSumExp[t]));
   const mean = entropy && (yield* mapped(entropy, (H, t) => logSumExp[t] - H));
   return { logSumExp: sums, atTarget, mean };
 }
 
-/** Whether a row has `-Infinity` in each of its columns here, which is no error. On a device that is not looked at. */
-function isBanned({ data, dtype, vocab, rowStride }: LogitsView, t: number): boolean {
-  if (!ArrayBuffer.isView(data)) return false;
-  const reader = READERS[dtype];
-  for (let v = 0; v < vocab; v++) if (reader(data as HostLogits, t * rowStride + v) !== -Infinity) return false;
+/** Whether a row has `-Infinity` in each of its columns here (that are kept), which is no error. On a device that is not looked at. */
+function isBanned({ view, replay }: ReadRows, t: number): boolean {
+  if (!view || !ArrayBuffer.isView(view.data)) return false;
+  const { data, dtype, vocab, rowStride } = view;
+  const read = (v: number) => READERS[dtype](data as HostLogits, t * rowStride + v);
+  const ids = replay?.keptIds.subarray(replay.cuKept[t], replay.cuKept[t + 1]);
+  if (ids?.length) return ids.every((id) => read(id) === -Infinity);
+  for (let v = 0; v < vocab; v++) if (read(v) !== -Infinity) return false;
   return true;
 }
 

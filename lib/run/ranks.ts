@@ -18,7 +18,8 @@ export interface Parallel {
   data?: Communicator | undefined;
   /**
    * Ranks that hold the same tokens, and of the logits of each different columns, as a last layer (lm_head) leaves them that is split by
-   * rows. `targets` are ids in the whole vocabulary. All get the same loss, metrics and scores, and each the gradient of its own columns.
+   * rows. `targets` and `keptIds` are ids in the whole vocabulary. All get the same loss, metrics and scores, and each the gradient of its
+   * own columns.
    */
   vocab?: VocabRanks | undefined;
   /**

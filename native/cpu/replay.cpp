@@ -21,7 +21,7 @@ class KeptRow {
     ids_ = replay_.kept_ids + replay_.cu_kept[t];
     count_ = kept_count(replay_, t);
     elements_ = reinterpret_cast<Bits*>(row_scratch(count_));
-    target_ = kLost;
+    target_ = target == kNoTarget ? kNoTarget : kLost;
     bool within = true;
     for (int64_t k = 0; k < count_; ++k) {
       const int32_t id = ids_[k];

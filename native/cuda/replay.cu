@@ -105,7 +105,8 @@ __global__ __launch_bounds__(kRowThreads) void replay_forward_kernel(TokenLogPro
     const Sums rest = rest_of<E>(logits, kept, largest, inverse);
     if (lane_index() != 0) return;
     const int32_t target = op.targets[t];
-    finish_row(op, t, kept.has(target) ? E::widen(logits[target]) : NAN, largest.value, rest, inverse);
+    const float absent = target == kNoTarget ? 0.0f : NAN;
+    finish_row(op, t, kept.has(target) ? E::widen(logits[target]) : absent, largest.value, rest, inverse);
   });
 }
 
