@@ -1,6 +1,6 @@
 // What test/mpi-losses.test.ts runs under mpirun: every loss on these ranks, beside the same loss by one rank on the whole batch. Each rank
 // prints a line of JSON, with what differed.
-import { losses, lossesSync } from 'rlvr-kernels';
+import { losses, lossesSync, mergeMetricsOnRanksSync, microBatchesOnRanksSync } from 'rlvr-kernels';
 import { openMpi } from 'rlvr-kernels/mpi';
 
 const world = openMpi();
@@ -97,13 +97,19 @@ function compare(what, actual, expected, tolerance) {
     wrong.push(`${what}: ${actual[far]} instead of ${expected[far]} at ${far} of ${actual.length}`);
 }
 
+/** Values by name. @param {object} metrics */
+const inOrder = (metrics) =>
+  Object.entries(metrics)
+    .sort()
+    .map(([, value]) => value);
+
 /** @typedef {{ loss: number, metrics: Partial<import('../../lib/index.js').Metrics>, gradLogProbs: Float32Array | Float64Array }} Result */
 
 /** @param {string} name @param {Result} mine @param {Result} whole @param {ArrayLike<number>} tokens */
 function compareResults(name, mine, whole, tokens) {
   compare(`${name} loss`, [mine.loss], [whole.loss], TOLERANCE);
   const { exchanges = 0, exchangedNumbers: _numbers, ...metrics } = mine.metrics;
-  compare(`${name} metrics`, Object.values(metrics), Object.values(whole.metrics), TOLERANCE);
+  compare(`${name} metrics`, inOrder(metrics), inOrder(whole.metrics), TOLERANCE);
   if (exchanges > 3) wrong.push(`${name}: ${exchanges} exchanges`);
   compare(
     `${name} gradient`,
@@ -147,6 +153,26 @@ const shared = await losses.conspo(fromLogits(batch, from, to, left, right), { p
 compare('grid loss', [shared.loss], [whole.loss], 2e-6);
 const [begin, end] = [batch.cuSeqlens[from], batch.cuSeqlens[to]];
 compare('grid gradient', shared.gradLogits, columns(whole.gradLogits, begin, end, left, right), 2e-6);
+
+// Micro-batches: groups of two sequences, of which each rank has some and makes parts of its own size.
+const PAIRS = N / 2;
+/** @param {number} first @param {number} last */
+function ofPairs(first, last) {
+  const { groupIds: _ids, ...rest } = fromLogProbs(batch, 2 * first, 2 * last);
+  return { ...rest, cuGroups: Int32Array.from({ length: last - first + 1 }, (_, g) => 2 * g) };
+}
+const inPairs = lossesSync.dapo(ofPairs(0, PAIRS));
+const [firstPair, lastPair] = [rank, rank + 1].map((r) => Math.floor((r * PAIRS) / size));
+const among = { parallel: { data: world } };
+const limit = { sequences: 2 * (rank + 1), loss: /** @type {const} */ ('dapo'), options: among };
+const parts = microBatchesOnRanksSync(ofPairs(firstPair, lastPair), limit);
+const results = parts.map((part) => lossesSync.dapo(part.batch, part.options));
+const loss = Float64Array.of(results.reduce((sum, result) => sum + result.loss, 0));
+const gradLogProbs = Float64Array.from(results.flatMap((result) => Array.from(result.gradLogProbs)));
+const metrics = mergeMetricsOnRanksSync(parts, results, among);
+const [fromToken, toToken] = [firstPair, lastPair].map((pair) => batch.cuSeqlens[2 * pair]);
+const own = Array.from(batch.targets.keys()).slice(fromToken, toToken);
+compareResults('parts', { loss: world.allReduceSync(loss, 'sum')[0], metrics, gradLogProbs }, inPairs, own);
 
 console.log(JSON.stringify({ rank, wrong }));
 await world.close();
