@@ -3,6 +3,7 @@ import { join, relative, resolve } from 'node:path';
 import { describe } from '../errors.js';
 import type { Backend, DeviceMemory, HostArray, HostMatrix, KernelArguments, KernelName } from '../kernels.js';
 import { packageRoot, requireFrom } from '../package-root.js';
+import type { GatherCall, ReduceCall } from '../ranks/native-collectives.js';
 import { packageVersion } from '../version.js';
 import { damage } from './addon-file.js';
 import { addonThatCrashed, installReport, whyNoAddon } from './install-report.js';
@@ -66,22 +67,10 @@ export interface NativeCuda extends Enqueue {
   Device: new (index: number, stream: bigint | undefined, owner?: unknown) => NativeDevice;
 }
 
-/** Arguments of a sum or maximum over the ranks of a communicator, known by its number. */
-export interface NativeReduce {
-  communicator: number;
-  values: Float64Array;
-  count: number;
-  maximum: boolean;
-  out: Float64Array;
-}
-
+/** Arguments of a sum or maximum over the ranks of a communicator of MPI's, known by its number. */
+type MpiReduce = ReduceCall & { communicator: number };
 /** Arguments of a gathering of every rank's numbers. */
-export interface NativeGather {
-  communicator: number;
-  values: Float64Array;
-  counts: Int32Array; // of every rank
-  out: Float64Array; // of all of them
-}
+type MpiGather = GatherCall & { communicator: number };
 
 /** The addon's `mpi` table, native/binding/mpi.cpp. What MPI reports is thrown as an Error. */
 export interface NativeMpi {
@@ -98,10 +87,10 @@ export interface NativeMpi {
   place(args: { communicator: number }): [rank: number, size: number];
   split(args: { communicator: number; color: number; key: number }): number;
   release(args: { communicator: number; together: boolean }): void;
-  reduce(args: NativeReduce): void;
-  reduceAsync(args: NativeReduce): Promise<void>;
-  gather(args: NativeGather): void;
-  gatherAsync(args: NativeGather): Promise<void>;
+  reduce(args: MpiReduce): void;
+  reduceAsync(args: MpiReduce): Promise<void>;
+  gather(args: MpiGather): void;
+  gatherAsync(args: MpiGather): Promise<void>;
 }
 
 /** native/cpu/diagnostics.h */
