@@ -26,7 +26,19 @@ interface Exchange {
   parts: Float64Array[];
 }
 
-type Step = KernelCall | { read: readonly HostArray[] } | Exchange | typeof PAUSE;
+/** What ranks do together, in both forms; whoever began it sees it through, aborted or not. */
+interface Joint {
+  now(): number;
+  later(): Promise<number>;
+}
+
+/** That, and what came of it. */
+interface JointStep {
+  joint: Joint;
+  result: number;
+}
+
+type Step = KernelCall | { read: readonly HostArray[] } | Exchange | JointStep | typeof PAUSE;
 
 export type Task<Result> = Generator<Step, Result, void>;
 
@@ -81,6 +93,13 @@ export function* gatherFrom(communicator: Communicator, values: Float64Array): T
   const exchange: Exchange = { gather: communicator, values, parts: [] };
   yield exchange;
   return exchange.parts;
+}
+
+/** What comes of what ranks do together. */
+export function* jointly(joint: Joint): Task<number> {
+  const step: JointStep = { joint, result: 0 };
+  yield step;
+  return step.result;
 }
 
 /** Adds the host arrays among `values`, and those in nested lists. */
@@ -157,6 +176,7 @@ export function runSync<F extends object, O extends BackendOptions, Result>(
       if ('kernel' in value) args = value.args;
       if ('read' in value) run.read(value.read);
       else if ('gather' in value) value.parts = value.gather.allGatherSync(value.values);
+      else if ('joint' in value) value.result = value.joint.now();
       else run.kernel(value);
     }
   } catch (error) {
@@ -193,6 +213,7 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
   const start = (step: Exclude<Step, typeof PAUSE>) => {
     if ('read' in step) return run.readAsync(step.read, cancel);
     if ('gather' in step) return exchanged(step);
+    if ('joint' in step) return joined(step);
     args = step.args;
     return run.kernelAsync(step, cancel);
   };
@@ -217,6 +238,10 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
 
 async function exchanged(step: Exchange): Promise<void> {
   step.parts = await step.gather.allGather(step.values);
+}
+
+async function joined(step: JointStep): Promise<void> {
+  step.result = await step.joint.later();
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {

@@ -85,8 +85,8 @@ Napi::Function NcclRank::define(Napi::Env env) {
                          InstanceMethod<&R::run<&R::sum, true>>("sumAsync"),
                          InstanceMethod<&R::run<&R::close, false>>("close"),
                          InstanceMethod<&R::run<&R::close, true>>("closeAsync"),
-                         InstanceMethod<&R::abandon>("abandon"),
                          InstanceMethod<&R::wait>("wait"),
+                         InstanceMethod<&R::dispose>("dispose"),
                      });
 }
 
@@ -110,14 +110,16 @@ NcclRank::NcclRank(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NcclRank>(
   info.This().As<Napi::Object>().TypeTag(&kRankTag);
 }
 
-NcclRank::~NcclRank() {
+void NcclRank::drop() {
   if (communicator_ != nullptr) communicator_->abandon();
+  communicator_.reset();
 }
 
 // An asynchronous call has a thread of its own: it waits for other ranks, which may wait for a thread themselves.
 template <NcclRank::Reader kRead, bool kAsync>
 Napi::Value NcclRank::run(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  if (communicator_ == nullptr) return refuse(info, "an open communicator");
   Arguments a(info);
   std::unique_ptr<Job> read = a.ok() ? (this->*kRead)(a) : nullptr;
   if (read == nullptr) return env.Undefined();
@@ -136,9 +138,12 @@ Napi::Value NcclRank::run(const Napi::CallbackInfo& info) {
   }
   std::function<void()> say;
   const Napi::Value promise = SettledElsewhere::start(env, a.object(), finish, say);
-  std::thread([job, failure, say] {
+  communicator_->count(1);
+  std::thread([job, failure, say, on = communicator_]() mutable {
     *failure = job->work();
-    job->work = nullptr;  // lets the communicator go before the promise is settled
+    on->count(-1);
+    job->work = nullptr;
+    on.reset();  // before the promise is settled, so that the JS thread may be the last to let it go
     say();
   }).detach();
   return promise;
@@ -241,18 +246,14 @@ std::unique_ptr<NcclRank::Job> NcclRank::close(Arguments& a) {
   return std::make_unique<Job>(Job{[on = communicator_, together] { return on->close(together); }});
 }
 
-// Ends the call in progress.
-Napi::Value NcclRank::abandon(const Napi::CallbackInfo& info) {
-  communicator_->abandon();
-  return info.Env().Undefined();
-}
-
-// (longest): blocks until the call in progress has ended, but not for more milliseconds.
+// (longest): blocks until the asynchronous calls in progress have ended, but not for more milliseconds.
 Napi::Value NcclRank::wait(const Napi::CallbackInfo& info) {
-  if (!info[0].IsNumber()) return refuse(info, "(longest)");
+  if (communicator_ == nullptr || !info[0].IsNumber()) return refuse(info, "an open communicator, and (longest)");
   communicator_->wait(nccl::Communicator::Milliseconds(info[0].As<Napi::Number>().Int64Value()));
   return info.Env().Undefined();
 }
+
+void NcclRank::dispose(const Napi::CallbackInfo&) { drop(); }
 
 Napi::Object nccl_table(Napi::Env env) {
   Napi::Object table = Napi::Object::New(env);

@@ -10,7 +10,8 @@
 
 namespace rlvr::binding {
 
-// class Nccl { open, adopt, reduce, gather, sum, close (and ...Async but for adopt), abandon, wait }; made by a device.
+// class Nccl { openAsync, adopt, reduce, gather, sum, close (and ...Async of these four), wait, dispose }; made by a
+// device.
 class NcclRank : public Napi::ObjectWrap<NcclRank> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -18,7 +19,7 @@ class NcclRank : public Napi::ObjectWrap<NcclRank> {
   static Napi::Value create(const Napi::CallbackInfo& info, std::shared_ptr<cuda::DeviceContext> context);
 
   explicit NcclRank(const Napi::CallbackInfo& info);
-  ~NcclRank() override;
+  ~NcclRank() override { drop(); }
 
   // What a function does, from its arguments: null, and something thrown, where they are wrong.
   struct Job;
@@ -33,10 +34,12 @@ class NcclRank : public Napi::ObjectWrap<NcclRank> {
   std::unique_ptr<Job> gather(Arguments& arguments);
   std::unique_ptr<Job> sum(Arguments& arguments);
   std::unique_ptr<Job> close(Arguments& arguments);
-  Napi::Value abandon(const Napi::CallbackInfo& info);
   Napi::Value wait(const Napi::CallbackInfo& info);
+  void dispose(const Napi::CallbackInfo& info);
 
-  std::shared_ptr<nccl::Communicator> communicator_;
+  void drop();
+
+  std::shared_ptr<nccl::Communicator> communicator_;  // null once it was disposed of
 };
 
 // load(file), uniqueId()

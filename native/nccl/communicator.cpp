@@ -66,6 +66,7 @@ Communicator::~Communicator() {
 
 std::string Communicator::open(const UniqueId& id, int rank, int size) {
   const std::lock_guard turn(turn_);
+  if (size_ != 0) return "it was opened before";
   const cuda::DeviceScope scope(context_->device());
   rank_ = rank;
   size_ = size;
@@ -76,6 +77,7 @@ std::string Communicator::open(const UniqueId& id, int rank, int size) {
 
 std::string Communicator::adopt(Comm other, int rank, int size) {
   const std::lock_guard turn(turn_);
+  if (size_ != 0) return "it was opened before";
   int found[3] = {};
   for (const Result result : {nccl_.CommUserRank(other, &found[0]), nccl_.CommCount(other, &found[1]),
                               nccl_.CommCuDevice(other, &found[2])})
@@ -189,13 +191,9 @@ std::string Communicator::close(bool together) {
   return "";
 }
 
-void Communicator::wait(Milliseconds longest) {
+void Communicator::wait(Milliseconds longest) const {
   const Patience patience;
-  while (!turn_.try_lock()) {
-    if (patience.waited() > longest) return;
-    sleep(patience);
-  }
-  turn_.unlock();
+  while (calls_ > 0 && patience.waited() < longest) sleep(patience);
 }
 
 // Until NCCL has put on the stream, or done, what it was asked for. A communicator that blocks has by now.
@@ -205,7 +203,7 @@ std::string Communicator::issued(Result result) {
     if (const Result asked = nccl_.CommGetAsyncError(comm_, &result); asked != kSuccess) result = asked;
     if (result != kInProgress) break;
     if (std::string failure = waiting(); !failure.empty()) return fail(failure);
-    if (patience.waited() > longest_) return fail("no answer of all ranks in time");
+    if (patience.waited() > longest_) return fail(late());
     sleep(patience);
   }
   return result == kSuccess ? "" : fail(of(result));
@@ -224,12 +222,16 @@ std::string Communicator::passed() {
     if (const Result asked = nccl_.CommGetAsyncError(comm_, &result); asked != kSuccess) result = asked;
     if (result != kSuccess && result != kInProgress) return fail(of(result));
     if (std::string failure = waiting(); !failure.empty()) return fail(failure);
-    if (patience.waited() > longest_) return fail("no answer of all ranks in time");
+    if (patience.waited() > longest_) return fail(late());
     sleep(patience);
   }
 }
 
 std::string Communicator::waiting() const { return abandoned_ ? "that the wait was given up" : ""; }
+
+std::string Communicator::late() const {
+  return "that not all ranks came within " + std::to_string(longest_.count()) + " ms";
+}
 
 std::string Communicator::of(Result result) const {
   std::string text = nccl_.GetErrorString(result);

@@ -58,8 +58,10 @@ class Communicator {
   int size() const { return size_; }
   // Ends the call in progress, with an error.
   void abandon() { abandoned_ = true; }
-  // Waits for the call in progress, for so long at most.
-  void wait(Milliseconds longest);
+  // Who lets another thread make a call counts it from before its beginning on, for wait().
+  void count(int calls) { calls_ += calls; }
+  // Waits until no such call is left, for so long at most.
+  void wait(Milliseconds longest) const;
 
  private:
   Communicator(const Functions& nccl, std::shared_ptr<cuda::DeviceContext> context, Milliseconds longest)
@@ -70,6 +72,7 @@ class Communicator {
   std::string issued(Result result);
   std::string passed();
   std::string waiting() const;
+  std::string late() const;
   std::string of(Result result) const;
   std::string fail(std::string what);
   std::string check(cudaError_t error);
@@ -80,6 +83,7 @@ class Communicator {
   const Milliseconds longest_;
   std::mutex turn_;
   std::atomic<bool> abandoned_ = false;
+  std::atomic<int> calls_ = 0;
   Comm comm_ = nullptr;
   bool own_ = false;
   int rank_ = 0;
