@@ -7,7 +7,7 @@ import { namesOf } from '../options.js';
 import type { Communicator } from '../ranks/communicator.js';
 import { type DeviceSum, type DeviceSums, deviceSumsOf } from '../ranks/device-sums.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
-import { gatherFrom, jointly, type Task } from './task.js';
+import { jointly, type Task } from './task.js';
 
 /** The ranks that compute a loss together: by what they hold of a batch. */
 export interface Parallel {
@@ -69,10 +69,21 @@ export class Ranks {
     const sent = well(values);
     this.exchanges++;
     this.sent += values.length;
-    this.#alone = true; // if this fails, so does everything else between the ranks
-    const parts = checkWell(yield* gatherFrom(this.#data, sent));
-    this.#alone = false;
-    return parts;
+    const data = this.#data;
+    return yield* this.#together({
+      now: () => checkWell(data.allGatherSync(sent)),
+      later: async () => checkWell(await data.allGather(sent)),
+    });
+  }
+
+  /** A step of all ranks. If it fails, so does everything else between them; once it went well, others wait for this one again. */
+  *#together<Result>({ now, later }: { now(): Result; later(): Promise<Result> }): Task<Result> {
+    const done = (result: Result) => {
+      this.#alone = false;
+      return result;
+    };
+    this.#alone = true;
+    return yield* jointly({ now: () => done(now()), later: async () => done(await later()) });
   }
 
   /** What adds up on the device of these ranks, if anything does. */
@@ -95,8 +106,7 @@ export class Ranks {
     };
     this.exchanges++;
     this.sent++;
-    this.#alone = true;
-    const row = yield* jointly({
+    return yield* this.#together({
       now() {
         check(data.allGatherSync(sent));
         return sums.sumSync(sum);
@@ -106,8 +116,6 @@ export class Ranks {
         return sums.sum(sum);
       },
     });
-    this.#alone = false;
-    return row;
   }
 
   /** Nothing more will be exchanged: an error from here on is this rank's own. */
