@@ -1,9 +1,12 @@
 // Ranks over NCCL: on the emulated CUDA with an NCCL of the tests' own (test/ranks/fake_nccl.cpp), whose ranks are threads and processes.
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type NativeCuda, nativeCuda } from '../lib/backend/addon.js';
+import { memoryOf, nativeDeviceOf } from '../lib/cuda/device.js';
 import { openDevice } from '../lib/cuda/index.js';
 import { inProcess } from '../lib/index.js';
 import { openNccl } from '../lib/nccl/index.js';
+import { runCli } from './cli/run-cli.js';
 import { conformance, expectedMistakes, mistakes } from './ranks/conformance.mjs';
 import { DEVICES, emulation } from './support/device.js';
 import { failureOf, rlvrError } from './support/errors.js';
@@ -215,6 +218,53 @@ describe.runIf(HAS_FAKE)('over an NCCL without GPUs', () => {
     expect(emulation!.ncclLive(library)).toBe(live + 1);
   });
 
+  test('the command verify runs it where there is a library', async () => {
+    const { LD_LIBRARY_PATH: _, ...without } = process.env;
+    for (const [env, line] of [
+      [{ LD_LIBRARY_PATH: fake.folder }, /^conspo, NCCL, 2 ranks +f32 +cuda .* pass$/m],
+      [without, /^conspo, NCCL, 2 ranks +f32 +cuda .* not run$/m],
+    ] as const)
+      expect((await runCli(['verify', '--backend', 'cuda'], { env })).stdout).toMatch(line);
+  });
+
+  test("the addon's own functions refuse junk", async () => {
+    using device = openDevice(0);
+    const native = nativeDeviceOf(device).nccl(1000);
+    const doubles = (length: number) => new Float64Array(length);
+    const { nccl } = nativeCuda() as NativeCuda;
+    await native.openAsync({ id: nccl.uniqueId(), rank: 0, size: 1 });
+    const memory = memoryOf('memory', device.empty([2, 3]));
+    const shape = { dtype: 0, rows: 2, width: 3, stride: 3, accumulate: false, bad: new Int32Array(1) };
+    const valid: Record<string, Record<string, unknown>> = {
+      openAsync: { id: new Uint8Array(128), rank: 0, size: 1 },
+      adopt: { comm: 1n, rank: 0, size: 1 },
+      reduce: { values: doubles(3), count: 3, maximum: true, out: doubles(3) },
+      gather: { values: doubles(3), counts: Int32Array.of(3), out: doubles(3) },
+      sum: { part: memory, to: memory, ...shape },
+    };
+    const junk = [undefined, null, -1, 0.5, 2 ** 40, Number.NaN, 'text', {}, [], doubles(2), Int32Array.of(-1), device];
+    let refused = 0;
+    for (const [name, args] of Object.entries(valid)) {
+      for (const key of Object.keys(args)) {
+        for (const value of junk) {
+          const call = (native as unknown as Record<string, (args: object) => unknown>)[name];
+          const error = await Promise.resolve()
+            .then(() => call.call(native, { ...args, [key]: value }))
+            .catch((reason) => reason as Error);
+          if (error instanceof TypeError) refused++;
+          else
+            expect(error instanceof Error ? error.message : '', `${name}, ${key}`).toMatch(/^(it was opened before)?$/);
+        }
+      }
+    }
+    expect(refused).toBeGreaterThan(200);
+    native.gather({ values: doubles(1), counts: Int32Array.of(1), out: doubles(1) });
+    native.close({ together: true });
+    native.dispose();
+    expect(() => native.close({ together: true })).toThrow('expected an open communicator');
+    expect(await failureOf(() => nccl.load(5 as never))).toBeInstanceOf(TypeError);
+  });
+
   const program = fileURLToPath(new URL('./ranks/nccl-program.mjs', import.meta.url));
   const onWorkers = (name: string) => run(process.execPath, [program, fake.library, name, '--workers']);
 
@@ -266,4 +316,31 @@ describe.runIf(HAS_FAKE)('over an NCCL without GPUs', () => {
       });
     });
   });
+});
+
+/** Why the NCCL of this machine cannot be used; on the emulation there is none. */
+function whyNoNccl(): string | undefined {
+  const cuda = nativeCuda();
+  if ('reason' in cuda) return cuda.reason;
+  if (emulation) return 'an emulated device';
+  try {
+    cuda.nccl.load('libnccl.so.2');
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+const absent = DEVICES === 0 ? 'no device' : whyNoNccl();
+if (absent !== undefined) console.warn(`nccl: on GPUs it was not tested: ${absent}`);
+
+test.skipIf(absent !== undefined)('sums, maxima and lists, and mistakes, over the NCCL of this machine', async () => {
+  const size = Math.min(DEVICES, 8);
+  const wrong = await overNccl(size, { timeout: 60_000 }, async (comm) => {
+    const found = await conformance(comm, { sync: size === 1, rankOrder: false });
+    if (size === 1) return found;
+    const [errors, expected] = [await mistakes(comm, false), expectedMistakes(comm.rank, size)];
+    return [...found, ...errors.filter((error, i) => error !== expected[i])];
+  });
+  expect(wrong.flat()).toEqual([]);
 });

@@ -18,7 +18,17 @@ const LAYERS = [
   [
     'native/binding',
     '.cpp',
-    ['addon', 'cuda-device', 'cuda-memory', 'cuda-session', 'diagnostics', 'emulation-controls', 'memory', 'mpi'],
+    [
+      'addon',
+      'cuda-device',
+      'cuda-memory',
+      'cuda-session',
+      'diagnostics',
+      'emulation-controls',
+      'memory',
+      'mpi',
+      'nccl',
+    ],
   ],
   ['native/wasm', '.cpp', ['runtime']],
   ['lib/ops', '.ts', []],
