@@ -116,14 +116,12 @@ void NcclRank::drop() {
 }
 
 // An asynchronous call has a thread of its own: it waits for other ranks, which may wait for a thread themselves.
-template <NcclRank::Reader kRead, bool kAsync>
-Napi::Value NcclRank::run(const Napi::CallbackInfo& info) {
+Napi::Value NcclRank::run(const Napi::CallbackInfo& info, Reader read, bool async) {
   const Napi::Env env = info.Env();
   if (communicator_ == nullptr) return refuse(info, "an open communicator");
   Arguments a(info);
-  std::unique_ptr<Job> read = a.ok() ? (this->*kRead)(a) : nullptr;
-  if (read == nullptr) return env.Undefined();
-  const std::shared_ptr<Job> job = std::move(read);
+  const std::shared_ptr<Job> job = a.ok() ? (this->*read)(a) : nullptr;
+  if (job == nullptr) return env.Undefined();
   const auto failure = std::make_shared<std::string>();
   const auto finish = [job, failure](Napi::Env env, Napi::Object object) {
     if (!failure->empty())
@@ -131,7 +129,7 @@ Napi::Value NcclRank::run(const Napi::CallbackInfo& info) {
     else if (job->done)
       job->done(env, object);
   };
-  if constexpr (!kAsync) {
+  if (!async) {
     *failure = job->work();
     finish(env, a.object());
     return env.Undefined();

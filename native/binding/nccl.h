@@ -27,7 +27,10 @@ class NcclRank : public Napi::ObjectWrap<NcclRank> {
  private:
   using Reader = std::unique_ptr<Job> (NcclRank::*)(Arguments& arguments);
   template <Reader kRead, bool kAsync>
-  Napi::Value run(const Napi::CallbackInfo& info);
+  Napi::Value run(const Napi::CallbackInfo& info) {
+    return run(info, kRead, kAsync);
+  }
+  Napi::Value run(const Napi::CallbackInfo& info, Reader read, bool async);
   std::unique_ptr<Job> open(Arguments& arguments);
   std::unique_ptr<Job> adopt(Arguments& arguments);
   std::unique_ptr<Job> reduce(Arguments& arguments);

@@ -1,6 +1,8 @@
 #include "nccl/library.h"
 
 #include <atomic>
+#include <cstring>
+#include <iterator>
 #include <mutex>
 
 #ifdef RLVR_CUDA_EMULATION
@@ -32,28 +34,21 @@ void* open_file(const char* name, std::string& failure) {
 void* symbol_in(void*, const char*) { return nullptr; }
 #endif
 
+// In the order of Functions, without the nccl that each begins with.
+constexpr const char* kNames[] = {"GetVersion",   "GetUniqueId",       "CommInitRankConfig", "CommFinalize", "CommDestroy",
+                                  "CommAbort",    "CommGetAsyncError", "CommCount",          "CommUserRank", "CommCuDevice",
+                                  "AllReduce",    "AllGather",         "GetErrorString",     "GetLastError"};
+static_assert(sizeof(Functions) == std::size(kNames) * sizeof(void*));
+
 // Why the file cannot be used; empty if it can.
 std::string read(void* file, Functions& all) {
-  std::string missing;
-  const auto get = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(symbol_in(file, name));
-    if (function == nullptr && missing.empty()) missing = std::string("it has no ") + name;
-  };
-  get(all.GetVersion, "ncclGetVersion");
-  get(all.GetUniqueId, "ncclGetUniqueId");
-  get(all.CommInitRankConfig, "ncclCommInitRankConfig");
-  get(all.CommFinalize, "ncclCommFinalize");
-  get(all.CommDestroy, "ncclCommDestroy");
-  get(all.CommAbort, "ncclCommAbort");
-  get(all.CommGetAsyncError, "ncclCommGetAsyncError");
-  get(all.CommCount, "ncclCommCount");
-  get(all.CommUserRank, "ncclCommUserRank");
-  get(all.CommCuDevice, "ncclCommCuDevice");
-  get(all.AllReduce, "ncclAllReduce");
-  get(all.AllGather, "ncclAllGather");
-  get(all.GetErrorString, "ncclGetErrorString");
-  get(all.GetLastError, "ncclGetLastError");
-  if (!missing.empty()) return missing;
+  void* found[std::size(kNames)];
+  for (size_t i = 0; i < std::size(kNames); ++i) {
+    const std::string name = std::string("nccl") + kNames[i];
+    found[i] = symbol_in(file, name.c_str());
+    if (found[i] == nullptr) return "it has no " + name;
+  }
+  std::memcpy(&all, found, sizeof(all));
 #ifdef RLVR_CUDA_EMULATION
   if (!emulation::offer_streams(symbol_in(file, "rlvr_use_emulated_streams")))
     return "it is for GPUs, and this device is emulated";

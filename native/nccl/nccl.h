@@ -31,7 +31,7 @@ struct Config {
 };
 static_assert(sizeof(Config) == 24);
 
-// By their names without nccl.
+// By their names without nccl; library.cpp lists them in this order.
 struct Functions {
   Result (*GetVersion)(int* version);
   Result (*GetUniqueId)(UniqueId* id);
