@@ -6,7 +6,6 @@ import { memoryOf, nativeDeviceOf } from '../lib/cuda/device.js';
 import { openDevice } from '../lib/cuda/index.js';
 import { inProcess } from '../lib/index.js';
 import { openNccl } from '../lib/nccl/index.js';
-import { runCli } from './cli/run-cli.js';
 import { conformance, expectedMistakes, mistakes } from './ranks/conformance.mjs';
 import { DEVICES, emulation } from './support/device.js';
 import { failureOf, rlvrError } from './support/errors.js';
@@ -218,13 +217,11 @@ describe.runIf(HAS_FAKE)('over an NCCL without GPUs', () => {
     expect(emulation!.ncclLive(library)).toBe(live + 1);
   });
 
-  test('the command verify runs it where there is a library', async () => {
-    const { LD_LIBRARY_PATH: _, ...without } = process.env;
-    for (const [env, line] of [
-      [{ LD_LIBRARY_PATH: fake.folder }, /^conspo, NCCL, 2 ranks +f32 +cuda .* pass$/m],
-      [without, /^conspo, NCCL, 2 ranks +f32 +cuda .* not run$/m],
-    ] as const)
-      expect((await runCli(['verify', '--backend', 'cuda'], { env })).stdout).toMatch(line);
+  test('the command verify finds it, and a rank on each device', async () => {
+    const main = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+    const verify = [process.execPath, main, 'verify', '--backend', 'cuda'];
+    const { output } = await run('env', [`LD_LIBRARY_PATH=${fake.folder}`, ...verify]);
+    expect(output).toMatch(/^conspo, NCCL, 2 ranks +f32 +cuda .* pass$/m);
   });
 
   test("the addon's own functions refuse junk", async () => {
@@ -294,26 +291,30 @@ describe.runIf(HAS_FAKE)('over an NCCL without GPUs', () => {
         expect((lines as { wrong?: string[] }[]).flatMap(({ wrong }) => (wrong ? [wrong] : []))).toEqual([[], [], []]);
       });
 
-      test('a waiting rank leaves the event loop free, and its core to others', async () => {
-        const { code, lines, output } = await mpirun(launcher, 2, program, fake.library, 'idle');
-        expect(code, output).toBe(0);
-        const [{ turns, cpu }] = lines as { turns: number; cpu: number }[];
-        expect(turns).toBeGreaterThan(25); // of 100
-        expect(cpu).toBeLessThan(0.6); // of the second
-      });
-
       test('a rank that ends is closed for the others', async () => {
         const { code, lines, output } = await mpirun(launcher, 2, program, fake.library, 'ends');
         expect(code, output).toBe(0);
         expect(lines).toEqual(['ERR_RANK rank 1 of 2 was closed']);
       });
+    });
+  });
 
-      test('a killed rank ends all', async () => {
-        const before = Date.now();
-        const { code, end, output } = await mpirun(launcher, 2, program, fake.library, 'killed');
-        expect(code, output).not.toBe(0);
-        expect(end - before).toBeLessThan(15_000); // before the time is up for those that wait
-      });
+  const [first] = LAUNCHERS;
+
+  describe.skipIf(!isPresent(first) && !REQUIRED)('ranks that are processes', () => {
+    test('a waiting rank leaves the event loop free, and its core to others', async () => {
+      const { code, lines, output } = await mpirun(first, 2, program, fake.library, 'idle');
+      expect(code, output).toBe(0);
+      const [{ turns, cpu }] = lines as { turns: number; cpu: number }[];
+      expect(turns).toBeGreaterThan(25); // of 100
+      expect(cpu).toBeLessThan(0.6); // of the second
+    });
+
+    test('a killed rank ends all', async () => {
+      const before = Date.now();
+      const { code, end, output } = await mpirun(first, 2, program, fake.library, 'killed');
+      expect(code, output).not.toBe(0);
+      expect(end - before).toBeLessThan(15_000); // before the time is up for those that wait
     });
   });
 });

@@ -1,4 +1,5 @@
 import { type NativeCuda, nativeCuda } from '../backend/addon.js';
+import { cudaCall } from '../backend/cuda.js';
 import { Device, nativeDeviceOf } from '../cuda/device.js';
 import { openDevice } from '../cuda/open-device.js';
 import { badArgument, describe, RlvrError } from '../errors.js';
@@ -73,7 +74,8 @@ export async function openNccl(options: NcclOptions): Promise<NcclCommunicator> 
   } catch (error) {
     prepared?.native.dispose();
     if (prepared?.ownsDevice) prepared.device.dispose();
-    throw error;
+    if (error instanceof RlvrError) throw error;
+    throw reported(error, prepared?.library);
   }
 }
 
@@ -101,7 +103,7 @@ function prepare({ device, library: file = FILE, comm, timeout = 600_000 }: Nccl
   const { version, library } = load(cuda, file);
   const id = via.rank === 0 && comm === undefined ? cuda.nccl.uniqueId() : [];
   const own = device ?? openDevice(0);
-  const native = nativeDeviceOf(own).nccl(timeout);
+  const native = cudaCall(() => nativeDeviceOf(own).nccl(timeout));
   const facts = Float64Array.of(Math.random(), version, comm === undefined ? 0 : 1, ...id);
   return { native, library, device: own, ownsDevice: device === undefined, comm, facts };
 }
@@ -135,7 +137,6 @@ async function exchange(via: Communicator, say: () => Float64Array): Promise<Flo
 }
 
 async function opened(prepared: Prepared, facts: Float64Array[], via: Communicator): Promise<Opened> {
-  const { library } = prepared;
   const [group] = facts[0];
   checkAlike(facts, via.rank);
   const { rank, size } = via;
@@ -145,9 +146,7 @@ async function opened(prepared: Prepared, facts: Float64Array[], via: Communicat
     await untilAllAre(opening, via);
   } catch (error) {
     leaveThread(group, rank);
-    if (error instanceof RlvrError) throw error;
-    const message = `openNccl: ${library.file} (${library.version}) reported ${(error as Error).message}`;
-    throw new RlvrError('ERR_RANK', message, { cause: error });
+    throw error;
   }
   return { ...prepared, place: [rank, size], group };
 }
@@ -196,6 +195,12 @@ async function untilAllAre(opening: Promise<void>, via: Communicator): Promise<v
     });
     if (all.every(([done]) => done === 1)) return;
   }
+}
+
+/** What NCCL, or CUDA before it, had to say. */
+function reported(error: unknown, library: NcclLibrary | undefined): RlvrError {
+  const who = library ? `${library.file} (${library.version})` : 'NCCL';
+  return new RlvrError('ERR_RANK', `openNccl: ${who} reported ${(error as Error).message}`, { cause: error });
 }
 
 function unavailable(why: string): RlvrError {

@@ -173,7 +173,7 @@ Napi::Value run_async(const Napi::CallbackInfo& info) {
   std::shared_ptr<Collective> collective = kBegin(a);
   if (collective == nullptr) return info.Env().Undefined();
   std::function<void()> say;
-  const Napi::Value promise = SettledElsewhere::start(
+  const Napi::Value promise = settled_elsewhere(
       info.Env(), a.object(), [collective](Napi::Env env, Napi::Object held) { finish(env, held, *collective); }, say);
   Process::get().progress().add(std::move(collective), std::move(say));
   return promise;

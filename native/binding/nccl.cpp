@@ -67,7 +67,7 @@ void deliver(Napi::Env env, Napi::Object object, const std::vector<double>& resu
 }  // namespace
 
 struct NcclRank::Job {
-  std::function<std::string()> work;                          // on any thread: what went wrong, or nothing
+  std::function<std::string()> work;                            // on any thread: what went wrong, or nothing
   std::function<void(Napi::Env, Napi::Object)> done = nullptr;  // with the arguments
 };
 
@@ -135,7 +135,7 @@ Napi::Value NcclRank::run(const Napi::CallbackInfo& info, Reader read, bool asyn
     return env.Undefined();
   }
   std::function<void()> say;
-  const Napi::Value promise = SettledElsewhere::start(env, a.object(), finish, say);
+  const Napi::Value promise = settled_elsewhere(env, a.object(), finish, say);
   communicator_->count(1);
   std::thread([job, failure, say, on = communicator_]() mutable {
     *failure = job->work();
@@ -225,10 +225,8 @@ std::unique_ptr<NcclRank::Job> NcclRank::sum(Arguments& a) {
   const auto from = memory("part", part), to = memory("to", whole);
   if (!a.ok()) return nullptr;
   const auto bad = std::make_shared<int32_t>(-1);
-  const nccl::DeviceSum sum{static_cast<float*>(from->pointer()),
-                            {to->pointer(), dtype, whole.stride, accumulate},
-                            whole.rows,
-                            whole.width};
+  const nccl::DeviceSum sum{
+      static_cast<float*>(from->pointer()), {to->pointer(), dtype, whole.stride, accumulate}, whole.rows, whole.width};
   return std::make_unique<Job>(Job{[on = communicator_, from, to, sum, bad] { return on->sum(sum, *bad); },
                                    [bad](Napi::Env env, Napi::Object object) {
                                      Arguments out(env, object, nullptr);

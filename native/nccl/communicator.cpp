@@ -79,8 +79,8 @@ std::string Communicator::adopt(Comm other, int rank, int size) {
   const std::lock_guard turn(turn_);
   if (size_ != 0) return "it was opened before";
   int found[3] = {};
-  for (const Result result : {nccl_.CommUserRank(other, &found[0]), nccl_.CommCount(other, &found[1]),
-                              nccl_.CommCuDevice(other, &found[2])})
+  for (const Result result :
+       {nccl_.CommUserRank(other, &found[0]), nccl_.CommCount(other, &found[1]), nccl_.CommCuDevice(other, &found[2])})
     if (result != kSuccess) return of(result);
   if (found[0] != rank || found[1] != size)
     return "it is rank " + std::to_string(found[0]) + " of " + std::to_string(found[1]);
@@ -115,8 +115,8 @@ std::string Communicator::reduce_piece(double* values, size_t count, bool maximu
   const size_t bytes = count * sizeof(double);
   std::string failure = check(cudaMemcpyAsync(device_, pinned_, bytes, cudaMemcpyHostToDevice, stream));
   if (failure.empty())
-    failure = issued(nccl_.AllReduce(device_, device_, count, maximum ? kUint64 : kFloat64, maximum ? kMax : kSum,
-                                     comm_, stream));
+    failure = issued(
+        nccl_.AllReduce(device_, device_, count, maximum ? kUint64 : kFloat64, maximum ? kMax : kSum, comm_, stream));
   if (failure.empty()) failure = check(cudaMemcpyAsync(pinned_, device_, bytes, cudaMemcpyDeviceToHost, stream));
   if (failure.empty()) failure = passed();
   if (!failure.empty()) return failure;
@@ -166,7 +166,8 @@ std::string Communicator::sum(const DeviceSum& sum, int32_t& bad) {
   std::string failure = begin();
   const auto count = static_cast<size_t>(sum.rows * sum.width);
   if (!failure.empty() || count == 0) return failure;
-  auto* words = reinterpret_cast<int32_t*>(device_);  // [2] none yet: what would stop the writing, and the first bad row
+  auto* words =
+      reinterpret_cast<int32_t*>(device_);  // [2] none yet: what would stop the writing, and the first bad row
   failure = issued(nccl_.AllReduce(sum.part, sum.part, count, kFloat32, kSum, comm_, stream));
   if (failure.empty()) failure = check(cudaMemsetAsync(words, 0xff, 2 * sizeof(int32_t), stream));
   const cuda::RowsWritten rows{sum.part, sum.width, sum.to, sum.rows, sum.width, nullptr, words, words + 1, 0, false};
@@ -245,9 +246,7 @@ std::string Communicator::fail(std::string what) {
   return what;
 }
 
-std::string Communicator::check(cudaError_t error) {
-  return error == cudaSuccess ? "" : fail(cuda::describe(error));
-}
+std::string Communicator::check(cudaError_t error) { return error == cudaSuccess ? "" : fail(cuda::describe(error)); }
 
 // On a thread of its own: NCCL waits there for what other ranks of this machine do.
 void Communicator::abort() {

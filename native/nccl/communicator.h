@@ -1,6 +1,6 @@
-// A rank among GPUs. Numbers of the host travel through a piece of device memory, some at a time; sums of what is on the
-// device anyway stay there. Everything is enqueued on the stream of the device, and waited for by asking: whether the
-// stream is through, and whether NCCL has met an error, which would otherwise leave it waiting for ever.
+// A rank among GPUs. Numbers of the host travel through a piece of device memory, some at a time; sums of what is on
+// the device anyway stay there. Everything is enqueued on the stream of the device, and waited for by asking: whether
+// the stream is through, and whether NCCL has met an error, which would otherwise leave it waiting for ever.
 //
 // NCCL works without blocking in communicators that are made here, so that each of its calls can be given up.
 #pragma once

@@ -35,9 +35,10 @@ void* symbol_in(void*, const char*) { return nullptr; }
 #endif
 
 // In the order of Functions, without the nccl that each begins with.
-constexpr const char* kNames[] = {"GetVersion",   "GetUniqueId",       "CommInitRankConfig", "CommFinalize", "CommDestroy",
-                                  "CommAbort",    "CommGetAsyncError", "CommCount",          "CommUserRank", "CommCuDevice",
-                                  "AllReduce",    "AllGather",         "GetErrorString",     "GetLastError"};
+constexpr const char* kNames[] = {"GetVersion",     "GetUniqueId",  "CommInitRankConfig", "CommFinalize",
+                                  "CommDestroy",    "CommAbort",    "CommGetAsyncError",  "CommCount",
+                                  "CommUserRank",   "CommCuDevice", "AllReduce",          "AllGather",
+                                  "GetErrorString", "GetLastError"};
 static_assert(sizeof(Functions) == std::size(kNames) * sizeof(void*));
 
 // Why the file cannot be used; empty if it can.

@@ -1,4 +1,5 @@
-// What is used of NCCL's binary interface, which is the same from 2.18 on: written out here, so that no nccl.h is needed.
+// What is used of NCCL's binary interface, which is the same from 2.18 on: written out here, so that no nccl.h is
+// needed.
 #pragma once
 
 #include <cstddef>
