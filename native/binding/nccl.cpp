@@ -56,6 +56,7 @@ struct Numbers {
   std::vector<double> values;
   std::vector<int> counts;
   std::vector<double> out;
+  int32_t bad_row = -1;
 };
 
 void deliver(Napi::Env env, Napi::Object object, const std::vector<double>& result) {
@@ -69,6 +70,7 @@ void deliver(Napi::Env env, Napi::Object object, const std::vector<double>& resu
 struct NcclRank::Job {
   std::function<std::string()> work;                            // on any thread: what went wrong, or nothing
   std::function<void(Napi::Env, Napi::Object)> done = nullptr;  // with the arguments
+  std::string failure = {};
 };
 
 Napi::Function NcclRank::define(Napi::Env env) {
@@ -122,26 +124,26 @@ Napi::Value NcclRank::run(const Napi::CallbackInfo& info, Reader read, bool asyn
   Arguments a(info);
   const std::shared_ptr<Job> job = a.ok() ? (this->*read)(a) : nullptr;
   if (job == nullptr) return env.Undefined();
-  const auto failure = std::make_shared<std::string>();
-  const auto finish = [job, failure](Napi::Env env, Napi::Object object) {
-    if (!failure->empty())
-      throw_error(env, *failure);
+  const auto finish = [job](Napi::Env env, Napi::Object object) {
+    job->work = nullptr;  // what it held is let go on this thread, which device memory needs
+    if (!job->failure.empty())
+      throw_error(env, job->failure);
     else if (job->done)
       job->done(env, object);
   };
   if (!async) {
-    *failure = job->work();
+    job->failure = job->work();
     finish(env, a.object());
     return env.Undefined();
   }
   std::function<void()> say;
   const Napi::Value promise = settled_elsewhere(env, a.object(), finish, say);
   communicator_->count(1);
-  std::thread([job, failure, say, on = communicator_]() mutable {
-    *failure = job->work();
+  std::thread([own = job, say, on = communicator_]() mutable {
+    own->failure = own->work();
     on->count(-1);
-    job->work = nullptr;
-    on.reset();  // before the promise is settled, so that the JS thread may be the last to let it go
+    on.reset();
+    own.reset();
     say();
   }).detach();
   return promise;
@@ -224,15 +226,16 @@ std::unique_ptr<NcclRank::Job> NcclRank::sum(Arguments& a) {
   };
   const auto from = memory("part", part), to = memory("to", whole);
   if (!a.ok()) return nullptr;
-  const auto bad = std::make_shared<int32_t>(-1);
+  const auto numbers = std::make_shared<Numbers>();
   const nccl::DeviceSum sum{
       static_cast<float*>(from->pointer()), {to->pointer(), dtype, whole.stride, accumulate}, whole.rows, whole.width};
-  return std::make_unique<Job>(Job{[on = communicator_, from, to, sum, bad] { return on->sum(sum, *bad); },
-                                   [bad](Napi::Env env, Napi::Object object) {
-                                     Arguments out(env, object, nullptr);
-                                     auto* row = out.array<int32_t>("bad", 1);
-                                     if (out.ok()) *row = *bad;
-                                   }});
+  return std::make_unique<Job>(
+      Job{[on = communicator_, from, to, sum, numbers] { return on->sum(sum, numbers->bad_row); },
+          [numbers](Napi::Env env, Napi::Object object) {
+            Arguments out(env, object, nullptr);
+            auto* row = out.array<int32_t>("bad", 1);
+            if (out.ok()) *row = numbers->bad_row;
+          }});
 }
 
 // { together }
