@@ -28,6 +28,7 @@ const LAYERS = [
       'memory',
       'mpi',
       'nccl',
+      'settled-elsewhere',
     ],
   ],
   ['native/wasm', '.cpp', ['runtime']],
