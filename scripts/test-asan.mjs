@@ -142,6 +142,8 @@ function runEmulated() {
     'device-queue',
     'device-out-of-memory',
     'device-workers',
+    'device-nccl',
+    'device-nccl-losses',
   ];
   const others = [
     'degenerate-arguments',

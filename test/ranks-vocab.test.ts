@@ -257,6 +257,26 @@ describe('forward and backward by hand', () => {
     expect(codes).toEqual(['ERR_RANK', 'ERR_SHAPE', 'ERR_RANK']);
   });
 
+  it('fail on all ranks if one is aborted while they exchange something', async () => {
+    const ended = await settledRanks(3, (given, rank) => {
+      const { start, logits } = columns(rank);
+      const controller = new AbortController();
+      const allGather = (values: Float64Array) => {
+        if (rank === 1) setImmediate(() => controller.abort());
+        return given
+          .allGather(values)
+          .then((parts) => new Promise<typeof parts>((done) => setTimeout(done, 20, parts)));
+      };
+      const comm = Object.assign(Object.create(given), { rank, size: 3, allGather, allGatherSync: () => [] });
+      return forward({ ...batch, logits }, 'logLikelihood', {
+        parallel: { vocab: { comm, start } },
+        signal: controller.signal,
+      });
+    });
+    const codes = ended.map((end) => ((end as PromiseRejectedResult).reason as RlvrError).code);
+    expect(codes).toEqual(['ERR_RANK', 'ERR_ABORTED', 'ERR_RANK']);
+  });
+
   it('refuse ranks with other sequences', async () => {
     const [data] = inProcess(1);
     const call = forward(batch, 'logLikelihood', { parallel: { data } } as never);

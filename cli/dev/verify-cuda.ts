@@ -158,7 +158,7 @@ function realDevice(allowEmulated: boolean): DeviceDescription {
 /** Whether no sanitizer found anything. */
 function sanitize({ json, allowEmulated }: ReturnType<typeof readOptions>): boolean {
   const { emulated, ...device } = realDevice(allowEmulated);
-  const command = [process.execPath, 'dist/cli/main.js', 'verify', '--backend', 'cuda'];
+  const command = [process.execPath, 'dist/cli/main.js', 'verify', '--backend', 'cuda', '--no-nccl'];
   const sanitizers = runSanitizers(command, root);
   for (const { tool, clean, summary } of sanitizers) console.log(`${clean ? 'pass' : 'FAIL'}  ${tool}: ${summary}`);
   write(

@@ -9,7 +9,8 @@ import { RATIO_SCORE_KINDS } from '../../lib/kernels.js';
 import { LOSS_NAMES, LOSSES, type LossName } from '../../lib/losses/list.js';
 import { type Problem, problem } from './problem.js';
 
-type Arrays = Record<string, ArrayLike<number>>;
+/** Results by name. */
+export type Arrays = Record<string, ArrayLike<number>>;
 
 export interface Check {
   readonly name: string;

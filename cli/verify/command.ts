@@ -7,31 +7,36 @@ import { backendOption, jsonOption, resolveBackend } from '../options.js';
 import { renderTable } from '../table.js';
 import { checks } from './checks.js';
 import { type Finding, findingsOf } from './findings.js';
+import { ncclFinding } from './nccl.js';
 
 interface VerifyOptions {
   readonly backend?: BackendName;
   readonly json?: boolean;
+  readonly nccl: boolean;
 }
 
 const help = `
 Runs every op and loss on every backend found here and compares with the float64 reference: the relative error of each,
 ||out - ref|| / ||ref||, must stay within its tolerance. Exits with 1 if any does not. Hidden states on CUDA need
-cuBLASLt: without it, those checks are not run.`;
+cuBLASLt, and ranks on all GPUs NCCL: without these, those checks are not run.`;
 
 export function addVerifyCommand(program: Command, signal: AbortSignal): void {
   program
     .command('verify')
     .description('check every backend found on this machine against the reference')
     .addOption(backendOption('check only this backend'))
+    .option('--no-nccl', 'leave out the check of ranks on all GPUs')
     .addOption(jsonOption('print one line of JSON instead of the table'))
     .addHelpText('after', help)
     .action((options: VerifyOptions) => runVerify(options, signal));
 }
 
-function runVerify({ backend: wanted, json }: VerifyOptions, signal: AbortSignal): void {
+async function runVerify({ backend: wanted, json, nccl }: VerifyOptions, signal: AbortSignal): Promise<void> {
   const found = wanted === undefined ? availableBackends() : [resolveBackend(wanted)];
   const others = found.filter((backend) => backend !== 'reference');
   const findings = interruptible(() => findingsOf(checks(1), others), Infinity, signal);
+  const overNccl = nccl && others.includes('cuda') ? await ncclFinding(1) : null;
+  if (overNccl) findings.push(overNccl);
   const counts = countsOf(findings);
   if (json) process.stdout.write(`${JSON.stringify({ backends: found, ...counts, findings })}\n`);
   else process.stdout.write(renderFindings(findings, counts));

@@ -2,7 +2,7 @@
 import { normError } from '../../bench/problems/float64.js';
 import { withoutTiny } from '../../lib/backend/tiny.js';
 import { type BackendName, RlvrError } from '../../lib/index.js';
-import type { Check } from './checks.js';
+import type { Arrays, Check } from './checks.js';
 
 /** One check on one backend. */
 export interface Finding {
@@ -22,16 +22,26 @@ export function findingsOf(all: readonly Check[], others: readonly BackendName[]
 }
 
 function examine(check: Check, backend: BackendName): Finding {
-  const { name, dtype, tolerance } = check;
-  const finding = { check: name, dtype, backend, tolerance };
   try {
     const actual = withoutTiny(() => check.run(backend));
-    const expected = check.expected?.() ?? check.run('reference');
-    const errors = Object.keys(expected).map((key) => normError(actual[key], expected[key]));
-    const error = Math.max(0, ...errors); // NaN if any is
-    return { ...finding, error: Number.isFinite(error) ? error : null, pass: error <= tolerance };
+    return judge(check, backend, actual, check.expected?.() ?? check.run('reference'));
   } catch (error) {
-    const pass = check.needsLibrary && error instanceof RlvrError && error.code === 'ERR_BACKEND' ? null : false;
-    return { ...finding, error: null, pass, reason: error instanceof Error ? error.message : String(error) };
+    return failedCheck(check, backend, error);
   }
+}
+
+const about = ({ name, dtype, tolerance }: Check, backend: BackendName) => ({ check: name, dtype, backend, tolerance });
+
+/** What comes of a check that gave these arrays. */
+export function judge(check: Check, backend: BackendName, actual: Arrays, expected: Arrays): Finding {
+  const errors = Object.keys(expected).map((key) => normError(actual[key], expected[key]));
+  const error = Math.max(0, ...errors); // NaN if any is
+  return { ...about(check, backend), error: Number.isFinite(error) ? error : null, pass: error <= check.tolerance };
+}
+
+/** What comes of one that threw. */
+export function failedCheck(check: Check, backend: BackendName, error: unknown): Finding {
+  const pass = check.needsLibrary && error instanceof RlvrError && error.code === 'ERR_BACKEND' ? null : false;
+  const reason = error instanceof Error ? error.message : String(error);
+  return { ...about(check, backend), error: null, pass, reason };
 }

@@ -3,6 +3,8 @@ import { join, relative, resolve } from 'node:path';
 import { describe } from '../errors.js';
 import type { Backend, DeviceMemory, HostArray, HostMatrix, KernelArguments, KernelName } from '../kernels.js';
 import { packageRoot, requireFrom } from '../package-root.js';
+import type { DeviceSum } from '../ranks/device-sums.js';
+import type { GatherCall, NativeCalls, ReduceCall } from '../ranks/native-collectives.js';
 import { packageVersion } from '../version.js';
 import { damage } from './addon-file.js';
 import { addonThatCrashed, installReport, whyNoAddon } from './install-report.js';
@@ -43,6 +45,7 @@ export interface NativeDevice {
   /** What is on this stream now comes before what is enqueued from now on. */
   waitStream(stream: bigint): void;
   session(): NativeSession;
+  nccl(longest: number): NativeNccl;
   synchronize(): void;
   synchronizeAsync(): Promise<void>;
   /** Waits, and gives back what its pool of memory keeps. */
@@ -54,6 +57,20 @@ export interface NativeDevice {
   timeCopy(to: DeviceMemory, from: DeviceMemory, bytes: number, repeats: number): number;
 }
 
+/** native/binding/nccl.h: a rank among GPUs. What goes wrong in a call is thrown as an Error, and ends it. */
+export interface NativeNccl extends NativeCalls {
+  openAsync(args: { id: Uint8Array; rank: number; size: number }): Promise<void>;
+  adopt(args: { comm: bigint; rank: number; size: number }): void;
+  sum(args: DeviceSum & { bad: Int32Array }): void;
+  sumAsync(args: DeviceSum & { bad: Int32Array }): Promise<void>;
+  close(args: { together: boolean }): void;
+  closeAsync(args: { together: boolean }): Promise<void>;
+  /** Blocks until no asynchronous call is in progress, or so many milliseconds. */
+  wait(longest: number): void;
+  /** Lets the communicator go: a call in progress ends with an error. */
+  dispose(): void;
+}
+
 type Enqueue = {
   [K in KernelName]: (session: NativeSession, args: KernelArguments[K]) => void;
 };
@@ -63,25 +80,18 @@ export interface NativeCuda extends Enqueue {
   info(index: number): CudaInfo;
   /** Looks for cuBLASLt: why there is none, or an empty string. */
   findProducts(): string;
+  nccl: {
+    /** Opens a library, and returns its version: 10000 * major + 100 * minor + patch. */
+    load(file: string): number;
+    uniqueId(): Uint8Array;
+  };
   Device: new (index: number, stream: bigint | undefined, owner?: unknown) => NativeDevice;
 }
 
-/** Arguments of a sum or maximum over the ranks of a communicator, known by its number. */
-export interface NativeReduce {
-  communicator: number;
-  values: Float64Array;
-  count: number;
-  maximum: boolean;
-  out: Float64Array;
-}
-
+/** Arguments of a sum or maximum over the ranks of a communicator of MPI's, known by its number. */
+type MpiReduce = ReduceCall & { communicator: number };
 /** Arguments of a gathering of every rank's numbers. */
-export interface NativeGather {
-  communicator: number;
-  values: Float64Array;
-  counts: Int32Array; // of every rank
-  out: Float64Array; // of all of them
-}
+type MpiGather = GatherCall & { communicator: number };
 
 /** The addon's `mpi` table, native/binding/mpi.cpp. What MPI reports is thrown as an Error. */
 export interface NativeMpi {
@@ -98,10 +108,10 @@ export interface NativeMpi {
   place(args: { communicator: number }): [rank: number, size: number];
   split(args: { communicator: number; color: number; key: number }): number;
   release(args: { communicator: number; together: boolean }): void;
-  reduce(args: NativeReduce): void;
-  reduceAsync(args: NativeReduce): Promise<void>;
-  gather(args: NativeGather): void;
-  gatherAsync(args: NativeGather): Promise<void>;
+  reduce(args: MpiReduce): void;
+  reduceAsync(args: MpiReduce): Promise<void>;
+  gather(args: MpiGather): void;
+  gatherAsync(args: MpiGather): Promise<void>;
 }
 
 /** native/cpu/diagnostics.h */

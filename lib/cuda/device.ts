@@ -34,6 +34,8 @@ let fill: (tensor: DeviceTensor, name: string, host: HostMatrix) => Promise<void
 /** Makes a tensor. */
 export let deviceTensor: (parts: Parts) => DeviceTensor;
 
+/** The addon's side of an open device. */
+export let nativeDeviceOf: (device: Device) => NativeDevice;
 let backendOf: (device: Device) => Backend;
 /** Refuses a device that cannot copy now. */
 let checkReady: (device: Device) => void;
@@ -80,6 +82,7 @@ export class Device {
       return device.#backend;
     };
     checkReady = (device) => device.#ready();
+    nativeDeviceOf = (device) => device.#ready();
   }
 
   /** Use {@link openDevice}. */

@@ -30,7 +30,7 @@ import type { CheckedSequences } from './batch.js';
 import { heldMask } from './columns.js';
 import type { ScoreChannel } from './scores.js';
 import type { TokenLevel, WrittenTokenLevel } from './token-level.js';
-import { partialHidden, requireHostHidden, sumHidden } from './whole-hidden.js';
+import { checkHiddenSum, partialHidden, sumHidden } from './whole-hidden.js';
 
 /** A score's part in a loss: dloss/dscores, of a score of the log-probs or of the entropies. */
 export interface Term {
@@ -133,7 +133,7 @@ function layerTarget(
     layer,
     option === 'none' ? { ...NO_PLACES, ...given(places) } : places,
   );
-  if (columns) requireHostHidden(views.gradHidden);
+  if (columns) checkHiddenSum(views.gradHidden, columns.ranks);
   return Object.values(views).some((view) => view !== undefined) ? { kind: 'layer', views } : { kind: 'none' };
 }
 
@@ -291,7 +291,7 @@ function* layerGradientTask(
   const badRows = yield* linear.backwardTask({ ...layer, mask }, written, upstream, keptLogits, checked.chunkBytes);
   if (part) {
     checkRows((yield* read(badRows))[0]);
-    yield* sumHidden(checked.columns!.ranks, (yield* read(part.data))[0], views.gradHidden!);
+    yield* sumHidden(checked.columns!.ranks, part, views.gradHidden!);
   }
   return {
     array: linear.hostGradients(views),

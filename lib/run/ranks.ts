@@ -5,8 +5,9 @@
 import { badArgument, describe, RlvrError } from '../errors.js';
 import { namesOf } from '../options.js';
 import type { Communicator } from '../ranks/communicator.js';
+import { type DeviceSum, type DeviceSums, deviceSumsOf } from '../ranks/device-sums.js';
 import { finiteNumber, objectArgument, optionsArgument } from '../validate.js';
-import { gatherFrom, type Task } from './task.js';
+import { jointly, type Task } from './task.js';
 
 /** The ranks that compute a loss together: by what they hold of a batch. */
 export interface Parallel {
@@ -50,6 +51,7 @@ export const PARALLEL_OPTION = namesOf<ParallelOptions>({
 
 const WELL = 0;
 const FAILED = 1;
+const SUMS = 1; // what a rank says that will add up on its device
 
 /** The other ranks of one call, in one direction. */
 export class Ranks {
@@ -70,17 +72,56 @@ export class Ranks {
 
   /** The values of every rank, by rank; their numbers may differ. */
   *gather(values: Float64Array): Task<Float64Array[]> {
-    const sent = new Float64Array(values.length + 1);
-    sent[0] = WELL;
-    sent.set(values, 1);
+    const sent = well(values);
     this.exchanges++;
     this.sent += values.length;
-    this.#alone = true; // if this fails, so does everything else between the ranks
-    const parts = yield* gatherFrom(this.#data, sent);
-    const failed = parts.findIndex(([word]) => word !== WELL);
-    if (failed !== -1) throw new RlvrError('ERR_RANK', `rank ${failed} failed: ${messageIn(parts[failed])}`);
-    this.#alone = false;
-    return parts.map((part) => part.subarray(1));
+    const data = this.#data;
+    return yield* this.#together({
+      now: () => checkWell(data.allGatherSync(sent)),
+      later: async () => checkWell(await data.allGather(sent)),
+    });
+  }
+
+  /** A step of all ranks. If it fails, so does everything else between them; once it went well, others wait for this one again. */
+  *#together<Result>({ now, later }: { now(): Result; later(): Promise<Result> }): Task<Result> {
+    const done = (result: Result) => {
+      this.#alone = false;
+      return result;
+    };
+    this.#alone = true;
+    return yield* jointly({ now: () => done(now()), later: async () => done(await later()) });
+  }
+
+  /** What adds up on the device of these ranks, if anything does. */
+  get deviceSums(): DeviceSums | undefined {
+    return deviceSumsOf(this.#data);
+  }
+
+  /**
+   * Adds up parts in device memory, once all ranks are well and do so; nothing comes in between. The first row of the sum that is not
+   * finite where it goes, or -1.
+   */
+  *sumOnDevice(sums: DeviceSums, sum: DeviceSum): Task<number> {
+    const data = this.#data;
+    const sent = well(Float64Array.of(SUMS));
+    const check = (parts: Float64Array[]) => {
+      const other = checkWell(parts).findIndex(([word]) => word !== SUMS);
+      if (other === -1) return;
+      const got = `another place on rank ${other}`;
+      throw badArgument('ERR_RANK', 'gradHidden', "tensors on all ranks' devices, or host memory on all", got);
+    };
+    this.exchanges++;
+    this.sent++;
+    return yield* this.#together({
+      now() {
+        check(data.allGatherSync(sent));
+        return sums.sumSync(sum);
+      },
+      async later() {
+        check(await data.allGather(sent));
+        return sums.sum(sum);
+      },
+    });
   }
 
   /** Nothing more will be exchanged: an error from here on is this rank's own. */
@@ -101,7 +142,23 @@ export class Ranks {
 
 const LONGEST = 1000; // characters of a message
 
-function failure(error: unknown): Float64Array {
+/** What a rank sends that is well. */
+export function well(values: Float64Array): Float64Array {
+  const sent = new Float64Array(values.length + 1);
+  sent[0] = WELL;
+  sent.set(values, 1);
+  return sent;
+}
+
+/** The values of ranks that are all well; throws what another has to say. */
+export function checkWell(parts: readonly Float64Array[]): Float64Array[] {
+  const failed = parts.findIndex(([word]) => word !== WELL);
+  if (failed !== -1) throw new RlvrError('ERR_RANK', `rank ${failed} failed: ${messageIn(parts[failed])}`);
+  return parts.map((part) => part.subarray(1));
+}
+
+/** What a rank sends in place of values when it has failed. */
+export function failure(error: unknown): Float64Array {
   const message = error instanceof Error ? error.message : String(error);
   return Float64Array.of(FAILED, ...Array.from(message.slice(0, LONGEST), (_, i) => message.charCodeAt(i)));
 }
@@ -160,7 +217,8 @@ function parallelIn(options: unknown): Parallel {
 
 const METHODS = ['allGather', 'allGatherSync'] as const;
 
-function communicator(name: string, value: unknown): Communicator {
+/** Checks an argument that is to be a communicator. */
+export function communicator(name: string, value: unknown): Communicator {
   const given = value as Communicator | null;
   const isOne =
     typeof given === 'object' &&

@@ -11,7 +11,6 @@ import { badArgument, describe, RlvrError } from '../errors.js';
 import type { Backend, BackendName, HostArray, KernelArguments, KernelCall, KernelName } from '../kernels.js';
 import type { NamesOf, OptionNames } from '../options.js';
 import { namesOf, takeSpelledOptions } from '../options.js';
-import type { Communicator } from '../ranks/communicator.js';
 import { PAUSE, pause } from '../slices.js';
 import { optionsArgument } from '../validate.js';
 import { cancelOn, isAbortSignal, release } from './abort.js';
@@ -19,14 +18,19 @@ import { onOwnMemory } from './own-memory.js';
 import { selectBackend } from './select.js';
 import { checkArrays, givenArrays } from './watch.js';
 
-/** What every rank tells all others: `parts` are their values, by rank, once the step is taken. */
-interface Exchange {
-  gather: Communicator;
-  values: Float64Array;
-  parts: Float64Array[];
+/** What ranks do together, in both forms; whoever began it sees it through, aborted or not. */
+interface Joint<Result> {
+  now(): Result;
+  later(): Promise<Result>;
 }
 
-type Step = KernelCall | { read: readonly HostArray[] } | Exchange | typeof PAUSE;
+/** That, and what came of it once the step is taken. */
+interface JointStep {
+  joint: Joint<unknown>;
+  result?: unknown;
+}
+
+type Step = KernelCall | { read: readonly HostArray[] } | JointStep | typeof PAUSE;
 
 export type Task<Result> = Generator<Step, Result, void>;
 
@@ -76,11 +80,11 @@ export function* readAll<R extends object>(arrays: R): Task<OpenedAll<R>> {
   return arrays as OpenedAll<R>;
 }
 
-/** The values of every rank, by rank. Each must take this step. */
-export function* gatherFrom(communicator: Communicator, values: Float64Array): Task<Float64Array[]> {
-  const exchange: Exchange = { gather: communicator, values, parts: [] };
-  yield exchange;
-  return exchange.parts;
+/** What comes of what ranks do together. Each must take this step. */
+export function* jointly<Result>(joint: Joint<Result>): Task<Result> {
+  const step: JointStep = { joint };
+  yield step;
+  return step.result as Result;
 }
 
 /** Adds the host arrays among `values`, and those in nested lists. */
@@ -156,7 +160,7 @@ export function runSync<F extends object, O extends BackendOptions, Result>(
       if (value === PAUSE) continue;
       if ('kernel' in value) args = value.args;
       if ('read' in value) run.read(value.read);
-      else if ('gather' in value) value.parts = value.gather.allGatherSync(value.values);
+      else if ('joint' in value) value.result = value.joint.now();
       else run.kernel(value);
     }
   } catch (error) {
@@ -192,7 +196,7 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
   const run = backend.start();
   const start = (step: Exclude<Step, typeof PAUSE>) => {
     if ('read' in step) return run.readAsync(step.read, cancel);
-    if ('gather' in step) return exchanged(step);
+    if ('joint' in step) return joined(step);
     args = step.args;
     return run.kernelAsync(step, cancel);
   };
@@ -215,8 +219,8 @@ export async function runAsync<F extends object, O extends AsyncOptions, Result>
   }
 }
 
-async function exchanged(step: Exchange): Promise<void> {
-  step.parts = await step.gather.allGather(step.values);
+async function joined(step: JointStep): Promise<void> {
+  step.result = await step.joint.later();
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {

@@ -1,10 +1,12 @@
-// The addon's CUDA exports beside the ops: cuda.info(), cuda.findProducts() and cuda.Device, in builds with CUDA.
+// The addon's CUDA exports beside the ops: cuda.info(), cuda.findProducts(), cuda.nccl and cuda.Device, in builds with
+// CUDA.
 #include "binding/exports.h"
 
 #ifdef RLVR_HAVE_CUDA
 #include "binding/background.h"
 #include "binding/cuda_session.h"
 #include "binding/emulation_controls.h"
+#include "binding/nccl.h"
 #include "cuda/cublaslt_library.h"
 #include "cuda/device.h"
 #include "cuda/timing.h"
@@ -18,8 +20,8 @@ std::shared_ptr<void> keep_alive(const Napi::Value& value) {
   return std::make_shared<Napi::ObjectReference>(Napi::Persistent(value.As<Napi::Object>()));
 }
 
-// class Device { allocatedBytes, capturing, allocate, wrap, session, timeCopy, waitStream, waitEvent, recordEvent,
-// synchronize and trim (and ...Async) }
+// class Device { allocatedBytes, capturing, allocate, wrap, session, nccl, timeCopy, waitStream, waitEvent,
+// recordEvent, synchronize and trim (and ...Async) }
 class CudaDevice : public Napi::ObjectWrap<CudaDevice> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -31,6 +33,7 @@ class CudaDevice : public Napi::ObjectWrap<CudaDevice> {
   Napi::Value allocate(const Napi::CallbackInfo& info);
   Napi::Value wrap(const Napi::CallbackInfo& info);
   Napi::Value session(const Napi::CallbackInfo& info);
+  Napi::Value nccl(const Napi::CallbackInfo& info);
   Napi::Value time_copy(const Napi::CallbackInfo& info);
   Napi::Value wait_stream(const Napi::CallbackInfo& info);
   template <cudaError_t (cuda::DeviceContext::*kOrder)(cudaEvent_t)>
@@ -51,6 +54,7 @@ Napi::Function CudaDevice::define(Napi::Env env) {
                          InstanceMethod<&CudaDevice::allocate>("allocate"),
                          InstanceMethod<&CudaDevice::wrap>("wrap"),
                          InstanceMethod<&CudaDevice::session>("session"),
+                         InstanceMethod<&CudaDevice::nccl>("nccl"),
                          InstanceMethod<&CudaDevice::time_copy>("timeCopy"),
                          InstanceMethod<&CudaDevice::wait_stream>("waitStream"),
                          InstanceMethod<&CudaDevice::order<&Context::wait_event>>("waitEvent"),
@@ -117,6 +121,8 @@ Napi::Value CudaDevice::wrap(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value CudaDevice::session(const Napi::CallbackInfo& info) { return CudaSession::create(info.Env(), context_); }
+
+Napi::Value CudaDevice::nccl(const Napi::CallbackInfo& info) { return NcclRank::create(info, context_); }
 
 // (to, from, bytes, repeats): milliseconds of one copy within the device, the benchmark's yardstick.
 Napi::Value CudaDevice::time_copy(const Napi::CallbackInfo& info) {
@@ -188,9 +194,11 @@ void export_cuda_device(Napi::Env env, const Exports& exports) {
   classes->device = Napi::Persistent(CudaDevice::define(env));
   classes->memory = Napi::Persistent(CudaMemory::define(env));
   classes->session = Napi::Persistent(CudaSession::define(env));
+  classes->nccl = Napi::Persistent(NcclRank::define(env));
   env.SetInstanceData(classes);
   exports.cuda.Set("info", Napi::Function::New<cuda_info>(env, "info"));
   exports.cuda.Set("findProducts", Napi::Function::New<find_products>(env, "findProducts"));
+  exports.cuda.Set("nccl", nccl_table(env));
   exports.cuda.Set("Device", classes->device.Value());
 #ifdef RLVR_CUDA_EMULATION
   exports.cuda.Set("emulation", emulation_controls(env));

@@ -105,6 +105,7 @@ struct CudaClasses {
   Napi::FunctionReference device;
   Napi::FunctionReference memory;
   Napi::FunctionReference session;
+  Napi::FunctionReference nccl;
   static CudaClasses& of(Napi::Env env) { return *env.GetInstanceData<CudaClasses>(); }
 };
 

@@ -1,7 +1,10 @@
 #include "binding/emulation_controls.h"
 
 #ifdef RLVR_CUDA_EMULATION
+#include <dlfcn.h>
+
 #include <string>
+#include <vector>
 
 #include "cuda/device_scope.h"
 #include "emulation/cuda_emulation.h"
@@ -86,6 +89,26 @@ void set_memory(Info info) {
                   handle<cudaStream_t>(info[0]));
 }
 
+// (file, count): communicators of an NCCL whose ranks are all in this process, on the devices from 0 on.
+Napi::Value nccl_init_all(Info info) {
+  void* file = dlopen(info[0].ToString().Utf8Value().c_str(), RTLD_NOW | RTLD_LOCAL);
+  const auto init_all = reinterpret_cast<int (*)(void**, int, const int*)>(dlsym(file, "ncclCommInitAll"));
+  const auto count = info[1].ToNumber().Uint32Value();
+  std::vector<void*> made(count);
+  std::vector<int> devices;
+  for (uint32_t i = 0; i < count; ++i) devices.push_back(static_cast<int>(i));
+  init_all(made.data(), static_cast<int>(count), devices.data());
+  Napi::Array all = Napi::Array::New(info.Env(), count);
+  for (uint32_t i = 0; i < count; ++i) all.Set(i, handle(info, made[i]));
+  return all;
+}
+
+// (file): how many communicators the NCCL of the tests has, of anybody.
+Napi::Value nccl_live(Info info) {
+  void* file = dlopen(info[0].ToString().Utf8Value().c_str(), RTLD_NOW | RTLD_LOCAL);
+  return number(info, reinterpret_cast<int (*)()>(dlsym(file, "fake_nccl_live"))());
+}
+
 }  // namespace
 
 Napi::Object emulation_controls(Napi::Env env) {
@@ -118,6 +141,8 @@ Napi::Object emulation_controls(Napi::Env env) {
   add("allocate", allocate);
   add("free", [](Info info) { cudaFree(handle<void*>(info[0])); });
   add("setMemory", set_memory);
+  add("ncclInitAll", nccl_init_all);
+  add("ncclLive", nccl_live);
   return controls;
 }
 

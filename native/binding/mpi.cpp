@@ -1,14 +1,15 @@
 // The addon's `mpi` table: a library, and collective operations of its communicators, which are known by numbers.
 #include <algorithm>
 #include <climits>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "binding/arguments.h"
-#include "binding/deferred.h"
 #include "binding/exports.h"
+#include "binding/settled_elsewhere.h"
 #include "mpi/process.h"
 
 namespace rlvr::binding {
@@ -166,40 +167,15 @@ Napi::Value run_sync(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// What an asynchronous call needs at its end, on the JS thread, where it is also deleted.
-struct Call {
-  Call(Napi::Env env, Napi::Object object, std::shared_ptr<Collective> begun)
-      : arguments(Napi::Persistent(object)), collective(std::move(begun)), deferred(env) {}
-  Napi::ObjectReference arguments;
-  std::shared_ptr<Collective> collective;
-  Deferred deferred;
-};
-
-void settle(Napi::Env env, Napi::Function, Call* call, void*) {
-  if (env == nullptr) return;  // being torn down
-  finish(env, call->arguments.Value(), *call->collective);
-  if (env.IsExceptionPending())
-    call->deferred.reject(env.GetAndClearPendingException().Value());
-  else
-    call->deferred.resolve();
-}
-
-using Settling = Napi::TypedThreadSafeFunction<Call, void, settle>;
-
 template <Begin kBegin>
 Napi::Value run_async(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
   Arguments a(info);
   std::shared_ptr<Collective> collective = kBegin(a);
-  if (collective == nullptr) return env.Undefined();
-  auto* call = new Call(env, a.object(), collective);
-  const Napi::Value promise = call->deferred.promise();
-  const auto remove = [](Napi::Env, void*, Call* ended) { delete ended; };
-  Settling settling = Settling::New(env, "rlvr-kernels", 0, 1, call, remove);
-  Process::get().progress().add(std::move(collective), [settling]() mutable {
-    settling.NonBlockingCall();
-    settling.Release();
-  });
+  if (collective == nullptr) return info.Env().Undefined();
+  std::function<void()> say;
+  const Napi::Value promise = settled_elsewhere(
+      info.Env(), a.object(), [collective](Napi::Env env, Napi::Object held) { finish(env, held, *collective); }, say);
+  Process::get().progress().add(std::move(collective), std::move(say));
   return promise;
 }
 

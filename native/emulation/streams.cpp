@@ -1,5 +1,6 @@
 #include "emulation/streams.h"
 
+#include <chrono>
 #include <map>
 #include <set>
 
@@ -39,12 +40,18 @@ bool ordered_by_default_stream(const CUstream_st& a, const CUstream_st& b) {
   return a.device == b.device && a.blocking && b.blocking && a.is_default != b.is_default;
 }
 
-void append(detail::Queue& queue, detail::Work work) {
-  queue.waiting.push_back(std::move(work));
+void append(detail::Queue& queue, detail::Item item) {
+  queue.waiting.push_back(std::move(item));
   ++queue.submitted;
 }
+// Runs what is ready of the work before the mark: whether that is all.
+bool advance(const detail::Mark& mark) {
+  while (!mark.reached())
+    if (!detail::run_one(*mark.queue)) return false;
+  return true;
+}
 void append_wait(CUstream_st& stream, const detail::Mark& mark) {
-  if (!mark.reached()) append(*stream.queue, [mark] { detail::drain(mark); });
+  if (!mark.reached()) append(*stream.queue, {[] {}, [mark] { return advance(mark); }});
 }
 void join_default_stream(CUstream_st& stream) {
   for_each_stream([&](CUstream_st& other) {
@@ -103,14 +110,20 @@ bool unsafe_in_capture() {
   return forbidden;
 }
 
-void run_one(Queue& queue) {
-  const Work work = std::move(queue.waiting.front());
+bool run_one(Queue& queue) {
+  if (queue.waiting.front().ready != nullptr && !queue.waiting.front().ready()) return false;
+  const Work work = std::move(queue.waiting.front().work);
   queue.waiting.pop_front();
   work();
   ++queue.done;
+  return true;
 }
 void drain(const Mark& mark) {
-  while (!mark.reached()) run_one(*mark.queue);
+  while (!advance(mark)) {
+    device_mutex().unlock();
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+    device_mutex().lock();
+  }
 }
 Mark mark(CUstream_st& stream) {
   join_default_stream(stream);
@@ -118,7 +131,9 @@ Mark mark(CUstream_st& stream) {
 }
 void drain(CUstream_st& stream) { drain(mark(stream)); }
 void drain_all() {
-  for_each_stream([](CUstream_st& stream) { drain({stream.queue, stream.queue->submitted}); });
+  std::vector<Mark> marks;
+  for_each_stream([&](CUstream_st& stream) { marks.push_back({stream.queue, stream.queue->submitted}); });
+  for (const Mark& mark : marks) drain(mark);
 }
 
 void submit(CUstream_st& stream, Work work) {
@@ -127,8 +142,13 @@ void submit(CUstream_st& stream, Work work) {
     return;
   }
   join_default_stream(stream);
-  append(*stream.queue, std::move(work));
-  if (!streams().async) drain(stream);
+  append(*stream.queue, {std::move(work)});
+  if (!streams().async) advance(mark(stream));
+}
+void submit_when_ready(CUstream_st& stream, std::function<bool()> ready) {
+  join_default_stream(stream);
+  append(*stream.queue, {[] {}, std::move(ready)});
+  if (!streams().async) advance(mark(stream));
 }
 void submit_wait(CUstream_st& stream, const Mark& mark) { append_wait(stream, mark); }
 
@@ -209,9 +229,11 @@ cudaError_t cudaDeviceSynchronize() {
       stream.capture->invalid = captures = true;
   });
   if (captures) return misuse(cudaErrorStreamCaptureUnsupported, "synchronisation of a device that captures");
-  for_each_stream([](CUstream_st& stream) {
-    if (stream.device == detail::current_device()) detail::drain(stream);
+  std::vector<detail::Mark> marks;
+  for_each_stream([&](CUstream_st& stream) {
+    if (stream.device == detail::current_device()) marks.push_back(detail::mark(stream));
   });
+  for (const detail::Mark& mark : marks) detail::drain(mark);
   detail::release_cached_memory();
   return result(cudaSuccess);
 }

@@ -8,6 +8,8 @@
 //   - cudaMemcpy, cudaMemset, cudaFreeHost, and cudaFree of memory from cudaMalloc, for all work;
 //   - work on a stream that waits for an event (cudaStreamWaitEvent), or that the default stream orders after other
 //   work.
+// Work of another library may have to wait for what happens elsewhere, such as another rank: it is asked again until it is
+// ready, and whoever waits for it leaves the mutex to others meanwhile.
 // cudaStreamQuery and cudaEventQuery run one item of the queue each, so that a polling loop terminates.
 #pragma once
 
@@ -24,8 +26,13 @@ namespace rlvr::emulation::detail {
 
 using Work = std::function<void()>;
 
+struct Item {
+  Work work;
+  std::function<bool()> ready = nullptr;  // null: at any time
+};
+
 struct Queue {
-  std::deque<Work> waiting;
+  std::deque<Item> waiting;
   uint64_t submitted = 0;
   uint64_t done = 0;
 };
@@ -71,6 +78,8 @@ bool unsafe_in_capture();
 
 // Runs the work now or later; a capturing stream records it.
 void submit(CUstream_st& stream, Work work);
+// As submit(), of work that runs once it is ready, which is asked each time that something would have it run.
+void submit_when_ready(CUstream_st& stream, std::function<bool()> ready);
 // Later work on the stream comes after the mark.
 void submit_wait(CUstream_st& stream, const Mark& mark);
 // Everything submitted so far.
@@ -78,7 +87,7 @@ Mark mark(CUstream_st& stream);
 void drain(const Mark& mark);
 void drain(CUstream_st& stream);
 void drain_all();
-// One item of a queue.
-void run_one(Queue& queue);
+// One item of a queue; false if it is not ready.
+bool run_one(Queue& queue);
 
 }  // namespace rlvr::emulation::detail

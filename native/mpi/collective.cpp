@@ -4,9 +4,9 @@
 #include <numeric>
 #include <thread>
 
-namespace rlvr::mpi {
+#include "ranks/patience.h"
 
-using std::chrono::microseconds;
+namespace rlvr::mpi {
 
 std::shared_ptr<Collective> Collective::reduce(Library& library, Handle communicator, std::vector<double> values,
                                                bool maximum) {
@@ -42,15 +42,9 @@ bool Collective::poll() {
 void Collective::wait() {
   Patience patience;
   while (!poll()) {
-    const microseconds pause = patience.next();
+    const auto pause = patience.next();
     if (pause.count() > 0) std::this_thread::sleep_for(pause);
   }
-}
-
-microseconds Patience::next() {
-  constexpr microseconds kAtOnce{20}, kLongest{250};
-  const auto waited = std::chrono::duration_cast<microseconds>(std::chrono::steady_clock::now() - since_);
-  return waited < kAtOnce ? microseconds{0} : std::min(waited / 16, kLongest);
 }
 
 }  // namespace rlvr::mpi

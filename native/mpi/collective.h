@@ -1,7 +1,6 @@
 // One collective operation, in memory of its own: that of the caller may go while the other ranks have yet to come.
 #pragma once
 
-#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -33,17 +32,6 @@ class Collective {
   Handle request_ = 0;
   int error_ = 0;
   bool done_ = false;
-};
-
-// How long to sleep between two questions: first not at all, then a small part of what the wait has taken, so that
-// ranks that share a core leave it to each other, and none is late by much.
-class Patience {
- public:
-  std::chrono::microseconds next();
-  void reset() { since_ = std::chrono::steady_clock::now(); }
-
- private:
-  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace rlvr::mpi

@@ -2,6 +2,8 @@
 
 #include <thread>
 
+#include "ranks/patience.h"
+
 namespace rlvr::mpi {
 
 void Progress::add(std::shared_ptr<Collective> collective, std::function<void()> done) {

@@ -33,6 +33,8 @@ export interface Emulation {
   allocate(bytes: number): bigint; // 0n: no memory
   free(pointer: bigint): void;
   setMemory(stream: bigint, pointer: bigint, byte: number, bytes: number): void;
+  ncclInitAll(file: string, count: number): bigint[]; // one communicator on each device from 0 on
+  ncclLive(file: string): number; // communicators of the NCCL of the tests
 }
 
 const addon = nativeAddon();

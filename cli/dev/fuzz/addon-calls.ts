@@ -78,6 +78,13 @@ function cudaCalls(cuda: Record_): AddonCall[] {
   return [
     ...kernels,
     { name: 'cuda.info', outputs: [], call: cuda.info as Call, args: ({ variant }) => [variant % 3] },
+    ...Object.entries(cuda.nccl as Record_).map(([name, call]) => ({
+      name: `cuda.nccl.${name}`,
+      outputs: [],
+      call: call as Call,
+      args: () => ['no-such-nccl.so'],
+      mayFail: true,
+    })),
     { name: 'cuda.findProducts', outputs: [], call: cuda.findProducts as Call, args: () => [{}] },
     {
       name: 'cuda.Device',
