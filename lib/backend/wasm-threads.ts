@@ -9,13 +9,15 @@ import { WasmViews } from './wasm-views.js';
 /** More threads than this would wait for the calling one, which copies for all of them. */
 const MOST_THREADS = 8;
 const SLOT_BYTES = 2 ** 22; // a block of rows and its gradient, and more
+/** Blocks that a thread has at a time. What was written a while ago has left the cache of the calling core, from which another reads slowly. */
+const SLOTS = 3;
 const PATIENCE = 2000; // milliseconds, of waiting for a block that takes about one
 
 /**
  * The words by which two threads agree: of each slot its state, the kernel that is to run, the list of its arguments and the address of the
- * slot's memory; then whether the thread is ready. It works on the slots in turn: while it is at one, the other is filled.
+ * slot's memory; then whether the thread is ready. It works on the slots in turn: while it is at one, others are filled.
  */
-const WORDS = { kernel: 1, list: 2, address: 3, ofSlot: 4, ready: 8, FREE: 0, GIVEN: 1, DONE: 2, FAILED: 3 };
+const WORDS = { kernel: 1, list: 2, address: 3, ofSlot: 4, ready: 4 * SLOTS, FREE: 0, GIVEN: 1, DONE: 2, FAILED: 3 };
 
 /** What a thread is given. */
 interface Duty extends SharedParts {
@@ -200,7 +202,7 @@ export class Threads {
   #start(): Thread[] {
     const threads: Thread[] = [];
     try {
-      while (threads.length < this.count - 1) threads.push(new Thread(this.#module.share(2 * SLOT_BYTES)));
+      while (threads.length < this.count - 1) threads.push(new Thread(this.#module.share(SLOTS * SLOT_BYTES)));
     } catch {} // as many as there can be
     return threads;
   }
