@@ -16,3 +16,16 @@ export function allocated<A>(name: string, elements: number, make: (elements: nu
 export function newArray<A>(name: string, type: new (elements: number) => A, elements: number): A {
   return allocated(name, elements, () => new type(elements));
 }
+
+/** Numbers one after the other, those of arrays that may be missing. */
+export function concatenated(name: string, arrays: readonly (ArrayLike<number> | undefined)[]): Float64Array {
+  const length = arrays.reduce((sum, array) => sum + (array?.length ?? 0), 0);
+  const all = newArray(name, Float64Array, length);
+  let begin = 0;
+  for (const array of arrays) {
+    if (!array) continue;
+    all.set(array, begin);
+    begin += array.length;
+  }
+  return all;
+}

@@ -4,7 +4,7 @@ import { badArgument } from '../errors.js';
 import { hashedNumbers } from '../hashes.js';
 import { type HostLogits, NO_TARGET } from '../kernels.js';
 import type { LogitsView } from '../logits.js';
-import { newArray } from '../memory.js';
+import { concatenated, newArray } from '../memory.js';
 import { READERS } from '../reference/token-log-probs.js';
 import { requireSame } from '../run/agreement.js';
 import { type MaybePending, type Pending, read, type Task } from '../run/task.js';
@@ -79,16 +79,13 @@ export function* wholeRows<L extends RowResults>(own: L, rows: ReadRows, { ranks
   const [logProbs, logSumExp, entropy, kept] = yield* read(own.logProbs, own.logSumExp!, own.entropy, own.mask!);
   const told = yield* toldOf(rows, { logProbs, logSumExp, entropy, kept, without });
   const tokens = rows.targets.length;
-  const columns = told.mean ? [told.logSumExp, told.atTarget, told.mean] : [told.logSumExp, told.atTarget];
-  const sent = newArray('parallel', Float64Array, columns.length * tokens);
-  columns.forEach((column, k) => {
-    sent.set(column, k * tokens);
-  });
-  const parts = (yield* ranks.gather(sent)).map((part) => ({
-    logSumExp: part.subarray(0, tokens),
-    atTarget: part.subarray(tokens, 2 * tokens),
-    mean: told.mean && part.subarray(2 * tokens),
-  }));
+  const parts = (yield* ranks.gather(concatenated('parallel', [told.logSumExp, told.atTarget, told.mean]))).map(
+    (part) => ({
+      logSumExp: part.subarray(0, tokens),
+      atTarget: part.subarray(tokens, 2 * tokens),
+      mean: told.mean && part.subarray(2 * tokens),
+    }),
+  );
   return Object.assign({}, own, yield* merged(parts, tokens, rows.mask)) as L;
 }
 

@@ -3,7 +3,7 @@
 import { type DenseGroups, fromDense } from '../groups.js';
 import type { CheckedGroups, CheckedSequences } from '../levels/batch.js';
 import { type KnownTokens, readResults, type TokenLevel, tokenCountsTask } from '../levels/token-level.js';
-import { newArray } from '../memory.js';
+import { concatenated } from '../memory.js';
 import type { Weights } from '../ops/advantage-objective.js';
 import { requireSame } from '../run/agreement.js';
 import type { Ranks } from '../run/ranks.js';
@@ -44,7 +44,7 @@ export function* meet(
   const { cuGroups, groupOrder, groupIds, rewards, rewardColumns } = groups;
   const sizes = groupIds ? undefined : cuGroups?.subarray(1).map((end, g) => end - cuGroups[g]);
   const facts = [agreement, tokens, sequences, kindOf(groups), sizes?.length ?? 0, rewardColumns?.length ?? 0];
-  const told = concatenated([facts, rewards, rewardColumns, sizes, groupIds ? undefined : groupOrder, groupIds]);
+  const told = joined([facts, rewards, rewardColumns, sizes, groupIds ? undefined : groupOrder, groupIds]);
   const gathered = yield* ranks.gather(told);
   requireSame('parallel.data', 'loss, options and fields of the batch', ranks, gathered, 1);
   const parts = gathered.map((part) => partOf(part, rewards !== undefined));
@@ -54,8 +54,8 @@ export function* meet(
     sequences: sum(parts.map((part) => part.sequences)),
     first: sum(before.map((part) => part.sequences)),
     firstToken: sum(before.map((part) => part.tokens)),
-    rewards: rewards && concatenated(parts.map((part) => part.rewards)),
-    rewardColumns: rewardColumns && concatenated(parts.map((part) => part.rewardColumns)),
+    rewards: rewards && joined(parts.map((part) => part.rewards)),
+    rewardColumns: rewardColumns && joined(parts.map((part) => part.rewardColumns)),
     groupIds: undefined,
     ...groupsOf(parts),
   };
@@ -87,9 +87,9 @@ function partOf(told: Float64Array, rewarded: boolean) {
 /** The groups of all ranks. Where these have ids, one of the same id is the same group. */
 function groupsOf(parts: readonly Part[]): Partial<DenseGroups> & Pick<CheckedGroups, 'cuGroups' | 'groupOrder'> {
   const kinds = parts.map(({ kind }) => kind);
-  if (kinds.includes(KINDS.byId)) return fromDense(Array.from(concatenated(parts.map(({ order }) => order))));
+  if (kinds.includes(KINDS.byId)) return fromDense(Array.from(joined(parts.map(({ order }) => order))));
   if (!kinds.some((kind) => kind !== KINDS.none)) return { cuGroups: undefined, groupOrder: undefined };
-  const sizes = concatenated(parts.map((part) => part.sizes));
+  const sizes = joined(parts.map((part) => part.sizes));
   const cuGroups = new Int32Array(sizes.length + 1);
   sizes.forEach((size, g) => {
     cuGroups[g + 1] = cuGroups[g] + size;
@@ -101,28 +101,19 @@ function groupsOf(parts: readonly Part[]): Partial<DenseGroups> & Pick<CheckedGr
     first += sequences;
     return Int32Array.from({ length: sequences }, (_, k) => begin + (order?.[k] ?? k));
   });
-  return { cuGroups, groupOrder: Int32Array.from(concatenated(orders)) };
+  return { cuGroups, groupOrder: Int32Array.from(joined(orders)) };
 }
 
 /** One after the other. */
-function concatenated(arrays: readonly (ArrayLike<number> | undefined)[]): Float64Array {
-  const all = newArray('parallel', Float64Array, sum(arrays.map((array) => array?.length ?? 0)));
-  let begin = 0;
-  for (const array of arrays) {
-    if (!array) continue;
-    all.set(array, begin);
-    begin += array.length;
-  }
-  return all;
-}
+const joined = (arrays: readonly (ArrayLike<number> | undefined)[]) => concatenated('parallel', arrays);
 
 const sum = (numbers: readonly number[]) => numbers.reduce((so, number) => so + number, 0);
 
 /** Columns of values, one beside the other, of all ranks: those of rank 0, then those of rank 1, and so on. */
 export function* gatherColumns(ranks: Ranks, columns: readonly Float64Array[]): Task<Float64Array[]> {
-  const parts = yield* ranks.gather(concatenated(columns));
+  const parts = yield* ranks.gather(joined(columns));
   return columns.map((_, k) =>
-    concatenated(
+    joined(
       parts.map((part) => {
         const length = part.length / columns.length;
         return part.subarray(k * length, (k + 1) * length);

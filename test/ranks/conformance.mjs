@@ -153,3 +153,14 @@ export function expectedMistakes(rank, size) {
     own === last ? 'ERR_DTYPE values: expected Float64Array, got undefined' : refused,
   ];
 }
+
+/** What a call throws or rejects with. @param {() => unknown} call */
+export async function failure(call) {
+  try {
+    await call();
+    return 'accepted';
+  } catch (error) {
+    const { code, message } = /** @type {{ code: string, message: string }} */ (error);
+    return `${code} ${message}`;
+  }
+}

@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import { openMpi } from 'rlvr-kernels/mpi';
-import { conformance, expectedMistakes, mistakes } from './conformance.mjs';
+import { conformance, expectedMistakes, failure, mistakes } from './conformance.mjs';
 
 const [, , name, library] = process.argv;
 /** @typedef {import('../../lib/mpi/mpi-communicator.js').MpiCommunicator} MpiCommunicator */
@@ -10,17 +10,6 @@ const [, , name, library] = process.argv;
 /** @param {unknown} what */
 const say = (what) => console.log(JSON.stringify(what));
 const one = () => Float64Array.of(1);
-
-/** What a call throws or rejects with. @param {() => unknown} call */
-async function failure(call) {
-  try {
-    await call();
-    return 'accepted';
-  } catch (error) {
-    const { code, message } = /** @type {{ code: string, message: string }} */ (error);
-    return `${code} ${message}`;
-  }
-}
 
 /** @param {MpiCommunicator} comm */
 async function check(comm) {

@@ -5,7 +5,7 @@ import { inProcess } from 'rlvr-kernels';
 import { openDevice } from 'rlvr-kernels/cuda';
 import { openMpi } from 'rlvr-kernels/mpi';
 import { openNccl } from 'rlvr-kernels/nccl';
-import { conformance, expectedMistakes, mistakes } from './conformance.mjs';
+import { conformance, expectedMistakes, failure, mistakes } from './conformance.mjs';
 
 /** @typedef {import('rlvr-kernels/nccl').NcclCommunicator} NcclCommunicator */
 
@@ -13,17 +13,6 @@ const [, , library, name] = process.argv;
 const one = () => Float64Array.of(1);
 /** @param {unknown} what */
 const say = (what) => (isMainThread ? console.log(JSON.stringify(what)) : parentPort?.postMessage(what));
-
-/** What a call throws or rejects with. @param {() => unknown} call */
-async function failure(call) {
-  try {
-    await call();
-    return 'accepted';
-  } catch (error) {
-    const { code, message } = /** @type {{ code: string, message: string }} */ (error);
-    return `${code} ${message}`;
-  }
-}
 
 /** @param {NcclCommunicator} comm */
 async function check(comm) {
