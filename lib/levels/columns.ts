@@ -81,8 +81,7 @@ function placeOf(id: number, ids: Int32Array, begin: number, end: number): numbe
 }
 
 /** A mask of this rank's rows, of which it also leaves out those without a kept id here. */
-export function* heldMask(columns: Columns | undefined, mask: Uint8Array | undefined): Sliced<Uint8Array | undefined> {
-  const without = columns?.without;
+export function* heldMask({ without }: Columns, mask: Uint8Array | undefined): Sliced<Uint8Array | undefined> {
   if (!without?.includes(1)) return mask;
   const held = newArray('mask', Uint8Array, without.length);
   yield* slices(held.length, (begin, end) => {

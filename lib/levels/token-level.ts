@@ -69,8 +69,8 @@ export function* tokenLevelTask(
     const { logProbs, mask, nonFinite } = given;
     return { checked, given, logProbs, logSumExp: undefined, entropy: undefined, mask, nonFinite };
   }
-  const held = yield* heldMask(checked.columns, rows.mask);
-  const arrays = yield* token.forwardTask({ ...rows, mask: held }, entropy);
+  const held = checked.columns ? { ...rows, mask: yield* heldMask(checked.columns, rows.mask) } : rows;
+  const arrays = yield* token.forwardTask(held, entropy);
   const { logProbs, logSumExp, kept, nonFinite } = arrays;
   const level = { checked, given: undefined, logProbs, logSumExp, entropy: arrays.entropy, mask: kept, nonFinite };
   return checked.columns ? yield* wholeRows(level, rows, checked.columns) : level;

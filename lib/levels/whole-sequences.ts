@@ -75,8 +75,10 @@ export function* meetTokens(
     );
   if (oldLogProbs) pieces.whole.oldLogProbs = yield* next();
   if (rolloutLogProbs) pieces.whole.rolloutLogProbs = yield* next();
-  const masks = told.map((part) => (part.isMasked ? part.next() : new Float64Array(part.tokens).fill(1)));
-  if (told.some((part) => part.isMasked)) pieces.whole.mask = Uint8Array.from(yield* joined(pieces, masks));
+  if (told.some((part) => part.isMasked)) {
+    const masks = told.map((part) => (part.isMasked ? part.next() : new Float64Array(part.tokens).fill(1)));
+    pieces.whole.mask = Uint8Array.from(yield* joined(pieces, masks));
+  }
   for (const name of names.filter((name) => name !== 'advantages')) pieces.fields[name] = yield* next();
   if (areOfTokens(told.map((part) => part.advantages))) pieces.fields.advantages = yield* next();
   return pieces;

@@ -27,7 +27,8 @@ export function* meetRanks<B extends object>(
 ): Task<WholeCall<B>> {
   if (!grid) return { batch, sequences: own, pieces: undefined, whole: alone(own.sequences, groups) };
   const { rewards, rewardColumns, cuGroups, groupOrder } = groups;
-  const same = [agreement, yield* hashedNumbers([rewards, rewardColumns, cuGroups, groupOrder])];
+  const shared = own.columns || grid.sequence ? [rewards, rewardColumns, cuGroups, groupOrder] : [];
+  const same = [agreement, yield* hashedNumbers(shared)];
   if (own.columns) yield* meetColumns(own, own.columns, same);
   const pieces = grid.sequence && (yield* meetTokens(grid.sequence, own, batch, same));
   const sequences = pieces?.whole ?? own;
@@ -43,9 +44,8 @@ function withFields<B extends object>(batch: B, fields: object): B {
 /** This rank's own tokens, with its part of the mask that an objective has left. */
 export function* ownSequences(
   own: CheckedSequences,
-  pieces: Pieces | undefined,
+  pieces: Pieces,
   mask: Uint8Array | undefined,
 ): Sliced<CheckedSequences> {
-  if (!mask) return own;
-  return withMask(own, pieces ? yield* ownTokens(pieces, mask) : mask);
+  return mask ? withMask(own, yield* ownTokens(pieces, mask)) : own;
 }

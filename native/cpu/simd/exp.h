@@ -10,12 +10,12 @@ namespace rlvr {
 
 template <class S>
 struct FmaExp {
-  static constexpr double kFarthest = 65536;  // exponent of a reference
+  static constexpr double kFarthest = 65536;  // temperatures, from 0 to a reference
 
   // The map from x to the exponent of exp((x - reference) / temperature), in base 2. The integer nearest to the
   // reference's exponent is subtracted where the exponent is rounded, which takes no extra operation; `unit`, a
-  // factor for sums, is the rest. For references whose exponent is within kFarthest of 0. With kExact the factor 1/temperature is
-  // split in two, so that its rounding does not grow with |x|.
+  // factor for sums, is the rest. For references within kFarthest temperatures of 0. With kExact the factor
+  // 1/temperature is split in two, so that its rounding does not grow with |x|.
   template <Precision kPrecision, bool kExact>
   struct Scale {
     typename S::Float high;

@@ -67,7 +67,7 @@ struct Simd : SplitExp<Simd> {
   static constexpr bool kStreams = false;
   static constexpr bool kMasks = false;
   static constexpr bool kCompact = true;
-  static constexpr double kFarthest = 120;  // of exponents, such that those of terms that are not 0 are below 2^8
+  static constexpr double kFarthest = 88;  // temperatures, 127 in base 2: exponents of terms that are not 0 are below 2^8
 
   template <class Constants>
   static const Constants& reread(const Constants& constants) {
