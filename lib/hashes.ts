@@ -18,7 +18,12 @@ export function* hashedNumbers(lists: readonly (ArrayLike<number> | undefined)[]
     if (!list) continue;
     yield* slices(list.length, (begin, end) => {
       for (let i = begin; i < end; i++) {
-        number[0] = list[i] + 0; // of two zeros the positive one
+        const value = list[i];
+        if (value === (value | 0)) {
+          hash = mixed(hash ^ value); // a whole number, and zeros of both signs
+          continue;
+        }
+        number[0] = value;
         hash = mixed(mixed(hash ^ words[0]) ^ words[1]);
       }
     });

@@ -109,9 +109,9 @@ export interface NativeMpi {
   split(args: { communicator: number; color: number; key: number }): number;
   release(args: { communicator: number; together: boolean }): void;
   reduce(args: MpiReduce): void;
-  reduceAsync(args: MpiReduce): Promise<void>;
+  reduceAsync(args: MpiReduce): Promise<void> | undefined;
   gather(args: MpiGather): void;
-  gatherAsync(args: MpiGather): Promise<void>;
+  gatherAsync(args: MpiGather): Promise<void> | undefined;
 }
 
 /** native/cpu/diagnostics.h */

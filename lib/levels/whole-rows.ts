@@ -129,8 +129,10 @@ function* merged(parts: readonly Told[], tokens: number, mask: Uint8Array | unde
   yield* slices(tokens, (begin, end) => {
     for (let t = begin; t < end; t++) {
       if (mask?.[t] === 0) continue;
-      const largest = Math.max(...parts.map((part) => part.logSumExp[t]));
-      let [sum, atTarget] = [0, 0];
+      let largest = -Infinity;
+      for (const part of parts) largest = Math.max(largest, part.logSumExp[t]);
+      let sum = 0;
+      let atTarget = 0;
       for (const part of parts) {
         sum += Math.exp(part.logSumExp[t] - largest);
         atTarget += part.atTarget[t];

@@ -21,19 +21,19 @@ export interface GatherCall {
   out: Float64Array; // of all of them
 }
 
-/** The addon's calls. What goes wrong there is thrown as an Error. */
+/** The addon's calls; asynchronous ones return nothing where all is done already. What goes wrong there is thrown as an Error. */
 export interface NativeCalls {
   reduce(args: ReduceCall): void;
-  reduceAsync(args: ReduceCall): Promise<void>;
+  reduceAsync(args: ReduceCall): Promise<void> | undefined;
   gather(args: GatherCall): void;
-  gatherAsync(args: GatherCall): Promise<void>;
+  gatherAsync(args: GatherCall): Promise<void> | undefined;
 }
 
 /** What a call waits for, in both forms. */
 export interface NativeStep {
   name: string;
   now(): void;
-  later(): Promise<void>;
+  later(): Promise<void> | undefined;
 }
 
 /** A communicator of the addon's. */

@@ -172,6 +172,10 @@ Napi::Value run_async(const Napi::CallbackInfo& info) {
   Arguments a(info);
   std::shared_ptr<Collective> collective = kBegin(a);
   if (collective == nullptr) return info.Env().Undefined();
+  if (collective->wait_briefly()) {
+    finish(info.Env(), a.object(), *collective);
+    return info.Env().Undefined();
+  }
   std::function<void()> say;
   const Napi::Value promise = settled_elsewhere(
       info.Env(), a.object(), [collective](Napi::Env env, Napi::Object held) { finish(env, held, *collective); }, say);

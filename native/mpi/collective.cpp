@@ -1,8 +1,8 @@
 #include "mpi/collective.h"
 
 #include <algorithm>
+#include <chrono>
 #include <numeric>
-#include <thread>
 
 #include "ranks/patience.h"
 
@@ -40,11 +40,18 @@ bool Collective::poll() {
 }
 
 void Collective::wait() {
-  Patience patience;
+  const Patience patience;
+  while (!poll()) patience.pause();
+}
+
+bool Collective::wait_briefly() {
+  constexpr std::chrono::microseconds kBriefly{50};
+  const Patience patience;
   while (!poll()) {
-    const auto pause = patience.next();
-    if (pause.count() > 0) std::this_thread::sleep_for(pause);
+    if (patience.waited() > kBriefly) return false;
+    patience.pause();
   }
+  return true;
 }
 
 }  // namespace rlvr::mpi

@@ -20,6 +20,8 @@ class Collective {
   // Asks MPI, which also goes on with its work then. True once the operation has ended, well or not.
   bool poll();
   void wait();
+  // For less than handing the wait to another thread and back takes. Whether the operation has ended.
+  bool wait_briefly();
   int error() const { return error_; }
   const std::vector<double>& result() const { return result_; }
 

@@ -33,9 +33,8 @@ void Progress::run() {
       patience.reset();
       continue;
     }
-    const auto pause = patience.next();
     lock.unlock();  // for who adds one
-    if (pause.count() > 0) std::this_thread::sleep_for(pause);
+    patience.pause();
     lock.lock();
   }
 }

@@ -31,11 +31,6 @@ double unordered(uint64_t number) {
   return value;
 }
 
-void sleep(const Patience& patience) {
-  const auto pause = patience.next();
-  if (pause.count() > 0) std::this_thread::sleep_for(pause);
-}
-
 }  // namespace
 
 std::shared_ptr<Communicator> Communicator::make(const Functions& nccl, std::shared_ptr<cuda::DeviceContext> context,
@@ -194,7 +189,7 @@ std::string Communicator::close(bool together) {
 
 void Communicator::wait(Milliseconds longest) const {
   const Patience patience;
-  while (calls_ > 0 && patience.waited() < longest) sleep(patience);
+  while (calls_ > 0 && patience.waited() < longest) patience.pause();
 }
 
 // Until NCCL has put on the stream, or done, what it was asked for. A communicator that blocks has by now.
@@ -205,7 +200,7 @@ std::string Communicator::issued(Result result) {
     if (result != kInProgress) break;
     if (std::string failure = waiting(); !failure.empty()) return fail(failure);
     if (patience.waited() > longest_) return fail(late());
-    sleep(patience);
+    patience.pause();
   }
   return result == kSuccess ? "" : fail(of(result));
 }
@@ -224,7 +219,7 @@ std::string Communicator::passed() {
     if (result != kSuccess && result != kInProgress) return fail(of(result));
     if (std::string failure = waiting(); !failure.empty()) return fail(failure);
     if (patience.waited() > longest_) return fail(late());
-    sleep(patience);
+    patience.pause();
   }
 }
 

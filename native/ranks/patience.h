@@ -1,9 +1,10 @@
-// How long a waiting rank sleeps between two questions: first not at all, then a small part of what the wait has taken,
-// so that ranks that share a core leave it to each other, and none is late by much.
+// How a waiting rank spends the time between two questions: at first it asks again, then it lets others have the core
+// if they want it, and in the end it sleeps for a small part of what the wait has taken, so that none is late by much.
 #pragma once
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 
 namespace rlvr {
 
@@ -12,10 +13,12 @@ class Patience {
   using Clock = std::chrono::steady_clock;
 
   Clock::duration waited() const { return Clock::now() - since_; }
-  std::chrono::microseconds next() const {
-    constexpr std::chrono::microseconds kAtOnce{20}, kLongest{250};
+  void pause() const {
+    constexpr std::chrono::microseconds kAtOnce{20}, kYielding{200}, kLongest{250};
     const auto so_far = std::chrono::duration_cast<std::chrono::microseconds>(waited());
-    return so_far < kAtOnce ? std::chrono::microseconds{0} : std::min(so_far / 16, kLongest);
+    if (so_far < kAtOnce) return;
+    if (so_far < kYielding) return std::this_thread::yield();
+    std::this_thread::sleep_for(std::min(so_far / 16, kLongest));
   }
   void reset() { since_ = Clock::now(); }
 
