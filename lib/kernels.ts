@@ -101,7 +101,7 @@ interface TokenRows {
   keptIds: Int32Array | undefined; // [K] sampling replay, with cuKept
   cuKept: Int32Array | undefined; // [T + 1]: row t is over keptIds[cuKept[t] ... cuKept[t + 1]], or all ids where that is empty
   temperature: number;
-  logSumExp: Float64Array; // [T], out in the forward pass
+  logSumExp: Float64Array; // [T], out in the forward pass; -inf for a row that takes no part as all of it is -inf
 }
 
 export interface TokenLogProbsForwardArguments extends TokenRows {

@@ -2,14 +2,12 @@
 // meet. From there on all have the whole row's log-prob, and the gradient of the columns is each rank's own.
 import { badArgument } from '../errors.js';
 import { hashedNumbers } from '../hashes.js';
-import { type HostLogits, NO_TARGET } from '../kernels.js';
-import type { LogitsView } from '../logits.js';
+import { NO_TARGET } from '../kernels.js';
 import { concatenated, newArray } from '../memory.js';
-import { READERS } from '../reference/token-log-probs.js';
 import { requireSame } from '../run/agreement.js';
 import { type MaybePending, type Pending, read, type Task } from '../run/task.js';
 import { findIndex, mapped, type Sliced, slices } from '../slices.js';
-import type { Replay, Rows } from '../token-rows.js';
+import type { Rows } from '../token-rows.js';
 import type { CheckedSequences } from './batch.js';
 import type { Columns } from './columns.js';
 
@@ -63,7 +61,7 @@ interface Told {
 }
 
 /** Rows that were read, from logits or from hidden states. */
-type ReadRows = Pick<Rows, 'targets' | 'mask'> & { view?: LogitsView; replay?: Replay | undefined };
+type ReadRows = Pick<Rows, 'targets' | 'mask'>;
 
 /** What a pass over rows leaves of them. */
 interface RowResults {
@@ -97,27 +95,15 @@ interface OwnRows {
   without: Uint8Array | undefined;
 }
 
-function* toldOf(rows: ReadRows, { logProbs, logSumExp, entropy, kept, without }: OwnRows): Sliced<Told> {
-  const { targets, mask } = rows;
+function* toldOf({ targets, mask }: ReadRows, { logProbs, logSumExp, entropy, kept, without }: OwnRows): Sliced<Told> {
   const sums = yield* mapped(logSumExp, (sum, t) => {
     if (mask?.[t] === 0) return 0;
-    if (kept[t] !== 0) return sum;
-    return without?.[t] === 1 || (targets[t] === NO_TARGET && isBanned(rows, t)) ? -Infinity : Number.NaN;
+    if (kept[t] !== 0 || sum === -Infinity) return sum;
+    return without?.[t] === 1 ? -Infinity : Number.NaN;
   });
   const atTarget = yield* mapped(logProbs, (logProb, t) => (targets[t] === NO_TARGET ? 0 : logProb + logSumExp[t]));
   const mean = entropy && (yield* mapped(entropy, (H, t) => logSumExp[t] - H));
   return { logSumExp: sums, atTarget, mean };
-}
-
-/** Whether a row has `-Infinity` in each of its columns here (that are kept), which is no error. On a device that is not looked at. */
-function isBanned({ view, replay }: ReadRows, t: number): boolean {
-  if (!view || !ArrayBuffer.isView(view.data)) return false;
-  const { data, dtype, vocab, rowStride } = view;
-  const read = (v: number) => READERS[dtype](data as HostLogits, t * rowStride + v);
-  const ids = replay?.keptIds.subarray(replay.cuKept[t], replay.cuKept[t + 1]);
-  if (ids?.length) return ids.every((id) => read(id) === -Infinity);
-  for (let v = 0; v < vocab; v++) if (read(v) !== -Infinity) return false;
-  return true;
 }
 
 /** The rows of which these are parts. */

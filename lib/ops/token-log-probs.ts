@@ -19,7 +19,7 @@ import {
   runSync,
   type Task,
 } from '../run/task.js';
-import { findIndex } from '../slices.js';
+import { findIndex, type Sliced, slices } from '../slices.js';
 import { type KeptVocabulary, type Rows, tokenRows } from '../token-rows.js';
 import { type FloatArray, finiteFloats, ifGiven, oneOf } from '../validate.js';
 
@@ -259,7 +259,15 @@ export function* forwardResult(
   const [nonFiniteTokens] = nonFinite;
   yield* checkFinite(rows, nonFiniteTokens, arrays.kept, rule, argument);
   const mask = nonFiniteTokens > 0 ? kept : rows.mask;
+  if (nonFiniteTokens > 0) yield* clearDropped(logSumExp, kept!);
   return { logProbs, logSumExp, mask, nonFiniteTokens, ...(entropies && { entropy: entropies }) };
+}
+
+/** Kernels say of rows that are -inf throughout that they are. */
+function* clearDropped(logSumExp: Float64Array, kept: Uint8Array): Sliced<void> {
+  yield* slices(kept.length, (begin, end) => {
+    for (let t = begin; t < end; t++) if (kept[t] === 0) logSumExp[t] = 0;
+  });
 }
 
 /** What the backward pass takes from the forward pass, and from the loss. */

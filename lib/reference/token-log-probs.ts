@@ -89,8 +89,11 @@ export function writeForwardRow(args: ForwardRow, t: number, z: Float64Array): v
   const target = args.targets[t];
   const logProb = (target === NO_TARGET ? 0 : z[target]) - max - logRest;
   const finite = Number.isFinite(max) && Number.isFinite(logProb) && !Number.isNaN(rest);
-  if (!finite) nonFinite[0]++;
-  if (!finite) return;
+  if (!finite) {
+    nonFinite[0]++;
+    if (z.every((entry) => entry === -Infinity)) logSumExp[t] = -Infinity;
+    return;
+  }
   kept[t] = 1;
   logProbs[t] = logProb;
   logSumExp[t] = max + logRest;

@@ -30,7 +30,10 @@ struct ForwardRows {
     const double inverse_temperature = 1 / op.temperature;
     float reference;
     Sums rest;
-    if (!row_sums<kEntropy, kKeep>(x, op.vocab, inverse_temperature, kept, reference, rest)) return false;
+    if (!row_sums<kEntropy, kKeep>(x, op.vocab, inverse_temperature, kept, reference, rest)) {
+      if (reference == -kInfinity) op.log_sum_exp[t] = static_cast<double>(reference);
+      return false;
+    }
     const double at_target = target == kNoTarget ? 0 : static_cast<double>(E::widen(x[target]));
     const double log_rest = std::log1p(rest.total);
     const double log_prob = (at_target - static_cast<double>(reference)) * inverse_temperature - log_rest;

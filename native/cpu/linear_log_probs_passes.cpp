@@ -38,9 +38,10 @@ KeptTiles<float> keep_rows(const LinearLogProbsForward& op, const std::vector<in
 
 // Writes the outputs of row t; returns whether it is finite.
 bool finish_row(const LinearLogProbsForward& op, int64_t t, const RowSums& sums) {
-  if (!sums.finite || !std::isfinite(sums.reference)) return false;
+  if (!sums.finite) return false;
   const double inverse_temperature = 1 / op.logits.temperature;
   const auto reference = static_cast<double>(sums.reference);
+  if (std::isinf(reference)) return op.log_sum_exp[t] = reference, false;  // all are -inf
   const double log_rest = std::log1p(sums.rest);
   const double at_target = op.logits.targets[t] == kNoTarget ? 0 : static_cast<double>(sums.at_target);
   const double log_prob = (at_target - reference) * inverse_temperature - log_rest;

@@ -15,12 +15,6 @@ struct LinearRows {
   using E = F32<S>;
   using Loop = GradientLoop<S, E>;
 
-  static bool has_infinity_or_nan(const float* x, int64_t count) {
-    for (int64_t i = 0; i < count; ++i)
-      if (!(x[i] < kInfinity)) return true;
-    return false;
-  }
-
   // Puts two parts of a row together, of which either may be the one with the larger reference.
   static void merge(RowSums& sums, float reference, const Sums& rest, double inverse_temperature) {
     Sums ours{sums.rest, sums.weighted};
@@ -49,9 +43,9 @@ struct LinearRows {
     if (ForwardRows<S, E, kExactScale>::template row_sums<kEntropy, false>(x, count, inverse_temperature, {}, reference,
                                                                           rest)) {
       merge(sums, reference, rest, inverse_temperature);
-    } else if (has_infinity_or_nan(x, count)) {
+    } else if (reference != -kInfinity) {  // banned tokens alone add nothing
       sums.finite = false;
-    }  // else all are -inf: banned tokens, which add nothing
+    }
   }
 
   static void add_columns(const float* x, int64_t begin, int64_t count, int64_t target, double temperature, bool entropy,

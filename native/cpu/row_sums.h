@@ -51,6 +51,7 @@ template <class E, bool kWeighted>
   reference = -kInfinity;
   for (int64_t i = 0; i < count; ++i) {
     const float value = E::widen(x[i]);
+    if (std::isnan(value)) reference = value;
     if (!(value > reference)) continue;
     reference = value;
     largest = i;
@@ -121,17 +122,16 @@ class RowPass {
         scale_(inverse_temperature, far_ ? 0.0f : reference_),
         kept_(kept) {}
 
-  // False for a non-finite row. `rest` leaves out one term: the reference's, which is exactly 1.
+  // False for a non-finite row; its reference is -inf if all elements are, and else is not. `rest` leaves out one term:
+  // the reference's, which is exactly 1.
   bool sums(float& reference, Sums& rest) {
-    if (count_ == 1) {
-      reference = reference_;
-      return std::isfinite(reference);
-    }
+    reference = kInfinity;
     if (reference_ == kInfinity) return false;
     for (int64_t begin = 0; begin < count_; begin += kBlock)
       if (!add_block(begin)) return false;
     const double total = inside_.total + outside_.total;
-    if (reference_ == -kInfinity || std::isnan(total)) return false;
+    if (std::isnan(total)) return false;
+    if (reference_ == -kInfinity) return reference = reference_, false;
     const bool left_out = leave_out_maximum(total);
     reference = reference_;
     rest = outside_;

@@ -28,7 +28,8 @@ __device__ void finish_row(const TokenRowsForward& op, int64_t t, float at_targe
   const double log_prob = (static_cast<double>(at_target) - static_cast<double>(max)) * inverse_temperature - log_rest;
   const bool valid = isfinite(log_prob) && isfinite(max);
   op.log_probs[t] = valid ? log_prob : 0;
-  op.log_sum_exp[t] = valid ? static_cast<double>(max) * inverse_temperature + log_rest : 0;
+  const double of_others = max == kNegativeInfinity ? -INFINITY : 0;
+  op.log_sum_exp[t] = valid ? static_cast<double>(max) * inverse_temperature + log_rest : of_others;
   if (op.entropy != nullptr) op.entropy[t] = valid ? log_rest - kLn2 * rest.weighted / (1 + rest.total) : 0;
   op.kept[t] = valid ? 1 : 0;
   if (!valid) atomicAdd(op.non_finite, 1);

@@ -26,7 +26,8 @@ struct Replay {
 constexpr int32_t kNoTarget = -1;
 
 // A row is non-finite when it holds NaN or +inf, is all -inf, or is -inf at its target. Such a row, and a masked one,
-// gets 0 in every output; a masked one is not read.
+// gets 0 in every output, but -inf in log_sum_exp where it is all -inf: of the columns that one rank holds of it (kNoTarget) that is no
+// error. A masked one is not read.
 struct TokenRowsForward {
   const void* logits;  // [T, V] dtype, row t starts at element t * row_stride
   DType dtype;
