@@ -106,7 +106,7 @@ export function addBenchOptions(command: Command, { peers, losses, installPeers 
     new Option('--group-size <number>', 'sequences of a group').argParser(count(2)).default(8),
     namesOption(
       '--dtype <names>',
-      `of the logits: ${dtypeNames.join(', ')}, or in full (all; losses: f32; linear: f32,bf16)`,
+      `of the logits: ${dtypeNames.join(', ')}, or in full (all; losses and ranks: f32; linear: f32,bf16)`,
       DTYPE_NAMES,
     ),
     namesOption(

@@ -5,7 +5,7 @@ import { isPresent, LAUNCHERS, mpirun, REQUIRED } from '../support/mpirun.js';
 import { runCli } from './run-cli.js';
 
 const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-const SMALL = ['--tokens', '64', '--vocab', '100', '--repeats', '2', '--warmup', '0'];
+const SMALL = ['--tokens', '64', '--vocab', '100', '--dtype', 'f32,bf16', '--repeats', '2', '--warmup', '0'];
 
 describe.each(LAUNCHERS)('bench ranks under $name', (launcher) => {
   it.skipIf(!isPresent(launcher) && !REQUIRED)('prints a row for each loss and way, once', async () => {
@@ -16,9 +16,11 @@ describe.each(LAUNCHERS)('bench ranks under $name', (launcher) => {
     expect(rows.map((row) => row.split(/\s{2,}/).slice(0, 4))).toEqual(
       ['conspo', 'grpo'].flatMap((loss) => [
         [loss, 'log-probs', 'sequences', '128'],
-        [loss, 'logits', 'sequences', '128'],
-        [loss, 'logits', 'tokens', '128'],
-        [loss, 'logits', 'columns', '64'],
+        ...['f32 logits', 'bf16 logits'].flatMap((from) => [
+          [loss, from, 'sequences', '128'],
+          [loss, from, 'tokens', '128'],
+          [loss, from, 'columns', '64'],
+        ]),
       ]),
     );
     for (const row of rows) {
