@@ -47,11 +47,29 @@ struct KeptGradient {
       }
       const double factor = alpha * block.unit * probability;
       const int64_t length = count - begin < kBlock ? count - begin : kBlock;
-      write_block<kStream>(kept.terms + begin, out + begin, length, S::set(static_cast<float>(factor)));
+      const Float factors = S::set(static_cast<float>(factor));
+      if constexpr (kStream)
+        stream_block(kept.terms + begin, out + begin, length, factors);
+      else
+        write_block<false>(kept.terms + begin, out + begin, length, factors);
     }
   }
 
  private:
+  // By non-temporal stores, which need aligned addresses: elsewhere by way of L1, as rows of ordinary arrays begin anywhere.
+  static void stream_block(const float* terms, Element* out, int64_t length, Float factor) {
+    const int64_t edge = GradientLoop<S, E>::until_aligned(out);
+    if (edge == 0) return write_block<true>(terms, out, length, factor);
+    constexpr int64_t kVector = sizeof(Float) / sizeof(Element);
+    Element block[kBlock];
+    write_block<false>(terms, block, length, factor);
+    int64_t i = edge < length ? edge : length;
+    std::memcpy(out, block, static_cast<size_t>(i) * sizeof(Element));
+    for (; i + kVector <= length; i += kVector)
+      S::stream(reinterpret_cast<float*>(out + i), S::load(reinterpret_cast<const float*>(block + i)));
+    std::memcpy(out + i, block + i, static_cast<size_t>(length - i) * sizeof(Element));
+  }
+
   template <bool kStream>
   static void write_block(const float* terms, Element* out, int64_t length, Float factor) {
     const Float zero = S::set(0.0f);  // added, so that a banned token gets 0, not -0
@@ -93,11 +111,7 @@ struct OnePassRows {
     if (target < 0 || target >= op.vocab) return false;  // changed under us
     const RowUpstream upstream{g, 0, 0, op.log_sum_exp[t], op.temperature};
     const double entry = Backward::target_entry(upstream, E::widen(x[target]));
-    const bool aligned = reinterpret_cast<uintptr_t>(out) % sizeof(typename S::Float) == 0;
-    if (kStream && aligned)
-      gradient.template write<kStream>(out);
-    else
-      gradient.template write<false>(out);
+    gradient.template write<kStream>(out);
     out[target] = E::narrow(saturate(entry));
     return Backward::finite_row(entry, gradient_bound(g, 0, 0, inverse_temperature), out, op.vocab);
   }
