@@ -3,7 +3,7 @@
 import { setImmediate as eventLoop } from 'node:timers/promises';
 import { backends } from '../lib/index.js';
 import { interruptible } from './interruptible.js';
-import { describeCommit, describeMachine, describePackage, othersBusyNow, watchOthers } from './machine.js';
+import { collectGarbage, describeCommit, describeMachine, describePackage, othersBusyNow, watchOthers } from './machine.js';
 import { type AbsentPeer, type OpenPeer, openPeers, type PeerProvider } from './peer.js';
 import { startProgress } from './progress.js';
 import { type BenchReport, type Comparison, type PeerEntry, type Row, reportFormat } from './report/report.js';
@@ -117,6 +117,7 @@ async function runExperiment(
   const progress = startProgress({ total: 100, bar, clearOnComplete: true, lines: 4, signal });
   try {
     await eventLoop(undefined, { signal });
+    await collectGarbage(); // of the experiment before, or there may not be enough for this one
     const contenders = await interruptible(() => experiment.open(), experiment.elements, signal);
     const measurements = await measure(contenders, {
       repeats: Math.min(repeats, rounds?.repeats ?? repeats),

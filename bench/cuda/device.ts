@@ -1,8 +1,5 @@
 // The GPU as the benchmark sees it: the package's public device for the data, and next to it the addon's timers, which run
 // a kernel many times between two CUDA events.
-import { setTimeout as sleep } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { type NativeCuda, type NativeDevice, type NativeSession, nativeCuda } from '../../lib/backend/addon.js';
 import { memoryOf } from '../../lib/cuda/device.js';
 import { type Device, type DeviceTensor, openDevice } from '../../lib/cuda/index.js';
@@ -95,15 +92,3 @@ export function timeCopy({ timing }: Cuda, to: DeviceTensor, from: DeviceTensor,
   return timing.timeCopy(memoryOf('to', to), memoryOf('from', from), bytes, repeats);
 }
 
-/**
- * Collects devices that nothing refers to any more, so that the next process gets the memory that their pools kept. The
- * memory of tensors has been given back before, by dispose().
- */
-export async function collectDevices(): Promise<void> {
-  setFlagsFromString('--expose-gc');
-  const collect: () => void = runInNewContext('gc');
-  for (let i = 0; i < 3; ++i) {
-    collect();
-    await sleep(20); // finalizers run between tasks
-  }
-}

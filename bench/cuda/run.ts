@@ -1,7 +1,7 @@
 // Measures the kernels on a GPU, then PyTorch on the same one, and gathers the report.
-import { describeMachine, describePackage } from '../machine.js';
+import { collectGarbage, describeMachine, describePackage } from '../machine.js';
 import { LOGIT_DEVIATION } from '../problems/data.js';
-import { type Cuda, collectDevices, openCuda } from './device.js';
+import { type Cuda, openCuda } from './device.js';
 import { type CudaLossRow, measureLosses } from './losses.js';
 import { commitOfRun, type DeviceDescription } from './machine.js';
 import { createCudaProblem, disposeProblem } from './problem.js';
@@ -85,7 +85,7 @@ export async function runCudaBench(
 ) {
   const date = new Date().toISOString();
   const own = await measureOwn(settings, listener);
-  await collectDevices();
+  await collectGarbage();
   const peers = await measurePeers(settings, emulated, listener);
   const { repeats, inner, smallInner, seed } = settings;
   return {
