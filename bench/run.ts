@@ -3,7 +3,14 @@
 import { setImmediate as eventLoop } from 'node:timers/promises';
 import { backends } from '../lib/index.js';
 import { interruptible } from './interruptible.js';
-import { collectGarbage, describeCommit, describeMachine, describePackage, othersBusyNow, watchOthers } from './machine.js';
+import {
+  collectGarbage,
+  describeCommit,
+  describeMachine,
+  describePackage,
+  othersBusyNow,
+  watchOthers,
+} from './machine.js';
 import { type AbsentPeer, type OpenPeer, openPeers, type PeerProvider } from './peer.js';
 import { startProgress } from './progress.js';
 import { type BenchReport, type Comparison, type PeerEntry, type Row, reportFormat } from './report/report.js';

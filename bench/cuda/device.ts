@@ -91,4 +91,3 @@ export function timeKernel(cuda: Cuda, { kernel, args }: KernelCall, repeats: nu
 export function timeCopy({ timing }: Cuda, to: DeviceTensor, from: DeviceTensor, bytes: number, repeats: number) {
   return timing.timeCopy(memoryOf('to', to), memoryOf('from', from), bytes, repeats);
 }
-
