@@ -161,7 +161,12 @@ export abstract class NativeCollectives extends Collectives<NativeStep> {
 
   /** At the end of the process: begins to close, without waiting. */
   beginToClose(): void {
-    if (this.#broken === undefined) void this.#calls.gatherAsync(this.announcement({ call: 'close', length: 0 }));
+    if (this.#broken !== undefined) return;
+    try {
+      void this.#calls.gatherAsync(this.announcement({ call: 'close', length: 0 }));
+    } catch {
+      // The others are to be closed as well, and nobody is there any more to hear of it.
+    }
   }
 }
 
