@@ -68,7 +68,7 @@ function* sumOnHost(ranks: Ranks, part: Float32Array, into: GradientView): Task<
   const atOnce = Math.max(1, Math.floor(PIECE / Math.max(width, 1)));
   for (let first = 0; first < rows; first += atOnce) {
     const last = Math.min(first + atOnce, rows);
-    const parts = yield* ranks.gather(Float64Array.from(part.subarray(first * width, last * width)));
+    const parts = yield* ranks.gather(part.subarray(first * width, last * width));
     const sums = parts[0].slice();
     for (const other of parts.slice(1)) {
       yield* slices(sums.length, (begin, end) => {

@@ -3,7 +3,7 @@
 import { badArgument } from '../errors.js';
 import { hashedNumbers } from '../hashes.js';
 import { NO_TARGET } from '../kernels.js';
-import { concatenated, newArray } from '../memory.js';
+import { newArray } from '../memory.js';
 import { requireSame } from '../run/agreement.js';
 import { type MaybePending, type Pending, read, type Task } from '../run/task.js';
 import { findIndex, mapped, type Sliced, slices } from '../slices.js';
@@ -23,7 +23,7 @@ export function* meetColumns(
   const { tokens, cuSeqlens, mask } = checked;
   const read = mask ? targets.map((id, t) => (mask[t] === 0 ? 0 : id)) : targets;
   const same = [...agreement, yield* hashedNumbers([cuSeqlens, mask, read, kept?.keptIds, kept?.cuKept])];
-  const parts: Float64Array[] = yield* ranks.gather(Float64Array.of(...same, start, vocabOf(checked)));
+  const parts: Float64Array[] = yield* ranks.gather([...same, start, vocabOf(checked)]);
   requireSame(
     'parallel.vocab',
     'tokens, kept ids, groups, rewards, loss, options and fields of the batch',
@@ -77,13 +77,11 @@ export function* wholeRows<L extends RowResults>(own: L, rows: ReadRows, { ranks
   const [logProbs, logSumExp, entropy, kept] = yield* read(own.logProbs, own.logSumExp!, own.entropy, own.mask!);
   const told = yield* toldOf(rows, { logProbs, logSumExp, entropy, kept, without });
   const tokens = rows.targets.length;
-  const parts = (yield* ranks.gather(concatenated('parallel', [told.logSumExp, told.atTarget, told.mean]))).map(
-    (part) => ({
-      logSumExp: part.subarray(0, tokens),
-      atTarget: part.subarray(tokens, 2 * tokens),
-      mean: told.mean && part.subarray(2 * tokens),
-    }),
-  );
+  const parts = (yield* ranks.gather(told.logSumExp, told.atTarget, told.mean)).map((part) => ({
+    logSumExp: part.subarray(0, tokens),
+    atTarget: part.subarray(tokens, 2 * tokens),
+    mean: told.mean && part.subarray(2 * tokens),
+  }));
   return Object.assign({}, own, yield* merged(parts, tokens, rows.mask)) as L;
 }
 

@@ -1,7 +1,7 @@
 // Whole sequences from the tokens that ranks hold of them (spec section 12): what a loss looks at of a token meets, once before its row is
 // read and once after. In between and from there on all ranks have the same batch of log-probs, and the gradient of its own rows each.
 import { badArgument } from '../errors.js';
-import { concatenated, newArray } from '../memory.js';
+import { newArray } from '../memory.js';
 import { requireSame } from '../run/agreement.js';
 import type { Ranks } from '../run/ranks.js';
 import { read, type Task } from '../run/task.js';
@@ -49,7 +49,7 @@ export function* meetTokens(
   for (const name of names) columns.push(yield* floats(name, further[name], tokens, 'T, one value per token'));
   const lengths = own.cuSeqlens.subarray(1).map((end, i) => end - own.cuSeqlens[i]);
   const facts = [...agreement, sequences, tokens, advantages, mask ? 1 : 0];
-  const parts = yield* ranks.gather(concatenated('parallel', [facts, lengths, ...columns]));
+  const parts = yield* ranks.gather(facts, lengths, ...columns);
   const what = 'sequences, groups, rewards, loss, options and fields of the batch';
   requireSame('parallel.sequence', what, ranks, parts, agreement.length + 1);
   const told = parts.map((part) => partOf(part, agreement.length, sequences));
@@ -162,7 +162,7 @@ export function* joinTokens(pieces: Pieces, own: TokenLevel, checked: CheckedSeq
   const mask = own.checked.onNonFinite === 'skip' ? own.mask : undefined;
   const results = yield* readResults(own, { logProbs, entropy, nonFinite, mask });
   const told = yield* withoutDropped(own, yield* ownLogProbs(own, results.logProbs), results.mask);
-  const parts = yield* pieces.ranks.gather(concatenated('parallel', [told, results.entropy]));
+  const parts = yield* pieces.ranks.gather(told, results.entropy);
   const tokensOf = (part: Float64Array) => part.length / (results.entropy ? 2 : 1);
   const all = yield* joined(
     pieces,

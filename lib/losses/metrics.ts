@@ -178,7 +178,7 @@ function* sumsOf(
 /** Those of all ranks. */
 function* overRanks(ranks: Ranks, own: Sums): Task<Sums> {
   const names = Object.keys(own) as (keyof Sums)[];
-  const parts = yield* ranks.gather(Float64Array.from(names, (name) => own[name]));
+  const parts = yield* ranks.gather(names.map((name) => own[name]));
   ranks.end();
   const sums = newSums();
   for (const part of parts) {

@@ -97,7 +97,7 @@ function* wholeDenominators(
   { loss, options, fields }: { loss: LossName; options: object; fields: object },
 ): Task<Denominators> {
   const agreement = agreementOn(fields, options, [loss]);
-  const told = yield* ranks.gather(Float64Array.of(agreement, sequences, tokens, groups ?? 0));
+  const told = yield* ranks.gather([agreement, sequences, tokens, groups ?? 0]);
   requireSame('options.parallel.data', 'loss, options and fields of the batch', ranks, told, 1);
   ranks.end();
   const sum = (k: number) => told.reduce((so, part) => so + part[k], 0);
@@ -174,13 +174,11 @@ const WEIGHTS = Object.keys(
 const NUMBERS = METRICS.length + WEIGHTS.length; // of a part
 
 /** NaN, which no metric is, stands for one that a part lacks. */
-function asNumbers(parts: readonly Measured[]): Float64Array {
-  return Float64Array.from(
-    parts.flatMap(({ metrics, weights }) => [
-      ...METRICS.map((name) => metrics[name] ?? Number.NaN),
-      ...WEIGHTS.map((name) => weights[name]),
-    ]),
-  );
+function asNumbers(parts: readonly Measured[]): number[] {
+  return parts.flatMap(({ metrics, weights }) => [
+    ...METRICS.map((name) => metrics[name] ?? Number.NaN),
+    ...WEIGHTS.map((name) => weights[name]),
+  ]);
 }
 
 function fromNumbers(told: Float64Array): Measured[] {

@@ -44,8 +44,8 @@ export function* meet(
   const { cuGroups, groupOrder, groupIds, rewards, rewardColumns } = groups;
   const sizes = groupIds ? undefined : cuGroups?.subarray(1).map((end, g) => end - cuGroups[g]);
   const facts = [agreement, tokens, sequences, kindOf(groups), sizes?.length ?? 0, rewardColumns?.length ?? 0];
-  const told = joined([facts, rewards, rewardColumns, sizes, groupIds ? undefined : groupOrder, groupIds]);
-  const gathered = yield* ranks.gather(told);
+  const order = groupIds ?? groupOrder;
+  const gathered = yield* ranks.gather(facts, rewards, rewardColumns, sizes, order);
   requireSame('parallel.data', 'loss, options and fields of the batch', ranks, gathered, 1);
   const parts = gathered.map((part) => partOf(part, rewards !== undefined));
   const before = parts.slice(0, ranks.rank);
@@ -111,7 +111,7 @@ const sum = (numbers: readonly number[]) => numbers.reduce((so, number) => so + 
 
 /** Columns of values, one beside the other, of all ranks: those of rank 0, then those of rank 1, and so on. */
 export function* gatherColumns(ranks: Ranks, columns: readonly Float64Array[]): Task<Float64Array[]> {
-  const parts = yield* ranks.gather(joined(columns));
+  const parts = yield* ranks.gather(...columns);
   return columns.map((_, k) =>
     joined(
       parts.map((part) => {
@@ -125,7 +125,7 @@ export function* gatherColumns(ranks: Ranks, columns: readonly Float64Array[]): 
 /** The sums over all ranks of a few numbers. */
 export function* sumOverRanks(ranks: Ranks | undefined, numbers: readonly number[]): Task<number[]> {
   if (!ranks) return [...numbers];
-  const parts = yield* ranks.gather(Float64Array.from(numbers));
+  const parts = yield* ranks.gather(numbers);
   return numbers.map((_, k) => sum(parts.map((part) => part[k])));
 }
 

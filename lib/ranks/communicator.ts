@@ -18,7 +18,7 @@ export interface Communicator {
   allReduce(values: Float64Array, operation: 'sum' | 'max'): Promise<Float64Array>;
   /** {@link Communicator.allReduce}, blocking. */
   allReduceSync(values: Float64Array, operation: 'sum' | 'max'): Float64Array;
-  /** The values of every rank, by rank; lengths may differ. */
+  /** The values of every rank, by rank; lengths may differ. The arrays are new, and may be parts of one buffer. */
   allGather(values: Float64Array): Promise<Float64Array[]>;
   /** {@link Communicator.allGather}, blocking. */
   allGatherSync(values: Float64Array): Float64Array[];

@@ -116,7 +116,7 @@ export abstract class NativeCollectives extends Collectives<NativeStep> {
     let end = 0;
     return lengths.map((length) => {
       end += length;
-      return out.slice(end - length, end);
+      return out.subarray(end - length, end);
     });
   }
 

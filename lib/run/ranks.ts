@@ -3,6 +3,7 @@
 // Whatever ranks exchange is gathered from all, behind a word on whether a rank is well. One that has failed takes part once more, with its
 // error in place of values, so that no other waits for it; each then fails with that error.
 import { badArgument, describe, RlvrError } from '../errors.js';
+import { concatenated } from '../memory.js';
 import { namesOf } from '../options.js';
 import type { Communicator } from '../ranks/communicator.js';
 import { type DeviceSum, type DeviceSums, deviceSumsOf } from '../ranks/device-sums.js';
@@ -70,11 +71,11 @@ export class Ranks {
     this.size = data.size;
   }
 
-  /** The values of every rank, by rank; their numbers may differ. */
-  *gather(values: Float64Array): Task<Float64Array[]> {
-    const sent = well(values);
+  /** The values of every rank, by rank, one list after the other; their numbers may differ. */
+  *gather(...lists: Values[]): Task<Float64Array[]> {
+    const sent = well(...lists);
     this.exchanges++;
-    this.sent += values.length;
+    this.sent += sent.length - 1;
     const data = this.#data;
     return yield* this.#together({
       now: () => checkWell(data.allGatherSync(sent)),
@@ -103,7 +104,7 @@ export class Ranks {
    */
   *sumOnDevice(sums: DeviceSums, sum: DeviceSum): Task<number> {
     const data = this.#data;
-    const sent = well(Float64Array.of(SUMS));
+    const sent = well([SUMS]);
     const check = (parts: Float64Array[]) => {
       const other = checkWell(parts).findIndex(([word]) => word !== SUMS);
       if (other === -1) return;
@@ -142,12 +143,12 @@ export class Ranks {
 
 const LONGEST = 1000; // characters of a message
 
+/** What a rank tells the others, if there is any. */
+type Values = ArrayLike<number> | undefined;
+
 /** What a rank sends that is well. */
-export function well(values: Float64Array): Float64Array {
-  const sent = new Float64Array(values.length + 1);
-  sent[0] = WELL;
-  sent.set(values, 1);
-  return sent;
+export function well(...lists: Values[]): Float64Array {
+  return concatenated('parallel', [[WELL], ...lists]);
 }
 
 /** The values of ranks that are all well; throws what another has to say. */
@@ -196,7 +197,7 @@ function directionsOf({ vocab, sequence, data }: RankGrid): Ranks[] {
 /** The end of what ranks have to tell each other in a call; how often they did, and how many numbers this one sent. */
 export function* partRanks(grid: RankGrid): Task<{ exchanges: number; exchangedNumbers: number }> {
   for (const ranks of [grid.vocab?.ranks, grid.sequence]) {
-    if (ranks) yield* ranks.gather(new Float64Array()); // an error of another may be heard
+    if (ranks) yield* ranks.gather(); // an error of another may be heard
     ranks?.end();
   }
   const directions = directionsOf(grid);
