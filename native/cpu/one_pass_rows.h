@@ -1,5 +1,4 @@
-// The forward pass and the gradient, row by row while a row is in the cache: the exponentials of the forward pass are kept, so that
-// the gradient is a multiplication. Included by token_log_probs_rows.h.
+// The forward pass and the gradient, row by row while a row is in the cache. Included by token_log_probs_rows.h.
 #pragma once
 
 #include "cpu/backward_rows.h"
@@ -9,6 +8,12 @@
 
 namespace rlvr {
 namespace {
+
+// Whether the exponentials of the forward pass are kept, so that the gradient is a multiplication. With wide vectors they
+// are computed again, from logits that are still in the cache: that takes less time than to store them, in float32, and
+// to read them.
+template <class S, class E>
+constexpr bool kKeepsTerms = S::kWidth * sizeof(typename E::Element) <= 16;
 
 // Writes a row's gradient from its kept terms, in the blocks and the order of the pass that kept them.
 template <class S, class E>
@@ -97,10 +102,11 @@ struct OnePassRows {
   using Element = typename E::Element;
   using Forward = ForwardRows<S, E, kExactScale>;
   using Backward = BackwardRows<S, E>;
+  static constexpr bool kKeeps = kKeepsTerms<S, E>;
 
   // The row's gradient; returns whether it is finite.
   template <bool kStream>
-  static bool gradient_row(const TokenLogProbsBackward& op, int64_t t, const Kept& kept) {
+  static bool kept_gradient_row(const TokenLogProbsBackward& op, int64_t t, const Kept& kept) {
     const double g = upstream_of(op, t);
     const double inverse_temperature = 1 / op.temperature;
     const KeptGradient<S, E> gradient{kept, op.vocab, op.log_sum_exp[t], -g * inverse_temperature};
@@ -117,11 +123,17 @@ struct OnePassRows {
   }
 
   template <bool kStream>
+  static bool gradient_row(const TokenLogProbsBackward& op, int64_t t, const Kept& kept) {
+    if constexpr (kKeeps) return kept_gradient_row<kStream>(op, t, kept);
+    return Backward::template backward_row<kStream, true>(op, t, typename Backward::Scale(1 / op.temperature, 0.0f));
+  }
+
+  template <bool kStream>
   static int64_t rows(const TokenLogProbsOnePass& op, int64_t begin, int64_t end, const Kept& kept) {
     const TokenLogProbsBackward backward = backward_of(op);
     int64_t first = end;
     for (int64_t t = begin; t < end && !cancelled(op.forward.cancel); ++t) {
-      Forward::template forward_row<true>(op.forward, t, kept);
+      Forward::template forward_row<kKeeps>(op.forward, t, kept);
       op.grad_log_probs[t] = upstream_of(op, t);
       const bool finite = !upstream_overflows(backward, t) && gradient_row<kStream>(backward, t, kept);
       if (!finite && first == end) first = t;
@@ -132,8 +144,10 @@ struct OnePassRows {
 
   static int64_t rows(const TokenLogProbsOnePass& op, int64_t begin, int64_t end, double* scratch) {
     Kept kept;
-    kept.terms = reinterpret_cast<float*>(scratch);
-    kept.blocks = reinterpret_cast<KeptBlock*>(scratch + one_pass_terms(op.forward.vocab) / 2);
+    if constexpr (kKeeps) {
+      kept.terms = reinterpret_cast<float*>(scratch);
+      kept.blocks = reinterpret_cast<KeptBlock*>(scratch + one_pass_terms(op.forward.vocab) / 2);
+    }
     if (streams<S>(op.grad_logits != op.forward.logits, op.forward.tokens * op.forward.vocab))
       return rows<S::kStreams>(op, begin, end, kept);
     return rows<false>(op, begin, end, kept);

@@ -57,10 +57,10 @@ void token_log_probs_backward(const TokenLogProbsBackward& op) {
 void token_log_probs_one_pass(const TokenLogProbsOnePass& op) {
   const TokenLogProbsRows& rows = token_log_probs_rows();
   const TokenRowsForward& forward = op.forward;
-  op.bad_rows[1] = first_bad_row(forward.tokens, 2 * nanoseconds(forward.vocab),
-                                 [&](int64_t begin, int64_t end) {
-                                   return rows.one_pass(op, begin, end, row_scratch(one_pass_scratch(forward.vocab)));
-                                 });
+  const int64_t numbers = rows.keeps_terms(forward.dtype) ? one_pass_scratch(forward.vocab) : 0;
+  op.bad_rows[1] = first_bad_row(forward.tokens, 2 * nanoseconds(forward.vocab), [&](int64_t begin, int64_t end) {
+    return rows.one_pass(op, begin, end, numbers == 0 ? nullptr : row_scratch(numbers));
+  });
   op.bad_rows[0] = first_overflow(backward_of(op));
   count_non_finite(forward);
 }

@@ -55,6 +55,11 @@ int64_t backward_rows(const TokenLogProbsBackward& op, int64_t begin, int64_t en
 }
 
 template <class S>
+bool keeps_terms(DType dtype) {
+  return dtype == DType::kF32 ? kKeepsTerms<S, F32<S>> : kKeepsTerms<S, Bf16<S>>;
+}
+
+template <class S>
 int64_t one_pass_rows(const TokenLogProbsOnePass& op, int64_t begin, int64_t end, double* scratch) {
   switch (op.forward.dtype) {
     case DType::kF32:
@@ -111,7 +116,7 @@ void exp_all(const float* x, float* out, int64_t count) {
 
 template <class S>
 constexpr TokenLogProbsRows make_rows() {
-  return {forward_rows<S>, backward_rows<S>, one_pass_rows<S>, row_sums<S>, exp_all<S>};
+  return {forward_rows<S>, backward_rows<S>, keeps_terms<S>, one_pass_rows<S>, row_sums<S>, exp_all<S>};
 }
 
 }  // namespace

@@ -29,7 +29,9 @@ struct TokenLogProbsRows {
   void (*forward)(const TokenLogProbsForward& op, int64_t begin, int64_t end);
   // Returns the first row with an entry that is not finite; `end` if there is none.
   int64_t (*backward)(const TokenLogProbsBackward& op, int64_t begin, int64_t end);
-  // As `backward`, with scratch memory of this thread's for one_pass_scratch(V) numbers.
+  // Whether `one_pass` needs scratch memory.
+  bool (*keeps_terms)(DType dtype);
+  // As `backward`; `scratch`: this thread's memory for one_pass_scratch(V) numbers, if it is needed.
   int64_t (*one_pass)(const TokenLogProbsOnePass& op, int64_t begin, int64_t end, double* scratch);
   // The sum of exp((x - reference) / temperature) over a row, but for one term, which is 1; false for a row that is not finite.
   bool (*sums)(const void* row, DType dtype, int64_t count, double temperature, float& reference, double& rest);
